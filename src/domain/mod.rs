@@ -1,0 +1,37 @@
+//! The values of the wallet: what a spend is made of, independent of how it arrives, where it is decided and how it is kept.
+//!
+//! Imports nothing from the other modules. No clock, no randomness, no I/O.
+mod account;
+mod amount;
+mod entry;
+mod lane;
+pub mod limits;
+mod op;
+mod receipt;
+mod refusal;
+mod txid;
+
+pub use account::{Account, Asset, Key};
+pub use amount::Amount;
+pub use entry::{Draft, Entry, EntryFault, Fingerprint, TokenId};
+pub use lane::{Durable, LaneBatch, Question};
+pub use op::Op;
+pub use receipt::{Balance, Found, LastNonce, Root};
+pub use refusal::{Code, Reason, Refusal};
+pub use txid::{LogId, TxId};
+
+/// Position of an entry in the ledger; dense, the first entry is 1, and 0 means "before the first".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Seq(pub u64);
+
+/// A debit number of one account: the first debit is 1, each further debit is exactly one more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Nonce(pub u64);
+
+/// Milliseconds since the Unix epoch, UTC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UnixMs(pub u64);
+
+/// Index of a core worker, from 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CoreId(pub u16);

@@ -1,0 +1,16 @@
+//! The wallet service as a library; see `docs/ARCHITECTURE.md` for the map.
+pub mod access;
+pub mod accounting;
+pub mod api;
+pub mod config;
+pub mod control;
+pub mod domain;
+pub mod engine;
+pub mod http;
+pub mod ledger;
+pub mod operator;
+pub mod registry;
+pub mod ring;
+pub mod shard;
+pub mod telemetry;
+pub mod worker;
