@@ -80,7 +80,8 @@ mod tests {
             assert_eq!(text.len(), TxId::TEXT_BYTES);
             assert_eq!(TxId::parse(&text), Some(id));
         }
-        for bad in ["", "tx_", "tx_8ZZZZZZZZZZZZZZZZZZZZZZZZZ", "tx_0000000000000000000000000U", "TX_00000000000000000000000000"] {
+        for bad in ["", "tx_", "tx_8ZZZZZZZZZZZZZZZZZZZZZZZZZ", "tx_0000000000000000000000000U", "TX_00000000000000000000000000"]
+        {
             assert_eq!(TxId::parse(bad), None, "{bad}");
         }
     }
