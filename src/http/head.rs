@@ -195,9 +195,7 @@ impl<'b> Rules<'b> {
         // The length tells most fields apart before their letters are compared.
         match name.len() {
             4 if name.eq_ignore_ascii_case("host") => {
-                if self.host.replace(value).is_some() {
-                    return Err(Fault::malformed("Host is given more than once; send it once"));
-                }
+                once(&mut self.host, value, "Host is given more than once; send it once")?;
                 if !fields::is_authority(value) {
                     return Err(Fault::malformed("Host is not a host name or address with an optional port"));
                 }
@@ -215,9 +213,7 @@ impl<'b> Rules<'b> {
                 }
             }
             14 if name.eq_ignore_ascii_case("content-length") => {
-                if self.content_length.replace(value).is_some() {
-                    return Err(Fault::malformed("Content-Length is given more than once; send it once"));
-                }
+                once(&mut self.content_length, value, "Content-Length is given more than once; send it once")?;
             }
             16 if name.eq_ignore_ascii_case("content-encoding") => {
                 for coding in fields::list(value) {
@@ -226,9 +222,7 @@ impl<'b> Rules<'b> {
                 }
             }
             17 if name.eq_ignore_ascii_case("transfer-encoding") => {
-                if self.transfer_encoding.replace(value).is_some() {
-                    return Err(Fault::malformed("Transfer-Encoding is given more than once; send one chunked"));
-                }
+                once(&mut self.transfer_encoding, value, "Transfer-Encoding is given more than once; send one chunked")?;
             }
             _ => {}
         }
@@ -268,6 +262,14 @@ impl<'b> Rules<'b> {
             }
             (None, None) => Ok(Framing::Length(0)),
         }
+    }
+}
+
+/// Keeps the value of a field that may come once only, even where a repetition says the same.
+fn once<'b>(slot: &mut Option<&'b [u8]>, value: &'b [u8], repeated: &'static str) -> Result<(), Fault> {
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(Fault::malformed(repeated)),
     }
 }
 
