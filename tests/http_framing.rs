@@ -49,14 +49,14 @@ fn drive<'p>(pieces: impl IntoIterator<Item = &'p [u8]>, limits: &Limits) -> Out
                 }
                 Step::Request(request) => {
                     let head = &request.head;
-                    outcome.closed = !head.keep_alive;
+                    outcome.closed = !head.keep_alive();
                     outcome.requests.push(Seen {
-                        method: head.method,
-                        path: head.path.to_owned(),
-                        query: head.query.map(str::to_owned),
+                        method: head.method(),
+                        path: head.path().to_owned(),
+                        query: head.query().map(str::to_owned),
                         headers: head.headers().map(|(name, value)| (name.to_vec(), value.to_vec())).collect(),
                         body: request.body.to_vec(),
-                        keep_alive: head.keep_alive,
+                        keep_alive: head.keep_alive(),
                         consumed: request.consumed,
                     });
                     request.consumed

@@ -2,7 +2,7 @@
 //!
 //! Data moves towards the front of the buffer, each byte once; the bytes behind the data that was moved are then stale.
 //! A size is believed only within the body's cap, so nothing here can overflow or wait for more than is allowed.
-use super::{fields, head::body_too_large, Fault, Limits};
+use super::{fields, rules::body_too_large, Fault, Limits};
 
 /// Most bytes in a size line, extensions included and CRLF not. No client is known to come near.
 pub const CHUNK_LINE_BYTES_MAX: usize = 256;

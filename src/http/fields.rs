@@ -25,26 +25,35 @@ const fn is_target_byte(byte: u8) -> bool {
     is_host_byte(byte) || matches!(byte, b'/' | b'?' | b':' | b'@' | b',')
 }
 
-/// [`is_target_byte`] as a table, since every byte of every target is looked up.
-static TARGET_BYTES: [bool; 256] = {
-    let mut table = [false; 256];
+const IN_TARGET: u8 = 1;
+const IN_HOST: u8 = 2;
+
+/// The predicates as a table, since every byte of every target and host is looked up.
+static CLASSES: [u8; 256] = {
+    let mut table = [0; 256];
     let mut byte = 0;
     while byte < 256 {
-        table[byte] = is_target_byte(byte as u8);
+        let in_target = if is_target_byte(byte as u8) { IN_TARGET } else { 0 };
+        let in_host = if is_host_byte(byte as u8) { IN_HOST } else { 0 };
+        table[byte] = in_target | in_host;
         byte += 1;
     }
     table
 };
 
+fn all_in(bytes: &[u8], class: u8) -> bool {
+    bytes.iter().fold(class, |common, &byte| common & CLASSES[usize::from(byte)]) != 0
+}
+
 /// Whether all bytes may stand in a path or a query.
 pub(super) fn is_path_and_query(bytes: &[u8]) -> bool {
-    bytes.iter().all(|&byte| TARGET_BYTES[usize::from(byte)])
+    all_in(bytes, IN_TARGET)
 }
 
 /// Whether the bytes are a host with an optional port, and nothing else: no user information, no empty host.
 pub(super) fn is_authority(bytes: &[u8]) -> bool {
     let (host_is_good, port) = if let Some(literal) = bytes.strip_prefix(b"[") {
-        let Some(close) = memchr::memchr(b']', literal) else { return false };
+        let Some(close) = literal.iter().position(|&byte| byte == b']') else { return false };
         let (address, rest) = (&literal[..close], &literal[close + 1..]);
         let good = std::str::from_utf8(address).is_ok_and(|text| text.parse::<std::net::Ipv6Addr>().is_ok());
         match rest {
@@ -53,11 +62,11 @@ pub(super) fn is_authority(bytes: &[u8]) -> bool {
             [_, ..] => return false,
         }
     } else {
-        let (host, port) = match memchr::memchr(b':', bytes) {
+        let (host, port) = match bytes.iter().position(|&byte| byte == b':') {
             Some(colon) => (&bytes[..colon], Some(&bytes[colon + 1..])),
             None => (bytes, None),
         };
-        (!host.is_empty() && host.iter().all(|&byte| is_host_byte(byte)), port)
+        (!host.is_empty() && all_in(host, IN_HOST), port)
     };
     host_is_good && port.map_or(true, is_port)
 }

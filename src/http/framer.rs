@@ -4,9 +4,10 @@
 //! its place between calls, so that input which dribbles in costs no more than input which arrives at once, and after a
 //! fault it only repeats the fault. It does not know sockets, time, or what happens to a request.
 use super::chunked::Dechunker;
-use super::head::Framing;
+use super::head::Places;
+use super::rules::Framing;
 use super::scan::Scan;
-use super::{Fault, Limits, RequestHead};
+use super::{Fault, Limits, RequestHead, HEAD_BYTES_CAP};
 
 /// The reader's place in the input of one connection.
 #[derive(Debug, Default)]
@@ -30,7 +31,7 @@ impl Default for Phase {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Body {
     Plain { bytes: usize },
     Chunked(Dechunker),
@@ -81,9 +82,20 @@ impl Framer {
     /// Between calls the buffer may move and must grow only at its end, by what was read. After [`Step::Request`] the
     /// caller drops the consumed bytes and calls again, until more input is needed; a request whose `keep_alive` is false
     /// is the last one. The bytes of a chunked body that has not ended may be changed by this call.
+    ///
+    /// # Panics
+    /// If `limits` allow a longer head than [`HEAD_BYTES_CAP`].
     pub fn next<'b>(&mut self, buffer: &'b mut [u8], limits: &Limits) -> Step<'b> {
-        match self.step(buffer, limits) {
-            Ok(step) => step,
+        assert!(limits.head_bytes_max <= HEAD_BYTES_CAP, "places in a head are kept in 16 bits");
+        let mut places = Places::default();
+        match self.find(buffer, limits, &mut places) {
+            Ok(Found::Nothing { expect_continue }) => Step::NeedMore { expect_continue },
+            Ok(Found::Request { start, end, data_bytes, body_bytes }) => {
+                self.phase = Phase::default();
+                let (head, rest) = buffer.split_at_mut(end);
+                let head = RequestHead { bytes: &head[start..], places };
+                Step::Request(Request { head, body: &mut rest[..data_bytes], consumed: end + body_bytes })
+            }
             Err(fault) => {
                 debug_assert!(fault.close, "framing faults close the connection");
                 self.phase = Phase::Refused(fault.clone());
@@ -101,41 +113,47 @@ impl Framer {
         }
     }
 
-    fn step<'b>(&mut self, buffer: &'b mut [u8], limits: &Limits) -> Result<Step<'b>, Fault> {
-        let (start, end, resumed) = match &mut self.phase {
-            Phase::Head(scan) => match scan.advance(buffer, limits)? {
-                Some(end) => (scan.start, end, None),
-                None => return Ok(Step::NeedMore { expect_continue: false }),
-            },
-            Phase::Body { start, end, body } => (*start, *end, Some(body)),
-            Phase::Refused(fault) => return Err(fault.clone()),
-        };
-        let (head_bytes, rest) = buffer.split_at_mut(end);
-        let head_bytes = &head_bytes[start..];
-
-        // A head is parsed when it ends, and once more when its body ends later: places are cheaper to find than to keep.
-        let (head, complete) = match resumed {
-            Some(body) => match body.advance(rest, limits)? {
-                Some(complete) => (RequestHead::parse(head_bytes, limits)?, complete),
-                None => return Ok(Step::NeedMore { expect_continue: false }),
-            },
-            None => {
-                let head = RequestHead::parse(head_bytes, limits)?;
-                let mut body = match head.framing {
+    /// Finds the extent of the next request, and fills in the places of its head once it is complete.
+    fn find(&mut self, buffer: &mut [u8], limits: &Limits, places: &mut Places) -> Result<Found, Fault> {
+        let (start, end, mut body, resumed) = match &mut self.phase {
+            Phase::Head(scan) => {
+                // Nearly every head arrives whole, and needs no scan; one that does not is scanned from here on.
+                let front = if scan.is_fresh() { places.read_front(buffer, limits) } else { None };
+                let (start, end) = match front {
+                    Some(end) => (0, end?),
+                    None => {
+                        let Some(end) = scan.advance(buffer, limits)? else {
+                            return Ok(Found::Nothing { expect_continue: false });
+                        };
+                        places.read(&buffer[scan.start..end], limits)?;
+                        (scan.start, end)
+                    }
+                };
+                let body = match places.verdict.framing {
                     Framing::Length(bytes) => Body::Plain { bytes },
                     Framing::Chunked => Body::Chunked(Dechunker::new()),
                 };
-                match body.advance(rest, limits)? {
-                    Some(complete) => (head, complete),
-                    None => {
-                        self.phase = Phase::Body { start, end, body };
-                        return Ok(Step::NeedMore { expect_continue: head.expects_continue && rest.is_empty() });
-                    }
-                }
+                (start, end, body, false)
             }
+            Phase::Body { start, end, body } => (*start, *end, *body, true),
+            Phase::Refused(fault) => return Err(fault.clone()),
         };
-        let (data_bytes, body_bytes) = complete;
-        self.phase = Phase::default();
-        Ok(Step::Request(Request { head, body: &mut rest[..data_bytes], consumed: end + body_bytes }))
+        let rest = &mut buffer[end..];
+        let Some((data_bytes, body_bytes)) = body.advance(rest, limits)? else {
+            let expect_continue = !resumed && places.verdict.expects_continue && rest.is_empty();
+            self.phase = Phase::Body { start, end, body };
+            return Ok(Found::Nothing { expect_continue });
+        };
+        if resumed {
+            // Places are cheaper to find a second time than to keep for every connection.
+            places.read(&buffer[start..end], limits)?;
+        }
+        Ok(Found::Request { start, end, data_bytes, body_bytes })
     }
+}
+
+/// What lies at the front of the input: places that the borrow of it does not bind.
+enum Found {
+    Nothing { expect_continue: bool },
+    Request { start: usize, end: usize, data_bytes: usize, body_bytes: usize },
 }

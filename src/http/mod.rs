@@ -17,12 +17,14 @@
 mod chunked;
 mod date;
 mod decompress;
+mod explain;
 mod fault;
 mod fields;
 mod framer;
 mod head;
 mod query;
 mod reply;
+mod rules;
 mod scan;
 mod target;
 

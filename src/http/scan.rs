@@ -19,6 +19,11 @@ pub(super) struct Scan {
 }
 
 impl Scan {
+    /// Whether nothing has been looked at yet.
+    pub fn is_fresh(&self) -> bool {
+        self.scanned == 0
+    }
+
     /// The position after the empty line that ends the head, or `None` if it has not arrived.
     pub fn advance(&mut self, buffer: &[u8], limits: &Limits) -> Result<Option<usize>, Fault> {
         loop {

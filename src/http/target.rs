@@ -6,8 +6,8 @@ use super::{fields, Fault, Method};
 /// The parts of a target that a server acts on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Target<'b> {
-    /// Begins with `/`, or is `*` for an `OPTIONS` of the whole server.
-    pub path: &'b str,
+    /// Begins with `/`, or is `*` for an `OPTIONS` of the whole server. Only an absolute target can leave it out.
+    pub path: Option<&'b str>,
     /// What follows the first `?`, without it.
     pub query: Option<&'b str>,
 }
@@ -20,7 +20,7 @@ impl<'b> Target<'b> {
         }
         if text == "*" {
             if method == Method::Options {
-                return Ok(Self { path: text, query: None });
+                return Ok(Self { path: Some(text), query: None });
             }
             return Err(Fault::malformed("the target * belongs to OPTIONS alone; name a path"));
         }
@@ -32,17 +32,11 @@ impl<'b> Target<'b> {
                 "the target holds a byte that a URI may not; percent-encode it"
             }));
         }
-        let (path, query) = match memchr::memchr(b'?', rest.as_bytes()) {
+        let (path, query) = match rest.bytes().position(|byte| byte == b'?') {
             Some(at) => (&rest[..at], Some(&rest[at + 1..])),
             None => (rest, None),
         };
-        // Only an absolute target can leave its path out (RFC 9112 section 3.2.4 for OPTIONS).
-        let path = match (path.is_empty(), method == Method::Options && query.is_none()) {
-            (false, _) => path,
-            (true, true) => "*",
-            (true, false) => "/",
-        };
-        Ok(Self { path, query })
+        Ok(Self { path: (!path.is_empty()).then_some(path), query })
     }
 }
 
@@ -69,16 +63,16 @@ mod tests {
     #[test]
     fn forms() {
         for (method, text, path, query) in [
-            (Method::Get, "/", "/", None),
-            (Method::Get, "/a/b?c=d?e", "/a/b", Some("c=d?e")),
-            (Method::Get, "/a?", "/a", Some("")),
-            (Method::Get, "//x/y", "//x/y", None),
-            (Method::Get, "/a%2Fb%zz", "/a%2Fb%zz", None),
-            (Method::Post, "HTTP://h:1/a", "/a", None),
-            (Method::Get, "https://[::1]?q", "/", Some("q")),
-            (Method::Get, "http://h", "/", None),
-            (Method::Options, "http://h", "*", None),
-            (Method::Options, "*", "*", None),
+            (Method::Get, "/", Some("/"), None),
+            (Method::Get, "/a/b?c=d?e", Some("/a/b"), Some("c=d?e")),
+            (Method::Get, "/a?", Some("/a"), Some("")),
+            (Method::Get, "//x/y", Some("//x/y"), None),
+            (Method::Get, "/a%2Fb%zz", Some("/a%2Fb%zz"), None),
+            (Method::Post, "HTTP://h:1/a", Some("/a"), None),
+            (Method::Get, "https://[::1]?q", None, Some("q")),
+            (Method::Get, "http://h", None, None),
+            (Method::Options, "http://h", None, None),
+            (Method::Options, "*", Some("*"), None),
         ] {
             assert_eq!(Target::parse(method, text), Ok(Target { path, query }), "{text}");
         }
