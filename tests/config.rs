@@ -1,5 +1,7 @@
 //! Configuration from the outside: the shipped files load, precedence holds, and every bad input is answered with its key,
 //! its place and what to do. No test touches the environment of the process.
+#![allow(clippy::unwrap_used)] // Helpers of tests may fail as loudly as tests do.
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
