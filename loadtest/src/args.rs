@@ -15,6 +15,7 @@ use crate::{rng::Share, workload::Mix};
 #[command(
     name = "loadtest",
     version,
+    args_override_self = true,
     max_term_width = 110,
     after_help = "Exit codes: 0 all as it should be; 1 the test found something; 2 usage; 3 the test could not be carried \
                   out; 130 interrupted."
@@ -38,9 +39,11 @@ pub enum Command {
     ///
     /// At a fixed rate the load is open-loop: latency counts from the moment at which a request was due, whether or not a
     /// connection was free. With `--rate max` every connection always has `--pipeline` requests outstanding.
-    #[command(after_help = "Examples:\n  loadtest run --requests 1_000_000 --accounts 100_000 --repeat-share 1% --hot-share 20% \
+    #[command(
+        after_help = "Examples:\n  loadtest run --requests 1_000_000 --accounts 100_000 --repeat-share 1% --hot-share 20% \
                       --rate max\n  loadtest run --rate 50% --connections 256 --duration 20s\n  loadtest run --baseline \
-                      --rounds 5 --connections 64 --pipeline 16 --rate max")]
+                      --rounds 5 --connections 64 --pipeline 16 --rate max"
+    )]
     Run(RunArgs),
     /// Measure the bare responder: the server's runtime and HTTP parser with a fixed reply, driven by the same generator.
     Baseline(BaselineArgs),

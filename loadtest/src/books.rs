@@ -44,8 +44,7 @@ pub struct Books {
 impl Books {
     /// Whether everything agrees.
     pub fn balanced(&self) -> bool {
-        self.sum_minor == self.issued_minor
-            && self.wrong_balances + self.wrong_nonces + self.negative + self.unreadable == 0
+        self.sum_minor == self.issued_minor && self.wrong_balances + self.wrong_nonces + self.negative + self.unreadable == 0
     }
 }
 

@@ -134,11 +134,6 @@ impl Connection {
         }
     }
 
-    /// Whether bytes of an incomplete reply are left.
-    pub fn has_rest(&self) -> bool {
-        self.start < self.end
-    }
-
     fn make_room(&mut self) -> io::Result<()> {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);

@@ -157,8 +157,7 @@ impl Engine {
         let poll = Poll::new().map_err(Fault::io("an epoll instance"))?;
         let mut opened = Vec::with_capacity(connections);
         for number in 0..connections {
-            let mut connection =
-                Connection::open(address).map_err(|cause| Fault::Connect { address, open: number, cause })?;
+            let mut connection = Connection::open(address).map_err(|cause| Fault::Connect { address, open: number, cause })?;
             let interest = Interest::READABLE | Interest::WRITABLE;
             poll.registry()
                 .register(connection.stream(), Token(number), interest)
@@ -172,11 +171,6 @@ impl Engine {
     /// How many connections there are, broken ones included.
     pub fn connections(&self) -> usize {
         self.connections.len()
-    }
-
-    /// Requests outstanding at most on a connection.
-    pub fn pipeline(&self) -> usize {
-        self.pipeline
     }
 
     /// Drives the source through all connections until the plan's end, or until it has nothing left, and waits for the
@@ -197,8 +191,7 @@ impl Engine {
             first_break: None,
             latencies: Latencies::new(),
         };
-        let mut drive =
-            Drive { source, plan, queues, begin, heard: begin, outstanding: 0, sending: true, outcome };
+        let mut drive = Drive { source, plan, queues, begin, heard: begin, outstanding: 0, sending: true, outcome };
         let mut cursor = 0;
         self.send_due(&mut drive, begin, &mut cursor);
         loop {
@@ -207,6 +200,10 @@ impl Engine {
                 return Err(Fault::Interrupted);
             }
             if drive.sending && (drive.is_over(now) || self.connections.iter().all(|connection| !connection.is_open())) {
+                if let Pace::PerSecond(_) = plan.pace {
+                    // What fell due since the last look, up to the end of the duration.
+                    self.send_due(&mut drive, now, &mut cursor);
+                }
                 drive.sending = false;
                 drive.outcome.unsent = drive.due_count(now).saturating_sub(drive.outcome.sent);
             }
@@ -318,7 +315,11 @@ impl<S: Source> Drive<'_, S> {
                 let due = self.begin + Duration::from_secs_f64(self.outcome.sent as f64 / rate);
                 let left = due.saturating_duration_since(now);
                 // The poll counts in milliseconds and rounds up, so the last stretch is spun through.
-                if left < SLEEP_MIN { Duration::ZERO } else { (left - SLEEP_MIN / 2).min(SLEEP_MAX) }
+                if left < SLEEP_MIN {
+                    Duration::ZERO
+                } else {
+                    (left - SLEEP_MIN / 2).min(SLEEP_MAX)
+                }
             }
             Pace::PerSecond(_) | Pace::Max => SLEEP_MAX,
         }

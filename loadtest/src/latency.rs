@@ -66,13 +66,6 @@ impl Latencies {
         let shown = if spends.is_empty() { &self.classes[index(Class::Read)] } else { spends };
         Duration::from_nanos(shown.value_at_quantile(0.99))
     }
-
-    /// Takes the replies of another drive in.
-    pub fn add(&mut self, other: &Latencies) {
-        for (mine, theirs) in self.classes.iter_mut().zip(&other.classes) {
-            mine.add(theirs).expect("all histograms have the same bounds");
-        }
-    }
 }
 
 fn index(class: Class) -> usize {

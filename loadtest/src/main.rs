@@ -4,10 +4,12 @@ mod args;
 mod baseline;
 mod books;
 mod connection;
+mod crash;
 mod doubt;
 mod engine;
 mod fault;
 mod funding;
+mod idle;
 mod latency;
 mod machine;
 mod memory;
@@ -21,9 +23,15 @@ mod responder;
 mod rng;
 mod run;
 mod server;
+mod slow;
 mod tally;
 mod tokens;
 mod workload;
+
+#[cfg(test)]
+mod checks;
+#[cfg(test)]
+mod fake;
 
 use std::process::ExitCode;
 
@@ -53,8 +61,8 @@ fn execute(cli: &Cli) -> Result<bool, Fault> {
     match &cli.command {
         Command::Run(args) => show(cli, run::run(args, cli.quiet, &stop)?),
         Command::Baseline(args) => show(cli, baseline::run(args, cli.quiet, &stop)?),
-        Command::Crash(_) => unreachable!(),
-        Command::Idle(_) => unreachable!(),
+        Command::Crash(args) => show(cli, crash::run(args, cli.quiet, &stop)?),
+        Command::Idle(args) => show(cli, idle::run(args, cli.quiet, &stop)?),
         Command::Responder(_) => unreachable!("the responder has been started above"),
     }
 }

@@ -103,11 +103,6 @@ impl Journal {
         self.ends.push(self.bytes.len());
     }
 
-    /// How many are remembered.
-    pub fn len(&self) -> usize {
-        self.ends.len()
-    }
-
     /// Empties the journal into fingerprints.
     pub fn take_fingerprints(&mut self) -> Vec<Fingerprint> {
         let mut start = 0;

@@ -65,11 +65,8 @@ impl Progress {
     fn write(&self, line: &str) {
         let mut out = std::io::stderr().lock();
         // A closed standard error must not end a test.
-        let _no_reader_left = if self.terminal {
-            write!(out, "\r{line}\x1b[K").and_then(|()| out.flush())
-        } else {
-            writeln!(out, "{line}")
-        };
+        let _no_reader_left =
+            if self.terminal { write!(out, "\r{line}\x1b[K").and_then(|()| out.flush()) } else { writeln!(out, "{line}") };
     }
 }
 

@@ -86,7 +86,8 @@ mod tests {
     //! Replies cut at every byte are incomplete, never wrong; what is not a reply is named.
     use super::*;
 
-    const GOOD: &[u8] = b"HTTP/1.1 200 OK\r\nX-Corr-ID: a\r\nIdempotency-Replayed: true\r\ncontent-length: 4\r\n\r\nbodyHTTP/1.1 4";
+    const GOOD: &[u8] =
+        b"HTTP/1.1 200 OK\r\nX-Corr-ID: a\r\nIdempotency-Replayed: true\r\ncontent-length: 4\r\n\r\nbodyHTTP/1.1 4";
 
     #[test]
     fn a_reply_is_taken_whole_and_leaves_what_follows() {

@@ -56,8 +56,7 @@ pub struct Phase {
 impl Phase {
     /// The figures of a drive.
     pub fn new(name: impl Into<String>, pace: Pace, outcome: &Outcome) -> Phase {
-        let classes =
-            [("spend", Class::Spend), ("read", Class::Read), ("repeat", Class::Repeat), ("refusal", Class::Refusal)];
+        let classes = [("spend", Class::Spend), ("read", Class::Read), ("repeat", Class::Repeat), ("refusal", Class::Refusal)];
         let by_class = classes.into_iter().map(|(name, class)| (name, outcome.latencies.of(class)));
         Phase {
             name: name.into(),

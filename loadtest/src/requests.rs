@@ -98,11 +98,7 @@ impl Requests {
 
     /// Appends `POST /v1/issue`. Not for the measured part of a run: it formats.
     pub fn issue(&self, to: u32, amount_minor: u128, key: u64, out: &mut Vec<u8>) {
-        let body = format!(
-            r#"{{"to":"{}","asset":"{}","amount_minor":"{amount_minor}"}}"#,
-            self.account(to),
-            self.naming.asset
-        );
+        let body = format!(r#"{{"to":"{}","asset":"{}","amount_minor":"{amount_minor}"}}"#, self.account(to), self.naming.asset);
         let head = post_head(&self.naming, "/v1/issue", &self.key(key), body.len());
         out.extend_from_slice(head.as_bytes());
         out.extend_from_slice(body.as_bytes());

@@ -107,10 +107,8 @@ pub fn load(
     let mut reader = preparation_engine(traffic, address, stop)?;
     let mut progress = Progress::new("checking the books", Some(2 * traffic.accounts), quiet);
     let books = books::check(&mut reader, &workload.requests, &workload.model, &mut progress)?;
-    let ok = books.balanced()
-        && workload.tally.unexpected_count() == 0
-        && phases.iter().all(Phase::complete)
-        && resolved.is_none();
+    let ok =
+        books.balanced() && workload.tally.unexpected_count() == 0 && phases.iter().all(Phase::complete) && resolved.is_none();
     Ok(RunReport {
         command: "run",
         seed,

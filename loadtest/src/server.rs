@@ -96,7 +96,8 @@ impl Server {
         let path = directory.path().to_owned();
         let (http, metrics) = free_addresses()?;
         let slots = format!(r#"{{"version":1,"cells":[{{"id":"cell-1","slots":[0,16383],"wallet":"http://{http}"}}]}}"#);
-        let policy = r#"{"version":1,"operations":["issue","transfer","burn","hold","capture","release"],"assets":{"roc":{},"ron":{}}}"#;
+        let policy =
+            r#"{"version":1,"operations":["issue","transfer","burn","hold","capture","release"],"assets":{"roc":{},"ron":{}}}"#;
         for (name, content) in [
             ("svc-wallet.toml", config(&plan, &path, http, metrics)),
             ("policy.json", policy.to_owned()),
@@ -158,11 +159,6 @@ impl Server {
     /// Where the API is.
     pub fn address(&self) -> SocketAddr {
         self.http
-    }
-
-    /// The directory of ledger, configuration and log.
-    pub fn directory(&self) -> &Path {
-        &self.path
     }
 
     /// The process id, while it runs.

@@ -63,21 +63,6 @@ impl Tally {
             trouble.samples.push(sample());
         }
     }
-
-    /// Takes the counts of another part of the run in.
-    pub fn add(&mut self, other: &Tally) {
-        self.spends += other.spends;
-        self.reads += other.reads;
-        self.repeats += other.repeats;
-        self.intended_refusals += other.intended_refusals;
-        self.in_doubt += other.in_doubt;
-        for (kind, trouble) in &other.unexpected {
-            let mine = self.unexpected.entry(kind.clone()).or_default();
-            mine.count += trouble.count;
-            let room = SAMPLES_MAX.saturating_sub(mine.samples.len());
-            mine.samples.extend(trouble.samples.iter().take(room).cloned());
-        }
-    }
 }
 
 /// The `code` of an error body.

@@ -321,8 +321,11 @@ impl Source for Workload {
                 if !first.is_empty() || reply.status != 200 {
                     return Self::repeat_answered(&mut self.tally, self.trust, first, reply);
                 }
-                self.tally.trouble("a spend failed, and its repeat took effect", || text(reply.body));
-                self.model.revive(&spend);
+                // The first had failed, and this one went through.
+                match self.in_doubt.iter().position(|doubtful| *doubtful == spend) {
+                    Some(index) => drop(self.in_doubt.swap_remove(index)),
+                    None => self.model.revive(&spend),
+                }
                 self.accept(&spend, reply.body);
                 Class::Repeat
             }
