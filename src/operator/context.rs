@@ -31,8 +31,9 @@ impl Context {
     /// environment on top that the server looks at.
     pub fn config(&self) -> Result<Config, Failure> {
         let flags = Flags { config: self.config.clone(), ..Flags::default() };
-        Config::load(&Sources::of_process(flags))
-            .map_err(|fault| Failure::usage(fault.to_string(), "name the server's configuration with --config FILE or RON_CONFIG"))
+        Config::load(&Sources::of_process(flags)).map_err(|fault| {
+            Failure::usage(fault.to_string(), "name the server's configuration with --config FILE or RON_CONFIG")
+        })
     }
 
     /// A client of the API.
@@ -96,7 +97,8 @@ fn reachable(bound: SocketAddr) -> SocketAddr {
     SocketAddr::new(address, bound.port())
 }
 
-fn unreachable(fault: &ClientError) -> Failure {
+/// A server that cannot be reached, with the way to reach it.
+pub fn unreachable(fault: &ClientError) -> Failure {
     let next = match fault {
         ClientError::Connect { .. } => {
             "start it with `svc-wallet --config FILE`, and give the same FILE to `ronctl --config` (or RON_CONFIG)"

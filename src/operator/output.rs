@@ -98,7 +98,8 @@ impl Output {
     /// Writes a failure to standard error, as text or as JSON.
     pub fn failure(&self, failure: &Failure) {
         let text = if self.json {
-            serde_json::json!({"error": {"exit": failure.exit as u8, "message": failure.message, "next": failure.next}}).to_string()
+            serde_json::json!({"error": {"exit": failure.exit as u8, "message": failure.message, "next": failure.next}})
+                .to_string()
         } else {
             format!("ronctl: {failure}")
         };

@@ -29,7 +29,10 @@ impl Inspect {
     pub fn run(&self, context: &Context) -> Result<Exit, Failure> {
         let text = if self.token == "-" { from_standard_input()? } else { self.token.clone() };
         let description = inspect(text.trim()).ok_or_else(|| {
-            Failure::usage("this is not a capability in the form of this service", "copy the whole token, or make one with `ronctl cap mint`")
+            Failure::usage(
+                "this is not a capability in the form of this service",
+                "copy the whole token, or make one with `ronctl cap mint`",
+            )
         })?;
         // Both are RFC 3339 in UTC; a token without an expiry never expires.
         let expired = description.expires.as_deref().and_then(unix_ms).is_some_and(|expires| expires <= now().0);

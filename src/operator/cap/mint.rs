@@ -52,8 +52,7 @@ impl Mint {
     /// Makes the token and prints it.
     pub fn run(&self, context: &Context) -> Result<Exit, Failure> {
         let config = context.config()?;
-        let keyring =
-            Keyring::open_or_create(&config.security.keyring).map_err(|fault| Failure::usage(fault.to_string(), ""))?;
+        let keyring = Keyring::open_or_create(&config.security.keyring).map_err(|fault| Failure::usage(fault.to_string(), ""))?;
         let request = self.request(&config.security.audience);
         let token = mint(&keyring, &request, now()).map_err(|fault| mint_failure(&fault))?;
         let expires = inspect(&token).and_then(|description| description.expires);

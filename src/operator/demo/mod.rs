@@ -63,7 +63,9 @@ impl Demo {
         let as_expected = outcome.is_ok() && stage.steps().iter().flat_map(|step| &step.checks).all(|check| check.held);
         if output.json {
             let steps: Vec<Value> = stage.steps().iter().map(scene::Step::to_json).collect();
-            output.value(&json!({"as_expected": as_expected, "elapsed_ms": started.elapsed().as_millis() as u64, "steps": steps}))?;
+            output.value(
+                &json!({"as_expected": as_expected, "elapsed_ms": started.elapsed().as_millis() as u64, "steps": steps}),
+            )?;
         }
         outcome?;
         if !output.json {

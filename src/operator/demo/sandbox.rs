@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::domain::limits::SEGMENT_BYTES_MIN;
 use crate::operator::client::{Address, Client, Request};
 use crate::operator::exit::{Exit, Failure};
 
@@ -23,6 +24,8 @@ const STOP_MS_MAX: u64 = 10_000;
 const POLL_MS: u64 = 20;
 /// Last lines of the log that are shown when the server fails.
 const LOG_LINES_SHOWN: usize = 15;
+/// Most core workers: enough for spends that cross from one core to another, few enough for a busy laptop.
+const CORES_MAX: usize = 2;
 /// The policy and the topology that ship with the service.
 const POLICY: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/configs/policy.json"));
 const REGISTRY: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/configs/registry.json"));
@@ -62,11 +65,13 @@ impl Sandbox {
 
     fn config(&self) -> String {
         let directory = self.directory.display();
+        let cores = std::thread::available_parallelism().map_or(1, |usable| usable.get().min(CORES_MAX));
         format!(
             "[bind]\nhttp = \"{http}\"\nmetrics = \"{metrics}\"\nadmin = \"unix://{directory}/admin.sock\"\n\n\
              [deps]\nledger_sock = \"embedded:{directory}/ledger\"\naccounting_sock = \"embedded:{directory}/accounting\"\n\
              registry_url = \"file:{directory}/registry.json\"\n\n\
-             [security]\npolicy_file = \"{directory}/policy.json\"\nkeyring = \"{directory}/keyring\"\n",
+             [security]\npolicy_file = \"{directory}/policy.json\"\nkeyring = \"{directory}/keyring\"\n\n\
+             [runtime]\ncores = {cores}\n\n[ledger]\nsegment_bytes = {SEGMENT_BYTES_MIN}\n",
             http = self.http,
             metrics = self.metrics,
         )
@@ -134,7 +139,8 @@ impl Sandbox {
     /// SIGTERM, and waits for the end; returns how the server ended and how long that took.
     pub fn stop(&mut self) -> Result<(ExitStatus, Duration), Failure> {
         let started = Instant::now();
-        let pid = self.child.as_ref().map(rustix::process::Pid::from_child).expect("the script stops only a server that it started");
+        let pid =
+            self.child.as_ref().map(rustix::process::Pid::from_child).expect("the script stops only a server that it started");
         rustix::process::kill_process(pid, rustix::process::Signal::TERM)
             .map_err(|fault| Failure::internal(format!("cannot send SIGTERM: {fault}"), ""))?;
         while started.elapsed() < Duration::from_millis(STOP_MS_MAX) {

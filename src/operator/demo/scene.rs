@@ -258,12 +258,7 @@ mod tests {
             (Expect::Member("/amount_minor", "6"), &good, false, "amount_minor is 6, got 5"),
             (Expect::Member("/amount_minor", "6"), &bad, false, "amount_minor is 6, got nothing"),
             (Expect::Header("Idempotency-Replayed", "true"), &good, true, "the reply says Idempotency-Replayed: true"),
-            (
-                Expect::Header("Idempotency-Replayed", "true"),
-                &bad,
-                false,
-                "the reply says Idempotency-Replayed: true, got none",
-            ),
+            (Expect::Header("Idempotency-Replayed", "true"), &bad, false, "the reply says Idempotency-Replayed: true, got none"),
             (Expect::SameBytes("the first", b"x"), &good, false, "expected byte for byte, but it differs from the first"),
         ];
         for (expect, reply, held, what) in cases {

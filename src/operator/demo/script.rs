@@ -42,12 +42,7 @@ pub fn first_act(stage: &mut Stage, tokens: &Tokens) -> Result<Kept, Failure> {
         Ask {
             title: "Issue 1000 roc to alice",
             why: "Value comes into being here and nowhere else. Amounts are whole minor units, written as strings.",
-            ..post(
-                operator,
-                "/v1/issue",
-                "demo-issue",
-                r#"{"to":"alice","asset":"roc","amount_minor":"1000","memo":"welcome"}"#,
-            )
+            ..post(operator, "/v1/issue", "demo-issue", r#"{"to":"alice","asset":"roc","amount_minor":"1000","memo":"welcome"}"#)
         },
         &[Expect::Accepted, Expect::Member("/amount_minor", "1000")],
     )?;
@@ -67,11 +62,7 @@ pub fn first_act(stage: &mut Stage, tokens: &Tokens) -> Result<Kept, Failure> {
             why: "A client that never saw the reply simply repeats. It gets the first receipt; nothing moves twice.",
             ..spend
         },
-        &[
-            Expect::Accepted,
-            Expect::Header("Idempotency-Replayed", "true"),
-            Expect::SameBytes("the first receipt", &first.body),
-        ],
+        &[Expect::Accepted, Expect::Header("Idempotency-Replayed", "true"), Expect::SameBytes("the first receipt", &first.body)],
     )?;
     stage.ask(
         Ask {
@@ -202,3 +193,7 @@ fn balances(stage: &mut Stage, reader: &Token) -> Result<(), Failure> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "script_tests.rs"]
+mod tests;

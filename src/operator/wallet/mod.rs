@@ -103,7 +103,9 @@ fn refusal(reply: &Reply) -> Failure {
     let body = reply.json();
     let text = |name: &str| printable(body[name].as_str().unwrap_or_default());
     let next = match reply.status {
-        401 => "the server does not accept the token: use the server's own keyring (--config), or make one with `ronctl cap mint`",
+        401 => {
+            "the server does not accept the token: use the server's own keyring (--config), or make one with `ronctl cap mint`"
+        }
         403 => "the token may not do this: make one with `ronctl cap mint --scopes wallet:read`",
         429 | 503 => "try again in a moment; `ronctl status` says what the server waits for",
         _ => "",
