@@ -1,5 +1,7 @@
 //! Configuration from the outside: the shipped files load, precedence holds, and every bad input is answered with its key,
 //! its place and what to do. No test touches the environment of the process.
+#![allow(clippy::unwrap_used)] // Helpers of tests may fail as loudly as tests do.
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -307,7 +309,7 @@ fn names_that_do_not_exist_are_refused_with_the_one_that_was_meant() {
         ("[features]\ntor = true\n", "[features]", 1, "did you mean [feature_flags]?"),
         ("http_addr = \"0.0.0.0:1\"\n", "http_addr", 1, "did you mean `bind.http`?"),
         ("inflight_ceiling = 1\n", "inflight_ceiling", 1, "did you mean `limits.inflight`?"),
-        ("[limits.inflight]\nmax = 1\n", "limits.inflight", 1, "a table or date is not a whole number"),
+        ("[limits.inflight]\nmax = 1\n", "limits.inflight", 1, "a table is not a whole number"),
         ("[[limits]]\ninflight = 1\n", "limits", 1, "stands outside a section"),
     ];
     for (text, subject, line, expected) in cases {

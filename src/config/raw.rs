@@ -17,8 +17,8 @@ pub enum Raw {
     Bool(bool),
     /// A TOML array.
     List(Vec<Raw>),
-    /// A TOML table, or a date, neither of which any key takes.
-    Table(BTreeMap<Spanned<String>, Spanned<Raw>>),
+    /// A TOML table; no key takes one.
+    Table(BTreeMap<Spanned<String>, Raw>),
 }
 
 /// Longest part of a value that is repeated in a message, in characters.
@@ -43,19 +43,25 @@ impl std::fmt::Display for Raw {
                 }
                 f.write_str("]")
             }
-            Raw::Table(_) => f.write_str("a table or date"),
+            Raw::Table(_) => f.write_str("a table"),
         }
     }
 }
 
-/// The top of a file: names with the byte ranges at which they stand.
-pub type Document = BTreeMap<Spanned<String>, Spanned<Raw>>;
+/// The top of a file: names with the byte ranges at which they stand. Values have none, because a table that only a
+/// dotted name implies stands nowhere.
+pub type Document = BTreeMap<Spanned<String>, Raw>;
 
-/// Reads TOML. The error is a sentence and the line on which it applies.
+/// Reads TOML. The error is the end of a sentence that begins with the file, and the line on which it applies.
 pub fn parse(text: &str) -> Result<Document, (String, usize)> {
     toml::from_str::<Document>(text).map_err(|error| {
         let line = error.span().map_or(1, |span| line_of(text, span.start));
-        (error.message().replace('\n', "; "), line)
+        // Dates are the only part of TOML that a `Raw` does not hold.
+        let message = match toml::from_str::<toml::Table>(text) {
+            Ok(_) => "has a date here, but no key takes one; write a text in double quotes".to_owned(),
+            Err(error) => format!("is not valid TOML: {}", error.message().replace('\n', "; ")),
+        };
+        (message, line)
     })
 }
 
@@ -122,18 +128,29 @@ mod tests {
         let document = parse(text).unwrap();
         let mut seen = Vec::new();
         for (section, table) in &document {
-            let Raw::Table(entries) = table.get_ref() else { panic!("{section:?}") };
+            let Raw::Table(entries) = table else { panic!("{section:?}") };
             for (name, value) in entries {
-                seen.push((name.get_ref().clone(), line_of(text, name.span().start), value.get_ref().to_string()));
+                seen.push((name.get_ref().clone(), line_of(text, name.span().start), value.to_string()));
             }
         }
         assert_eq!(seen, [("x".into(), 2, "1".into()), ("y".into(), 5, "[1, \"2\", 2.5, true]".into())]);
     }
 
     #[test]
+    fn dotted_names_and_nested_tables_are_tables_like_any_other() {
+        for text in ["a.x = 1\n", "a = { x = 1 }\n", "[a]\nx = 1\n", "\"a\".'x' = 1\n"] {
+            let document = parse(text).unwrap();
+            let Some(Raw::Table(entries)) = document.values().next() else { panic!("{text}") };
+            assert_eq!(entries.values().next(), Some(&Raw::Integer(1)), "{text}");
+        }
+        assert!(parse("[a.b]\nx = 1\n[a.c.d]\ny = 1\n").is_ok());
+    }
+
+    #[test]
     fn syntax_errors_name_their_line() {
         assert_eq!(parse("[a]\nx = \n").unwrap_err().1, 2);
         assert_eq!(parse("[a]\nx = 1\nx = 2\n").unwrap_err().1, 3);
-        assert!(parse("[a]\nx = 1979-05-27\n").is_ok() || parse("[a]\nx = 1979-05-27\n").unwrap_err().1 == 2);
+        let (message, line) = parse("[a]\nx = 1979-05-27\n").unwrap_err();
+        assert!(message.starts_with("has a date here") && line == 2, "{message} {line}");
     }
 }

@@ -104,13 +104,13 @@ impl Merged {
         let document = match parse(text) {
             Ok(document) => document,
             Err((message, line)) => {
-                return self.problem(path.display().to_string(), Some(at(line)), format!("is not valid TOML: {message}"));
+                return self.problem(path.display().to_string(), Some(at(line)), message);
             }
         };
         for (section, value) in document {
             let origin = at(line_of(text, section.span().start));
             let section = section.into_inner();
-            let Raw::Table(entries) = value.into_inner() else {
+            let Raw::Table(entries) = value else {
                 let known = nearest(&section);
                 let message = format!("stands outside a section; did you mean `{known}`? Keys are written under their [section]");
                 self.problem(section, Some(origin), message);
@@ -125,7 +125,7 @@ impl Merged {
                 let origin = at(line_of(text, name.span().start));
                 let full = format!("{section}.{}", name.into_inner());
                 if let Some(key) = self.known(&full, &origin) {
-                    self.values.insert(key.name, (value.into_inner(), origin));
+                    self.values.insert(key.name, (value, origin));
                 }
             }
         }
