@@ -32,7 +32,7 @@ impl Context {
     pub fn config(&self) -> Result<Config, Failure> {
         let flags = Flags { config: self.config.clone(), ..Flags::default() };
         Config::load(&Sources::of_process(flags)).map_err(|fault| {
-            Failure::usage(fault.to_string(), "name the server's configuration with --config FILE or RON_CONFIG")
+            Failure::usage(fault.to_string(), "correct it, or name the server's file with --config FILE or RON_CONFIG")
         })
     }
 
