@@ -77,6 +77,7 @@ pub(super) fn tally_keys(tally: Tally) -> &'static [Named] {
         Tally::TokenCacheMiss => &[(names::TOKEN_CACHE, &[("outcome", "miss")])],
         Tally::QuotaExhausted => &[(names::QUOTA_EXHAUSTIONS, &[])],
         Tally::LedgerQuestion => &[(names::LEDGER_QUESTIONS, &[])],
+        Tally::KeyEvicted => &[(names::KEYS_EVICTED, &[])],
     }
 }
 

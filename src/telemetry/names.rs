@@ -56,6 +56,7 @@ metrics! {
     CONNECTIONS_CLOSED Counter "wallet_connections_closed_total" "Ended client connections by cause.";
     SLOW_CLIENTS Counter "wallet_slow_clients_total" "Connections cut because the client was too slow, by what it was slow at.";
     ACCEPT_ERRORS Counter "wallet_accept_errors_total" "Failed accepts, usually for want of file descriptors.";
+    KEYS_EVICTED Counter "wallet_idempotency_keys_evicted_total" "Idempotency keys forgotten before their time for want of room.";
     FORWARDS Counter "wallet_forwards_total" "Commands sent to the core that owns their account.";
     FORWARD_BATCHES Counter "wallet_forward_batches_total" "Batches of messages between cores.";
     FORWARD_PENDING Gauge "wallet_forward_pending" "Messages that wait for another core's inbox.";

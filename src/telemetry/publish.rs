@@ -4,7 +4,6 @@
 //! label value comes from a fixed table. The recorder is this value's own and never installed for the whole process, so several
 //! publishers can live side by side. Nothing here runs on a core.
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use metrics::{Counter, Gauge as GaugeHandle, Histogram, Key, KeyName, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
@@ -94,7 +93,7 @@ struct Cores {
 
 impl Publisher {
     /// A publisher with all metrics described and all counters at 0. `latency_buckets_ms` are upper bounds.
-    pub fn new(labels: Labels, build: &BuildInfo, latency_buckets_ms: &[u64]) -> Result<Self, PublisherFault> {
+    pub fn new(labels: Labels, build: &BuildInfo, latency_buckets_ms: &[f64]) -> Result<Self, PublisherFault> {
         if usize::from(build.cores) > CORES_MAX {
             return Err(PublisherFault::Cores(build.cores));
         }
@@ -179,10 +178,7 @@ impl Publisher {
         }
         for (pair, latencies) in stats.latencies() {
             let histogram = self.latency(&mut cores, pair);
-            for step in latencies.iter_recorded() {
-                let micros = latencies.median_equivalent(step.value_iterated_to());
-                histogram.record_many(micros as f64 / MICROS_PER_SECOND, step.count_at_value() as usize);
-            }
+            add(&histogram, latencies, MICROS_PER_SECOND);
         }
         for (counter, reason) in self.rejections.iter().zip(Reason::ALL) {
             counter.increment(stats.rejections(reason));
@@ -209,10 +205,10 @@ impl Publisher {
         figures.lane_pending = stats.state(Gauge::LanePending);
     }
 
-    /// Records one group commit of the ledger.
-    pub fn ledger_committed(&self, took: Duration, entries: u64) {
-        self.ledger_commit.record(took.as_secs_f64());
-        self.ledger_batch.record(entries as f64);
+    /// Adds the group commits of the ledger since the last call: how long each took, in microseconds, and how many entries it had.
+    pub fn ledger_committed(&self, commit_us: &hdrhistogram::Histogram<u64>, batch_entries: &hdrhistogram::Histogram<u64>) {
+        add(&self.ledger_commit, commit_us, MICROS_PER_SECOND);
+        add(&self.ledger_batch, batch_entries, 1.0);
     }
 
     /// Counts a failed attempt to reach the ledger or to commit to it.
@@ -317,12 +313,20 @@ impl Publisher {
     }
 }
 
-fn recorder(latency_buckets_ms: &[u64]) -> Result<PrometheusRecorder, PublisherFault> {
+/// Adds recorded values to a published histogram, each divided by `unit`.
+fn add<T: hdrhistogram::Counter>(published: &Histogram, recorded: &hdrhistogram::Histogram<T>, unit: f64) {
+    for step in recorded.iter_recorded() {
+        let value = recorded.median_equivalent(step.value_iterated_to());
+        published.record_many(value as f64 / unit, step.count_at_value().as_u64() as usize);
+    }
+}
+
+fn recorder(latency_buckets_ms: &[f64]) -> Result<PrometheusRecorder, PublisherFault> {
     let rising = latency_buckets_ms.windows(2).all(|pair| pair[0] < pair[1]);
-    if !rising || latency_buckets_ms.first().map_or(true, |first| *first == 0) {
+    if !rising || latency_buckets_ms.first().map_or(true, |first| *first <= 0.0) {
         return Err(PublisherFault::Buckets);
     }
-    let latency: Vec<f64> = latency_buckets_ms.iter().map(|bound| *bound as f64 / MILLIS_PER_SECOND).collect();
+    let latency: Vec<f64> = latency_buckets_ms.iter().map(|bound| bound / MILLIS_PER_SECOND).collect();
     let tables = [
         (names::REQUEST_LATENCY, latency.as_slice()),
         (names::LEDGER_COMMIT, names::LEDGER_COMMIT_BUCKETS),

@@ -90,6 +90,8 @@ numbered! {
         QuotaExhausted,
         /// A request was answered by the ledger and not from memory: a receipt, or an old repeat.
         LedgerQuestion,
+        /// An idempotency key was forgotten before its time because too many were remembered.
+        KeyEvicted,
     }
 }
 
