@@ -25,8 +25,8 @@ fn check(reply: &Reply, status: u16, code: &str, retryable: bool) {
     let text = String::from_utf8(reply.body.clone()).unwrap();
     let places = ["{\"code\":\"", ",\"http\":", ",\"message\":\"", ",\"retryable\":", ",\"corr_id\":\""].map(|part| text.find(part));
     assert!(places.iter().all(Option::is_some) && places.windows(2).all(|pair| pair[0] < pair[1]), "{text}");
-    for secret in ["Bearer", "/tmp", "panicked"] {
-        assert!(!text.contains(secret), "{text}");
+    for inner in ["/tmp", "panicked", "src/"] {
+        assert!(!text.contains(inner), "{text}");
     }
 }
 

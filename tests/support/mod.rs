@@ -1,7 +1,7 @@
 //! What tests from the outside share: a server in a directory of its own, a raw HTTP client, and the words of the wallet.
 //!
 //! Nothing here looks into the server: it is the binary, reached through its ports, signals and files.
-#![allow(dead_code)] // Each test binary uses a part of this module.
+#![allow(dead_code, unused_imports)] // Each test binary uses a part of this module.
 mod client;
 mod server;
 mod wallet;

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use svc_wallet::access::{mint, Keyring, MintRequest};
 use svc_wallet::domain::UnixMs;
@@ -24,6 +24,7 @@ pub struct Server {
     settings: Vec<(String, String)>,
     /// Signals that the process is to ignore, as the words of the shell's `trap`.
     ignored: Option<&'static str>,
+    log_filter: &'static str,
     child: Option<Child>,
     keyring: Keyring,
     token: String,
@@ -43,12 +44,13 @@ pub struct Exit {
 
 /// A loopback port that nobody listens on, outside the range from which the system takes ports for outgoing connections.
 fn free_port() -> u16 {
-    const FIRST: u16 = 10_300;
-    const SPAN: u16 = 22_000;
-    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const FIRST: u32 = 10_300;
+    const SPAN: u32 = 22_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Binaries that run at the same time begin at different places.
+    let start = std::process::id().wrapping_mul(37);
     loop {
-        let start = (std::process::id() % u32::from(SPAN)) as u16 * 37 % SPAN;
-        let port = FIRST + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % SPAN;
+        let port = (FIRST + start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % SPAN) as u16;
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return port;
         }
@@ -78,7 +80,7 @@ impl Server {
         let token = mint(&keyring, &everything, unix_now()).unwrap();
         let [http, control] = [free_port(), free_port()].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         let settings = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        Self { place, settings, ignored: None, child: None, keyring, token, http, control }
+        Self { place, settings, ignored: None, log_filter: "info", child: None, keyring, token, http, control }
     }
 
     /// Starts the process and waits until it is ready. If somebody else was faster on a port, other ports are tried.
@@ -122,7 +124,7 @@ impl Server {
             command.env_remove(name);
         }
         let log = File::create(self.path("server.log")).unwrap();
-        command.current_dir(self.place.path()).env("RUST_LOG", "info").stdin(Stdio::null());
+        command.current_dir(self.place.path()).env("RUST_LOG", self.log_filter).stdin(Stdio::null());
         command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
     }
 
@@ -169,6 +171,11 @@ impl Server {
     /// Lets the process ignore signals, named as the shell's `trap` does, from the next start on.
     pub fn ignore(&mut self, signals: &'static str) {
         self.ignored = Some(signals);
+    }
+
+    /// What the process logs from the next start on, as `RUST_LOG` says it.
+    pub fn log_at(&mut self, filter: &'static str) {
+        self.log_filter = filter;
     }
 
     /// The process id.
