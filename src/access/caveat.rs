@@ -198,7 +198,6 @@ mod tests {
             "max_amount = 1_000",
             "daily_ceiling = ten",
             "colour = blue",
-           
             "scope = ",
             "idem = a*b*",
             "op = transfer",
