@@ -1,1 +1,32 @@
-//! placeholder
+//! Who may do what: macaroons and their caveats, the keyring that signs them, and the policy that binds everybody.
+//!
+//! Invariants: no capability is believed before its signature has been checked with a key of the keyring; a caveat that is
+//! not understood denies; every caveat of a token and of its discharges has to hold, so adding one can only narrow; expiry
+//! is looked at on every use; secrets are wiped from memory and never shown.
+//! Deliberately not known here: HTTP, JSON bodies, routes, balances.
+//!
+//! The `macaroon` crate writes whole tokens and signatures to the log target `macaroon`: a subscriber must keep that target
+//! off at every level.
+mod cache;
+mod capability;
+mod caveat;
+mod identifier;
+mod inspect;
+mod keyring;
+mod mint;
+mod policy;
+mod policy_reader;
+mod scope;
+mod token;
+
+pub use cache::TokenCache;
+pub use capability::{Capability, Demand, Permit};
+pub use inspect::{inspect, Description};
+pub use keyring::{Keyring, KeyringFault};
+pub use mint::{mint, MintFault, MintRequest};
+pub use policy::{Policy, PolicyFault};
+pub use scope::{Scope, ScopeSet};
+pub use token::{DISCHARGES_BYTES_MAX, TOKEN_BYTES_MAX};
+
+#[cfg(test)]
+mod tests;

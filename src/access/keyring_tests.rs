@@ -1,0 +1,128 @@
+//! Proves how a keyring is made, what is refused as one, and that nothing of it is shown.
+use super::*;
+use std::os::unix::fs::PermissionsExt;
+
+fn file_with(text: &str, mode: u32) -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keyring.json");
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    (directory, path)
+}
+
+fn secret(byte: u8) -> String {
+    STANDARD.encode([byte; 32])
+}
+
+#[test]
+fn a_first_start_makes_a_private_file_and_a_second_one_reads_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a/b/keyring.json");
+    let first = Keyring::open_or_create(&path).unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+    assert_eq!(std::fs::metadata(path.parent().unwrap()).unwrap().mode() & 0o777, 0o700);
+    let second = Keyring::open_or_create(&path).unwrap();
+    assert_eq!(first.active_id(), second.active_id());
+    assert_eq!(*first.keys[0].secret, *second.keys[0].secret);
+    assert_ne!(*first.keys[0].secret, [0; 32]);
+    let names: Vec<_> = std::fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["keyring.json"], "nothing is left beside it");
+    let other = Keyring::open_or_create(&directory.path().join("other.json")).unwrap();
+    assert_ne!(*first.keys[0].secret, *other.keys[0].secret);
+}
+
+#[test]
+fn of_many_first_starts_one_key_wins() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keyring.json");
+    let ids: Vec<String> = std::thread::scope(|scope| {
+        let starts: Vec<_> =
+            (0..8).map(|_| scope.spawn(|| Keyring::open_or_create(&path).unwrap().active_id().to_string())).collect();
+        starts.into_iter().map(|start| start.join().unwrap()).collect()
+    });
+    assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+}
+
+#[test]
+fn several_keys_are_read_and_debug_shows_ids_only() {
+    let text = format!(
+        r#"{{"version":1,"active":"new","keys":[{{"id":"old","secret":"{}"}},{{"id":"new","secret":"{}"}}]}}"#,
+        secret(1),
+        secret(2)
+    );
+    let (_directory, path) = file_with(&text, 0o400);
+    let keyring = Keyring::open(&path).unwrap();
+    assert_eq!(keyring.active_id(), "new");
+    assert_eq!(keyring.ids().collect::<Vec<_>>(), ["old", "new"]);
+    assert!(keyring.root("old").is_some() && keyring.root("none").is_none());
+    assert_eq!(format!("{keyring:?}"), r#"Keyring { ids: ["old", "new"], active: "new", .. }"#);
+}
+
+#[test]
+fn open_does_not_create() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("none.json");
+    assert!(matches!(Keyring::open(&path), Err(KeyringFault::Missing { .. })));
+    assert!(!path.exists());
+}
+
+#[test]
+fn what_others_can_touch_is_refused() {
+    let text = format!(r#"{{"version":1,"active":"k","keys":[{{"id":"k","secret":"{}"}}]}}"#, secret(1));
+    for mode in [0o604, 0o640, 0o644, 0o620, 0o602, 0o601, 0o610, 0o660, 0o777] {
+        let (_directory, path) = file_with(&text, mode);
+        let fault = Keyring::open_or_create(&path).unwrap_err();
+        assert!(matches!(fault, KeyringFault::Exposed { .. }), "{mode:o}");
+        let message = fault.to_string();
+        assert!(message.contains(&format!("{mode:04o}")) && message.contains("chmod 600"), "{message}");
+    }
+}
+
+#[test]
+fn what_is_no_regular_file_is_refused_without_waiting() {
+    let directory = tempfile::tempdir().unwrap();
+    assert!(matches!(Keyring::open_or_create(directory.path()), Err(KeyringFault::NotAFile { .. })));
+    let pipe = directory.path().join("pipe");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &pipe,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from_raw_mode(0o600),
+        rustix::fs::makedev(0, 0),
+    )
+    .unwrap();
+    assert!(matches!(Keyring::open_or_create(&pipe), Err(KeyringFault::NotAFile { .. })));
+}
+
+#[test]
+fn malformed_files_are_refused_and_never_quoted() {
+    let hidden = secret(9);
+    let short = STANDARD.encode([9; 31]);
+    let long = STANDARD.encode([9; 33]);
+    let cases = [
+        String::new(),
+        "{".into(),
+        format!(r#"{{"version":"{hidden}","active":"k","keys":[]}}"#),
+        format!(r#"{{"version":1,"active":"k","keys":[{{"id":"k","secret":"{hidden}","{hidden}":1}}]}}"#),
+        format!(r#"{{"version":1,"active":"k","{hidden}":1,"keys":[]}}"#),
+        format!(r#"{{"version":2,"active":"k","keys":[{{"id":"k","secret":"{hidden}"}}]}}"#),
+        r#"{"version":1,"active":"k","keys":[]}"#.into(),
+        format!(r#"{{"version":1,"active":"{hidden}","keys":[{{"id":"k","secret":"{hidden}"}}]}}"#),
+        format!(r#"{{"version":1,"active":"k","keys":[{{"id":"{hidden}","secret":"{hidden}"}}]}}"#),
+        format!(r#"{{"version":1,"active":"k","keys":[{{"id":"k","secret":"{hidden}"}},{{"id":"k","secret":"{hidden}"}}]}}"#),
+        format!(r#"{{"version":1,"active":"k","keys":[{{"id":"k","secret":"{short}"}}]}}"#),
+        format!(r#"{{"version":1,"active":"k","keys":[{{"id":"k","secret":"{long}"}}]}}"#),
+        format!(r#"{{"version":1,"active":"k","keys":[{{"id":"k","secret":"{hidden}?"}}]}}"#),
+        format!(r#"{{"version":1,"active":"k","keys":[{{"id":"k","secret":"{hidden}"}}]}} trailing"#),
+        " ".repeat(FILE_BYTES_MAX as usize + 1),
+    ];
+    for text in cases {
+        let (_directory, path) = file_with(&text, 0o600);
+        let fault = Keyring::open_or_create(&path).unwrap_err();
+        assert!(matches!(fault, KeyringFault::Malformed { .. }), "{text:.80}");
+        for secret in [&hidden, &short, &long] {
+            assert!(!format!("{fault} {fault:?}").contains(secret.trim_end_matches('=')), "{fault}");
+        }
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "a bad keyring is left alone");
+    }
+}

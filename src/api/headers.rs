@@ -1,0 +1,170 @@
+//! The headers that the API reads, collected in one pass.
+//!
+//! Invariants: of a header that can only have one meaning, two that differ are refused, never chosen from; a value that is
+//! not visible ASCII is refused where it would matter. Names are compared without regard to case.
+use crate::domain::limits::CORR_BYTES_MAX;
+use crate::domain::{Code, Refusal};
+
+/// What counts of the headers of one request.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct IncomingHeaders<'a> {
+    /// `Authorization`.
+    pub authorization: Option<&'a str>,
+    /// `X-Wallet-Discharge`.
+    pub discharge: Option<&'a str>,
+    /// `Idempotency-Key`, or `X-Idempotency-Key`.
+    pub idempotency_key: Option<&'a str>,
+    /// `Content-Type`.
+    pub content_type: Option<&'a str>,
+    /// The best of `X-Corr-ID`, `X-Request-ID` and `X-Correlation-ID`, in this order, that can be echoed as it is.
+    pub corr: Option<&'a str>,
+    corr_rank: u8,
+    flaw: Option<Flaw>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flaw {
+    RepeatedAuthorization,
+    RepeatedDischarge,
+    TwoKeys,
+    TwoContentTypes,
+    NotText,
+}
+
+impl<'a> IncomingHeaders<'a> {
+    /// Takes note of one header. To be called for each, in their order.
+    pub fn observe(&mut self, name: &[u8], value: &'a [u8]) {
+        // The length decides first: most headers are none of ours and cost one comparison.
+        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        match name.len() {
+            13 if is("authorization") => {
+                let flaw = self.authorization.is_some().then_some(Flaw::RepeatedAuthorization);
+                self.authorization = self.text(value, flaw);
+            }
+            15 if is("idempotency-key") => self.key(value),
+            17 if is("x-idempotency-key") => self.key(value),
+            12 if is("content-type") => {
+                let flaw = self.content_type.is_some_and(|known| known.as_bytes() != value).then_some(Flaw::TwoContentTypes);
+                self.content_type = self.text(value, flaw);
+            }
+            18 if is("x-wallet-discharge") => {
+                let flaw = self.discharge.is_some().then_some(Flaw::RepeatedDischarge);
+                self.discharge = self.text(value, flaw);
+            }
+            9 if is("x-corr-id") => self.corr(value, 3),
+            12 if is("x-request-id") => self.corr(value, 2),
+            16 if is("x-correlation-id") => self.corr(value, 1),
+            _ => {}
+        }
+    }
+
+    /// Refuses headers that contradict each other; to be asked before any of them is used.
+    pub fn check(&self) -> Result<(), Refusal> {
+        let Some(flaw) = self.flaw else { return Ok(()) };
+        let message = match flaw {
+            Flaw::RepeatedAuthorization => "more than one Authorization header; send one",
+            Flaw::RepeatedDischarge => "more than one X-Wallet-Discharge header; send all discharges in one, separated by commas",
+            Flaw::TwoKeys => "Idempotency-Key headers that differ; send one",
+            Flaw::TwoContentTypes => "Content-Type headers that differ; send one",
+            Flaw::NotText => "a header of the API holds bytes that are not visible ASCII; send it as plain text",
+        };
+        Err(Refusal::new(Code::BadRequest, message))
+    }
+
+    fn key(&mut self, value: &'a [u8]) {
+        let flaw = self.idempotency_key.is_some_and(|known| known.as_bytes() != value).then_some(Flaw::TwoKeys);
+        self.idempotency_key = self.text(value, flaw);
+    }
+
+    fn corr(&mut self, value: &'a [u8], rank: u8) {
+        if rank > self.corr_rank {
+            if let Some(text) = correlation(value) {
+                self.corr = Some(text);
+                self.corr_rank = rank;
+            }
+        }
+    }
+
+    /// The first flaw is kept. A value with other bytes than visible ASCII, spaces and tabs counts as absent.
+    fn text(&mut self, value: &'a [u8], flaw: Option<Flaw>) -> Option<&'a str> {
+        let visible = value.iter().all(|byte| byte.is_ascii_graphic() || matches!(byte, b' ' | b'\t'));
+        let text = if visible { std::str::from_utf8(value).ok() } else { None };
+        let flaw = if text.is_none() { Some(Flaw::NotText) } else { flaw };
+        self.flaw = self.flaw.or(flaw);
+        text
+    }
+}
+
+/// A correlation id that can be kept and echoed: 1 to 64 visible ASCII characters but `"` and `\`. `None` for any other,
+/// which is then made anew: a bad one is no reason to refuse a spend.
+pub fn correlation(value: &[u8]) -> Option<&str> {
+    let fits = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
+    if value.is_empty() || value.len() > CORR_BYTES_MAX || !value.iter().all(fits) {
+        return None;
+    }
+    std::str::from_utf8(value).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn observed<'a>(headers: &[(&str, &'a [u8])]) -> IncomingHeaders<'a> {
+        let mut incoming = IncomingHeaders::default();
+        headers.iter().for_each(|(name, value)| incoming.observe(name.as_bytes(), value));
+        incoming
+    }
+
+    #[test]
+    fn names_are_found_whatever_their_case() {
+        let incoming = observed(&[
+            ("Host", b"localhost"),
+            ("AUTHORIZATION", b"Bearer x"),
+            ("content-Type", b"application/json"),
+            ("Idempotency-Key", b"k"),
+            ("x-wallet-discharge", b"a,b"),
+            ("X-Request-ID", b"r-1"),
+        ]);
+        assert_eq!(incoming.authorization, Some("Bearer x"));
+        assert_eq!(incoming.content_type, Some("application/json"));
+        assert_eq!(incoming.idempotency_key, Some("k"));
+        assert_eq!(incoming.discharge, Some("a,b"));
+        assert_eq!(incoming.corr, Some("r-1"));
+        assert!(incoming.check().is_ok());
+    }
+
+    #[test]
+    fn contradictions_are_refused_and_agreement_is_not() {
+        let cases: [(&[(&str, &[u8])], bool); 10] = [
+            (&[("Idempotency-Key", b"k"), ("X-Idempotency-Key", b"k")], true),
+            (&[("Idempotency-Key", b"k"), ("Idempotency-Key", b"k")], true),
+            (&[("Idempotency-Key", b"k"), ("X-Idempotency-Key", b"l")], false),
+            (&[("X-Idempotency-Key", b"k"), ("X-Idempotency-Key", b"l")], false),
+            (&[("Authorization", b"Bearer a"), ("Authorization", b"Bearer b")], false),
+            (&[("Authorization", b"Bearer a"), ("authorization", b"Bearer a")], false),
+            (&[("X-Wallet-Discharge", b"a"), ("X-Wallet-Discharge", b"b")], false),
+            (&[("Content-Type", b"application/json"), ("Content-Type", b"text/plain")], false),
+            (&[("Authorization", b"Bearer \xff")], false),
+            (&[("X-Corr-ID", b"\xff"), ("Cookie", b"\xff")], true),
+        ];
+        for (headers, fine) in cases {
+            let outcome = observed(headers).check();
+            assert_eq!(outcome.is_ok(), fine, "{headers:?}");
+            assert!(outcome.err().map_or(true, |refusal| refusal.status == 400));
+        }
+    }
+
+    #[test]
+    fn the_correlation_id_is_the_best_that_can_be_echoed() {
+        let corr = |headers: &[(&str, &'static [u8])]| observed(headers).corr;
+        assert_eq!(corr(&[("X-Correlation-ID", b"c"), ("X-Corr-ID", b"a"), ("X-Request-ID", b"b")]), Some("a"));
+        assert_eq!(corr(&[("X-Request-ID", b"b"), ("X-Correlation-ID", b"c")]), Some("b"));
+        assert_eq!(corr(&[("X-Corr-ID", b"first"), ("X-Corr-ID", b"second")]), Some("first"));
+        assert_eq!(corr(&[("X-Corr-ID", b"a b"), ("X-Request-ID", b"b")]), Some("b"));
+        assert_eq!(corr(&[]), None);
+        for bad in [&b""[..], b"a\"b", b"a\\b", b"a\rb", b"\xc3\xa9", &[b'x'; 65]] {
+            assert_eq!(correlation(bad), None, "{bad:?}");
+        }
+        assert_eq!(correlation(&[b'x'; 64]).map(str::len), Some(64));
+    }
+}

@@ -1,0 +1,224 @@
+//! From a request to a call: capability, then shape, then caveats, then policy; the first that fails refuses.
+//!
+//! Decisions that the contract leaves open: contradicting headers are a malformed message and refused before the
+//! capability is looked at (400); a body that is not declared as JSON is BAD_REQUEST, because no code stands for 415; the key
+//! of a body has to be well formed even where the header wins; a caveat that is not understood is FORBIDDEN.
+use super::body::BodyReader;
+use super::headers::IncomingHeaders;
+use super::query::{decoded, parameters};
+use super::routes::{txid_text, Route};
+use crate::access::{Capability, Demand, Policy, TokenCache};
+use crate::domain::{Account, Amount, Asset, Code, Draft, Entry, Key, Op, Refusal, TxId, UnixMs};
+use std::sync::Arc;
+
+/// A request as the worker hands it over, after framing, size caps and decompression.
+#[derive(Debug)]
+pub struct Incoming<'a> {
+    /// The handler that [`super::resolve`] found; one that needs a capability.
+    pub route: Route,
+    /// The path without the query, as it was sent.
+    pub path: &'a str,
+    /// What follows the first `?`.
+    pub query: Option<&'a str>,
+    /// The headers that count.
+    pub headers: IncomingHeaders<'a>,
+    /// The whole body; changed while it is read.
+    pub body: &'a mut [u8],
+}
+
+/// Buffers of one core that are reused from request to request. A [`Call`] borrows from them.
+pub struct Scratch {
+    reader: BodyReader,
+    entry: Vec<u8>,
+    account: Vec<u8>,
+    asset: Vec<u8>,
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self { reader: BodyReader::new(), entry: Vec::new(), account: Vec::new(), asset: Vec::new() }
+    }
+}
+
+/// A request that is well formed and permitted. What the accounts hold has not been looked at.
+#[derive(Debug)]
+pub enum Call<'a> {
+    /// An entry to be decided by the owner core.
+    Write {
+        /// The entry, encoded.
+        entry: Entry<'a>,
+        /// The most that its token may debit in one UTC day.
+        ceiling: Option<Amount>,
+    },
+    /// The balance of an account.
+    Balance {
+        /// Whose.
+        account: Account<'a>,
+        /// In which asset.
+        asset: Asset<'a>,
+    },
+    /// The last nonce of an account.
+    Seq {
+        /// Whose.
+        account: Account<'a>,
+    },
+    /// A receipt, to be shown only if [`may_read`] agrees once the entry is known.
+    Tx {
+        /// Which one.
+        id: TxId,
+        /// Who asks.
+        capability: Arc<Capability>,
+    },
+}
+
+/// Checks a request as far as that can be done without the ledger, and makes the call of it.
+///
+/// `corr` is the correlation id of the request, at most 64 bytes, see [`super::correlation`].
+///
+/// # Panics
+/// If the route needs no capability, or `corr` is too long: the caller's mistakes.
+pub fn interpret<'a>(
+    incoming: Incoming<'a>,
+    tokens: &mut TokenCache,
+    policy: &Policy,
+    now: UnixMs,
+    corr: &str,
+    scratch: &'a mut Scratch,
+) -> Result<Call<'a>, Refusal> {
+    let scopes = incoming.route.scopes().expect("control routes are answered before");
+    incoming.headers.check()?;
+    let token = bearer(incoming.headers.authorization)?;
+    let capability = tokens.verify(token, incoming.headers.discharge, now)?;
+    capability.permits_scope(scopes)?;
+    let demand = Demand { scopes, accounts: &[], to: None, asset: None, amount: None, key: None, debits: false };
+    if let Some(op) = incoming.route.op() {
+        return write(op, incoming, Context { capability, demand, policy, now, corr }, scratch);
+    }
+    match incoming.route {
+        Route::Balance => {
+            let [account, asset] = parameters(incoming.query, ["account", "asset"])?;
+            let account = account_parameter(account, &mut scratch.account)?;
+            let asset = decoded(asset, &mut scratch.asset).and_then(Asset::new);
+            let asset = asset.ok_or_else(|| bad("asset: not 1 to 16 characters of a-z 0-9 _ in the query"))?;
+            capability.permits(&Demand { accounts: &[account], asset: Some(asset), ..demand })?;
+            policy.permits_read(asset)?;
+            Ok(Call::Balance { account, asset })
+        }
+        Route::Seq => {
+            let [account] = parameters(incoming.query, ["account"])?;
+            let account = account_parameter(account, &mut scratch.account)?;
+            capability.permits(&Demand { accounts: &[account], ..demand })?;
+            Ok(Call::Seq { account })
+        }
+        Route::Tx => {
+            let [] = parameters(incoming.query, [])?;
+            let id = TxId::parse(txid_text(incoming.path));
+            let id = id.ok_or_else(|| Refusal::new(Code::NotFound, "no such transaction"))?;
+            Ok(Call::Tx { id, capability: capability.clone() })
+        }
+        Route::Issue
+        | Route::Transfer
+        | Route::Burn
+        | Route::Hold
+        | Route::Capture
+        | Route::Release
+        | Route::Healthz
+        | Route::Readyz
+        | Route::Version
+        | Route::Unknown => unreachable!("writes, and routes without scopes, have been told apart above"),
+    }
+}
+
+/// Whether the holder may see this entry: the capability covers one of its accounts, and its asset.
+pub fn may_read(capability: &Capability, entry: &Entry<'_>) -> Result<(), Refusal> {
+    capability.permits_receipt([entry.from(), entry.to()], entry.asset())
+}
+
+/// What surrounds the body of a write.
+struct Context<'c> {
+    capability: &'c Capability,
+    demand: Demand<'c>,
+    policy: &'c Policy,
+    now: UnixMs,
+    corr: &'c str,
+}
+
+fn write<'a>(op: Op, incoming: Incoming<'a>, context: Context<'_>, scratch: &'a mut Scratch) -> Result<Call<'a>, Refusal> {
+    let Context { capability, demand, policy, now, corr } = context;
+    let [] = parameters(incoming.query, [])?;
+    require_json(incoming.headers.content_type)?;
+    let body = scratch.reader.read(op, incoming.body)?;
+    let key = match incoming.headers.idempotency_key {
+        Some(header) => header_key(header)?,
+        None => body.key.ok_or_else(|| bad("the header Idempotency-Key is missing; every write needs a key of its own"))?,
+    };
+    let permit = capability.permits(&Demand {
+        accounts: body.from.as_slice(),
+        to: body.to,
+        asset: Some(body.asset),
+        amount: Some(body.amount),
+        key: Some(key),
+        debits: op.debits(),
+        ..demand
+    })?;
+    policy.permits(op, body.asset, body.amount)?;
+    let draft = Draft {
+        op,
+        from: body.from,
+        to: body.to,
+        asset: body.asset,
+        amount: body.amount,
+        nonce: body.nonce,
+        key,
+        memo: body.memo,
+        corr,
+        token: capability.token(),
+        ceiling: permit.daily_ceiling.is_some(),
+        ts: now,
+    };
+    scratch.entry.clear();
+    draft.encode(&mut scratch.entry);
+    let (entry, rest) = Entry::parse(&scratch.entry).expect("an entry can be read by who wrote it");
+    assert!(rest.is_empty());
+    Ok(Call::Write { entry, ceiling: permit.daily_ceiling })
+}
+
+fn bad(message: &'static str) -> Refusal {
+    Refusal::new(Code::BadRequest, message)
+}
+
+/// The token of `Authorization: Bearer <token>`; the scheme is compared without regard to case (RFC 9110, 11.1).
+fn bearer(authorization: Option<&str>) -> Result<&str, Refusal> {
+    let unauthorized = || Refusal::new(Code::Unauthorized, "no capability; send Authorization: Bearer <macaroon>");
+    let (scheme, token) = authorization.and_then(|value| value.split_once(' ')).ok_or_else(unauthorized)?;
+    let token = token.trim_matches(' ');
+    if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() {
+        return Err(unauthorized());
+    }
+    Ok(token)
+}
+
+/// Parameters of the media type do not matter: JSON is UTF-8 whatever they say (RFC 8259).
+fn require_json(content_type: Option<&str>) -> Result<(), Refusal> {
+    let media_type = content_type.and_then(|value| value.split(';').next()).unwrap_or("");
+    if media_type.trim_matches([' ', '\t']).eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    Err(bad("the body is not declared as JSON; send Content-Type: application/json"))
+}
+
+/// A key stands bare or as a structured-field string, whose quotes do not belong to it.
+fn header_key(value: &str) -> Result<Key<'_>, Refusal> {
+    let quoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+    let key = Key::new(quoted.unwrap_or(value));
+    key.ok_or_else(|| bad("the header Idempotency-Key is not 1 to 64 characters of A-Z a-z 0-9 - _ : ."))
+}
+
+fn account_parameter<'a>(value: &'a str, buffer: &'a mut Vec<u8>) -> Result<Account<'a>, Refusal> {
+    let account = decoded(value, buffer).and_then(Account::new);
+    account.ok_or_else(|| bad("account: not 1 to 256 characters of A-Z a-z 0-9 : / - _ in the query"))
+}
+
+#[cfg(test)]
+#[path = "interpret_tests.rs"]
+mod tests;

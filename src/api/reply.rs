@@ -1,0 +1,216 @@
+//! The JSON of replies, written straight into the output buffer, without allocation.
+//!
+//! Invariants: compact, keys in the order of the contract, absent ones left out; a receipt depends on nothing but the entry
+//! and its place, so that it is the same bytes whenever it is written. Names and keys need no escaping: their alphabets
+//! hold no character that JSON would escape. Messages and correlation ids are escaped.
+use crate::domain::{Account, Asset, Balance, Code, Entry, LastNonce, LogId, Refusal, Root, Seq, TxId, UnixMs};
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
+/// Digits of the largest 128-bit integer.
+const DIGITS_MAX: usize = 39;
+
+/// Appends the receipt of an entry at this place of this log, in a batch that ends with this chain hash.
+pub fn receipt(out: &mut Vec<u8>, log: LogId, entry: &Entry<'_>, seq: Seq, root: &Root) {
+    let txid = TxId::new(log, seq, entry.fingerprint()).text();
+    let start = out.len();
+    canonical(out, entry, seq, root, &txid);
+    let hash = blake3::hash(&out[start..]);
+    out.truncate(start);
+    text(out, b"{\"txid\":\"", &txid);
+    text(out, b"\",\"op\":\"", entry.op().as_str().as_bytes());
+    if let Some(from) = entry.from() {
+        text(out, b"\",\"from\":\"", from.as_str().as_bytes());
+    }
+    if let Some(to) = entry.to() {
+        text(out, b"\",\"to\":\"", to.as_str().as_bytes());
+    }
+    text(out, b"\",\"asset\":\"", entry.asset().as_str().as_bytes());
+    number(out, b"\",\"amount_minor\":\"", entry.amount().minor_units());
+    out.push(b'"');
+    if let Some(nonce) = entry.nonce() {
+        number(out, b",\"nonce\":", u128::from(nonce.0));
+    }
+    text(out, b",\"idem\":\"", entry.key().as_str().as_bytes());
+    number(out, b"\",\"ts\":", u128::from(entry.ts().0));
+    number(out, b",\"ledger_seq_start\":", u128::from(seq.0));
+    number(out, b",\"ledger_seq_end\":", u128::from(seq.0));
+    hex(out, b",\"ledger_root\":\"", root);
+    hex(out, b"\",\"settlement_status\":\"accepted\",\"receipt_hash\":\"b3:", hash.as_bytes());
+    out.extend_from_slice(b"\"}");
+}
+
+/// The receipt without its hash, keys sorted, no spaces: what the hash is of.
+fn canonical(out: &mut Vec<u8>, entry: &Entry<'_>, seq: Seq, root: &Root, txid: &[u8]) {
+    number(out, b"{\"amount_minor\":\"", entry.amount().minor_units());
+    text(out, b"\",\"asset\":\"", entry.asset().as_str().as_bytes());
+    if let Some(from) = entry.from() {
+        text(out, b"\",\"from\":\"", from.as_str().as_bytes());
+    }
+    text(out, b"\",\"idem\":\"", entry.key().as_str().as_bytes());
+    hex(out, b"\",\"ledger_root\":\"", root);
+    number(out, b"\",\"ledger_seq_end\":", u128::from(seq.0));
+    number(out, b",\"ledger_seq_start\":", u128::from(seq.0));
+    if let Some(nonce) = entry.nonce() {
+        number(out, b",\"nonce\":", u128::from(nonce.0));
+    }
+    text(out, b",\"op\":\"", entry.op().as_str().as_bytes());
+    out.extend_from_slice(b"\",\"settlement_status\":\"accepted");
+    if let Some(to) = entry.to() {
+        text(out, b"\",\"to\":\"", to.as_str().as_bytes());
+    }
+    number(out, b"\",\"ts\":", u128::from(entry.ts().0));
+    text(out, b",\"txid\":\"", txid);
+    out.extend_from_slice(b"\"}");
+}
+
+/// Appends the balance of an account in one asset, as the owner core told it at this moment.
+pub fn balance(out: &mut Vec<u8>, account: Account<'_>, asset: Asset<'_>, balance: &Balance, now: UnixMs) {
+    text(out, b"{\"account\":\"", account.as_str().as_bytes());
+    text(out, b"\",\"asset\":\"", asset.as_str().as_bytes());
+    number(out, b"\",\"amount_minor\":\"", balance.amount);
+    number(out, b"\",\"held_minor_units\":\"", balance.held);
+    number(out, b"\",\"as_of_height\":", u128::from(balance.height.0));
+    number(out, b",\"as_of\":", u128::from(now.0));
+    out.extend_from_slice(b",\"stale_ms\":0}");
+}
+
+/// Appends how far the debits of an account have come.
+pub fn last_nonce(out: &mut Vec<u8>, account: Account<'_>, nonce: LastNonce, now: UnixMs) {
+    text(out, b"{\"account\":\"", account.as_str().as_bytes());
+    number(out, b"\",\"last_nonce\":", u128::from(nonce.confirmed.0));
+    number(out, b",\"next_nonce\":", u128::from(nonce.next.0));
+    number(out, b",\"as_of\":", u128::from(now.0));
+    out.push(b'}');
+}
+
+/// Appends the body of a refused request.
+pub fn refusal(out: &mut Vec<u8>, refusal: &Refusal, corr: &str) {
+    text(out, b"{\"code\":\"", refusal.code.as_str().as_bytes());
+    number(out, b"\",\"http\":", u128::from(refusal.status));
+    out.extend_from_slice(b",\"message\":\"");
+    escaped(out, &refusal.message);
+    text(out, b"\",\"retryable\":", if refusal.code.retryable() { b"true" } else { b"false" });
+    out.extend_from_slice(b",\"corr_id\":\"");
+    escaped(out, corr);
+    out.push(b'"');
+    if let Some(expected) = refusal.expected {
+        number(out, b",\"details\":{\"expected\":", u128::from(expected.0));
+        out.push(b'}');
+    }
+    out.push(b'}');
+}
+
+/// The headers that belong to a code besides those of every reply. `Allow` of METHOD_NOT_ALLOWED comes with the route, see
+/// [`super::Resolved`].
+pub fn refusal_headers(code: Code) -> &'static [(&'static str, &'static str)] {
+    match code {
+        Code::Busy | Code::RetryLater | Code::UpstreamUnavailable => &[("Retry-After", "1")],
+        Code::Unauthorized => &[("WWW-Authenticate", "Bearer realm=\"svc-wallet\"")],
+        Code::BadRequest
+        | Code::Forbidden
+        | Code::LimitsExceeded
+        | Code::NotFound
+        | Code::MethodNotAllowed
+        | Code::InsufficientFunds
+        | Code::NonceConflict
+        | Code::IdempotencyConflict
+        | Code::InternalError => &[],
+    }
+}
+
+fn text(out: &mut Vec<u8>, before: &[u8], value: &[u8]) {
+    out.extend_from_slice(before);
+    out.extend_from_slice(value);
+}
+
+fn hex(out: &mut Vec<u8>, before: &[u8], value: &[u8; 32]) {
+    out.extend_from_slice(before);
+    let mut digits = [0u8; 64];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(value) {
+        pair[0] = HEX[usize::from(byte >> 4)];
+        pair[1] = HEX[usize::from(byte & 15)];
+    }
+    out.extend_from_slice(&digits);
+}
+
+fn number(out: &mut Vec<u8>, before: &[u8], value: u128) {
+    out.extend_from_slice(before);
+    let mut digits = [0u8; DIGITS_MAX];
+    let mut at = DIGITS_MAX;
+    let mut wide = value;
+    // Division of 128 bits is slow, and hardly any number needs it.
+    while wide > u128::from(u64::MAX) {
+        at -= 1;
+        digits[at] = b'0' + (wide % 10) as u8;
+        wide /= 10;
+    }
+    let mut narrow = wide as u64;
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (narrow % 10) as u8;
+        narrow /= 10;
+        if narrow == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+fn escaped(out: &mut Vec<u8>, value: &str) {
+    for byte in value.bytes() {
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+            0..=0x1f => {
+                out.extend_from_slice(b"\\u00");
+                out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+            }
+            0x20.. => out.push(byte),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Nonce;
+
+    #[test]
+    fn numbers_are_written_like_everybody_writes_them() {
+        for value in [0, 1, 9, 10, 12345, u128::from(u64::MAX), u128::from(u64::MAX) + 1, u128::MAX, 10u128.pow(38), 1 << 100] {
+            let mut out = Vec::new();
+            number(&mut out, b"", value);
+            assert_eq!(String::from_utf8(out).unwrap(), value.to_string());
+        }
+    }
+
+    #[test]
+    fn texts_come_back_from_json_as_they_were() {
+        let told = Refusal::new(Code::BadRequest, "a \"quoted\" \\ \u{1} line\nä\u{7f}");
+        let mut out = Vec::new();
+        refusal(&mut out, &told, "c\"\\\t");
+        let value: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(value["message"], *told.message);
+        assert_eq!(value["corr_id"], "c\"\\\t");
+    }
+
+    #[test]
+    fn reads_are_written_as_the_contract_says() {
+        let mut out = Vec::new();
+        let (account, asset) = (Account::new("acct:a").unwrap(), Asset::new("roc").unwrap());
+        let full = Balance { amount: u128::MAX, held: 5, height: Seq(7) };
+        balance(&mut out, account, asset, &full, UnixMs(9));
+        assert_eq!(
+            String::from_utf8(std::mem::take(&mut out)).unwrap(),
+            r#"{"account":"acct:a","asset":"roc","amount_minor":"340282366920938463463374607431768211455","held_minor_units":"5","as_of_height":7,"as_of":9,"stale_ms":0}"#
+        );
+        last_nonce(&mut out, account, LastNonce { confirmed: Nonce(3), next: Nonce(5) }, UnixMs(9));
+        assert_eq!(String::from_utf8(out).unwrap(), r#"{"account":"acct:a","last_nonce":3,"next_nonce":5,"as_of":9}"#);
+    }
+
+    #[test]
+    fn headers_follow_the_code() {
+        assert_eq!(refusal_headers(Code::Busy), [("Retry-After", "1")]);
+        assert_eq!(refusal_headers(Code::Unauthorized)[0].0, "WWW-Authenticate");
+        assert!(refusal_headers(Code::BadRequest).is_empty());
+    }
+}
