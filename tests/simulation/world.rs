@@ -201,6 +201,13 @@ impl World {
         })
     }
 
+    /// Every core forgets what is too old, as its sweep does.
+    pub fn expire_keys(&mut self) {
+        for core in &mut self.cores {
+            core.engine.expire_keys(self.now);
+        }
+    }
+
     fn acknowledge(&mut self, index: usize) {
         let core = &mut self.cores[index];
         if let Some(durable) = core.acknowledged.pop_front() {
