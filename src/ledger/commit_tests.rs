@@ -130,8 +130,8 @@ fn closing_does_not_wait_for_room() {
     let storage = MemoryStorage::new();
     storage.limit_bytes(Some(SEGMENT + 4096));
     let (committer, acknowledged, _) = start(&storage, 1);
-    for number in 1..=20 {
-        push(&committer.lane(0), lane_batch(0, number, 30));
+    for number in 0..20 {
+        push(&committer.lane(0), lane_batch(0, 1 + number * 30, 30));
     }
     committer.close().unwrap();
     let count: usize = acknowledged.try_iter().map(|durable| durable.batch.count as usize).sum();
