@@ -304,7 +304,10 @@ impl Clients {
         let books = books(world);
         books.assert_conserved();
         let promises = self.promises.len() as u64;
-        assert!(books.entries == promises || (self.forgetful && books.entries > promises), "every entry was asked for and answered");
+        assert!(
+            books.entries == promises || (self.forgetful && books.entries > promises),
+            "every entry was asked for and answered"
+        );
         let live = world.balances();
         for (account, amount, held, nonce) in &live {
             let sums = books.sums(account);
