@@ -1,1 +1,77 @@
-fn main() {}
+//! Load, crash and connection tests for svc-wallet: arguments to commands, results to reports, findings to exit codes.
+
+mod args;
+mod baseline;
+mod books;
+mod connection;
+mod crash;
+mod doubt;
+mod engine;
+mod fault;
+mod funding;
+mod idle;
+mod latency;
+mod machine;
+mod memory;
+mod model;
+mod progress;
+mod receipts;
+mod reply;
+mod report;
+mod requests;
+mod responder;
+mod rng;
+mod run;
+mod server;
+mod slow;
+mod tally;
+mod tokens;
+mod workload;
+
+#[cfg(test)]
+mod checks;
+#[cfg(test)]
+mod fake;
+
+use std::process::ExitCode;
+
+use args::{Cli, Command};
+use clap::Parser;
+use fault::Fault;
+use report::Report;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match execute(&cli) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(fault) => {
+            eprintln!("loadtest: {fault}");
+            ExitCode::from(fault.exit_code())
+        }
+    }
+}
+
+fn execute(cli: &Cli) -> Result<bool, Fault> {
+    if let Command::Responder(args) = &cli.command {
+        machine::pin(&args.cpus.0)?;
+        return responder::run().map(|()| true);
+    }
+    let stop = machine::stop_flag()?;
+    match &cli.command {
+        Command::Run(args) => show(cli, run::run(args, cli.quiet, &stop)?),
+        Command::Baseline(args) => show(cli, baseline::run(args, cli.quiet, &stop)?),
+        Command::Crash(args) => show(cli, crash::run(args, cli.quiet, &stop)?),
+        Command::Idle(args) => show(cli, idle::run(args, cli.quiet, &stop)?),
+        Command::Responder(_) => unreachable!("the responder has been started above"),
+    }
+}
+
+fn show(cli: &Cli, report: impl Report) -> Result<bool, Fault> {
+    if cli.json {
+        println!("{}", serde_json::to_string_pretty(&report).expect("a report is made of plain values"));
+    } else {
+        report.print();
+    }
+    Ok(report.ok())
+}

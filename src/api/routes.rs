@@ -16,6 +16,22 @@ pub enum Method {
     Other,
 }
 
+impl Method {
+    /// All methods, in the order in which they are numbered for metrics.
+    pub const ALL: [Method; 5] = [Method::Get, Method::Head, Method::Post, Method::Options, Method::Other];
+
+    /// The label of metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Method::Get => "GET",
+            Method::Head => "HEAD",
+            Method::Post => "POST",
+            Method::Options => "OPTIONS",
+            Method::Other => "other",
+        }
+    }
+}
+
 /// A handler. Also the label `route` of metrics, with [`Route::Unknown`] for every path that leads nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)] // The names are those of the wire contract.
@@ -59,7 +75,7 @@ impl Route {
     ];
 
     /// The label of metrics and logs.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Route::Issue => "issue",
             Route::Transfer => "transfer",

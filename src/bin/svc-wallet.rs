@@ -1,1 +1,59 @@
-fn main() {}
+//! The wallet server: arguments, configuration, run.
+use clap::Parser;
+use std::process::ExitCode;
+use svc_wallet::config::{check, Config, Flags, Sources};
+use svc_wallet::{control, telemetry};
+
+/// Exit code for a configuration that cannot be used.
+const EXIT_CONFIG: u8 = 2;
+/// Exit code for a service that could not start or end in order.
+const EXIT_FAILED: u8 = 1;
+
+/// Decides at very high rate whether a holder may spend an amount now, and makes the answer durable before giving it.
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "Exit codes: 0 ended in order, 1 could not start or stop, 2 configuration, 130/143 ended at once."
+)]
+struct Args {
+    #[command(flatten)]
+    flags: Flags,
+    /// Print the effective configuration and where each value came from, then exit.
+    #[arg(long)]
+    check_config: bool,
+    /// With --check-config: print JSON.
+    #[arg(long, requires = "check_config")]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let sources = Sources::of_process(args.flags);
+    if args.check_config {
+        let report = check::check(&sources, args.json);
+        println!("{}", report.text.trim_end());
+        return ExitCode::from(if report.ok { 0 } else { EXIT_CONFIG });
+    }
+    let loaded = Config::load(&sources).and_then(|config| config.supported().map(|()| config));
+    let config = match loaded {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("svc-wallet: {error}");
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    let log = match telemetry::logs::init(control::SERVICE, std::env::var("RUST_LOG").ok().as_deref()) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("svc-wallet: {error}");
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    let ended = control::run(&config);
+    log.flush();
+    if let Err(error) = ended {
+        eprintln!("svc-wallet: {error}");
+        return ExitCode::from(EXIT_FAILED);
+    }
+    ExitCode::SUCCESS
+}

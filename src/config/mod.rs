@@ -1,1 +1,189 @@
-//! placeholder
+//! The configuration: from flags, environment, file and defaults to one typed value that cannot be half right.
+//!
+//! [`Config::load`] reports every problem at once, with key, origin and cure. [`Config::supported`] is asked separately
+//! whether this version can run what was configured, so that a file for a larger installation still loads and can be
+//! checked. Secrets are not configured but kept in files; only their paths are known here.
+pub mod check;
+mod cores;
+mod describe;
+mod error;
+mod keys;
+mod place;
+mod raw;
+mod read;
+mod sources;
+mod supported;
+mod value;
+
+pub use cores::{cpus_usable, Cores, Driver};
+pub use describe::Described;
+pub use error::{ConfigError, Origin, Problem};
+pub use place::{AccountingDep, LedgerDep, RegistryDep};
+pub use sources::{Flags, Sources, FILE_DEFAULT};
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The effective configuration of one server.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `[service]`
+    pub service: Service,
+    /// `[bind]`
+    pub bind: Bind,
+    /// `[timeouts]`
+    pub timeouts: Timeouts,
+    /// `[limits]`
+    pub limits: Limits,
+    /// `[runtime]`
+    pub runtime: Runtime,
+    /// `[deps]`
+    pub deps: Deps,
+    /// `[security]`
+    pub security: Security,
+    /// `[ledger]`
+    pub ledger: Ledger,
+    /// `[idempotency]`
+    pub idempotency: Idempotency,
+    /// `[metrics]`
+    pub metrics: Metrics,
+    /// `[feature_flags]`
+    pub feature_flags: FeatureFlags,
+    /// The file that was read, if one was.
+    pub file: Option<PathBuf>,
+    origins: BTreeMap<&'static str, Origin>,
+}
+
+/// `[service]`: who this is.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// Label `service` of metrics and logs.
+    pub name: String,
+    /// Role in the stack; always `wallet`.
+    pub role: String,
+}
+
+/// `[bind]`: where it listens.
+#[derive(Clone, Debug)]
+pub struct Bind {
+    /// The API.
+    pub http: SocketAddr,
+    /// Health, readiness, metrics and version.
+    pub metrics: SocketAddr,
+    /// The unix socket of `ronctl`, if there is to be one.
+    pub admin: Option<PathBuf>,
+}
+
+/// `[timeouts]`: how long a peer may take.
+#[derive(Clone, Debug)]
+pub struct Timeouts {
+    /// For a request to arrive once it has begun.
+    pub read: Duration,
+    /// For a reply to leave, and for in-flight work to finish in a drain.
+    pub write: Duration,
+    /// Between two requests of a connection.
+    pub idle: Duration,
+}
+
+/// `[limits]`: how much is taken on.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Requests in flight over all cores.
+    pub inflight: usize,
+    /// Largest body in bytes, before and after decompression.
+    pub body_bytes_max: usize,
+    /// How many times larger a body may become by decompression.
+    pub decompress_ratio_max: u32,
+    /// Open connections of the server.
+    pub connections: usize,
+    /// Requests in flight of one connection.
+    pub pipeline_depth: usize,
+}
+
+/// `[runtime]`: threads and their event loops.
+#[derive(Clone, Debug)]
+pub struct Runtime {
+    /// The CPUs asked for; [`Cores::resolve`] turns them into CPU numbers.
+    pub cores: Cores,
+    /// The event loop asked for.
+    pub driver: Driver,
+}
+
+/// `[deps]`: the parts that may live elsewhere.
+#[derive(Clone, Debug)]
+pub struct Deps {
+    /// The ledger.
+    pub ledger: LedgerDep,
+    /// The counters' sink.
+    pub accounting: AccountingDep,
+    /// The topology.
+    pub registry: RegistryDep,
+}
+
+/// `[security]`: authority and its files.
+#[derive(Clone, Debug)]
+pub struct Security {
+    /// Whether nothing may be left on disk.
+    pub amnesia: bool,
+    /// Whether every request has to carry a capability; always true, or the configuration is refused.
+    pub require_caps: bool,
+    /// The policy.
+    pub policy_file: PathBuf,
+    /// Root keys of the capabilities; only the path is known here.
+    pub keyring: PathBuf,
+    /// The `aud` that a capability has to name.
+    pub audience: String,
+}
+
+/// `[ledger]`: the files of an embedded ledger.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    /// Size of a segment, in bytes.
+    pub segment_bytes: u64,
+}
+
+/// `[idempotency]`: what is remembered in memory.
+#[derive(Clone, Debug)]
+pub struct Idempotency {
+    /// How long a key is remembered at the least.
+    pub ttl: Duration,
+    /// Keys remembered per core.
+    pub keys_max: usize,
+}
+
+/// `[metrics]`: the shape of what is exported.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// Upper bounds of the latency histograms in milliseconds, positive and ascending.
+    pub latency_buckets_ms: Vec<f64>,
+}
+
+/// `[feature_flags]`: what a build may leave out.
+#[derive(Clone, Debug)]
+pub struct FeatureFlags {
+    /// Tor transport at the edge.
+    pub tor: bool,
+    /// The legacy payment integration.
+    pub legacy_pay: bool,
+}
+
+impl Config {
+    /// Merges, reads and checks everything.
+    ///
+    /// # Errors
+    /// All problems that were found, not only the first.
+    pub fn load(sources: &Sources<'_>) -> Result<Self, ConfigError> {
+        read::config(sources::merge(sources))
+    }
+
+    /// Where the value of a key came from.
+    ///
+    /// # Panics
+    /// If there is no such key: the caller's mistake.
+    pub fn origin(&self, key: &str) -> &Origin {
+        assert!(keys::find(key).is_some(), "there is no key {key}");
+        self.origins.get(key).unwrap_or(&Origin::Default)
+    }
+}

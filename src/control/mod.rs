@@ -1,1 +1,20 @@
-//! placeholder
+//! The control plane: health, readiness, metrics and version on their own port, the admin socket, signals, and the drain.
+//!
+//! Nothing here runs on a core or on the path of a spend; the cores read one flag of [`Readiness`] and nothing else.
+mod counting;
+mod http;
+mod page;
+mod readiness;
+mod service;
+mod signals;
+mod socket;
+mod version;
+mod watch;
+
+pub use http::ControlServer;
+pub use page::{Page, PageReply, Pages, Surface};
+pub use readiness::{Dep, Readiness, Snapshot};
+pub use service::{run, ServiceFault, SERVICE};
+pub use signals::{SignalEvent, Signals, EXIT_SIGINT, EXIT_SIGTERM};
+pub use socket::{bind_admin, AdminFault, AdminSocket};
+pub use version::{health_body, Version, REVISION};

@@ -1,1 +1,270 @@
-//! placeholder
+//! One core's logic without any I/O: requests, messages of other cores and ledger answers go in; replies, messages, batches and
+//! questions come out.
+//!
+//! The driver keeps three promises. It empties the core's inbox before it hands in what it read from a socket. It hands every
+//! [`Outbox::first`] message over before any answer or reply that came out after it leaves. It hands batches to the
+//! ledger in the order in which it took them. In return a reply's effect is durable and visible everywhere before the reply.
+mod lane;
+mod message;
+
+pub use message::{Message, Outcome, Owned, OwnedAnswer, Repeat, Request, Ticket};
+
+use crate::domain::{Code, CoreId, Durable, Entry, Found, LaneBatch, Question, Refusal, Seq, UnixMs};
+use crate::ring::Ring;
+use crate::shard::{Decision, Figures, Settings, Shard};
+use lane::{Lane, Pending};
+use message::own_entry;
+
+/// Most entries of one core that may wait for the ledger; beyond it writes are refused before anything is reserved.
+pub const PENDING_MAX: usize = 1 << 16;
+/// Most messages that may wait for one other core; beyond it requests for that core are refused.
+pub const OUTBOX_MAX: usize = 1 << 14;
+
+/// Whether new writes may be let through to the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// Yes.
+    Open,
+    /// Not now: the service is draining or a dependency other than the ledger is missing.
+    NotReady,
+    /// The ledger cannot take anything now.
+    LedgerDown,
+}
+
+/// Where the engine puts what concerns its own connections.
+pub trait Output {
+    /// Answers a request of this core.
+    fn reply(&mut self, ticket: Ticket, outcome: Outcome<'_>);
+    /// Asks the ledger; the answer comes back through [`Engine::answered`]. Gives the question back if too many are waiting.
+    fn ask(&mut self, repeat: Repeat) -> Result<(), Repeat>;
+}
+
+/// Messages for one other core.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// Credits and forwarded requests: to be handed over before anything else leaves the core.
+    pub first: Vec<Message>,
+    /// Answers: to be handed over when no `first` message of any outbox is waiting.
+    pub answers: Vec<Message>,
+}
+
+/// One core.
+pub struct Engine {
+    core: CoreId,
+    ring: Ring,
+    shard: Shard,
+    lane: Lane,
+    outboxes: Vec<Outbox>,
+}
+
+impl Engine {
+    /// The engine of one core of the ring with an empty slice.
+    pub fn new(core: CoreId, ring: Ring, settings: Settings) -> Self {
+        assert!(core.0 < ring.cores());
+        let outboxes = (0..ring.cores()).map(|_| Outbox::default()).collect();
+        Self { core, ring, shard: Shard::new(settings), lane: Lane::new(core.0), outboxes }
+    }
+
+    /// Applies an entry read back from the ledger at start, in ledger order; entries that concern other cores only are ignored.
+    /// Fails, saying why, if no correct writer can have written it.
+    pub fn replay(&mut self, entry: &Entry<'_>, seq: Seq, now: UnixMs) -> Result<(), String> {
+        if self.ring.owner(entry.owner()) == self.core {
+            self.shard.replay(entry, seq, now)?;
+        }
+        if entry.to().is_some_and(|to| self.ring.owner(to) == self.core) {
+            self.shard.credit(entry, seq);
+        }
+        Ok(())
+    }
+
+    /// Takes a request that was read on this core.
+    pub fn submit(&mut self, ticket: Ticket, request: Request<'_>, gate: Gate, out: &mut impl Output) {
+        assert_eq!(ticket.core, self.core);
+        let owner = self.ring.owner(request.account());
+        if owner == self.core {
+            return self.execute(ticket, request, gate, out);
+        }
+        let outbox = &mut self.outboxes[usize::from(owner.0)];
+        if outbox.first.len() >= OUTBOX_MAX {
+            let refusal = Refusal::new(Code::Busy, "the core that owns the account has too much to do; retry");
+            return out.reply(ticket, Outcome::Refused(refusal));
+        }
+        outbox.first.push(Message::Forward(ticket, Owned::from_request(&request)));
+    }
+
+    /// Takes a message of another core.
+    pub fn receive(&mut self, message: Message, gate: Gate, out: &mut impl Output) {
+        match message {
+            Message::Forward(ticket, owned) => self.execute(ticket, owned.as_request(), gate, out),
+            Message::Answer(ticket, answer) => out.reply(ticket, answer.as_outcome()),
+            Message::Credit(bytes, seq) => self.shard.credit(&own_entry(&bytes), seq),
+        }
+    }
+
+    /// Takes the acknowledgement of a batch: settles its entries, hands the credits on, answers everybody who waits.
+    pub fn committed(&mut self, durable: Durable, out: &mut impl Output) {
+        let LaneBatch { lane_first, count, bytes, .. } = durable.batch;
+        let mut rest = &bytes[..];
+        for index in 0..u64::from(count) {
+            let (entry, after) = Entry::parse(rest).expect("the ledger gives back the bytes that it was given");
+            rest = after;
+            let seq = Seq(durable.first_seq.0 + index);
+            let pending = self.lane.pop(lane_first + index);
+            self.shard.settle(&pending.reservation, entry.ts(), seq);
+            self.hand_credit_on(&entry, seq);
+            let receipt = |replayed| Outcome::Receipt { entry, seq, root: durable.root, replayed };
+            self.reply(pending.ticket, receipt(false), out);
+            for ticket in pending.joined {
+                self.reply(ticket, receipt(true), out);
+            }
+        }
+        assert!(rest.is_empty());
+        self.lane.recycle(bytes);
+    }
+
+    /// Takes the ledger's answer to a question; `None` if it has no such entry.
+    pub fn answered(&mut self, repeat: Repeat, found: Option<Found>, gate: Gate, out: &mut impl Output) {
+        let Repeat { ticket, entry, ceiling, question } = repeat;
+        let asked = own_entry(&entry);
+        let Some(found) = found else {
+            let refusal = Refusal::new(Code::InternalError, "the ledger does not hold an entry that it should");
+            return self.reply(ticket, Outcome::Refused(refusal), out);
+        };
+        let first = own_entry(&found.entry);
+        if first.owner() == asked.owner() && first.key() == asked.key() {
+            let outcome = if first.fingerprint() == asked.fingerprint() {
+                Outcome::Receipt { entry: first, seq: found.seq, root: found.root, replayed: true }
+            } else {
+                Outcome::Refused(other_request())
+            };
+            return self.reply(ticket, outcome, out);
+        }
+        match question {
+            Question::At(_) => self.write(ticket, &asked, ceiling, gate, false, out),
+            Question::Debit { account, .. } => {
+                let account = crate::domain::Account::new(&account).expect("the question was made from a checked name");
+                let expected = self.shard.last_nonce(account).next;
+                self.reply(ticket, Outcome::Refused(Refusal::nonce(expected)), out);
+            }
+        }
+    }
+
+    /// The oldest batch that has not been handed to the ledger.
+    pub fn take_batch(&mut self) -> Option<LaneBatch> {
+        self.lane.take_open()
+    }
+
+    /// Takes a batch back that the ledger's queue had no room for; it comes first again.
+    pub fn untake_batch(&mut self, batch: LaneBatch) {
+        self.lane.untake(batch);
+    }
+
+    /// The messages for each core, to be emptied by the driver.
+    pub fn outboxes(&mut self) -> &mut [Outbox] {
+        &mut self.outboxes
+    }
+
+    /// Forgets old idempotency keys, a bounded number per call; returns how many had to go before their time.
+    pub fn expire_keys(&mut self, now: UnixMs) -> usize {
+        self.shard.expire_keys(now)
+    }
+
+    /// How many entries wait for the ledger.
+    pub fn pending(&self) -> usize {
+        self.lane.pending()
+    }
+
+    /// Figures of the slice for metrics.
+    pub fn figures(&self) -> Figures {
+        self.shard.figures()
+    }
+
+    /// The slice, for checks that compare it with the ledger.
+    pub fn shard(&self) -> &Shard {
+        &self.shard
+    }
+
+    fn execute(&mut self, ticket: Ticket, request: Request<'_>, gate: Gate, out: &mut impl Output) {
+        match request {
+            Request::Write { entry, ceiling } => self.write(ticket, &entry, ceiling, gate, true, out),
+            Request::Balance { account, asset } => {
+                let balance = self.shard.balance(account, asset);
+                self.reply(ticket, Outcome::Balance { account, asset, balance }, out);
+            }
+            Request::LastNonce { account } => {
+                let last = self.shard.last_nonce(account);
+                self.reply(ticket, Outcome::LastNonce { account, last }, out);
+            }
+        }
+    }
+
+    fn write(
+        &mut self,
+        ticket: Ticket,
+        entry: &Entry<'_>,
+        ceiling: Option<crate::domain::Amount>,
+        gate: Gate,
+        trust_window: bool,
+        out: &mut impl Output,
+    ) {
+        let closed = if self.lane.pending() >= PENDING_MAX { Gate::LedgerDown } else { gate };
+        let number = self.lane.next_number();
+        match self.shard.decide(entry, ceiling, number, closed == Gate::Open, trust_window) {
+            Decision::Reserved(reservation) => {
+                let pending = Pending { reservation, fingerprint: entry.fingerprint(), ticket, joined: Vec::new() };
+                self.lane.push(entry, pending);
+            }
+            Decision::Shut => self.reply(ticket, Outcome::Refused(shut(closed)), out),
+            Decision::Join(number) => {
+                let pending = self.lane.find(number);
+                if pending.fingerprint == entry.fingerprint() {
+                    pending.joined.push(ticket);
+                } else {
+                    self.reply(ticket, Outcome::Refused(other_request()), out);
+                }
+            }
+            Decision::Ask(question) => {
+                if let Err(repeat) = out.ask(Repeat { ticket, entry: entry.bytes().into(), ceiling, question }) {
+                    let refusal = Refusal::new(Code::Busy, "too many repeats are being looked up in the ledger; retry");
+                    self.reply(repeat.ticket, Outcome::Refused(refusal), out);
+                }
+            }
+            Decision::Refused(refusal) => self.reply(ticket, Outcome::Refused(refusal), out),
+        }
+    }
+
+    fn hand_credit_on(&mut self, entry: &Entry<'_>, seq: Seq) {
+        let Some(to) = entry.to() else { return };
+        let owner = self.ring.owner(to);
+        if owner == self.core {
+            self.shard.credit(entry, seq);
+        } else {
+            self.outboxes[usize::from(owner.0)].first.push(Message::Credit(entry.bytes().into(), seq));
+        }
+    }
+
+    fn reply(&mut self, ticket: Ticket, outcome: Outcome<'_>, out: &mut impl Output) {
+        if ticket.core == self.core {
+            out.reply(ticket, outcome);
+        } else {
+            let answer = Message::Answer(ticket, OwnedAnswer::from_outcome(outcome));
+            self.outboxes[usize::from(ticket.core.0)].answers.push(answer);
+        }
+    }
+}
+
+fn other_request() -> Refusal {
+    Refusal::new(
+        Code::IdempotencyConflict,
+        "the idempotency key was used for another request; choose a new key for a new request",
+    )
+}
+
+fn shut(gate: Gate) -> Refusal {
+    match gate {
+        Gate::LedgerDown => {
+            Refusal::new(Code::UpstreamUnavailable, "the ledger cannot take writes now; repeating the request is safe")
+        }
+        Gate::NotReady | Gate::Open => Refusal::new(Code::RetryLater, "not ready for writes; see /readyz for what is missing"),
+    }
+}

@@ -1,1 +1,65 @@
-//! placeholder
+//! The ledger: an append-only, hash-chained sequence of entries on disk, which is the truth about every balance.
+//!
+//! `docs/LEDGER.md` draws the files byte by byte and states the rules of recovery.
+//!
+//! | file | role |
+//! |---|---|
+//! | [`layout`], [`batch`] | headers and batches as bytes (pure) |
+//! | `merge` | group commit: what goes into the next batch, what each lane is answered (pure) |
+//! | `places` | sparse directory from entry to batch (pure) |
+//! | `books` | the auditor's books (pure) |
+//! | `storage` | what is asked of a disk; `disk` is the real one, `memory` one that can crash |
+//! | `scan`, `mark`, `recovery` | reading everything, telling a torn tail from damage, opening for writing |
+//! | `log`, `spares` | one batch, one write, one sync; segments allocated ahead |
+//! | `committer`, `stats` | the thread that does so for all lanes |
+//! | `cursor`, `reader`, `index`, `desk` | finding entries, off the cores |
+//! | `verify` | replaying everything against every promise |
+//!
+//! The pure files know no clock, randomness, I/O or threads. Nothing in here knows HTTP, capabilities or what a core decides.
+pub mod batch;
+mod books;
+mod committer;
+mod cursor;
+mod desk;
+mod disk;
+mod error;
+mod index;
+pub mod layout;
+mod log;
+mod mark;
+mod memory;
+mod merge;
+mod places;
+mod reader;
+mod recovery;
+mod scan;
+mod spares;
+mod stats;
+mod storage;
+mod verify;
+
+#[cfg(test)]
+mod commit_tests;
+#[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
+mod read_tests;
+#[cfg(test)]
+mod recovery_tests;
+#[cfg(test)]
+mod sample;
+
+pub use books::{AssetTotals, Books};
+pub use committer::{Committer, LaneSender, OnFatal, Watch, LANE_QUEUE_BATCHES_MAX};
+pub use desk::{Answer, LookupDesk};
+pub use disk::{DiskFile, DiskStorage};
+pub use error::LedgerError;
+pub use log::{AppendError, Log, Options};
+pub use memory::{MemoryFile, MemoryStorage};
+pub use merge::{GroupCommit, Placed};
+pub use reader::Reader;
+pub use recovery::Recovery;
+pub use scan::Torn;
+pub use stats::CommitStats;
+pub use storage::{segment_name, Storage, StorageFile};
+pub use verify::{verify, verify_directory, Progress, Report};

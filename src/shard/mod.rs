@@ -1,1 +1,360 @@
-//! placeholder
+//! The account slice of one core: decides debits, settles what became durable, and can be rebuilt from the ledger.
+//!
+//! `decide` either refuses or reserves; reserving takes the amount from what is available at once. `settle` and `credit` happen
+//! only for durable entries. No interleaving can overspend, and nothing is ever rolled back. The slice knows no clock, no
+//! connection and no disk: time comes in with the entries.
+mod accounts;
+mod ceilings;
+mod escrow;
+mod window;
+
+pub use accounts::{AccountIx, AssetIx};
+pub use window::Place;
+
+use crate::domain::limits::ISSUED_PER_CORE_MAX;
+use crate::domain::{Account, Amount, Asset, Balance, Code, Entry, LastNonce, Nonce, Op, Question, Refusal, Seq, UnixMs};
+use accounts::{Accounts, Holding};
+use ahash::RandomState;
+use ceilings::Ceilings;
+use escrow::Escrows;
+use window::Window;
+
+/// What a slice has to be told when it is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Random keys for the in-memory tables.
+    pub hash_seeds: [u64; 4],
+    /// How long an idempotency key is remembered at least, in milliseconds.
+    pub idempotency_ttl_ms: u64,
+    /// How many idempotency keys of debits, and how many of issues, are remembered at most.
+    pub keys_max: usize,
+}
+
+/// What `decide` found.
+#[derive(Debug)]
+pub enum Decision {
+    /// The value is reserved; the entry must now be committed.
+    Reserved(Reservation),
+    /// The key is being committed under this lane number: wait for its outcome.
+    Join(u64),
+    /// The ledger has to be asked before the request can be answered.
+    Ask(Question),
+    /// All checks passed, but the ledger takes nothing now.
+    Shut,
+    /// No.
+    Refused(Refusal),
+}
+
+/// What a reserved entry will change when it is durable.
+#[derive(Clone, Copy, Debug)]
+pub struct Reservation {
+    account: AccountIx,
+    asset: AssetIx,
+    amount: u128,
+    key_hash: u64,
+    op: Op,
+    nonce: u64,
+}
+
+/// Figures of a slice for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Accounts in memory.
+    pub accounts: usize,
+    /// Idempotency keys in memory.
+    pub keys: usize,
+}
+
+/// One core's accounts and all that is needed to decide on them.
+pub struct Shard {
+    accounts: Accounts,
+    assets: Vec<Box<str>>,
+    issued: Vec<u128>,
+    escrows: Escrows,
+    ceilings: Ceilings,
+    debit_keys: Window,
+    issue_keys: Window,
+    key_hasher: RandomState,
+    height: Seq,
+}
+
+impl Shard {
+    /// An empty slice.
+    pub fn new(settings: Settings) -> Self {
+        let [a, b, c, d] = settings.hash_seeds;
+        let hasher = || RandomState::with_seeds(a, b, c, d);
+        Self {
+            accounts: Accounts::new(hasher()),
+            assets: Vec::new(),
+            issued: Vec::new(),
+            escrows: Escrows::new(hasher()),
+            ceilings: Ceilings::new(hasher()),
+            debit_keys: Window::new(settings.idempotency_ttl_ms, settings.keys_max),
+            issue_keys: Window::new(settings.idempotency_ttl_ms, settings.keys_max),
+            key_hasher: RandomState::with_seeds(d, c, b, a),
+            height: Seq(0),
+        }
+    }
+
+    /// Decides on a request whose owner account lives here. `lane_number` is the place in the lane that it gets if it is reserved;
+    /// nothing is reserved unless the ledger is `open`.
+    /// With `trust_window` false a remembered durable key is known to belong to another request and is not asked about again.
+    pub fn decide(
+        &mut self,
+        entry: &Entry<'_>,
+        ceiling: Option<Amount>,
+        lane_number: u64,
+        open: bool,
+        trust_window: bool,
+    ) -> Decision {
+        let key_hash = self.key_hash(entry);
+        match self.debit_keys.find(key_hash).or_else(|| self.issue_keys.find(key_hash)) {
+            Some(Place::Pending(number)) => return Decision::Join(number),
+            Some(Place::Durable(seq)) if trust_window => return Decision::Ask(Question::At(seq)),
+            Some(Place::Durable(_)) | None => {}
+        }
+        if entry.op().debits() {
+            self.decide_debit(entry, ceiling, lane_number, open, key_hash)
+        } else {
+            self.decide_issue(entry, lane_number, open, key_hash)
+        }
+    }
+
+    fn decide_debit(
+        &mut self,
+        entry: &Entry<'_>,
+        ceiling: Option<Amount>,
+        lane_number: u64,
+        open: bool,
+        key_hash: u64,
+    ) -> Decision {
+        let account = entry.owner();
+        let nonce = entry.nonce().expect("a debit has a nonce").0;
+        let Some(ix) = self.accounts.find(account.as_str()) else {
+            let refusal = if nonce == 1 { insufficient_funds() } else { Refusal::nonce(Nonce(1)) };
+            return Decision::Refused(refusal);
+        };
+        let record = self.accounts.get(ix);
+        if nonce != record.reserved.saturating_add(1) {
+            let maybe_repeat = nonce >= 1 && nonce <= record.confirmed && !self.debit_keys.complete();
+            return if maybe_repeat {
+                Decision::Ask(Question::Debit { account: account.as_str().into(), nonce: Nonce(nonce) })
+            } else {
+                Decision::Refused(Refusal::nonce(Nonce(record.reserved.saturating_add(1))))
+            };
+        }
+        let asset = self.asset(entry.asset());
+        let amount = entry.amount().minor_units();
+        if let Some(refusal) = self.over_ceiling(entry, ceiling, ix, asset).or_else(|| self.unfunded(entry, ix, asset)) {
+            return Decision::Refused(refusal);
+        }
+        if !open {
+            return Decision::Shut;
+        }
+        let record = self.accounts.get_mut(ix);
+        record.reserved = nonce;
+        let holding = match entry.op().draws_held() {
+            true => &mut self.escrows.find_mut(ix, asset).expect("held value was just found").held,
+            false => record.holding_mut(asset),
+        };
+        assert!(holding.available >= amount && holding.available <= holding.settled);
+        holding.available -= amount;
+        if entry.counts_against_ceiling() {
+            self.ceilings.count(entry.ts(), entry.token(), ix, asset, amount);
+        }
+        self.debit_keys.remember(key_hash, Place::Pending(lane_number), entry.ts());
+        Decision::Reserved(Reservation { account: ix, asset, amount, key_hash, op: entry.op(), nonce })
+    }
+
+    fn decide_issue(&mut self, entry: &Entry<'_>, lane_number: u64, open: bool, key_hash: u64) -> Decision {
+        if self.issue_keys.full() {
+            let message = "too many issues within the idempotency window; retry later or raise idempotency.keys_max";
+            return Decision::Refused(Refusal::new(Code::Busy, message));
+        }
+        let asset = self.asset(entry.asset());
+        let amount = entry.amount().minor_units();
+        let issued = self.issued[usize::from(asset.0)].checked_add(amount).filter(|issued| *issued <= ISSUED_PER_CORE_MAX);
+        let Some(issued) = issued else {
+            return Decision::Refused(Refusal::new(Code::LimitsExceeded, "more of this asset than can ever be issued"));
+        };
+        if !open {
+            return Decision::Shut;
+        }
+        self.issued[usize::from(asset.0)] = issued;
+        let account = self.accounts.find_or_create(entry.owner().as_str());
+        self.issue_keys.remember(key_hash, Place::Pending(lane_number), entry.ts());
+        Decision::Reserved(Reservation { account, asset, amount, key_hash, op: Op::Issue, nonce: 0 })
+    }
+
+    fn over_ceiling(&self, entry: &Entry<'_>, ceiling: Option<Amount>, account: AccountIx, asset: AssetIx) -> Option<Refusal> {
+        let ceiling = ceiling?.minor_units();
+        let spent = self.ceilings.spent(entry.ts(), entry.token(), account, asset);
+        let total = spent.checked_add(entry.amount().minor_units());
+        let within = total.is_some_and(|total| total <= ceiling);
+        (!within).then(|| Refusal::new(Code::LimitsExceeded, "the capability's daily ceiling does not allow this amount today"))
+    }
+
+    fn unfunded(&self, entry: &Entry<'_>, account: AccountIx, asset: AssetIx) -> Option<Refusal> {
+        let amount = entry.amount().minor_units();
+        if !entry.op().draws_held() {
+            let available = self.accounts.get(account).holding(asset).available;
+            return (available < amount).then(insufficient_funds);
+        }
+        let Some(escrow) = self.escrows.find(account, asset) else { return Some(nothing_held()) };
+        let to = entry.to().expect("capture and release credit an account");
+        if entry.op() == Op::Release && !escrow.has_payer(to.as_str()) {
+            return Some(Refusal::new(
+                Code::Forbidden,
+                "a release goes back to a payer of the hold; use capture to pay somebody else",
+            ));
+        }
+        (escrow.held.available < amount).then(nothing_held)
+    }
+
+    /// Settles a reserved entry that became durable at `seq`; the credit is not part of it.
+    pub fn settle(&mut self, reservation: &Reservation, ts: UnixMs, seq: Seq) {
+        self.height = self.height.max(seq);
+        if reservation.op == Op::Issue {
+            self.issue_keys.remember(reservation.key_hash, Place::Durable(seq), ts);
+            return;
+        }
+        let record = self.accounts.get_mut(reservation.account);
+        assert_eq!(record.confirmed + 1, reservation.nonce, "debits of one account become durable in the order of their nonces");
+        record.confirmed = reservation.nonce;
+        let holding = match reservation.op.draws_held() {
+            true => &mut self.escrows.find_mut(reservation.account, reservation.asset).expect("value was reserved here").held,
+            false => record.holding_mut(reservation.asset),
+        };
+        holding.settled = holding.settled.checked_sub(reservation.amount).expect("what is reserved is settled");
+        assert!(holding.available <= holding.settled);
+        self.debit_keys.remember(reservation.key_hash, Place::Durable(seq), ts);
+    }
+
+    /// Adds the value of a durable entry to the account that it credits, which lives here.
+    pub fn credit(&mut self, entry: &Entry<'_>, seq: Seq) {
+        self.height = self.height.max(seq);
+        let to = entry.to().expect("only entries that credit an account are handed on as credits");
+        let amount = entry.amount().minor_units();
+        let ix = self.accounts.find_or_create(to.as_str());
+        let asset = self.asset(entry.asset());
+        if entry.op() == Op::Hold {
+            let payer = entry.from().expect("a hold has a payer");
+            self.escrows.find_or_create(ix, asset).place(payer.as_str(), amount);
+            return;
+        }
+        let holding = self.accounts.get_mut(ix).holding_mut(asset);
+        holding.settled = holding.settled.checked_add(amount).expect("issued value is capped below 2^128");
+        holding.available = holding.available.checked_add(amount).expect("issued value is capped below 2^128");
+    }
+
+    /// Applies the debit side of an entry read back from the ledger whose owner account lives here. Fails, saying why, if no
+    /// correct writer can have written it.
+    pub fn replay(&mut self, entry: &Entry<'_>, seq: Seq, now: UnixMs) -> Result<(), String> {
+        self.height = self.height.max(seq);
+        let key_hash = self.key_hash(entry);
+        let asset = self.asset(entry.asset());
+        let amount = entry.amount().minor_units();
+        let account = self.accounts.find_or_create(entry.owner().as_str());
+        if entry.op().debits() {
+            self.replay_debit(entry, account, asset, amount)?;
+        } else {
+            let issued = &mut self.issued[usize::from(asset.0)];
+            *issued = issued.checked_add(amount).ok_or("more issued than 128 bits hold")?;
+        }
+        let window = if entry.op().debits() { &mut self.debit_keys } else { &mut self.issue_keys };
+        window.replay(key_hash, seq, entry.ts(), now);
+        Ok(())
+    }
+
+    fn replay_debit(&mut self, entry: &Entry<'_>, account: AccountIx, asset: AssetIx, amount: u128) -> Result<(), String> {
+        let nonce = entry.nonce().expect("a debit has a nonce").0;
+        let record = self.accounts.get_mut(account);
+        if record.confirmed + 1 != nonce {
+            return Err(format!("nonce {nonce} of account {} follows nonce {}", record.name(), record.confirmed));
+        }
+        record.confirmed = nonce;
+        record.reserved = nonce;
+        let holding = match entry.op().draws_held() {
+            true => &mut self.escrows.find_or_create(account, asset).held,
+            false => record.holding_mut(asset),
+        };
+        let left = holding.settled.checked_sub(amount).ok_or_else(|| format!("account {} would go below zero", entry.owner()))?;
+        *holding = Holding { settled: left, available: left };
+        if entry.counts_against_ceiling() {
+            self.ceilings.count(entry.ts(), entry.token(), account, asset, amount);
+        }
+        Ok(())
+    }
+
+    /// The durable balance of an account.
+    pub fn balance(&self, account: Account<'_>, asset: Asset<'_>) -> Balance {
+        let found = self.accounts.find(account.as_str()).zip(self.known_asset(asset));
+        let Some((ix, asset)) = found else { return Balance { height: self.height, ..Balance::default() } };
+        let free = self.accounts.get(ix).holding(asset).settled;
+        let held = self.escrows.find(ix, asset).map_or(0, |escrow| escrow.held.settled);
+        Balance { amount: free.checked_add(held).expect("issued value is capped below 2^128"), held, height: self.height }
+    }
+
+    /// How far the debits of an account have come.
+    pub fn last_nonce(&self, account: Account<'_>) -> LastNonce {
+        let record = self.accounts.find(account.as_str()).map(|ix| self.accounts.get(ix));
+        LastNonce {
+            confirmed: Nonce(record.map_or(0, |record| record.confirmed)),
+            next: Nonce(record.map_or(1, |record| record.reserved.saturating_add(1))),
+        }
+    }
+
+    /// Forgets old idempotency keys, a bounded number per call; returns how many had to go before their time.
+    pub fn expire_keys(&mut self, now: UnixMs) -> usize {
+        self.issue_keys.expire(now);
+        self.debit_keys.expire(now)
+    }
+
+    /// Figures for metrics.
+    pub fn figures(&self) -> Figures {
+        Figures { accounts: self.accounts.len(), keys: self.debit_keys.len() + self.issue_keys.len() }
+    }
+
+    /// The newest ledger position that this slice knows of.
+    pub fn height(&self) -> Seq {
+        self.height
+    }
+
+    /// Every account's name, asset, balance and last durable nonce: what a check compares with a replay.
+    pub fn for_each_balance(&self, mut each: impl FnMut(&str, &str, Balance, Nonce)) {
+        for record in self.accounts.iter() {
+            let account = Account::new(record.name()).expect("only checked names are stored");
+            for asset in &self.assets {
+                let asset = Asset::new(asset).expect("only checked names are stored");
+                each(record.name(), asset.as_str(), self.balance(account, asset), Nonce(record.confirmed));
+            }
+        }
+    }
+
+    fn key_hash(&self, entry: &Entry<'_>) -> u64 {
+        self.key_hasher.hash_one((entry.owner().as_str(), entry.key().as_str()))
+    }
+
+    fn known_asset(&self, asset: Asset<'_>) -> Option<AssetIx> {
+        self.assets.iter().position(|known| **known == *asset.as_str()).map(|index| AssetIx(index as u16))
+    }
+
+    fn asset(&mut self, asset: Asset<'_>) -> AssetIx {
+        self.known_asset(asset).unwrap_or_else(|| {
+            self.assets.push(asset.as_str().into());
+            self.issued.push(0);
+            AssetIx(u16::try_from(self.assets.len() - 1).expect("the policy lists fewer than 65,536 assets"))
+        })
+    }
+}
+
+fn insufficient_funds() -> Refusal {
+    Refusal::new(Code::InsufficientFunds, "the debited account has less than this amount available")
+}
+
+fn nothing_held() -> Refusal {
+    Refusal::new(Code::InsufficientFunds, "the escrow account holds less than this amount")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,401 @@
+//! The command line, and how people write numbers, shares, rates and CPU lists.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{rng::Share, workload::Mix};
+
+/// Load, crash and connection tests for svc-wallet, over loopback.
+///
+/// Every command starts its own server (the binaries beside this one) in a temporary directory with free ports, and stops
+/// it and removes the directory at the end, on errors and on Ctrl-C. Results go to standard output, progress to standard
+/// error.
+#[derive(Debug, Parser)]
+#[command(
+    name = "loadtest",
+    version,
+    args_override_self = true,
+    max_term_width = 110,
+    after_help = "Exit codes: 0 all as it should be; 1 the test found something; 2 usage; 3 the test could not be carried \
+                  out; 130 interrupted."
+)]
+pub struct Cli {
+    /// Print one JSON object on standard output instead of tables.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// No progress on standard error.
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The tests.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Load the server, check every reply, and then the books.
+    ///
+    /// At a fixed rate the load is open-loop: latency counts from the moment at which a request was due, whether or not a
+    /// connection was free. With `--rate max` every connection always has `--pipeline` requests outstanding.
+    #[command(
+        after_help = "Examples:\n  loadtest run --requests 1_000_000 --accounts 100_000 --repeat-share 1% --hot-share 20% \
+                      --rate max\n  loadtest run --rate 50% --connections 256 --duration 20s\n  loadtest run --baseline \
+                      --rounds 5 --connections 64 --pipeline 16 --rate max"
+    )]
+    Run(RunArgs),
+    /// Measure the bare responder: the server's runtime and HTTP parser with a fixed reply, driven by the same generator.
+    Baseline(BaselineArgs),
+    /// Kill the server under load, again and again, and look for every acknowledged spend after each restart.
+    Crash(CrashArgs),
+    /// Many idle connections and many slow clients, and load beside them that must not notice.
+    Idle(IdleArgs),
+    /// The bare responder itself, which `baseline` starts: prints its address, answers until standard input ends.
+    #[command(hide = true)]
+    Responder(ResponderArgs),
+}
+
+/// How the requests look.
+#[derive(Clone, Debug, Args)]
+pub struct TrafficArgs {
+    /// Connections of the load.
+    #[arg(long, default_value = "64", value_parser = count)]
+    pub connections: u64,
+    /// Requests outstanding at most on each connection.
+    #[arg(long, default_value = "16", value_parser = count)]
+    pub pipeline: u64,
+    /// Accounts that are funded and loaded.
+    #[arg(long, default_value = "100_000", value_parser = count)]
+    pub accounts: u64,
+    /// Minor units issued to every account before the load.
+    #[arg(long, default_value = "1_000_000_000", value_parser = count)]
+    pub fund: u64,
+    /// The asset that is spent.
+    #[arg(long, default_value = "roc")]
+    pub asset: String,
+    /// What to send; single shares below override those of the workload.
+    #[arg(long, value_enum, default_value = "spend")]
+    pub workload: Preset,
+    /// Balance reads, of all requests (such as 30% or 0.3).
+    #[arg(long, value_parser = share)]
+    pub read_share: Option<Share>,
+    /// Exact repeats of earlier spends, of all requests.
+    #[arg(long, value_parser = share)]
+    pub repeat_share: Option<Share>,
+    /// Deliberate overdrafts, of all requests; their refusal is counted apart.
+    #[arg(long, value_parser = share)]
+    pub refusal_share: Option<Share>,
+    /// Spends that touch one hot account, of all spends. It is debited by one connection, since its nonces must come in
+    /// order, and credited by all.
+    #[arg(long, value_parser = share)]
+    pub hot_share: Option<Share>,
+    /// Seed of everything that is random; printed, so that a run can be had again.
+    #[arg(long, value_parser = count)]
+    pub seed: Option<u64>,
+    /// CPU of the generator; by default the last one.
+    #[arg(long)]
+    pub cpu: Option<usize>,
+    /// Give up if no reply comes for this long.
+    #[arg(long, default_value = "15s", value_parser = duration)]
+    pub patience: Duration,
+}
+
+/// Which server.
+#[derive(Clone, Debug, Args)]
+pub struct ServerArgs {
+    /// The svc-wallet binary; by default the one beside this program. `ronctl` is looked for beside it.
+    #[arg(long)]
+    pub server: Option<PathBuf>,
+    /// CPUs of the server: one core worker on each.
+    #[arg(long, default_value = "0", value_parser = cpu_list)]
+    pub server_cpus: CpuList,
+    /// Event loop of the server: auto, io_uring or epoll.
+    #[arg(long, default_value = "auto")]
+    pub driver: String,
+    /// Where the temporary directory is made, such as on the disk that is to be measured.
+    #[arg(long)]
+    pub directory: Option<PathBuf>,
+    /// Keep the directory, with ledger, configuration and log.
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// Arguments of `run`.
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub traffic: TrafficArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub server: ServerArgs,
+    /// Requests per second: a number (20_000), `max`, or a percentage of the saturating rate, measured first (50%).
+    #[arg(long, default_value = "max", value_parser = rate)]
+    pub rate: Rate,
+    /// How long to send, each phase and round; 10 s unless --requests is given.
+    #[arg(long, value_parser = duration)]
+    pub duration: Option<Duration>,
+    /// How many requests to send, each phase and round.
+    #[arg(long, value_parser = count)]
+    pub requests: Option<u64>,
+    /// Load that is sent before anything is measured.
+    #[arg(long, default_value = "1s", value_parser = duration)]
+    pub warmup: Duration,
+    /// Measure the bare responder as well, in turns with the server, and print the ratio.
+    #[arg(long)]
+    pub baseline: bool,
+    /// Turns with --baseline.
+    #[arg(long, default_value = "3", value_parser = count)]
+    pub rounds: u64,
+    /// A server that runs already, instead of an own one; loopback addresses only.
+    #[arg(long, value_parser = loopback, conflicts_with_all = ["baseline"])]
+    pub target: Option<SocketAddr>,
+    /// File with the capability for --target: scopes issue, spend and read.
+    #[arg(long, requires = "target")]
+    pub token_file: Option<PathBuf>,
+    /// The capability itself; other users of this machine can see it, so --token-file is better.
+    #[arg(long, requires = "target", conflicts_with = "token_file")]
+    pub token: Option<String>,
+    /// What account names begin with; with --target, existing accounts of that name are taken over.
+    #[arg(long, default_value = "load:", value_parser = account_prefix)]
+    pub account_prefix: String,
+}
+
+/// Arguments of `baseline`.
+#[derive(Clone, Debug, Args)]
+pub struct BaselineArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub traffic: TrafficArgs,
+    /// CPU of the responder.
+    #[arg(long, default_value = "0", value_parser = cpu_list)]
+    pub server_cpus: CpuList,
+    /// How long to send, each round.
+    #[arg(long, default_value = "5s", value_parser = duration)]
+    pub duration: Duration,
+    /// How often.
+    #[arg(long, default_value = "3", value_parser = count)]
+    pub rounds: u64,
+}
+
+/// Arguments of `crash`.
+#[derive(Clone, Debug, Args)]
+pub struct CrashArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub traffic: TrafficArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub server: ServerArgs,
+    /// How often the server is killed.
+    #[arg(long, default_value = "20", value_parser = count)]
+    pub rounds: u64,
+    /// The earliest moment of the kill after the load began.
+    #[arg(long, default_value = "300ms", value_parser = duration)]
+    pub kill_after_min: Duration,
+    /// The latest moment.
+    #[arg(long, default_value = "1500ms", value_parser = duration)]
+    pub kill_after_max: Duration,
+    /// Receipts of earlier rounds that are looked for again after each restart; all are, at the end.
+    #[arg(long, default_value = "2_000", value_parser = count)]
+    pub earlier: u64,
+}
+
+/// Arguments of `idle`.
+#[derive(Clone, Debug, Args)]
+pub struct IdleArgs {
+    /// Connections that stay silent.
+    #[arg(long, default_value = "10_000", value_parser = count)]
+    pub connections: u64,
+    /// Slow clients: a third each dribbles its head, dribbles its body, and never reads its replies.
+    #[arg(long, default_value = "500", value_parser = count)]
+    pub slow: u64,
+    /// How long each of the three loads runs: alone, beside the idle, beside idle and slow.
+    #[arg(long, default_value = "8s", value_parser = duration)]
+    pub duration: Duration,
+    /// Requests per second of the load.
+    #[arg(long, default_value = "5_000", value_parser = count)]
+    pub rate: u64,
+    /// Connections of the load.
+    #[arg(long, default_value = "64", value_parser = count)]
+    pub load_connections: u64,
+    /// Accounts of the load.
+    #[arg(long, default_value = "10_000", value_parser = count)]
+    pub accounts: u64,
+    /// The server's `timeouts.read_ms` and `write_ms`; slow clients must be cut after it.
+    #[arg(long, default_value = "3s", value_parser = duration)]
+    pub read_timeout: Duration,
+    /// The 99th percentile of the load may grow to this many times that of the load alone (or by 10 ms).
+    #[arg(long, default_value = "10")]
+    pub starvation_factor: f64,
+    /// Seed of everything that is random.
+    #[arg(long, value_parser = count)]
+    pub seed: Option<u64>,
+    /// CPU of the generator and of the slow clients; by default the last one.
+    #[arg(long)]
+    pub cpu: Option<usize>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub server: ServerArgs,
+}
+
+/// Arguments of `responder`.
+#[derive(Clone, Debug, Args)]
+pub struct ResponderArgs {
+    /// CPU to run on.
+    #[arg(long, value_parser = cpu_list)]
+    pub cpus: CpuList,
+}
+
+/// Named mixes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Preset {
+    /// Fresh spends between random accounts.
+    Spend,
+    /// Balance reads.
+    Balance,
+    /// Half reads, 1% repeats, 1% overdrafts, the rest spends, a fifth of them on the hot account.
+    Mix,
+    /// Half fresh spends, half exact repeats.
+    Repeat,
+    /// Spends, half of them on the hot account.
+    Hot,
+}
+
+/// How fast to send.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rate {
+    /// As fast as replies come.
+    Max,
+    /// Requests per second.
+    PerSecond(f64),
+    /// This fraction of the saturating rate.
+    OfMax(f64),
+}
+
+/// CPU numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CpuList(pub Vec<usize>);
+
+impl TrafficArgs {
+    /// The shares of the workload, with those that were given by hand.
+    pub fn mix(&self) -> Mix {
+        let of = |reads: f64, repeats: f64, refusals: f64, hot: f64| Mix {
+            reads: Share::of(reads),
+            repeats: Share::of(repeats),
+            refusals: Share::of(refusals),
+            hot: Share::of(hot),
+        };
+        let preset = match self.workload {
+            Preset::Spend => of(0.0, 0.0, 0.0, 0.0),
+            Preset::Balance => of(1.0, 0.0, 0.0, 0.0),
+            Preset::Mix => of(0.5, 0.01, 0.01, 0.2),
+            Preset::Repeat => of(0.0, 0.5, 0.0, 0.0),
+            Preset::Hot => of(0.0, 0.0, 0.0, 0.5),
+        };
+        Mix {
+            reads: self.read_share.unwrap_or(preset.reads),
+            repeats: self.repeat_share.unwrap_or(preset.repeats),
+            refusals: self.refusal_share.unwrap_or(preset.refusals),
+            hot: self.hot_share.unwrap_or(preset.hot),
+        }
+    }
+}
+
+fn count(text: &str) -> Result<u64, String> {
+    text.replace(['_', ','], "").parse().map_err(|_| format!("{text:?} is not a whole number such as 100_000"))
+}
+
+fn share(text: &str) -> Result<Share, String> {
+    let (digits, unit) = text.strip_suffix('%').map_or((text, 1.0), |digits| (digits, 100.0));
+    match digits.trim().parse::<f64>() {
+        Ok(value) if (0.0..=unit).contains(&value) => Ok(Share::of(value / unit)),
+        Ok(_) | Err(_) => Err(format!("{text:?} is not a share such as 1% or 0.01")),
+    }
+}
+
+fn rate(text: &str) -> Result<Rate, String> {
+    if text == "max" {
+        return Ok(Rate::Max);
+    }
+    if text.ends_with('%') {
+        return share(text).map(|share| Rate::OfMax(share.fraction()));
+    }
+    match count(text.strip_suffix("/s").unwrap_or(text)) {
+        Ok(rate) if rate > 0 => Ok(Rate::PerSecond(rate as f64)),
+        Ok(_) | Err(_) => Err(format!("{text:?} is not a rate such as 20_000, 50% or max")),
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(split);
+    let value: f64 = digits.trim().parse().map_err(|_| format!("{text:?} is not a time such as 10s or 500ms"))?;
+    let seconds = match unit {
+        "ms" => value / 1e3,
+        "s" | "" => value,
+        "m" | "min" => value * 60.0,
+        _other_unit => return Err(format!("{unit:?} is not a unit of time; use ms, s or m")),
+    };
+    Duration::try_from_secs_f64(seconds).map_err(|_| format!("{text:?} is out of range"))
+}
+
+fn cpu_list(text: &str) -> Result<CpuList, String> {
+    let wrong = || format!("{text:?} is not a list of CPUs such as 0 or 0-2,5");
+    let mut cpus = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let first: usize = first.trim().parse().map_err(|_| wrong())?;
+        let last: usize = last.trim().parse().map_err(|_| wrong())?;
+        if first > last || last > 1023 {
+            return Err(wrong());
+        }
+        cpus.extend(first..=last);
+    }
+    Ok(CpuList(cpus))
+}
+
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text.parse().map_err(|_| format!("{text:?} is not an address such as 127.0.0.1:8080"))?;
+    if address.ip().is_loopback() {
+        Ok(address)
+    } else {
+        Err(format!("{address} is not on this machine; loadtest only loads loopback addresses"))
+    }
+}
+
+fn account_prefix(text: &str) -> Result<String, String> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || ":/-_".contains(c);
+    if (1..=200).contains(&text.len()) && text.chars().all(legal) {
+        Ok(text.to_owned())
+    } else {
+        Err("a prefix has 1 to 200 characters of A-Z a-z 0-9 : / - _".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent_and_reads_numbers_as_people_write_them() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+        assert_eq!(count("1_000_000"), Ok(1_000_000));
+        assert_eq!(share("1%"), Ok(Share::of(0.01)));
+        assert!(share("101%").is_err() && share("-1").is_err() && share("x").is_err());
+        assert_eq!((rate("max"), rate("20_000/s")), (Ok(Rate::Max), Ok(Rate::PerSecond(20_000.0))));
+        assert!(matches!(rate("50%"), Ok(Rate::OfMax(half)) if (half - 0.5).abs() < 1e-9));
+        assert_eq!((duration("500ms"), duration("2m")), (Ok(Duration::from_millis(500)), Ok(Duration::from_secs(120))));
+        assert_eq!(cpu_list("0-2,5"), Ok(CpuList(vec![0, 1, 2, 5])));
+        assert!(rate("0").is_err() && duration("5h").is_err() && cpu_list("3-1").is_err());
+    }
+
+    #[test]
+    fn only_this_machine_is_ever_loaded() {
+        assert!(loopback("127.0.0.1:8080").is_ok() && loopback("[::1]:8080").is_ok());
+        for address in ["10.0.0.1:8080", "0.0.0.0:8080", "example.org:80", "8.8.8.8:80"] {
+            assert!(loopback(address).is_err(), "{address}");
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! A small wallet in memory, for the tests of the tests: right by default, and wrong in one chosen way on request.
+//!
+//! One thread per connection and one lock around everything, so its semantics are easy to see. A "kill" drops every
+//! connection in the middle of whatever it does; a restart goes on with the same state.
+
+use std::{
+    collections::HashMap,
+    io::{Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        Arc, Mutex, Weak,
+    },
+    time::Duration,
+};
+
+use serde_json::{json, Value};
+
+use crate::{crash::Victim, fault::Fault, memory};
+
+/// How the wallet is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flaw {
+    /// It is right.
+    None,
+    /// One credit in 50 gets lost.
+    LosesCredits,
+    /// One spend in 50 is acknowledged and never applied.
+    LosesWrites,
+    /// Repeats are applied again.
+    AppliesRepeats,
+    /// Repeats get the first receipt with another time.
+    AltersRepeats,
+    /// Repeats are not marked.
+    HidesRepeats,
+    /// A receipt's hash is not that of the receipt.
+    WrongHash,
+    /// One spend in 50 is refused with 500, in the first half of a test.
+    Fails,
+    /// Overdrafts go through.
+    AllowsOverdrafts,
+    /// The newest spends are gone after a restart, as if they had never been durable.
+    ForgetsAtRestart,
+    /// Receipts change after a restart.
+    AltersReceiptsAtRestart,
+    /// Keys are gone after a restart: what had taken effect is refused when repeated.
+    ForgetsKeysAtRestart,
+    /// Slow clients are never cut.
+    NeverCuts,
+}
+
+#[derive(Clone, Default)]
+struct State {
+    balances: HashMap<String, i128>,
+    nonces: HashMap<String, u64>,
+    by_key: HashMap<(String, String), (Vec<u8>, String)>,
+    by_txid: HashMap<String, String>,
+    sequence: u64,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    older: Mutex<Option<State>>,
+    open: Mutex<Vec<Weak<TcpStream>>>,
+    killed: AtomicBool,
+    flaw: Flaw,
+    read_timeout: Duration,
+    /// Makes one reply wait, once.
+    pause_once: Mutex<Option<Duration>>,
+}
+
+/// The wallet; it ends with the test's process.
+pub struct Fake {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+}
+
+impl Fake {
+    pub fn start(flaw: Flaw) -> Fake {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            older: Mutex::default(),
+            open: Mutex::default(),
+            killed: AtomicBool::new(false),
+            flaw,
+            read_timeout: Duration::from_millis(300),
+            pause_once: Mutex::default(),
+        });
+        let accepting = Arc::clone(&shared);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let shared = Arc::clone(&accepting);
+                let stream = Arc::new(stream);
+                shared.open.lock().unwrap().push(Arc::downgrade(&stream));
+                std::thread::spawn(move || shared.serve(&stream));
+            }
+        });
+        Fake { shared, address }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn read_timeout(&self) -> Duration {
+        self.shared.read_timeout
+    }
+
+    /// The next reply comes this much later.
+    pub fn pause_once(&self, pause: Duration) {
+        *self.shared.pause_once.lock().unwrap() = Some(pause);
+    }
+}
+
+impl Victim for Fake {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn killer(&mut self) -> Box<dyn FnOnce() + Send> {
+        let shared = Arc::clone(&self.shared);
+        *shared.older.lock().unwrap() = None;
+        Box::new(move || {
+            let state = shared.state.lock().unwrap();
+            shared.killed.store(true, Ordering::SeqCst);
+            for stream in shared.open.lock().unwrap().drain(..).filter_map(|stream| stream.upgrade()) {
+                let _already_closed = stream.shutdown(Shutdown::Both);
+            }
+            drop(state);
+        })
+    }
+
+    fn restart(&mut self, _stop: &AtomicBool) -> Result<Duration, Fault> {
+        let mut state = self.shared.state.lock().unwrap();
+        match self.shared.flaw {
+            Flaw::ForgetsAtRestart => *state = self.shared.older.lock().unwrap().take().unwrap(),
+            Flaw::AltersReceiptsAtRestart => {
+                state.by_txid.values_mut().for_each(|receipt| *receipt = receipt.replacen("accepted", "settled!", 1));
+            }
+            Flaw::ForgetsKeysAtRestart => state.by_key.clear(),
+            _right_here => {}
+        }
+        self.shared.killed.store(false, Ordering::SeqCst);
+        Ok(Duration::from_millis(1))
+    }
+}
+
+struct Answer {
+    status: u16,
+    replayed: bool,
+    body: String,
+}
+
+fn answer(status: u16, body: impl ToString) -> Answer {
+    Answer { status, replayed: false, body: body.to_string() }
+}
+
+fn refusal(status: u16, code: &str) -> Answer {
+    answer(status, json!({"code": code, "http": status, "message": "refused", "retryable": false, "corr_id": "x"}))
+}
+
+impl Shared {
+    fn serve(&self, mut stream: &TcpStream) {
+        let timeout = (self.flaw != Flaw::NeverCuts).then_some(self.read_timeout);
+        let mut input = Vec::new();
+        let mut chunk = [0; 16 * 1024];
+        let mut begun = std::time::Instant::now();
+        loop {
+            let mut out = Vec::new();
+            while let Some((used, reply)) = self.take_request(&input) {
+                input.drain(..used);
+                let mark = if reply.replayed { "Idempotency-Replayed: true\r\n" } else { "" };
+                let Answer { status, body, .. } = reply;
+                out.extend(format!("HTTP/1.1 {status} X\r\n{mark}Content-Length: {}\r\n\r\n{body}", body.len()).bytes());
+            }
+            let pause = self.pause_once.lock().unwrap().take();
+            if let Some(pause) = pause.filter(|_| !out.is_empty()) {
+                std::thread::sleep(pause);
+            }
+            stream.set_write_timeout(timeout).unwrap();
+            if self.killed.load(Ordering::SeqCst) || stream.write_all(&out).is_err() {
+                let _already_closed = stream.shutdown(Shutdown::Both);
+                return;
+            }
+            if input.is_empty() {
+                begun = std::time::Instant::now();
+            }
+            let left = timeout.map(|timeout| timeout.saturating_sub(begun.elapsed()).max(Duration::from_millis(1)));
+            stream.set_read_timeout(if input.is_empty() { None } else { left }).unwrap();
+            match stream.read(&mut chunk) {
+                Ok(bytes) if bytes > 0 => {
+                    if input.is_empty() {
+                        begun = std::time::Instant::now();
+                    }
+                    input.extend_from_slice(&chunk[..bytes]);
+                }
+                _end_or_timeout => {
+                    let _already_closed = stream.shutdown(Shutdown::Both);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn take_request(&self, bytes: &[u8]) -> Option<(usize, Answer)> {
+        let mut headers = [httparse::EMPTY_HEADER; 16];
+        let mut request = httparse::Request::new(&mut headers);
+        let httparse::Status::Complete(head) = request.parse(bytes).unwrap() else { return None };
+        let header = |name: &str| request.headers.iter().find(|header| header.name == name).map(|header| header.value);
+        let length = header("Content-Length").map_or(0, |value| String::from_utf8_lossy(value).parse().unwrap());
+        let body = bytes.get(head..head + length)?;
+        let key = header("Idempotency-Key").map(|value| String::from_utf8_lossy(value).into_owned());
+        let mut state = self.state.lock().unwrap();
+        if self.killed.load(Ordering::SeqCst) {
+            return None;
+        }
+        let (path, query) = request.path.unwrap().split_once('?').unwrap_or((request.path.unwrap(), ""));
+        let account = query.strip_prefix("account=").map(|rest| rest.split('&').next().unwrap().to_owned());
+        let reply = match (path, account, key) {
+            ("/v1/balance", Some(account), _) => {
+                let amount = state.balances.get(&account).copied().unwrap_or(0);
+                answer(200, format!(r#"{{"account":"{account}","asset":"roc","amount_minor":"{amount}"}}"#))
+            }
+            ("/v1/seq", Some(account), _) => {
+                let last = state.nonces.get(&account).copied().unwrap_or(0);
+                answer(200, format!(r#"{{"account":"{account}","last_nonce":{last},"next_nonce":{}}}"#, last + 1))
+            }
+            ("/v1/issue" | "/wallet/spend", _, Some(key)) => self.write(&mut state, path, &key, body),
+            (path, _, _) => match state.by_txid.get(path.strip_prefix("/v1/tx/").unwrap()) {
+                Some(receipt) => answer(200, receipt),
+                None => refusal(404, "NOT_FOUND"),
+            },
+        };
+        Some((head + length, reply))
+    }
+
+    fn write(&self, state: &mut State, path: &str, key: &str, body: &[u8]) -> Answer {
+        let fields: Value = serde_json::from_slice(body).unwrap();
+        let text = |name: &str| fields[name].as_str().unwrap_or_default().to_owned();
+        let (from, to) = (text("from"), text("to"));
+        let amount: i128 = text("amount_minor").parse().unwrap();
+        let spend = path == "/wallet/spend";
+        let scope = (if spend { from.clone() } else { to.clone() }, key.to_owned());
+        if let Some((first, receipt)) = state.by_key.get(&scope).cloned() {
+            assert_eq!(first, body, "the generator repeats exactly");
+            if self.flaw == Flaw::AppliesRepeats {
+                *state.balances.entry(from).or_default() -= amount;
+                *state.balances.entry(to).or_default() += amount;
+            }
+            let altered = self.flaw == Flaw::AltersRepeats;
+            let receipt = if altered { receipt.replacen(r#""ts":17"#, r#""ts":18"#, 1) } else { receipt };
+            return Answer { replayed: self.flaw != Flaw::HidesRepeats, ..answer(200, receipt) };
+        }
+        state.sequence += 1;
+        let fiftieth = state.sequence % 50 == 0 && spend;
+        if fiftieth && state.sequence < 2_000 && self.flaw == Flaw::Fails {
+            return refusal(500, "INTERNAL_ERROR");
+        }
+        if spend {
+            let last = state.nonces.get(&from).copied().unwrap_or(0);
+            if fields["nonce"].as_u64() != Some(last + 1) {
+                return refusal(409, "NONCE_CONFLICT");
+            }
+            if state.balances.get(&from).copied().unwrap_or(0) < amount && self.flaw != Flaw::AllowsOverdrafts {
+                return refusal(409, "INSUFFICIENT_FUNDS");
+            }
+            if !(fiftieth && self.flaw == Flaw::LosesWrites) {
+                state.nonces.insert(from.clone(), last + 1);
+                *state.balances.entry(from.clone()).or_default() -= amount;
+            }
+        }
+        if !(fiftieth && matches!(self.flaw, Flaw::LosesCredits | Flaw::LosesWrites)) {
+            *state.balances.entry(to.clone()).or_default() += amount;
+        }
+        let receipt = self.receipt(state.sequence, if spend { &from } else { "" }, &to, &fields, key);
+        state.by_txid.insert(receipt[memory_range()].to_owned(), receipt.clone());
+        state.by_key.insert(scope, (body.to_vec(), receipt.clone()));
+        if self.flaw == Flaw::ForgetsAtRestart {
+            // What is forgotten is everything after the round's first spends.
+            self.older.lock().unwrap().get_or_insert_with(|| state.clone());
+        }
+        answer(200, receipt)
+    }
+
+    fn receipt(&self, sequence: u64, from: &str, to: &str, fields: &Value, key: &str) -> String {
+        let payer = if from.is_empty() { String::new() } else { format!(r#""from":"{from}","#) };
+        let op = if from.is_empty() { "issue" } else { "transfer" };
+        let nonce = fields["nonce"].as_u64().map(|nonce| format!(r#""nonce":{nonce},"#)).unwrap_or_default();
+        let amount = fields["amount_minor"].as_str().unwrap();
+        let text = format!(
+            r#"{{"txid":"tx_{sequence:026}","op":"{op}",{payer}"to":"{to}","asset":"roc","amount_minor":"{amount}",{nonce}"idem":"{key}","ts":17,"settlement_status":"accepted"}}"#
+        );
+        let sorted: std::collections::BTreeMap<String, Value> = serde_json::from_str(&text).unwrap();
+        let mut hash = blake3::hash(&serde_json::to_vec(&sorted).unwrap()).to_hex().to_string();
+        if self.flaw == Flaw::WrongHash {
+            hash = "0".repeat(64);
+        }
+        let receipt = format!(r#"{},"receipt_hash":"b3:{hash}"}}"#, &text[..text.len() - 1]);
+        assert!(self.flaw == Flaw::WrongHash || memory::receipt_hash_holds(receipt.as_bytes()));
+        receipt
+    }
+}
+
+fn memory_range() -> std::ops::Range<usize> {
+    crate::requests::TXID_RANGE
+}

@@ -1,0 +1,69 @@
+//! `--check-config`: the effective configuration with its origins, and everything that stands in the way of a start.
+use super::{Config, ConfigError, Described, Problem, Sources};
+use serde_json::{json, Value};
+use std::fmt::Write;
+
+/// The outcome of a check, ready to be printed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// For standard output; ends with a line feed.
+    pub text: String,
+    /// Whether a server would start with it, as far as the configuration decides.
+    pub ok: bool,
+}
+
+/// Checks the configuration. The report is a table for people, or one JSON object.
+pub fn check(sources: &Sources<'_>, as_json: bool) -> Report {
+    let (config, problems) = match Config::load(sources) {
+        Ok(config) => {
+            let problems = config.supported().err().map_or(Vec::new(), |ConfigError { problems }| problems);
+            (Some(config), problems)
+        }
+        Err(ConfigError { problems }) => (None, problems),
+    };
+    let text = if as_json { json_of(config.as_ref(), &problems) } else { table_of(config.as_ref(), &problems) };
+    Report { text, ok: problems.is_empty() }
+}
+
+fn table_of(config: Option<&Config>, problems: &[Problem]) -> String {
+    let mut text = String::new();
+    if let Some(config) = config {
+        let described = config.describe();
+        let width = |measure: fn(&Described) -> usize| described.iter().map(measure).max().unwrap_or(0);
+        let (key_width, value_width) = (width(|one| one.key.len()), width(|one| one.shown.chars().count().min(48)));
+        for one in &described {
+            line(&mut text, &format!("{:key_width$}  {:value_width$}  {}", one.key, one.shown, one.origin));
+        }
+        line(&mut text, "");
+    }
+    match problems.len() {
+        0 => line(&mut text, "The configuration is valid, and this version can run it."),
+        1 => line(&mut text, "The configuration cannot be used, 1 problem:"),
+        count => line(&mut text, &format!("The configuration cannot be used, {count} problems:")),
+    }
+    problems.iter().for_each(|problem| line(&mut text, &format!("  - {problem}")));
+    text
+}
+
+fn json_of(config: Option<&Config>, problems: &[Problem]) -> String {
+    let value_of =
+        |one: &Described| json!({ "key": one.key, "value": one.value, "origin": one.origin.to_string(), "meaning": one.meaning });
+    let problem_of = |problem: &Problem| {
+        json!({
+            "subject": problem.subject,
+            "origin": problem.origin.as_ref().map(ToString::to_string),
+            "message": problem.message,
+        })
+    };
+    let report = json!({
+        "ok": problems.is_empty(),
+        "file": config.and_then(|config| config.file.as_ref()).map(|file| file.display().to_string()),
+        "values": config.map_or(Value::Null, |config| config.describe().iter().map(value_of).collect()),
+        "problems": problems.iter().map(problem_of).collect::<Value>(),
+    });
+    format!("{report}\n")
+}
+
+fn line(text: &mut String, line: &str) {
+    writeln!(text, "{line}").expect("writing to a string cannot fail");
+}

@@ -1,0 +1,201 @@
+//! Where other parts are: addresses, sockets, directories, files. Nothing is opened or resolved here.
+use super::raw::Raw;
+use super::value::{text, Reading};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Where the ledger is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LedgerDep {
+    /// Inside this process, with its files in this directory.
+    Embedded(PathBuf),
+    /// A daemon behind this unix socket.
+    Unix(PathBuf),
+}
+
+/// Where the counters go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccountingDep {
+    /// Inside this process, with its files in this directory.
+    Embedded(PathBuf),
+    /// A daemon behind this unix socket.
+    Unix(PathBuf),
+}
+
+/// Where the topology comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RegistryDep {
+    /// A file that is read at start.
+    File(PathBuf),
+    /// A registry service at this address, `http://host[:port][/path]`.
+    Http(String),
+}
+
+/// Longest path that a unix socket address holds on Linux, in bytes; the last of its 108 ends the text.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// An IP address and a port.
+pub fn address(raw: &Raw) -> Reading<SocketAddr> {
+    let written = text(raw)?;
+    written.parse().map_err(|_| {
+        format!("{raw} is not an address; write an IP address and a port, such as \"127.0.0.1:8080\" or \"[::1]:8080\"")
+    })
+}
+
+/// A path of a file.
+pub fn path(raw: &Raw) -> Reading<PathBuf> {
+    let written = text(raw)?;
+    if written.contains("://") {
+        return Err(format!("{raw} is a URL; write the path of a file"));
+    }
+    if written.contains('\0') {
+        return Err(format!("{raw} has a zero byte; write the path of a file"));
+    }
+    Ok(PathBuf::from(written))
+}
+
+/// The path of a unix socket, with or without `unix://` before it.
+pub fn socket(raw: &Raw) -> Reading<PathBuf> {
+    let written = text(raw)?;
+    match written.strip_prefix("unix:") {
+        Some(rest) => unix(raw, rest),
+        None => {
+            let path = path(raw)?;
+            fits_socket(raw, path)
+        }
+    }
+}
+
+/// Where the ledger is: `unix:///PATH` or `embedded:DIR`.
+pub fn ledger(raw: &Raw) -> Reading<LedgerDep> {
+    daemon(raw, LedgerDep::Embedded, LedgerDep::Unix)
+}
+
+/// Where the counters go: `unix:///PATH` or `embedded:DIR`.
+pub fn accounting(raw: &Raw) -> Reading<AccountingDep> {
+    daemon(raw, AccountingDep::Embedded, AccountingDep::Unix)
+}
+
+/// Where the topology comes from: `http://HOST[:PORT][/PATH]` or `file:PATH`.
+pub fn registry(raw: &Raw) -> Reading<RegistryDep> {
+    let written = text(raw)?;
+    if let Some(file) = written.strip_prefix("file:") {
+        let file = file.strip_prefix("//").unwrap_or(file);
+        return path(&Raw::Text(file.to_owned()))
+            .map(RegistryDep::File)
+            .map_err(|_| format!("{raw} names no file; write file:PATH"));
+    }
+    if let Some(rest) = written.strip_prefix("http://") {
+        let host = rest.split('/').next().unwrap_or("");
+        let (name, port) = match host.rsplit_once(':') {
+            Some((name, port)) if !name.ends_with(':') && (!name.starts_with('[') || name.ends_with(']')) => (name, Some(port)),
+            Some(_) | None => (host, None),
+        };
+        let port_known = port.map_or(true, |port| port.parse::<u16>().is_ok_and(|port| port > 0));
+        if name.is_empty() || !port_known || rest.contains([' ', '@', '?', '#']) {
+            return Err(format!("{raw} is not an address of a registry; write http://HOST:PORT"));
+        }
+        return Ok(RegistryDep::Http(written.to_owned()));
+    }
+    Err(format!("{raw} is neither http://HOST:PORT nor file:PATH; write one of them"))
+}
+
+fn daemon<T>(raw: &Raw, embedded: fn(PathBuf) -> T, behind_socket: fn(PathBuf) -> T) -> Reading<T> {
+    let written = text(raw)?;
+    if let Some(directory) = written.strip_prefix("embedded:") {
+        let directory = directory.strip_prefix("//").unwrap_or(directory);
+        return path(&Raw::Text(directory.to_owned()))
+            .map(embedded)
+            .map_err(|_| format!("{raw} names no directory; write embedded:DIR"));
+    }
+    if let Some(rest) = written.strip_prefix("unix:") {
+        return unix(raw, rest).map(behind_socket);
+    }
+    Err(format!("{raw} is neither unix:///PATH nor embedded:DIR; write one of them"))
+}
+
+/// `rest` is what follows `unix:`. Two slashes begin a host in a URL, so a third one has to begin the path.
+fn unix(raw: &Raw, rest: &str) -> Reading<PathBuf> {
+    let path = rest.strip_prefix("//").unwrap_or(rest);
+    if !path.starts_with('/') || path.contains('\0') {
+        return Err(format!("{raw} names no absolute path; write unix:///PATH with three slashes"));
+    }
+    fits_socket(raw, PathBuf::from(path))
+}
+
+fn fits_socket(raw: &Raw, path: PathBuf) -> Reading<PathBuf> {
+    let length = path.as_os_str().len();
+    if length > SOCKET_PATH_BYTES_MAX {
+        return Err(format!("{raw} has {length} bytes; a unix socket's path has at most {SOCKET_PATH_BYTES_MAX}"));
+    }
+    Ok(path)
+}
+
+impl std::fmt::Display for LedgerDep {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            LedgerDep::Embedded(directory) => write!(f, "embedded:{}", directory.display()),
+            LedgerDep::Unix(path) => write!(f, "unix://{}", path.display()),
+        }
+    }
+}
+
+impl std::fmt::Display for AccountingDep {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            AccountingDep::Embedded(directory) => write!(f, "embedded:{}", directory.display()),
+            AccountingDep::Unix(path) => write!(f, "unix://{}", path.display()),
+        }
+    }
+}
+
+impl std::fmt::Display for RegistryDep {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            RegistryDep::File(path) => write!(f, "file:{}", path.display()),
+            RegistryDep::Http(url) => f.write_str(url),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> Raw {
+        Raw::Text(text.to_owned())
+    }
+
+    #[test]
+    fn every_form_of_a_place_is_understood_and_shown_as_it_is_written() {
+        for written in ["unix:///var/run/ron/ledger.sock", "embedded:./var/ledger", "embedded:/srv/ledger"] {
+            assert_eq!(ledger(&of(written)).unwrap().to_string(), written);
+            assert_eq!(accounting(&of(written)).unwrap().to_string(), written);
+        }
+        for written in
+            ["http://svc-registry:8080", "http://[::1]:80/v1", "http://[::1]", "http://r", "file:./configs/registry.json"]
+        {
+            assert_eq!(registry(&of(written)).unwrap().to_string(), written);
+        }
+        assert_eq!(registry(&of("file:///etc/r.json")), Ok(RegistryDep::File("/etc/r.json".into())));
+        assert_eq!(socket(&of("unix:///run/a.sock")), Ok("/run/a.sock".into()));
+        assert_eq!(socket(&of("./var/a.sock")), Ok("./var/a.sock".into()));
+    }
+
+    #[test]
+    fn what_is_no_place_is_refused() {
+        for bad in ["", "ledger", "unix:", "unix://var/run/x", "embedded:", "tcp://h:1", "/var/run/ledger.sock", "embedded://"] {
+            assert!(ledger(&of(bad)).is_err(), "{bad:?}");
+        }
+        for bad in
+            ["http://", "http://:80", "http://h:", "http://h:0", "http://h:70000", "https://h", "file:", "http://u@h", "h:80"]
+        {
+            assert!(registry(&of(bad)).is_err(), "{bad:?}");
+        }
+        assert!(socket(&of(&"x".repeat(108))).is_err());
+        assert!(socket(&of(&format!("unix:///{}", "x".repeat(107)))).is_err());
+        for bad in ["localhost:8080", "8080", "127.0.0.1", "127.0.0.1:99999", "::1:80x"] {
+            assert!(address(&of(bad)).is_err(), "{bad:?}");
+        }
+    }
+}

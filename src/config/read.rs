@@ -1,0 +1,229 @@
+//! From written values to typed ones: which reader and which range belong to which key, and what must fit together.
+//!
+//! Every key is read before anything is refused, so that one run shows everything that is wrong.
+use super::error::{none_or_error, ConfigError, Origin, Problem};
+use super::keys::find;
+use super::raw::Raw;
+use super::sources::Merged;
+use super::value::{self, Reading};
+use super::{cores, place};
+use super::{Bind, Config, Deps, FeatureFlags, Idempotency, Ledger, Limits, Metrics, Runtime, Security, Service, Timeouts};
+use crate::domain::limits::{BATCH_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// Shortest and longest time that a peer may be given.
+const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(600);
+/// A day of repeats is promised by default; a month of keys is more than memory should be asked to hold.
+const IDEMPOTENCY_TTL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 86_400);
+/// A request body is never larger than what one ledger batch can carry, and never smaller than a single spend.
+const BODY_BYTES: RangeInclusive<u64> = 4_096..=BATCH_BYTES_MAX as u64;
+const INFLIGHT: RangeInclusive<u64> = 1..=1_000_000;
+const DECOMPRESS_RATIO: RangeInclusive<u64> = 1..=1_000;
+const CONNECTIONS: RangeInclusive<u64> = 1..=1_000_000;
+const PIPELINE_DEPTH: RangeInclusive<u64> = 1..=1_024;
+const KEYS: RangeInclusive<u64> = 1_024..=100_000_000;
+/// Most buckets of one histogram; each costs one time series per label set.
+const BUCKETS_MAX: usize = 64;
+/// Longest service name and audience, in bytes.
+const NAME_BYTES_MAX: usize = 64;
+
+/// Reads every key and checks what they must have in common.
+pub(super) fn config(merged: Merged) -> Result<Config, ConfigError> {
+    let mut reader = Reader { values: merged.values, problems: merged.problems };
+    let sections = (
+        reader.service(),
+        reader.bind(),
+        reader.timeouts(),
+        reader.limits(),
+        reader.runtime(),
+        reader.deps(),
+        reader.security(),
+        (reader.ledger(), reader.idempotency(), reader.metrics(), reader.feature_flags()),
+    );
+    none_or_error(reader.problems)?;
+    let origins: BTreeMap<&'static str, Origin> = reader.values.into_iter().map(|(name, (_, origin))| (name, origin)).collect();
+    let whole = "a section without a value has left a problem";
+    let (service, bind, timeouts, limits, runtime, deps, security, (ledger, idempotency, metrics, feature_flags)) = sections;
+    Ok(Config {
+        service: service.expect(whole),
+        bind: bind.expect(whole),
+        timeouts: timeouts.expect(whole),
+        limits: limits.expect(whole),
+        runtime: runtime.expect(whole),
+        deps: deps.expect(whole),
+        security: security.expect(whole),
+        ledger: ledger.expect(whole),
+        idempotency: idempotency.expect(whole),
+        metrics: metrics.expect(whole),
+        feature_flags: feature_flags.expect(whole),
+        file: merged.file,
+        origins,
+    })
+}
+
+struct Reader {
+    values: BTreeMap<&'static str, (Raw, Origin)>,
+    problems: Vec<Problem>,
+}
+
+impl Reader {
+    fn service(&mut self) -> Option<Service> {
+        let name = self.value("service.name", name);
+        let role = self.value("service.role", |raw| match value::text(raw)? {
+            "wallet" => Ok("wallet".to_owned()),
+            other => Err(format!("{other:?} is not the role of this program; write \"wallet\"")),
+        });
+        Some(Service { name: name?, role: role? })
+    }
+
+    fn bind(&mut self) -> Option<Bind> {
+        let http = self.value("bind.http", place::address);
+        let metrics = self.value("bind.metrics", place::address);
+        let admin = self.optional("bind.admin", place::socket);
+        let bind = Bind { http: http?, metrics: metrics?, admin: admin? };
+        if bind.http.port() == bind.metrics.port() && bind.http.port() != 0 {
+            let message = format!("port {} is also that of bind.http; choose another one", bind.metrics.port());
+            self.refuse("bind.metrics", message);
+            return None;
+        }
+        Some(bind)
+    }
+
+    fn timeouts(&mut self) -> Option<Timeouts> {
+        let mut time = |key| self.value(key, |raw| value::millis(raw, TIMEOUT));
+        let (read, write, idle) = (time("timeouts.read_ms"), time("timeouts.write_ms"), time("timeouts.idle_ms"));
+        Some(Timeouts { read: read?, write: write?, idle: idle? })
+    }
+
+    fn limits(&mut self) -> Option<Limits> {
+        let inflight = self.count("limits.inflight", INFLIGHT);
+        let body = self.value("limits.body_max_bytes", |raw| value::bytes(raw, BODY_BYTES));
+        let ratio = self.value("limits.decompress_max_ratio", |raw| value::integer(raw, DECOMPRESS_RATIO));
+        let connections = self.count("limits.connections", CONNECTIONS);
+        let depth = self.count("limits.pipeline_depth", PIPELINE_DEPTH);
+        Some(Limits {
+            inflight: inflight?,
+            body_bytes_max: usize::try_from(body?).expect("the range fits"),
+            decompress_ratio_max: u32::try_from(ratio?).expect("the range fits"),
+            connections: connections?,
+            pipeline_depth: depth?,
+        })
+    }
+
+    fn runtime(&mut self) -> Option<Runtime> {
+        let cores = self.value("runtime.cores", cores::cores);
+        let driver = self.value("runtime.driver", cores::driver);
+        Some(Runtime { cores: cores?, driver: driver? })
+    }
+
+    fn deps(&mut self) -> Option<Deps> {
+        let ledger = self.value("deps.ledger_sock", place::ledger);
+        let accounting = self.value("deps.accounting_sock", place::accounting);
+        let registry = self.value("deps.registry_url", place::registry);
+        let deps = Deps { ledger: ledger?, accounting: accounting?, registry: registry? };
+        let (ledger, accounting) = (deps.ledger.to_string(), deps.accounting.to_string());
+        if ledger == accounting {
+            self.refuse("deps.accounting_sock", format!("{accounting} is also the ledger's; give each its own"));
+            return None;
+        }
+        Some(deps)
+    }
+
+    fn security(&mut self) -> Option<Security> {
+        let amnesia = self.value("security.amnesia", value::switch);
+        let require_caps = self.value("security.require_caps", |raw| match value::switch(raw)? {
+            true => Ok(true),
+            false => {
+                Err("false is refused: every request carries a capability, there is no ambient trust; write true".to_owned())
+            }
+        });
+        let policy_file = self.value("security.policy_file", place::path);
+        let keyring = self.value("security.keyring", place::path);
+        let audience = self.value("security.audience", name);
+        Some(Security {
+            amnesia: amnesia?,
+            require_caps: require_caps?,
+            policy_file: policy_file?,
+            keyring: keyring?,
+            audience: audience?,
+        })
+    }
+
+    fn ledger(&mut self) -> Option<Ledger> {
+        let range = SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX;
+        let segment_bytes = self.value("ledger.segment_bytes", |raw| {
+            let bytes = value::bytes(raw, range)?;
+            match bytes % 4_096 {
+                0 => Ok(bytes),
+                _ => Err(format!("{} is not a multiple of 4096; write for example \"64MiB\"", value::shown_bytes(bytes))),
+            }
+        });
+        Some(Ledger { segment_bytes: segment_bytes? })
+    }
+
+    fn idempotency(&mut self) -> Option<Idempotency> {
+        let ttl = self.value("idempotency.ttl", |raw| value::duration(raw, IDEMPOTENCY_TTL));
+        let keys_max = self.count("idempotency.keys_max", KEYS);
+        Some(Idempotency { ttl: ttl?, keys_max: keys_max? })
+    }
+
+    fn metrics(&mut self) -> Option<Metrics> {
+        let buckets = self.value("metrics.latency_buckets_ms", |raw| value::buckets_ms(raw, BUCKETS_MAX));
+        Some(Metrics { latency_buckets_ms: buckets? })
+    }
+
+    fn feature_flags(&mut self) -> Option<FeatureFlags> {
+        let tor = self.value("feature_flags.tor", value::switch);
+        let legacy_pay = self.value("feature_flags.legacy_pay", value::switch);
+        Some(FeatureFlags { tor: tor?, legacy_pay: legacy_pay? })
+    }
+
+    fn count(&mut self, key: &'static str, range: RangeInclusive<u64>) -> Option<usize> {
+        self.value(key, |raw| value::integer(raw, range)).map(|number| usize::try_from(number).expect("the range fits"))
+    }
+
+    /// The value of a key that has to have one. `None` has left a problem.
+    fn value<T>(&mut self, key: &'static str, read: impl FnOnce(&Raw) -> Reading<T>) -> Option<T> {
+        match self.optional(key, read)? {
+            Some(value) => Some(value),
+            None => {
+                let env = find(key).and_then(|key| key.env);
+                let or_env = env.map_or(String::new(), |name| format!(", set {name} in the environment"));
+                let name = key.rsplit('.').next().unwrap_or(key);
+                let message =
+                    format!("has no value and no default; write `{name}` in the file{or_env}, or give --set {key}=VALUE");
+                self.problems.push(Problem { subject: key.to_owned(), origin: None, message });
+                None
+            }
+        }
+    }
+
+    /// The value of a key that may have none. The outer `None` has left a problem.
+    fn optional<T>(&mut self, key: &'static str, read: impl FnOnce(&Raw) -> Reading<T>) -> Option<Option<T>> {
+        let Some((raw, _)) = self.values.get(key) else { return Some(None) };
+        match read(raw) {
+            Ok(value) => Some(Some(value)),
+            Err(message) => {
+                self.refuse(key, message);
+                None
+            }
+        }
+    }
+
+    fn refuse(&mut self, key: &'static str, message: String) {
+        let origin = self.values.get(key).map(|(_, origin)| origin.clone());
+        self.problems.push(Problem { subject: key.to_owned(), origin, message });
+    }
+}
+
+/// A name that is safe in a metric label, a log line and a caveat.
+fn name(raw: &Raw) -> Reading<String> {
+    let name = value::text(raw)?;
+    let known = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+    if !known || name.len() > NAME_BYTES_MAX {
+        return Err(format!("{raw} is not a name; write 1 to {NAME_BYTES_MAX} of the characters A-Z a-z 0-9 - _ ."));
+    }
+    Ok(name.to_owned())
+}

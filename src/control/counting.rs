@@ -1,0 +1,90 @@
+//! The thread that keeps the counters up with the ledger, off the cores and off the control thread.
+use crate::accounting::{Bounds, Counters, CountersFault, FlushLag, Tail, TailFault};
+use crate::domain::{Entry, Seq, UnixMs};
+use crate::ledger::{DiskStorage, Reader};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::mpsc::{channel, RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Time between two flushes. Counters are transient and may lag; rarer flushes leave the disk to the ledger.
+const FLUSH_EVERY: Duration = Duration::from_secs(10);
+
+/// The running counters.
+pub(super) struct Counting {
+    lag: FlushLag,
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct LedgerTail(Reader<DiskStorage>);
+
+impl Tail for LedgerTail {
+    fn head(&mut self) -> Result<Seq, TailFault> {
+        Ok(self.0.head())
+    }
+
+    fn scan(&mut self, from: Seq, each: &mut dyn FnMut(Seq, Entry<'_>) -> ControlFlow<()>) -> Result<(), TailFault> {
+        self.0.scan(from, &mut |seq, _, entry| each(seq, entry))?;
+        Ok(())
+    }
+}
+
+impl Counting {
+    /// Opens the counters of this ledger and keeps them up with it.
+    ///
+    /// # Errors
+    /// If the directory cannot be used or belongs to another ledger.
+    pub fn start(directory: &Path, reader: Reader<DiskStorage>) -> Result<Self, CountersFault> {
+        let mut counters = Counters::open(directory, reader.log_id(), Bounds::default(), unix_now())?;
+        let lag = counters.lag();
+        let (stop, stopped) = channel();
+        let count = move || {
+            let mut tail = LedgerTail(reader);
+            loop {
+                let ending = !matches!(stopped.recv_timeout(FLUSH_EVERY), Err(RecvTimeoutError::Timeout));
+                catch_up(&mut counters, &mut tail);
+                if ending {
+                    return;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name("accounting".into())
+            .spawn(count)
+            .map_err(|error| CountersFault::Tail(error.into()))?;
+        Ok(Self { lag, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Age of the oldest durable entry that is not counted, in seconds.
+    pub fn lag_seconds(&self) -> f64 {
+        self.lag.seconds(unix_now())
+    }
+
+    /// Counts what is left and ends the thread.
+    pub fn stop(mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic of the counters was reported by their own thread; the ledger has everything.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn catch_up(counters: &mut Counters, tail: &mut LedgerTail) {
+    loop {
+        match counters.flush(tail, unix_now()) {
+            Ok(flushed) if flushed.caught_up => return,
+            Ok(_) => {}
+            Err(error) => {
+                tracing::error!(event = "accounting_flush_failed", %error, "the counters fall behind; the ledger has everything");
+                return;
+            }
+        }
+    }
+}
+
+fn unix_now() -> UnixMs {
+    UnixMs(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64))
+}

@@ -1,0 +1,415 @@
+//! The server of the control plane: one thread accepts, each connection has a thread of its own for a few seconds at most.
+//!
+//! Plain blocking threads, because probes must be answered whatever the cores are doing. Invariants: at most
+//! [`CONNECTIONS_MAX`] connections at once, and one more cuts the oldest, so that slow or silent peers never keep a
+//! probe out; a connection lives [`CONNECTION_TIME`] at most, however its bytes are dealt out; a head is
+//! [`HEAD_BYTES_MAX`] at most; bodies of requests are never read; each connection carries one reply.
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use socket2::SockRef;
+
+use super::page::{Page, PageReply, Pages, Surface};
+use super::socket::AdminSocket;
+use crate::domain::limits::CORR_BYTES_MAX;
+use crate::domain::Code;
+
+/// Most connections at once.
+pub const CONNECTIONS_MAX: usize = 32;
+/// How long a connection lives at most, from accept to close.
+pub const CONNECTION_TIME: Duration = Duration::from_secs(5);
+/// Longest request head, in bytes.
+pub const HEAD_BYTES_MAX: usize = 8 << 10;
+const HEADERS_MAX: usize = 64;
+/// How long, and for how many bytes, a refused client may go on sending before the connection is closed under it.
+const LINGER_TIME: Duration = Duration::from_millis(200);
+const LINGER_BYTES_MAX: usize = 64 << 10;
+/// Pause after a failed accept: want of file descriptors does not go away within microseconds.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often the acceptor looks again whether a cut connection has made room.
+const ROOM_PAUSE: Duration = Duration::from_millis(20);
+
+/// A running server; dropping it stops it.
+#[derive(Debug)]
+pub struct ControlServer {
+    listener: Arc<dyn Listener>,
+    stopping: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+    address: Option<SocketAddr>,
+}
+
+impl ControlServer {
+    /// Serves the public pages on a bound TCP listener.
+    pub fn serve_port(listener: TcpListener, pages: Arc<dyn Pages>) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        Self::serve(Arc::new(listener), Some(address), Surface::Port, pages)
+    }
+
+    /// Serves all pages on the admin socket.
+    pub fn serve_admin(socket: AdminSocket, pages: Arc<dyn Pages>) -> io::Result<Self> {
+        Self::serve(Arc::new(socket), None, Surface::Admin, pages)
+    }
+
+    /// Where the port listens; `None` for the admin socket.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    fn serve(
+        listener: Arc<dyn Listener>,
+        address: Option<SocketAddr>,
+        surface: Surface,
+        pages: Arc<dyn Pages>,
+    ) -> io::Result<Self> {
+        let stopping = Arc::new(AtomicBool::new(false));
+        let (accepting, stop) = (Arc::clone(&listener), Arc::clone(&stopping));
+        let name = match surface {
+            Surface::Port => "control-port",
+            Surface::Admin => "control-admin",
+        };
+        let accept = move || accept_until_stopped(&*accepting, &stop, surface, &pages);
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(accept)?;
+        Ok(Self { listener, stopping, thread: Some(thread), address })
+    }
+}
+
+impl Drop for ControlServer {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.listener.wake();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What both kinds of listener have in common.
+trait Listener: std::fmt::Debug + Send + Sync {
+    fn accept_one(&self) -> io::Result<Box<dyn Connection>>;
+    /// Ends a waiting accept with an error.
+    fn wake(&self);
+}
+
+impl Listener for TcpListener {
+    fn accept_one(&self) -> io::Result<Box<dyn Connection>> {
+        Ok(Box::new(self.accept()?.0))
+    }
+
+    fn wake(&self) {
+        let _ = SockRef::from(self).shutdown(Shutdown::Both);
+    }
+}
+
+impl Listener for AdminSocket {
+    fn accept_one(&self) -> io::Result<Box<dyn Connection>> {
+        Ok(Box::new(UnixListener::accept(&self.listener)?.0))
+    }
+
+    fn wake(&self) {
+        let _ = SockRef::from(&self.listener).shutdown(Shutdown::Both);
+    }
+}
+
+/// What both kinds of connection have in common.
+trait Connection: Read + Write + Send {
+    fn limit(&self, wait: Duration) -> io::Result<()>;
+    fn twin(&self) -> io::Result<Box<dyn Connection>>;
+    fn shut(&self, how: Shutdown);
+}
+
+macro_rules! connection {
+    ($stream:ty) => {
+        impl Connection for $stream {
+            fn limit(&self, wait: Duration) -> io::Result<()> {
+                self.set_read_timeout(Some(wait))?;
+                self.set_write_timeout(Some(wait))
+            }
+
+            fn twin(&self) -> io::Result<Box<dyn Connection>> {
+                Ok(Box::new(self.try_clone()?))
+            }
+
+            fn shut(&self, how: Shutdown) {
+                let _ = self.shutdown(how);
+            }
+        }
+    };
+}
+
+connection!(TcpStream);
+connection!(UnixStream);
+
+/// The connections that are open, oldest first.
+#[derive(Default)]
+struct Slots {
+    open: Mutex<Vec<Slot>>,
+    freed: Condvar,
+}
+
+struct Slot {
+    number: u64,
+    connection: Box<dyn Connection>,
+    cut: bool,
+}
+
+impl Slots {
+    fn open(&self) -> MutexGuard<'_, Vec<Slot>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a slot, cutting the oldest connections until there is one.
+    fn take(&self, number: u64, connection: Box<dyn Connection>, stop: &AtomicBool) {
+        let mut open = self.open();
+        while open.len() >= CONNECTIONS_MAX && !stop.load(Ordering::SeqCst) {
+            if let Some(oldest) = open.iter_mut().find(|slot| !slot.cut) {
+                oldest.connection.shut(Shutdown::Both);
+                oldest.cut = true;
+            }
+            open = self.freed.wait_timeout(open, ROOM_PAUSE).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        open.push(Slot { number, connection, cut: false });
+    }
+
+    fn give_back(&self, number: u64) {
+        self.open().retain(|slot| slot.number != number);
+        self.freed.notify_all();
+    }
+}
+
+fn accept_until_stopped(listener: &dyn Listener, stop: &AtomicBool, surface: Surface, pages: &Arc<dyn Pages>) {
+    let slots = Arc::new(Slots::default());
+    for number in 0u64.. {
+        let accepted = listener.accept_one();
+        if stop.load(Ordering::SeqCst) {
+            break;
+        }
+        let (connection, twin) = match accepted.and_then(|connection| Ok((connection.twin()?, connection))) {
+            Ok(both) => both,
+            Err(error) => {
+                tracing::warn!(reason = %error, "the control plane could not accept a connection");
+                std::thread::sleep(ACCEPT_PAUSE);
+                continue;
+            }
+        };
+        slots.take(number, twin, stop);
+        let (slots_of_thread, pages) = (Arc::clone(&slots), Arc::clone(pages));
+        let serve = move || {
+            serve_one(connection, surface, &*pages);
+            slots_of_thread.give_back(number);
+        };
+        if let Err(error) = std::thread::Builder::new().name("control-connection".to_owned()).spawn(serve) {
+            tracing::warn!(reason = %error, "the control plane could not start a thread for a connection");
+            slots.give_back(number);
+        }
+    }
+}
+
+/// Answers one request. A peer that is gone or too slow gets nothing; that is its own affair and not logged.
+fn serve_one(mut connection: Box<dyn Connection>, surface: Surface, pages: &dyn Pages) {
+    let deadline = Instant::now() + CONNECTION_TIME;
+    let Ok(Some(request)) = read_request(&mut *connection, deadline) else {
+        return;
+    };
+    let reply = answer(&request, surface, pages);
+    if write_within(&mut *connection, &reply, deadline).is_err() {
+        return;
+    }
+    connection.shut(Shutdown::Write);
+    if request.more_follows {
+        // Closing with unread bytes would reset the connection, and the reply could be lost on its way.
+        discard(&mut *connection, deadline.min(Instant::now() + LINGER_TIME));
+    }
+}
+
+/// What is known of a request.
+#[derive(Debug, PartialEq, Eq)]
+struct Request {
+    line: Result<Line, Malformed>,
+    corr_id: Option<String>,
+    /// Whether bytes may follow the head.
+    more_follows: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Line {
+    method: String,
+    target: String,
+}
+
+/// Why a head is not understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Malformed {
+    TooLarge,
+    Syntax,
+    Host,
+}
+
+/// Reads a head; `None` if the peer closed before it was complete.
+fn read_request(connection: &mut dyn Connection, deadline: Instant) -> io::Result<Option<Request>> {
+    let mut head = [0u8; HEAD_BYTES_MAX];
+    let mut filled = 0;
+    loop {
+        connection.limit(remaining(deadline)?)?;
+        let read = match connection.read(&mut head[filled..]) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            other => other?,
+        };
+        if read == 0 {
+            return Ok(None);
+        }
+        filled += read;
+        if let Some(request) = parse(&head[..filled]) {
+            return Ok(Some(request));
+        }
+        if filled == HEAD_BYTES_MAX {
+            return Ok(Some(Request { line: Err(Malformed::TooLarge), corr_id: None, more_follows: true }));
+        }
+    }
+}
+
+/// `None` while the head is not complete.
+fn parse(bytes: &[u8]) -> Option<Request> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut parsed = httparse::Request::new(&mut headers);
+    let refused = |malformed| Some(Request { line: Err(malformed), corr_id: None, more_follows: true });
+    let head_bytes = match parsed.parse(bytes) {
+        Ok(httparse::Status::Complete(head_bytes)) => head_bytes,
+        Ok(httparse::Status::Partial) => return None,
+        Err(httparse::Error::TooManyHeaders) => return refused(Malformed::TooLarge),
+        Err(_) => return refused(Malformed::Syntax),
+    };
+    let (Some(method), Some(target)) = (parsed.method, parsed.path) else {
+        return refused(Malformed::Syntax);
+    };
+    let named = |name: &'static str| parsed.headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name));
+    let hosts = named("host").count();
+    let host_fits = hosts == 1 || (hosts == 0 && parsed.version == Some(0));
+    let corr_id = ["x-corr-id", "x-request-id", "x-correlation-id"].into_iter().flat_map(named);
+    let corr_id = corr_id.filter_map(|header| std::str::from_utf8(header.value).ok()).find(|value| is_corr_id(value));
+    let corr_id = corr_id.map(str::to_owned);
+    let body_follows = named("content-length").chain(named("transfer-encoding")).next().is_some();
+    let line = Line { method: method.to_owned(), target: target.to_owned() };
+    let line = if host_fits { Ok(line) } else { Err(Malformed::Host) };
+    Some(Request { line, corr_id, more_follows: body_follows || head_bytes < bytes.len() })
+}
+
+fn is_corr_id(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
+    (1..=CORR_BYTES_MAX).contains(&text.len()) && text.bytes().all(fits)
+}
+
+fn made_corr_id() -> String {
+    let mut random = [0u8; 16];
+    // Without randomness the id is all zeros: a request is still better answered than not.
+    let _ = getrandom::fill(&mut random);
+    random.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The bytes of the reply.
+fn answer(request: &Request, surface: Surface, pages: &dyn Pages) -> Vec<u8> {
+    let corr_id = request.corr_id.clone().unwrap_or_else(made_corr_id);
+    let refusal = |status, code, message| (error_page(status, code, message, &corr_id), false);
+    let (reply, head_only) = match &request.line {
+        Err(Malformed::TooLarge) => {
+            refusal(431, Code::BadRequest, "the head of the request is too large; 8 KiB and 64 headers at most")
+        }
+        Err(Malformed::Syntax) => refusal(400, Code::BadRequest, "this is not an HTTP/1.1 request"),
+        Err(Malformed::Host) => refusal(400, Code::BadRequest, "an HTTP/1.1 request has exactly one Host header"),
+        Ok(line) => match (Page::of(&line.target, surface), line.method.as_str()) {
+            (None, _) => refusal(404, Code::NotFound, "no such page; there are /healthz, /readyz, /metrics and /version"),
+            (Some(page), "GET") => (pages.page(page), false),
+            (Some(page), "HEAD") => (pages.page(page), true),
+            (Some(_), _) => refusal(405, Code::MethodNotAllowed, "this page can only be read, with GET or HEAD"),
+        },
+    };
+    let mut head = format!(
+        "HTTP/1.1 {} {}\r\ncontent-type: {}\r\ncontent-length: {}\r\nconnection: close\r\ncache-control: no-store\r\nx-corr-id: {corr_id}\r\n",
+        reply.status,
+        phrase(reply.status),
+        reply.content_type,
+        reply.body.len(),
+    );
+    if let Some(seconds) = reply.retry_after {
+        head.push_str(&format!("retry-after: {seconds}\r\n"));
+    }
+    if reply.status == 405 {
+        head.push_str("allow: GET, HEAD\r\n");
+    }
+    head.push_str("\r\n");
+    let mut bytes = head.into_bytes();
+    if !head_only {
+        bytes.extend_from_slice(&reply.body);
+    }
+    bytes
+}
+
+fn phrase(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        400 => "Bad Request",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        503 => "Service Unavailable",
+        _ => "",
+    }
+}
+
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    code: &'static str,
+    http: u16,
+    message: &'static str,
+    retryable: bool,
+    corr_id: &'a str,
+}
+
+fn error_page(status: u16, code: Code, message: &'static str, corr_id: &str) -> PageReply {
+    let body = ErrorBody { code: code.as_str(), http: status, message, retryable: code.retryable(), corr_id };
+    let body = serde_json::to_vec(&body).expect("the body has only texts, a number and a flag");
+    PageReply { status, ..PageReply::json(body) }
+}
+
+fn remaining(deadline: Instant) -> io::Result<Duration> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(ErrorKind::TimedOut.into());
+    }
+    Ok(left)
+}
+
+fn write_within(connection: &mut dyn Connection, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {
+    while !bytes.is_empty() {
+        connection.limit(remaining(deadline)?)?;
+        match connection.write(bytes) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn discard(connection: &mut dyn Connection, deadline: Instant) {
+    let mut bytes = [0u8; 4 << 10];
+    let mut discarded = 0;
+    while discarded < LINGER_BYTES_MAX {
+        let limited = remaining(deadline).and_then(|left| connection.limit(left));
+        match limited.and_then(|()| connection.read(&mut bytes)) {
+            Ok(0) | Err(_) => return,
+            Ok(read) => discarded += read,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "http_tests.rs"]
+mod tests;

@@ -1,0 +1,108 @@
+//! The pages of the control plane: which path leads to which page on which surface, and what a page is.
+
+/// Where a request came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Surface {
+    /// The port of the control plane, which probes and scrapers reach.
+    Port,
+    /// The admin socket, which only the operator's account reaches.
+    Admin,
+}
+
+/// One page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Page {
+    /// `/healthz`: the process is alive.
+    Health,
+    /// `/readyz`: whether work may be sent here.
+    Ready,
+    /// `/metrics`: Prometheus text.
+    Metrics,
+    /// `/version`: what runs here.
+    Version,
+    /// `/status`: what the operator wants to see; on the admin socket only.
+    Status,
+}
+
+impl Page {
+    /// All pages.
+    pub const ALL: [Page; 5] = [Page::Health, Page::Ready, Page::Metrics, Page::Version, Page::Status];
+
+    /// Its path.
+    pub fn path(self) -> &'static str {
+        match self {
+            Page::Health => "/healthz",
+            Page::Ready => "/readyz",
+            Page::Metrics => "/metrics",
+            Page::Version => "/version",
+            Page::Status => "/status",
+        }
+    }
+
+    /// The page of a request target; what follows a `?` does not count.
+    pub(super) fn of(target: &str, surface: Surface) -> Option<Self> {
+        let path = target.split('?').next().unwrap_or(target);
+        let page = Self::ALL.into_iter().find(|page| page.path() == path)?;
+        (surface == Surface::Admin || page != Page::Status).then_some(page)
+    }
+}
+
+/// The content of a page at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageReply {
+    /// HTTP status.
+    pub status: u16,
+    /// Value of `Content-Type`.
+    pub content_type: &'static str,
+    /// Value of `Retry-After`, in seconds.
+    pub retry_after: Option<u32>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl PageReply {
+    /// A JSON page with status 200.
+    pub fn json(body: impl Into<Vec<u8>>) -> Self {
+        Self { status: 200, content_type: "application/json", retry_after: None, body: body.into() }
+    }
+
+    /// A page of metrics in Prometheus' text format.
+    pub fn metrics(body: impl Into<Vec<u8>>) -> Self {
+        Self { content_type: "text/plain; version=0.0.4; charset=utf-8", ..Self::json(body) }
+    }
+
+    /// The answer of `/readyz`, with the reasons.
+    pub fn readiness(snapshot: &super::Snapshot) -> Self {
+        let body = snapshot.body_with_reasons.as_bytes();
+        Self { status: snapshot.status, retry_after: snapshot.retry_after, ..Self::json(body) }
+    }
+}
+
+/// Makes the pages; called on a thread of its own for every request, so it may take a moment but must not wait for ever.
+pub trait Pages: Send + Sync + 'static {
+    /// The page as it is now.
+    fn page(&self, page: Page) -> PageReply;
+}
+
+impl<F: Fn(Page) -> PageReply + Send + Sync + 'static> Pages for F {
+    fn page(&self, page: Page) -> PageReply {
+        self(page)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_is_for_the_operator_only_and_queries_do_not_matter() {
+        assert_eq!(Page::of("/status", Surface::Port), None);
+        assert_eq!(Page::of("/status", Surface::Admin), Some(Page::Status));
+        for page in [Page::Health, Page::Ready, Page::Metrics, Page::Version] {
+            assert_eq!(Page::of(&format!("{}?verbose=1", page.path()), Surface::Port), Some(page));
+        }
+        for bad in ["", "/", "/healthz/", "/HEALTHZ", "healthz", "/metrics#x"] {
+            assert_eq!(Page::of(bad, Surface::Admin), None, "{bad}");
+        }
+    }
+}

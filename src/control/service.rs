@@ -1,0 +1,375 @@
+//! The whole service in one process: put together in order, watched once in a while, taken apart in order.
+//!
+//! The order matters. Everything that can refuse to start does so before the ledger is touched; the control port answers while
+//! the ledger is still being read; a core gets its slice before it gets its listener.
+use super::counting::Counting;
+use super::watch::Watcher;
+use super::{bind_admin, health_body, AdminFault, ControlServer, Dep, Page, PageReply, Readiness, SignalEvent, Signals, Version};
+use crate::access::{Keyring, KeyringFault, Policy, PolicyFault};
+use crate::accounting::CountersFault;
+use crate::api::Route;
+use crate::config::{cpus_usable, AccountingDep, Config, LedgerDep, RegistryDep};
+use crate::domain::{CoreId, UnixMs};
+use crate::engine::{Engine, Gate};
+use crate::http;
+use crate::ledger::{Committer, DiskStorage, LedgerError, Log, LookupDesk, Options, Recovery};
+use crate::registry::{RegistryFault, RegistryFile};
+use crate::ring::Ring;
+use crate::shard::Settings;
+use crate::telemetry::{BuildInfo, Labels, Publisher};
+use crate::worker::{self, mailbox, Admission, CoreParts, Driver, Letter, Mailbox, SharedGate, Site, Wanted, Workers};
+use crossbeam_channel::Receiver;
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Verified tokens that one core remembers.
+const TOKENS_MAX: usize = 16_384;
+/// Questions to the ledger that wait for the lookup desk.
+const QUESTIONS_MAX: usize = 4096;
+/// Time between readiness off and listeners closed, so that a balancer that looks can turn away.
+const DRAIN_NOTICE: Duration = Duration::from_millis(200);
+/// Log a line about recovery progress after this many entries.
+const RECOVERY_NOTE_EVERY: u64 = 1_000_000;
+
+/// Why the service did not start, or did not end in order.
+#[derive(Debug)]
+pub enum ServiceFault {
+    /// A part that reads a file or opens a socket refused; the message says what to do.
+    Refused(String),
+    /// The ledger did not open or close.
+    Ledger(LedgerError),
+}
+
+impl std::fmt::Display for ServiceFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ServiceFault::Refused(what) => f.write_str(what),
+            ServiceFault::Ledger(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ServiceFault {}
+
+impl From<LedgerError> for ServiceFault {
+    fn from(error: LedgerError) -> Self {
+        ServiceFault::Ledger(error)
+    }
+}
+
+macro_rules! refused_from {
+    ($($fault:ty),*) => {
+        $(impl From<$fault> for ServiceFault {
+            fn from(fault: $fault) -> Self {
+                ServiceFault::Refused(fault.to_string())
+            }
+        })*
+    };
+}
+
+refused_from!(KeyringFault, PolicyFault, RegistryFault, AdminFault, CountersFault);
+
+fn refused(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> ServiceFault {
+    let what = what.into();
+    move |error| ServiceFault::Refused(format!("{what}: {error}"))
+}
+
+/// Runs the service until a signal ends it.
+///
+/// # Errors
+/// If it cannot start, or the ledger cannot be closed in order.
+pub fn run(config: &Config) -> Result<(), ServiceFault> {
+    let (_signals, events) = Signals::listen().map_err(refused("cannot take over the signals"))?;
+    let service = Service::start(config)?;
+    service.watch(&events);
+    service.stop()
+}
+
+struct Service {
+    readiness: Readiness,
+    site: Arc<Site>,
+    workers: Workers,
+    committer: Committer<DiskStorage>,
+    desk: Arc<LookupDesk<worker::Asked>>,
+    counting: Counting,
+    watcher: Watcher,
+    _servers: Vec<ControlServer>,
+}
+
+impl Service {
+    fn start(config: &Config) -> Result<Self, ServiceFault> {
+        raise_file_limit(config.limits.connections);
+        let policy = Arc::new(Policy::load(&config.security.policy_file)?);
+        let keyring = Arc::new(Keyring::open_or_create(&config.security.keyring)?);
+        let RegistryDep::File(registry) = &config.deps.registry else { unreachable!("only what is supported is started") };
+        let registry = RegistryFile::open(registry)?;
+        let cpus = cpus_usable().map_err(refused("cannot tell which CPUs may be used"))?;
+        let cpus = config.runtime.cores.resolve(&cpus).map_err(ServiceFault::Refused)?;
+        let driver = Driver::choose(wanted(config)).map_err(ServiceFault::Refused)?;
+        if let Driver::Epoll { cause: Some(cause) } = &driver {
+            tracing::warn!(event = "driver_fallback", reason = %cause, "running on epoll");
+        }
+        let ring = Ring::new(cpus.len() as u16);
+        let listeners = worker::bind(config.bind.http, cpus.len()).map_err(refused(format!(
+            "bind.http: cannot listen on {}; stop what listens there or choose another address",
+            config.bind.http
+        )))?;
+
+        let readiness = Readiness::new(true);
+        for dep in Dep::ALL {
+            readiness.down(dep, "the service is starting");
+        }
+        let status = Arc::new(Mutex::new(String::from("{}")));
+        let publisher = Arc::new(publisher(config, &driver, ring)?);
+        let version = Arc::new(version(&driver, &policy, registry.current().version()));
+        publisher.policy_version(policy.version());
+        publisher.registry_version(registry.current().version());
+        let pages = pages(&readiness, &publisher, &version, &status);
+        let servers = control_servers(config, pages)?;
+
+        let (log, engines, recovery) = open_ledger(config, ring)?;
+        readiness.recovered();
+        readiness.up(Dep::Policy);
+        readiness.up(Dep::Registry);
+
+        let (mailboxes, inboxes): (Vec<Mailbox>, Vec<_>) = (0..cpus.len()).map(|_| mailbox()).unzip();
+        let to_cores = mailboxes.clone();
+        let committer = Committer::spawn(
+            log,
+            ring.cores(),
+            Box::new(move |durable| to_cores[usize::from(durable.batch.lane)].put(Letter::Durable(durable))),
+        )?;
+        let to_cores = mailboxes.clone();
+        let answer =
+            move |asked: worker::Asked, found| to_cores[usize::from(asked.ticket().core.0)].put(Letter::Answered(asked, found));
+        let desk = LookupDesk::spawn(committer.reader(), QUESTIONS_MAX, Box::new(answer))
+            .map_err(refused("cannot start the lookup thread"))?;
+        let desk = Arc::new(desk);
+        let AccountingDep::Embedded(directory) = &config.deps.accounting else {
+            unreachable!("only what is supported is started")
+        };
+        let counting = Counting::start(directory, committer.reader())?;
+        readiness.up(Dep::Accounting);
+
+        let site = Arc::new(site(config, keyring, policy, &readiness, version, committer.watch().log_id(), cpus.len()));
+        let parts = engines.into_iter().zip(inboxes).zip(listeners).zip(&cpus).enumerate();
+        let parts = parts.map(|(core, (((engine, inbox), listener), cpu))| CoreParts {
+            engine,
+            inbox,
+            listener,
+            lane: committer.lane(core as u16),
+            cpu: *cpu,
+        });
+        let workers =
+            worker::start(&site, ring, &driver, &desk, mailboxes, parts.collect()).map_err(refused("cannot start a core"))?;
+        readiness.up(Dep::Ledger);
+        let watcher = Watcher::new(publisher, registry, status, committer.watch(), recovery.epoch, driver.name());
+        tracing::info!(
+            event = "started",
+            http = %config.bind.http,
+            control = %config.bind.metrics,
+            cores = cpus.len(),
+            driver = driver.name(),
+            entries = recovery.entries,
+            epoch = recovery.epoch,
+            "serving"
+        );
+        Ok(Self { readiness, site, workers, committer, desk, counting, watcher, _servers: servers })
+    }
+
+    /// Watches until the service is to end.
+    fn watch(&self, events: &Receiver<SignalEvent>) {
+        loop {
+            let event = self.watcher.wait(events);
+            self.watcher.look(&self.readiness, &self.site, &self.workers, &self.counting);
+            match event {
+                Some(SignalEvent::Reload) => self.watcher.reload(&self.readiness),
+                Some(SignalEvent::Drain | SignalEvent::Exit(_)) => return,
+                None => {}
+            }
+        }
+    }
+
+    /// Degrades first: readiness drops, then the listeners close, what is in flight finishes, the ledger is closed.
+    fn stop(self) -> Result<(), ServiceFault> {
+        self.readiness.drain();
+        self.site.gate.set(Gate::NotReady);
+        tracing::info!(event = "draining", "not ready any more; listeners close shortly");
+        std::thread::sleep(DRAIN_NOTICE);
+        self.workers.drain();
+        let unanswered = self.site.admission.in_flight();
+        let head = self.committer.watch();
+        self.committer.close()?;
+        self.counting.stop();
+        drop(self.desk);
+        tracing::info!(event = "stopped", entries = head.head().0, unanswered, "the ledger is closed");
+        Ok(())
+    }
+}
+
+/// Opens the ledger and rebuilds every core's slice from it.
+fn open_ledger(config: &Config, ring: Ring) -> Result<(Log<DiskStorage>, Vec<Engine>, Recovery), ServiceFault> {
+    let LedgerDep::Embedded(directory) = &config.deps.ledger else { unreachable!("only what is supported is started") };
+    let settings = Settings {
+        hash_seeds: random_words(),
+        idempotency_ttl_ms: config.idempotency.ttl.as_millis() as u64,
+        keys_max: config.idempotency.keys_max,
+    };
+    let mut engines: Vec<Engine> = (0..ring.cores()).map(|core| Engine::new(CoreId(core), ring, settings)).collect();
+    let began = Instant::now();
+    let now = unix_now();
+    let storage =
+        DiskStorage::create(directory).map_err(refused(format!("cannot use the ledger directory {}", directory.display())))?;
+    let (log, recovery) = Log::open(storage, &Options::new(config.ledger.segment_bytes), &mut |seq, _, entry| {
+        if seq.0 % RECOVERY_NOTE_EVERY == 0 {
+            tracing::info!(event = "recovering", entries = seq.0, "reading the ledger");
+        }
+        engines.iter_mut().try_for_each(|engine| engine.replay(&entry, seq, now))
+    })?;
+    if let Some(torn) = &recovery.torn {
+        tracing::warn!(event = "torn_tail", torn = ?torn, "an interrupted write was cleared away; nothing of it had been acknowledged");
+    }
+    let took_ms = began.elapsed().as_millis() as u64;
+    tracing::info!(event = "recovered", entries = recovery.entries, batches = recovery.batches, took_ms, "the ledger is open");
+    Ok((log, engines, recovery))
+}
+
+fn site(
+    config: &Config,
+    keyring: Arc<Keyring>,
+    policy: Arc<Policy>,
+    readiness: &Readiness,
+    version: Arc<Version>,
+    log_id: crate::domain::LogId,
+    cores: usize,
+) -> Site {
+    let ready = readiness.clone();
+    let [process, ..] = random_words();
+    Site {
+        admission: Admission::new(config.limits.inflight),
+        gate: SharedGate::new(Gate::Open),
+        keyring,
+        audience: config.security.audience.clone(),
+        tokens_max: TOKENS_MAX,
+        policy,
+        log_id,
+        http_limits: http::Limits {
+            body_bytes_max: config.limits.body_bytes_max,
+            decompress_ratio_max: config.limits.decompress_ratio_max as usize,
+            ..http::Limits::default()
+        },
+        pipeline_depth: config.limits.pipeline_depth,
+        connections_per_core: config.limits.connections.div_ceil(cores),
+        timeouts: worker::Timeouts { read: config.timeouts.read, write: config.timeouts.write, idle: config.timeouts.idle },
+        process,
+        control_plane: Box::new(move |route| match route {
+            Route::Readyz => {
+                let snapshot = ready.snapshot();
+                worker::ControlReply { status: snapshot.status, body: snapshot.body, retry_after: snapshot.retry_after }
+            }
+            Route::Version => worker::ControlReply { status: 200, body: version.body().into(), retry_after: None },
+            _ => worker::ControlReply { status: 200, body: health_body(SERVICE).into(), retry_after: None },
+        }),
+    }
+}
+
+/// The value of the label `service`.
+pub const SERVICE: &str = "svc-wallet";
+
+fn publisher(config: &Config, driver: &Driver, ring: Ring) -> Result<Publisher, ServiceFault> {
+    let labels =
+        Labels { service: SERVICE, routes: &worker::ROUTE_LABELS, methods: &worker::METHOD_LABELS, served: &worker::SERVED };
+    let build = BuildInfo {
+        version: env!("CARGO_PKG_VERSION"),
+        revision: super::REVISION,
+        driver: driver.name(),
+        cores: ring.cores(),
+        started: unix_now(),
+    };
+    Publisher::new(labels, &build, &config.metrics.latency_buckets_ms).map_err(|fault| ServiceFault::Refused(fault.to_string()))
+}
+
+fn version(driver: &Driver, policy: &Policy, registry_version: u64) -> Version {
+    let note = match driver {
+        Driver::Epoll { cause } => cause.clone(),
+        Driver::IoUring => None,
+    };
+    let mut version = Version::new(SERVICE, Vec::new(), driver.name(), note);
+    version.policy_version = Some(policy.version());
+    version.registry_version = Some(registry_version);
+    version
+}
+
+fn pages(
+    readiness: &Readiness,
+    publisher: &Arc<Publisher>,
+    version: &Arc<Version>,
+    status: &Arc<Mutex<String>>,
+) -> Arc<dyn super::Pages> {
+    let (readiness, publisher, version, status) = (readiness.clone(), publisher.clone(), version.clone(), status.clone());
+    Arc::new(move |page: Page| match page {
+        Page::Health => PageReply::json(health_body(SERVICE)),
+        Page::Ready => PageReply::readiness(&readiness.snapshot()),
+        Page::Metrics => PageReply::metrics(publisher.render()),
+        Page::Version => PageReply::json(version.body()),
+        Page::Status => PageReply::json(status.lock().expect("no thread panics while it holds the status").clone()),
+    })
+}
+
+fn control_servers(config: &Config, pages: Arc<dyn super::Pages>) -> Result<Vec<ControlServer>, ServiceFault> {
+    let address = config.bind.metrics;
+    let port = TcpListener::bind(address).map_err(refused(format!(
+        "bind.metrics: cannot listen on {address}; stop what listens there or choose another address"
+    )))?;
+    let mut servers = vec![ControlServer::serve_port(port, pages.clone()).map_err(refused("cannot serve the control port"))?];
+    if let Some(path) = &config.bind.admin {
+        let socket = bind_admin(Path::new(path))?;
+        servers.push(ControlServer::serve_admin(socket, pages).map_err(refused("cannot serve the admin socket"))?);
+    }
+    Ok(servers)
+}
+
+fn wanted(config: &Config) -> Wanted {
+    match config.runtime.driver {
+        crate::config::Driver::Auto => Wanted::Auto,
+        crate::config::Driver::IoUring => Wanted::IoUring,
+        crate::config::Driver::Epoll => Wanted::Epoll,
+    }
+}
+
+/// Raises the limit on open files as far as the connection cap needs and the system allows.
+fn raise_file_limit(connections_max: usize) {
+    use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
+    /// Files beside connections: segments, sockets, rings.
+    const OTHERS: u64 = 256;
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = connections_max as u64 + OTHERS;
+    let current = limit.current.unwrap_or(u64::MAX);
+    if current >= wanted {
+        return;
+    }
+    let raised = limit.maximum.map_or(wanted, |maximum| wanted.min(maximum));
+    let applied = setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum: limit.maximum });
+    if applied.is_err() || raised < wanted {
+        tracing::warn!(
+            event = "few_files",
+            limit = raised,
+            wanted,
+            "fewer open files than limits.connections needs; raise ulimit -n"
+        );
+    }
+}
+
+fn random_words() -> [u64; 4] {
+    let mut words = [0u64; 4];
+    for word in &mut words {
+        *word = getrandom::u64().expect("the operating system has randomness from its start on");
+    }
+    words
+}
+
+fn unix_now() -> UnixMs {
+    UnixMs(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64))
+}

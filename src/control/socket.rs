@@ -1,0 +1,169 @@
+//! The admin socket: a unix socket that only its owner can open, and that a server that crashed does not block for ever.
+//!
+//! Invariants: the socket is never open to others, not even for the moment between its creation and a change of its mode; a
+//! file that is not a socket, and a socket somebody listens on, are never removed; on the way out only the own socket is.
+use std::fs::{self, DirBuilder};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+const DIRECTORY_MODE: u32 = 0o700;
+const SOCKET_MODE: u32 = 0o600;
+const BACKLOG: i32 = 64;
+
+/// Why the admin socket could not be opened.
+#[derive(Debug)]
+pub enum AdminFault {
+    /// Another process listens there.
+    InUse(PathBuf),
+    /// Something that is no socket stands at that path.
+    NotASocket(PathBuf),
+    /// The path is longer than a socket's path can be.
+    PathTooLong(PathBuf),
+    /// The operating system refused.
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// Why it failed.
+        cause: io::Error,
+    },
+}
+
+impl std::fmt::Display for AdminFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            AdminFault::InUse(path) => {
+                write!(
+                    f,
+                    "{}: another server listens on this admin socket; stop it or set bind.admin to another path",
+                    path.display()
+                )
+            }
+            AdminFault::NotASocket(path) => {
+                write!(f, "{}: this is no socket and is left alone; set bind.admin to another path", path.display())
+            }
+            AdminFault::PathTooLong(path) => {
+                write!(f, "{}: the path of a socket can have 107 bytes at most; set bind.admin to a shorter one", path.display())
+            }
+            AdminFault::Io { what, path, cause } => write!(f, "{}: cannot {what}: {cause}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for AdminFault {}
+
+/// The listening socket; its file is removed when this is dropped.
+#[derive(Debug)]
+pub struct AdminSocket {
+    pub(super) listener: UnixListener,
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl Drop for AdminSocket {
+    fn drop(&mut self) {
+        let still_ours = fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.identity);
+        if still_ours {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Opens the admin socket at `path`, making its directory (mode 0700) if there is none.
+pub fn bind_admin(path: &Path) -> Result<AdminSocket, AdminFault> {
+    let fault = |what| move |cause| AdminFault::Io { what, path: path.to_owned(), cause };
+    let address = SockAddr::unix(path).map_err(|_| AdminFault::PathTooLong(path.to_owned()))?;
+    if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty() && !directory.exists()) {
+        DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory).map_err(fault("make its directory"))?;
+    }
+    remove_stale(path)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(fault("make a socket"))?;
+    // On Linux the file takes its mode from the socket, so it never exists with a wider one.
+    rustix::fs::fchmod(&socket, rustix::fs::Mode::from_raw_mode(SOCKET_MODE))
+        .map_err(|cause| fault("restrict the socket")(cause.into()))?;
+    socket.bind(&address).map_err(fault("bind the socket"))?;
+    let found = fs::symlink_metadata(path).map_err(fault("find the socket that was just bound"))?;
+    assert_eq!(found.mode() & 0o177, 0, "the admin socket must not be open to others");
+    socket.listen(BACKLOG).map_err(fault("listen"))?;
+    Ok(AdminSocket { listener: UnixListener::from(socket), path: path.to_owned(), identity: (found.dev(), found.ino()) })
+}
+
+/// Removes a socket that a crashed server left behind: one that nobody listens on.
+fn remove_stale(path: &Path) -> Result<(), AdminFault> {
+    let fault = |what| move |cause| AdminFault::Io { what, path: path.to_owned(), cause };
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(fault("look at it")(error)),
+        Ok(found) if !found.file_type().is_socket() => return Err(AdminFault::NotASocket(path.to_owned())),
+        Ok(_) => {}
+    }
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(fault("remove the stale socket"))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(fault("tell whether somebody listens on it")(error)),
+        Ok(_) => Err(AdminFault::InUse(path.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_owner_can_open_it_and_it_goes_away_with_its_server() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("deep/run/admin.sock");
+        let socket = bind_admin(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().mode() & 0o777, 0o700);
+        drop(socket);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_socket_in_use_is_left_alone_and_a_stale_one_is_replaced() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("admin.sock");
+        let _first = bind_admin(&path).unwrap();
+        assert!(matches!(bind_admin(&path), Err(AdminFault::InUse(_))));
+        assert!(UnixStream::connect(&path).is_ok());
+        // A crash leaves the file behind without a listener, as closing does.
+        let stale = place.path().join("stale.sock");
+        drop(UnixListener::bind(&stale).unwrap());
+        let second = bind_admin(&stale).unwrap();
+        assert!(UnixStream::connect(&stale).is_ok());
+        drop(second);
+    }
+
+    #[test]
+    fn the_socket_of_a_successor_is_not_removed() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("admin.sock");
+        let first = bind_admin(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        let second = bind_admin(&path).unwrap();
+        drop(first);
+        assert!(path.exists());
+        drop(second);
+    }
+
+    #[test]
+    fn other_files_and_impossible_paths_are_refused_with_the_path() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("precious");
+        fs::write(&path, "data").unwrap();
+        let fault = bind_admin(&path).unwrap_err();
+        assert!(matches!(fault, AdminFault::NotASocket(_)) && fault.to_string().contains("precious"), "{fault}");
+        assert_eq!(fs::read(&path).unwrap(), b"data");
+        let long = place.path().join("x".repeat(120));
+        assert!(matches!(bind_admin(&long), Err(AdminFault::PathTooLong(_))));
+        assert!(matches!(bind_admin(&path.join("admin.sock")), Err(AdminFault::Io { .. })));
+    }
+}

@@ -1,0 +1,80 @@
+//! The bodies of `/version` and `/healthz`.
+use serde::Serialize;
+
+/// The revision of the sources that this library was built from, or `unknown`.
+pub const REVISION: &str = env!("SVC_WALLET_REVISION");
+
+/// What `/version` says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Version {
+    /// Name of the service.
+    pub name: &'static str,
+    /// Version of the package.
+    pub version: &'static str,
+    /// Revision of the sources.
+    pub git_revision: &'static str,
+    /// What was built in or turned on beyond the ordinary.
+    pub features: Vec<&'static str>,
+    /// Posture towards quantum computers: whether keys are hybrid.
+    pub pq: &'static str,
+    /// Version of the policy in force; `None` before one is loaded.
+    pub policy_version: Option<u64>,
+    /// Version of the topology in force; `None` before one is loaded.
+    pub registry_version: Option<u64>,
+    /// The driver of the cores: `io_uring` or `epoll`.
+    pub driver: &'static str,
+    /// Why the driver is not the preferred one, and what to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub driver_note: Option<String>,
+}
+
+impl Version {
+    /// The version of this build, with no policy and no topology yet.
+    pub fn new(name: &'static str, features: Vec<&'static str>, driver: &'static str, driver_note: Option<String>) -> Self {
+        Self {
+            name,
+            version: env!("CARGO_PKG_VERSION"),
+            git_revision: REVISION,
+            features,
+            pq: "off",
+            policy_version: None,
+            registry_version: None,
+            driver,
+            driver_note,
+        }
+    }
+
+    /// The JSON body.
+    pub fn body(&self) -> String {
+        serde_json::to_string(self).expect("the body has only texts and numbers")
+    }
+}
+
+/// The JSON body of `/healthz`: the process is alive and answers.
+pub fn health_body(service: &str) -> String {
+    let service = serde_json::to_string(service).expect("every text is a JSON string");
+    format!("{{\"ok\":true,\"service\":{service}}}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bodies_are_those_of_the_contract() {
+        assert_eq!(health_body("svc-wallet"), r#"{"ok":true,"service":"svc-wallet"}"#);
+        let mut version = Version::new("svc-wallet", vec!["tor"], "epoll", Some("io_uring is disabled: ...".to_owned()));
+        version.policy_version = Some(3);
+        let body: serde_json::Value = serde_json::from_str(&version.body()).unwrap();
+        let expected = serde_json::json!({
+            "name": "svc-wallet", "version": env!("CARGO_PKG_VERSION"), "git_revision": REVISION, "features": ["tor"], "pq": "off",
+            "policy_version": 3, "registry_version": null, "driver": "epoll", "driver_note": "io_uring is disabled: ...",
+        });
+        assert_eq!(body, expected);
+    }
+
+    #[test]
+    fn the_revision_is_a_hash_or_unknown() {
+        assert!(REVISION == "unknown" || REVISION.len() >= 7, "{REVISION}");
+    }
+}

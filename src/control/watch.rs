@@ -1,0 +1,131 @@
+//! What the control thread does between signals: looks at the ledger and the counters, opens and shuts the gate for writes,
+//! collects the cores' figures and publishes them.
+use super::counting::Counting;
+use super::SERVICE;
+use super::{Dep, Readiness, SignalEvent};
+use crate::engine::Gate;
+use crate::ledger::{DiskStorage, Watch};
+use crate::registry::RegistryFile;
+use crate::telemetry::{Publisher, Reload};
+use crate::worker::{Site, Workers};
+use crossbeam_channel::Receiver;
+use std::cell::{Cell, RefCell};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// Time between two looks at what the service depends on.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Time between two collections of figures.
+const PUBLISH_EVERY: Duration = Duration::from_secs(1);
+/// Lag of the counters beyond which the service is not ready (runbook: counters drift alert).
+const ACCOUNTING_LAG_SECONDS_MAX: f64 = 60.0;
+
+/// The control thread's view of the service.
+pub(super) struct Watcher {
+    publisher: Arc<Publisher>,
+    registry: RefCell<RegistryFile>,
+    status: Arc<Mutex<String>>,
+    ledger: Watch<DiskStorage>,
+    epoch: u64,
+    driver: &'static str,
+    started: Instant,
+    published: Cell<Instant>,
+}
+
+impl Watcher {
+    pub fn new(
+        publisher: Arc<Publisher>,
+        registry: RegistryFile,
+        status: Arc<Mutex<String>>,
+        ledger: Watch<DiskStorage>,
+        epoch: u64,
+        driver: &'static str,
+    ) -> Self {
+        let registry = RefCell::new(registry);
+        let now = Instant::now();
+        Self { publisher, registry, status, ledger, epoch, driver, started: now, published: Cell::new(now) }
+    }
+
+    /// The next signal, or nothing after a short while.
+    pub fn wait(&self, events: &Receiver<SignalEvent>) -> Option<SignalEvent> {
+        events.recv_timeout(LOOK_EVERY).ok()
+    }
+
+    /// One look around.
+    pub fn look(&self, readiness: &Readiness, site: &Site, workers: &Workers, counting: &Counting) {
+        let writable = self.ledger.is_writable();
+        if writable {
+            readiness.up(Dep::Ledger);
+        } else {
+            readiness.down(Dep::Ledger, "the disk has no room for the next segment; free space in the ledger directory");
+        }
+        let lag = counting.lag_seconds();
+        if lag <= ACCOUNTING_LAG_SECONDS_MAX {
+            readiness.up(Dep::Accounting);
+        } else {
+            readiness.down(Dep::Accounting, format!("the counters are {lag:.0} s behind the ledger"));
+        }
+        site.gate.set(match (writable, readiness.writes_open()) {
+            (true, true) => Gate::Open,
+            (false, _) => Gate::LedgerDown,
+            (true, false) => Gate::NotReady,
+        });
+        for (core, stats) in workers.stats().try_iter() {
+            self.publisher.absorb(core, &stats);
+        }
+        if self.published.get().elapsed() >= PUBLISH_EVERY {
+            self.published.set(Instant::now());
+            self.publish(readiness, lag);
+            workers.ask_stats();
+        }
+    }
+
+    fn publish(&self, readiness: &Readiness, lag: f64) {
+        let stats = self.ledger.take_stats();
+        self.publisher.ledger_committed(&stats.commit_us, &stats.batch_entries);
+        self.publisher.ledger_height(self.ledger.head());
+        self.publisher.accounting_lag(lag);
+        self.publisher.ready(readiness.ready());
+        self.publisher.run_upkeep();
+        let status = serde_json::json!({
+            "service": SERVICE,
+            "version": env!("CARGO_PKG_VERSION"),
+            "driver": self.driver,
+            "uptime_seconds": self.started.elapsed().as_secs(),
+            "ready": readiness.ready(),
+            "writes": readiness.writes_open(),
+            "ledger": {
+                "height": self.ledger.head().0,
+                "epoch": self.epoch,
+                "writable": self.ledger.is_writable(),
+                "commit_us_p50": stats.commit_us.value_at_quantile(0.5),
+                "commit_us_p99": stats.commit_us.value_at_quantile(0.99),
+            },
+            "accounting_lag_seconds": lag,
+            "registry_version": self.registry.borrow().current().version(),
+            "cores": self.publisher.figures(),
+        });
+        *self.status.lock().expect("no thread panics while it holds the status") = status.to_string();
+    }
+
+    /// Reads again what can change while the service runs: the topology.
+    pub fn reload(&self, readiness: &Readiness) {
+        let mut registry = self.registry.borrow_mut();
+        match registry.reload() {
+            Ok(_) => {
+                readiness.up(Dep::Registry);
+                self.publisher.registry_version(registry.current().version());
+                self.publisher.reload(Reload::Registry, true);
+                tracing::info!(
+                    event = "registry_reloaded",
+                    version = registry.current().version(),
+                    "the topology was read again"
+                );
+            }
+            Err(error) => {
+                self.publisher.reload(Reload::Registry, false);
+                tracing::error!(event = "registry_reload_failed", %error, "the old topology stays in force");
+            }
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The ledger's directory on a real file system.
+//!
+//! The lock is `flock` on the file `lock`: it goes with the process, however that ends. Nothing here interprets a byte.
+use super::storage::{Storage, StorageFile};
+use rustix::fs::{flock, FlockOperation};
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long a dying process may still hold the lock, and how often to look.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(1);
+const LOCK_POLL: Duration = Duration::from_millis(20);
+/// Ledger files are for the server's user alone: they tell who paid whom.
+const FILE_MODE: u32 = 0o600;
+
+/// A directory on disk.
+#[derive(Clone, Debug)]
+pub struct DiskStorage {
+    directory: Arc<Path>,
+    read_only: bool,
+}
+
+impl DiskStorage {
+    /// The directory, created with its parents if it is not there.
+    pub fn create(directory: &Path) -> io::Result<Self> {
+        if !directory.is_dir() {
+            fs::create_dir_all(directory)?;
+            let parent =
+                directory.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(PathBuf::from("."), PathBuf::from);
+            File::open(parent)?.sync_all()?;
+        }
+        Ok(Self { directory: directory.into(), read_only: false })
+    }
+
+    /// A directory that exists, to be looked at only: files open without write access, everything else is an error.
+    pub fn read_only(directory: &Path) -> io::Result<Self> {
+        fs::read_dir(directory)?;
+        Ok(Self { directory: directory.into(), read_only: true })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    fn writable(&self) -> io::Result<()> {
+        if self.read_only {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the ledger was opened for reading only"));
+        }
+        Ok(())
+    }
+}
+
+impl Storage for DiskStorage {
+    type File = DiskFile;
+    type Lock = File;
+
+    fn lock(&self) -> io::Result<Option<File>> {
+        self.writable()?;
+        let file =
+            OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(FILE_MODE).open(self.path("lock"))?;
+        let started = Instant::now();
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Some(file)),
+                Err(error) if error == rustix::io::Errno::WOULDBLOCK => {
+                    if started.elapsed() >= LOCK_WAIT_MAX {
+                        return Ok(None);
+                    }
+                    std::thread::sleep(LOCK_POLL);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.directory)? {
+            if let Ok(name) = entry?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn create(&self, name: &str) -> io::Result<DiskFile> {
+        self.writable()?;
+        let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).mode(FILE_MODE).open(self.path(name))?;
+        Ok(DiskFile(Arc::new(file)))
+    }
+
+    fn open(&self, name: &str) -> io::Result<DiskFile> {
+        let file = OpenOptions::new().read(true).write(!self.read_only).open(self.path(name))?;
+        Ok(DiskFile(Arc::new(file)))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.writable()?;
+        fs::rename(self.path(from), self.path(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.writable()?;
+        fs::remove_file(self.path(name))
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        File::open(&self.directory)?.sync_all()
+    }
+
+    fn place(&self, name: &str) -> String {
+        if name.is_empty() { self.directory.to_path_buf() } else { self.path(name) }.display().to_string()
+    }
+}
+
+/// An open file on disk.
+#[derive(Clone, Debug)]
+pub struct DiskFile(Arc<File>);
+
+impl StorageFile for DiskFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.0.read_at(&mut buffer[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+}

@@ -1,0 +1,113 @@
+//! What can go wrong with a ledger, in sentences that say where and what to do next.
+use crate::domain::Seq;
+
+/// A fault of the ledger. None of them is a client's mistake, and after most of them the process must not serve writes.
+#[derive(Debug)]
+pub enum LedgerError {
+    /// Another process holds the writer lock.
+    InUse {
+        /// The directory of the ledger.
+        place: String,
+    },
+    /// The operating system refused a call.
+    Io {
+        /// The file or directory.
+        place: String,
+        /// What was tried, as "to write the batch".
+        doing: &'static str,
+        /// The answer of the operating system.
+        source: std::io::Error,
+    },
+    /// Bytes that were acknowledged, or that cannot come from an interrupted write, are not what was written.
+    Damaged {
+        /// The segment file.
+        file: String,
+        /// Where in the file, in bytes.
+        offset: u64,
+        /// The entry that should begin there.
+        expected: Seq,
+        /// What is wrong.
+        what: String,
+    },
+    /// Written by a version that this one cannot read.
+    Unsupported {
+        /// The file.
+        file: String,
+        /// Where in the file, in bytes.
+        offset: u64,
+        /// The format version found there.
+        version: u32,
+    },
+    /// A file that must exist does not, or does not belong here.
+    Incomplete {
+        /// The file or directory.
+        place: String,
+        /// What is missing or foreign.
+        what: String,
+    },
+    /// An intact entry breaks a rule of the books, or the caller that rebuilds its state could not take it.
+    Broken {
+        /// The segment file.
+        file: String,
+        /// Where its batch begins, in bytes.
+        offset: u64,
+        /// The entry.
+        seq: Seq,
+        /// Which rule, and how.
+        what: String,
+    },
+}
+
+impl LedgerError {
+    /// For `map_err`: an I/O error with its place and purpose.
+    pub(crate) fn io(place: impl Into<String>, doing: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        let place = place.into();
+        move |source| LedgerError::Io { place, doing, source }
+    }
+}
+
+impl std::fmt::Display for LedgerError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            LedgerError::InUse { place } => {
+                write!(f, "the ledger in {place} is in use: another server has it open; stop that server, or give this one a directory of its own")
+            }
+            LedgerError::Io { place, doing, source } => {
+                write!(f, "could not {doing} ({place}): {source}; check the disk, its free space and the permissions, then start again")
+            }
+            LedgerError::Damaged { file, offset, expected, what } => write!(
+                f,
+                "the ledger is damaged in {file} at byte {offset}, where entry {} is expected: {what}; nothing was changed; run `ronctl \
+                 ledger verify` for the extent, then restore this file from a backup",
+                expected.0
+            ),
+            LedgerError::Unsupported { file, offset, version } => write!(
+                f,
+                "{file} at byte {offset} has format version {version}, which this server does not know; nothing was changed; start a \
+                 server that is at least as new as the one that wrote it"
+            ),
+            LedgerError::Incomplete { place, what } => {
+                write!(f, "the ledger is incomplete in {place}: {what}; nothing was changed; restore the directory from a backup")
+            }
+            LedgerError::Broken { file, offset, seq, what } => write!(
+                f,
+                "entry {} of the ledger, in the batch in {file} at byte {offset}, does not fit what came before it: {what}; keep a copy \
+                 of the directory and run `ronctl ledger verify`",
+                seq.0
+            ),
+        }
+    }
+}
+
+impl std::error::Error for LedgerError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            LedgerError::Io { source, .. } => Some(source),
+            LedgerError::InUse { .. }
+            | LedgerError::Damaged { .. }
+            | LedgerError::Unsupported { .. }
+            | LedgerError::Incomplete { .. }
+            | LedgerError::Broken { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! The log opened for writing: one batch, one write, one sync. It rolls to the next segment by itself.
+//!
+//! Invariants: what `append` has returned is durable; after a failed write or sync nothing is appended any more. There is no
+//! thread in here but the one that allocates segments ahead, and that one only if asked for.
+use super::batch::{assemble, body_bytes, Position};
+use super::layout::{body_bytes_max, extent_bytes, SegmentHeader, BLOCK_BYTES, SEGMENT_HEAD_BYTES};
+use super::mark::Mark;
+use super::merge::Placed;
+use super::places::{Place, Places};
+use super::reader::Reader;
+use super::spares::{spare_name, Spares};
+use super::storage::{segment_name, Storage, StorageFile};
+use super::LedgerError;
+use crate::domain::limits::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+use crate::domain::{LaneBatch, LogId, Root, Seq};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
+
+/// How a log is opened.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub(super) segment_bytes: u64,
+    pub(super) new_log_id: LogId,
+}
+
+impl Options {
+    /// New segments get this size in bytes, rounded down to whole blocks; a new log gets a random identity.
+    ///
+    /// # Panics
+    /// If the size is not within the configurable range: the configuration has checked it.
+    pub fn new(segment_bytes: u64) -> Self {
+        assert!((SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&segment_bytes), "a segment size of {segment_bytes} bytes");
+        let mut id = [0; 16];
+        getrandom::fill(&mut id).expect("the operating system has randomness from its start on");
+        Self::for_simulation(segment_bytes, LogId(id))
+    }
+
+    /// Without randomness and with segments as small as three blocks, so that tests and simulations roll often.
+    pub fn for_simulation(segment_bytes: u64, new_log_id: LogId) -> Self {
+        let segment_bytes = segment_bytes / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
+        assert!((SEGMENT_HEAD_BYTES + BLOCK_BYTES as u64..=SEGMENT_BYTES_MAX).contains(&segment_bytes));
+        Self { segment_bytes, new_log_id }
+    }
+}
+
+/// What readers and watchers on other threads see of the log.
+pub(super) struct Shared<S> {
+    pub storage: S,
+    pub log_id: LogId,
+    /// The last durable entry. Stored after the sync, with release; whoever loads it with acquire can read up to there.
+    pub head: AtomicU64,
+    pub places: RwLock<Places>,
+    /// The active segment has little room left.
+    pub nearly_full: AtomicBool,
+    /// The last attempt to allocate the next segment failed.
+    pub starved: Arc<AtomicBool>,
+}
+
+impl<S> Shared<S> {
+    pub(super) fn head(&self) -> Seq {
+        Seq(self.head.load(Ordering::Acquire))
+    }
+
+    pub(super) fn is_writable(&self) -> bool {
+        !(self.nearly_full.load(Ordering::Relaxed) && self.starved.load(Ordering::Relaxed))
+    }
+}
+
+pub(super) struct Active<F> {
+    pub file: F,
+    pub index: u64,
+    pub segment_bytes: u64,
+    /// Where the next batch begins, in bytes.
+    pub offset: u64,
+}
+
+/// Why a batch was not appended.
+#[derive(Debug)]
+pub enum AppendError {
+    /// There is no room for the next segment. Nothing was written; the same call may succeed later.
+    NoRoom(std::io::Error),
+    /// A write or sync failed. Whether the batch is durable is unknown, and the log takes no further one.
+    Failed(LedgerError),
+}
+
+/// A log that this process alone may write.
+pub struct Log<S: Storage> {
+    pub(super) shared: Arc<Shared<S>>,
+    pub(super) active: Active<S::File>,
+    pub(super) head: Seq,
+    pub(super) root: Root,
+    pub(super) epoch: u64,
+    pub(super) segment_bytes: u64,
+    pub(super) buffer: Vec<u8>,
+    pub(super) failed: bool,
+    // Before the lock: the allocator must be gone before another process may open the log.
+    pub(super) spares: Option<Spares<S>>,
+    pub(super) _lock: S::Lock,
+}
+
+/// Writes the header into a spare and makes it the segment `header.index`, durably.
+pub(super) fn link_segment<S: Storage>(storage: &S, file: &S::File, header: &SegmentHeader) -> Result<(), LedgerError> {
+    let name = segment_name(header.index);
+    let place = storage.place(&name);
+    let both = header.encode().repeat(2);
+    file.write_at(&both, 0).map_err(LedgerError::io(place.as_str(), "write the segment header"))?;
+    file.sync().map_err(LedgerError::io(place.as_str(), "sync the segment header"))?;
+    storage.rename(&spare_name(), &name).map_err(LedgerError::io(place.as_str(), "name the segment"))?;
+    storage.sync_directory().map_err(LedgerError::io(storage.place(""), "sync the directory"))
+}
+
+impl<S: Storage> Log<S> {
+    /// Appends these lane batches as one batch and makes it durable: one write, one sync, or a little more when a segment is full.
+    ///
+    /// # Panics
+    /// If the body is larger than [`Log::body_bytes_max`] or the batches do not follow each other: the caller's mistake.
+    pub fn append(&mut self, parts: &[LaneBatch]) -> Result<Placed, AppendError> {
+        let body_bytes = body_bytes(parts);
+        assert!(body_bytes <= self.body_bytes_max(), "a body of {body_bytes} bytes");
+        let extent = extent_bytes(body_bytes);
+        if self.failed {
+            let source = std::io::Error::other("an earlier write or sync failed; the process must end and recover");
+            return Err(AppendError::Failed(LedgerError::Io { place: self.shared.storage.place(""), doing: "append", source }));
+        }
+        if self.active.offset + extent > self.active.segment_bytes {
+            let spare = self.spares.as_mut().expect("set but while it is exchanged").take().map_err(AppendError::NoRoom)?;
+            self.roll(spare).map_err(|error| self.fail(error))?;
+        }
+        let position = Position {
+            log_id: self.shared.log_id,
+            segment: self.active.index,
+            offset: self.active.offset,
+            first_seq: Seq(self.head.0 + 1),
+            prev: self.root,
+            epoch: self.epoch,
+        };
+        let root = assemble(parts, &position, &mut self.buffer);
+        assert_eq!(self.buffer.len() as u64, extent);
+        self.write(&position).map_err(|error| self.fail(error))?;
+        let count: u64 = parts.iter().map(|part| u64::from(part.count)).sum();
+        (self.head, self.root) = (Seq(self.head.0 + count), root);
+        self.active.offset += extent;
+        let Position { segment, offset, first_seq, .. } = position;
+        self.shared.places.write().expect("no thread panics while it holds the places").note_batch(Place {
+            segment,
+            offset,
+            first_seq,
+        });
+        self.shared.head.store(self.head.0, Ordering::Release);
+        self.note_room();
+        Ok(Placed { first_seq, root })
+    }
+
+    fn write(&self, position: &Position) -> Result<(), LedgerError> {
+        let place = || self.shared.storage.place(&segment_name(position.segment));
+        self.active
+            .file
+            .write_at(&self.buffer, position.offset)
+            .map_err(|error| LedgerError::io(place(), "write the batch")(error))?;
+        self.active.file.sync().map_err(|error| LedgerError::io(place(), "sync the batch")(error))
+    }
+
+    fn fail(&mut self, error: LedgerError) -> AppendError {
+        self.failed = true;
+        AppendError::Failed(error)
+    }
+
+    fn roll(&mut self, spare: S::File) -> Result<(), LedgerError> {
+        let header = SegmentHeader {
+            log_id: self.shared.log_id,
+            index: self.active.index + 1,
+            segment_bytes: self.segment_bytes,
+            first_seq: Seq(self.head.0 + 1),
+            prev: self.root,
+        };
+        link_segment(&self.shared.storage, &spare, &header)?;
+        self.spares.as_mut().expect("set but while it is exchanged").linked();
+        tracing::debug!(segment = header.index, first_seq = header.first_seq.0, "began a segment");
+        let first = Place { segment: header.index, offset: SEGMENT_HEAD_BYTES, first_seq: header.first_seq };
+        let mut places = self.shared.places.write().expect("no thread panics while it holds the places");
+        places.note_segment(first, header.segment_bytes);
+        self.active =
+            Active { file: spare, index: header.index, segment_bytes: header.segment_bytes, offset: SEGMENT_HEAD_BYTES };
+        Ok(())
+    }
+
+    pub(super) fn note_room(&self) {
+        let two_commits = 2 * extent_bytes(self.body_bytes_max());
+        let room = self.active.segment_bytes - self.active.offset;
+        self.shared.nearly_full.store(room < two_commits.min(self.active.segment_bytes / 4), Ordering::Relaxed);
+    }
+
+    /// No room for the next append, however much is left of the segment.
+    pub(super) fn note_full(&self) {
+        self.shared.nearly_full.store(true, Ordering::Relaxed);
+    }
+
+    /// Lets a thread of its own allocate segments ahead from now on.
+    pub fn allocate_ahead(&mut self) -> Result<(), LedgerError> {
+        let spares = self.spares.take().expect("set but while it is exchanged");
+        let place = self.shared.storage.place("");
+        self.spares = Some(spares.into_ahead().map_err(LedgerError::io(place, "start the thread that allocates segments"))?);
+        Ok(())
+    }
+
+    /// The largest body that one append takes, in bytes, section headers included.
+    pub fn body_bytes_max(&self) -> usize {
+        body_bytes_max(self.segment_bytes.min(self.active.segment_bytes))
+    }
+
+    /// The last durable entry and the chain hash after it.
+    pub fn head(&self) -> (Seq, Root) {
+        (self.head, self.root)
+    }
+
+    /// The identity of the log.
+    pub fn log_id(&self) -> LogId {
+        self.shared.log_id
+    }
+
+    /// The number of this opening.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// A handle for reading what is durable, from any thread.
+    pub fn reader(&self) -> Reader<S> {
+        Reader::new(Arc::clone(&self.shared))
+    }
+
+    /// Notes how far the log reaches, so that the next opening can tell if anything of it is lost, and lets go of it.
+    pub fn close(self) -> Result<(), LedgerError> {
+        assert!(!self.failed, "a log that failed is not closed in order");
+        let mark = Mark { log_id: self.shared.log_id, epoch: self.epoch, head: self.head, root: self.root };
+        mark.write(&self.shared.storage)
+    }
+}

@@ -1,0 +1,94 @@
+//! The file `epoch`: which opening of the log is the current one, and how far the log certainly reached.
+//!
+//! It is replaced when a log is opened, before anything is written, and when it is closed. So it fences (each opening has a higher
+//! number) and it bounds what a damaged tail can hide: entries up to its mark are never taken for an interrupted write.
+use super::layout::{array_at, put, u32_at, u64_at, FORMAT_VERSION};
+use super::storage::{replace, Storage, StorageFile};
+use super::LedgerError;
+use crate::domain::{LogId, Root, Seq};
+
+/// Name of the file.
+pub const EPOCH_NAME: &str = "epoch";
+
+const MAGIC: [u8; 8] = *b"RONEPOCH";
+const HASH_AT: usize = 88;
+const MARK_BYTES: usize = HASH_AT + 32;
+
+/// What the file says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The log that it belongs to.
+    pub log_id: LogId,
+    /// The opening of the log, from 1.
+    pub epoch: u64,
+    /// The last entry that was durable when the file was written; always the end of a batch.
+    pub head: Seq,
+    /// Chain hash after that entry.
+    pub root: Root,
+}
+
+impl Mark {
+    fn encode(&self) -> [u8; MARK_BYTES] {
+        let mut bytes = [0; MARK_BYTES];
+        put(&mut bytes, 0, MAGIC);
+        put(&mut bytes, 8, FORMAT_VERSION.to_le_bytes());
+        put(&mut bytes, 16, self.log_id.0);
+        put(&mut bytes, 32, self.epoch.to_le_bytes());
+        put(&mut bytes, 40, self.head.0.to_le_bytes());
+        put(&mut bytes, 48, self.root);
+        let hash = *blake3::hash(&bytes[..HASH_AT]).as_bytes();
+        put(&mut bytes, HASH_AT, hash);
+        bytes
+    }
+
+    /// Reads the file; `None` if there is none.
+    pub fn read<S: Storage>(storage: &S) -> Result<Option<Self>, LedgerError> {
+        let place = storage.place(EPOCH_NAME);
+        let file = match storage.open(EPOCH_NAME) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(LedgerError::io(place, "open the epoch file")(error)),
+        };
+        let mut bytes = [0; MARK_BYTES];
+        let read = file.read_at(&mut bytes, 0).map_err(LedgerError::io(place.as_str(), "read the epoch file"))?;
+        if read < MARK_BYTES || bytes[..8] != MAGIC || blake3::hash(&bytes[..HASH_AT]).as_bytes()[..] != bytes[HASH_AT..] {
+            return Err(LedgerError::Incomplete { place, what: "the epoch file does not match its own hash".into() });
+        }
+        match u32_at(&bytes, 8) {
+            FORMAT_VERSION => Ok(Some(Self {
+                log_id: LogId(array_at(&bytes, 16)),
+                epoch: u64_at(&bytes, 32),
+                head: Seq(u64_at(&bytes, 40)),
+                root: array_at(&bytes, 48),
+            })),
+            version => Err(LedgerError::Unsupported { file: place, offset: 0, version }),
+        }
+    }
+
+    /// Replaces the file, durably.
+    pub fn write<S: Storage>(&self, storage: &S) -> Result<(), LedgerError> {
+        replace(storage, EPOCH_NAME, &self.encode()).map_err(LedgerError::io(storage.place(EPOCH_NAME), "write the epoch file"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::memory::MemoryStorage;
+
+    #[test]
+    fn the_mark_is_read_as_written_and_damage_is_refused() {
+        let storage = MemoryStorage::new();
+        assert_eq!(Mark::read(&storage).unwrap(), None);
+        let mark = Mark { log_id: LogId([1; 16]), epoch: 2, head: Seq(3), root: [4; 32] };
+        mark.write(&storage).unwrap();
+        assert_eq!(Mark::read(&storage.crash(&mut || false)).unwrap(), Some(mark));
+        for byte in 0..MARK_BYTES {
+            let bad = storage.fork();
+            bad.tamper(EPOCH_NAME, |bytes| bytes[byte] ^= 1);
+            assert!(Mark::read(&bad).is_err(), "byte {byte}");
+        }
+        storage.tamper(EPOCH_NAME, |bytes| bytes.truncate(50));
+        assert!(Mark::read(&storage).unwrap_err().to_string().contains("epoch"));
+    }
+}

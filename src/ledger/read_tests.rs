@@ -1,0 +1,224 @@
+//! Finding entries by place and by nonce over several segments, the lookup desk, scans, and `verify`.
+use super::sample::{draft, entry, lane_batch_of, open, spends};
+use super::storage::index_name;
+use super::{segment_name, verify, LedgerError, LookupDesk, MemoryStorage, Reader, Storage};
+use crate::domain::{Entry, Fingerprint, LaneBatch, Nonce, Op, Question, Seq};
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+const SEGMENT: u64 = 64 << 10;
+
+/// One issue to each of three accounts, then 100 batches of three debits: several segments. `alice` spends in all of them.
+fn written(storage: &MemoryStorage) -> (super::Log<MemoryStorage>, Vec<Vec<u8>>) {
+    let (mut log, _, _) = open(storage, SEGMENT).unwrap();
+    let mut entries: Vec<_> = ["alice", "bob", "carol"].map(|name| entry(Op::Issue, "", name, 1000, 0)).into();
+    log.append(&[lane_batch_of(0, 1, &entries)]).unwrap();
+    for step in 0..100 {
+        let other = ["bob", "carol"][step as usize % 2];
+        let three = [
+            entry(Op::Transfer, "alice", other, 1, 2 * step + 1),
+            entry(Op::Transfer, other, "alice", 1, step / 2 + 1),
+            entry(Op::Hold, "alice", "escrow", 1, 2 * step + 2),
+        ];
+        log.append(&[lane_batch_of(0, entries.len() as u64 + 1, &three)]).unwrap();
+        entries.extend(three);
+    }
+    (log, entries)
+}
+
+fn debit(account: &str, nonce: u64) -> Question {
+    Question::Debit { account: account.into(), nonce: Nonce(nonce) }
+}
+
+fn check_finds(reader: &Reader<MemoryStorage>, entries: &[Vec<u8>]) {
+    for (seq, bytes) in (1..).zip(entries) {
+        let at = reader.find(&Question::At(Seq(seq))).unwrap().expect("every place is found");
+        assert_eq!((&at.entry[..], at.seq), (&bytes[..], Seq(seq)));
+        let (entry, _) = Entry::parse(bytes).unwrap();
+        if let Some(from) = entry.from() {
+            let found = reader.find(&debit(from.as_str(), entry.nonce().unwrap().0)).unwrap();
+            assert_eq!(found, Some(at), "{from} {:?}", entry.nonce());
+        }
+    }
+    for nothing in [Question::At(Seq(0)), Question::At(Seq(entries.len() as u64 + 1)), debit("alice", 201), debit("dave", 1)] {
+        assert_eq!(reader.find(&nothing).unwrap(), None, "{nothing:?}");
+    }
+}
+
+#[test]
+fn every_entry_is_found_by_place_and_by_nonce_before_and_after_reopening() {
+    let storage = MemoryStorage::new();
+    let (log, entries) = written(&storage);
+    check_finds(&log.reader(), &entries);
+    drop(log);
+    let (log, _, _) = open(&storage, SEGMENT).unwrap();
+    let names = storage.list().unwrap();
+    assert!(names.contains(&index_name(6)) && names.contains(&segment_name(7)), "{names:?}");
+    check_finds(&log.reader(), &entries);
+}
+
+#[test]
+fn the_index_is_made_again_when_it_is_damaged_missing_or_cannot_be_written() {
+    let storage = MemoryStorage::new();
+    let (log, entries) = written(&storage);
+    let reader = log.reader();
+    while reader.index_one_segment().unwrap() {}
+    assert!(!reader.index_one_segment().unwrap());
+    for segment in 1..=6 {
+        storage.tamper(&index_name(segment), |bytes| {
+            let middle = 4096 + (segment as usize * 31) % 400;
+            bytes[middle] ^= 1;
+        });
+    }
+    storage.remove(&index_name(3)).unwrap();
+    check_finds(&reader, &entries);
+    for segment in 1..=6 {
+        storage.remove(&index_name(segment)).unwrap();
+    }
+    storage.limit_bytes(Some(0));
+    check_finds(&reader, &entries);
+    assert!(!storage.list().unwrap().contains(&index_name(1)));
+}
+
+#[test]
+fn a_reader_follows_the_writer() {
+    let storage = MemoryStorage::new();
+    let (mut log, mut entries) = written(&storage);
+    let reader = log.reader();
+    for step in 0..40 {
+        let nonce = 201 + step;
+        assert_eq!(reader.find(&debit("alice", nonce)).unwrap(), None);
+        let batch = spends(0, 1, "alice", nonce..nonce + 1);
+        entries.push(batch.bytes.clone());
+        log.append(&[batch]).unwrap();
+        assert_eq!(reader.find(&debit("alice", nonce)).unwrap().unwrap().seq, log.head().0);
+    }
+    assert_eq!(reader.head(), Seq(entries.len() as u64));
+}
+
+#[test]
+fn a_scan_goes_on_where_the_last_one_ended() {
+    let storage = MemoryStorage::new();
+    let (mut log, entries) = written(&storage);
+    let reader = log.reader();
+    let mut seen = Vec::new();
+    let mut from = Seq(0);
+    loop {
+        let mut left = 7;
+        let next = reader
+            .scan(from, &mut |seq, root, entry| {
+                assert_eq!(seq.0, seen.len() as u64 + 1);
+                assert_ne!(*root, [0; 32]);
+                seen.push(entry.bytes().to_vec());
+                left -= 1;
+                if left == 0 {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
+            })
+            .unwrap();
+        if left > 0 {
+            assert_eq!(next, Seq(entries.len() as u64 + 1));
+            break;
+        }
+        from = next;
+    }
+    assert_eq!(seen, entries);
+    log.append(&[spends(0, 1, "alice", 201..203)]).unwrap();
+    let mut more = 0;
+    let end = reader.scan(Seq(304), &mut |_, _, _| {
+        more += 1;
+        ControlFlow::Continue(())
+    });
+    assert_eq!((end.unwrap(), more), (Seq(306), 2));
+}
+
+#[test]
+fn damage_is_reported_and_never_returned_as_an_answer() {
+    let storage = MemoryStorage::new();
+    let (log, _) = written(&storage);
+    let reader = log.reader();
+    let found = reader.find(&Question::At(Seq(4))).unwrap().unwrap();
+    assert_eq!(Entry::parse(&found.entry).unwrap().0.fingerprint(), {
+        let mut bytes = Vec::new();
+        draft(Op::Transfer, "alice", "bob", 1, 1).encode(&mut bytes);
+        Fingerprint(bytes[48..64].try_into().unwrap())
+    });
+    storage.tamper(&segment_name(1), |bytes| bytes[8192 + 4096 + 250] ^= 4);
+    let error = reader.find(&Question::At(Seq(4))).unwrap_err();
+    assert!(matches!(&error, LedgerError::Damaged { offset: 12288, .. }), "{error}");
+    assert!(reader.scan(Seq(1), &mut |_, _, _| ControlFlow::Continue(())).is_err());
+    assert!(reader.find(&Question::At(Seq(7))).unwrap().is_some(), "its neighbour is still readable");
+}
+
+#[test]
+fn the_desk_answers_each_question_with_its_token_and_refuses_when_full() {
+    let storage = MemoryStorage::new();
+    let (log, entries) = written(&storage);
+    let (send, answers) = crossbeam_channel::bounded(0);
+    let desk =
+        LookupDesk::spawn(log.reader(), 3, Box::new(move |token: u64, answer| send.send((token, answer)).unwrap())).unwrap();
+    let mut asked = 0;
+    while desk.ask(Question::At(Seq(asked + 1)), asked + 1).is_ok() {
+        asked += 1;
+    }
+    assert!((3..=4).contains(&asked), "three wait and one may be being answered, not {asked}");
+    assert_eq!(desk.ask(debit("alice", 1), 99), Err(99));
+    for expected in 1..=asked {
+        let (token, answer) = answers.recv_timeout(Duration::from_secs(10)).unwrap();
+        assert_eq!((token, &answer.unwrap().unwrap().entry[..]), (expected, &entries[expected as usize - 1][..]));
+    }
+    desk.ask(debit("carol", 50), 7).unwrap();
+    assert!(answers.recv_timeout(Duration::from_secs(10)).unwrap().1.unwrap().is_some());
+    while !storage.list().unwrap().contains(&index_name(6)) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drop(desk);
+}
+
+fn verified(batches: &[LaneBatch]) -> Result<super::Report, LedgerError> {
+    let storage = MemoryStorage::new();
+    let (mut log, _, _) = open(&storage, SEGMENT).unwrap();
+    batches.iter().for_each(|batch| assert!(log.append(std::slice::from_ref(batch)).is_ok()));
+    verify(&storage, &mut |_| ())
+}
+
+#[test]
+fn verify_reports_a_sound_log_beside_its_writer() {
+    let storage = MemoryStorage::new();
+    let (log, entries) = written(&storage);
+    let mut told = Vec::new();
+    let report = verify(&storage, &mut |progress| told.push((progress.segment, progress.segments))).unwrap();
+    assert_eq!(told, (1..=8).map(|segment| (segment, 8)).collect::<Vec<_>>());
+    assert_eq!((report.head, report.root), log.head());
+    assert_eq!((report.entries, report.batches, report.accounts), (entries.len() as u64, 101, 4));
+    let totals = &report.assets[0];
+    assert_eq!((totals.issued, totals.burned, totals.balances, totals.held), (3000, 0, 3000, 100));
+    storage.tamper(&segment_name(8), |bytes| bytes[60 << 10] = 1);
+    let torn = verify(&storage, &mut |_| ()).unwrap().torn.expect("remains are told, not touched");
+    assert_eq!(torn, verify(&storage, &mut |_| ()).unwrap().torn.unwrap());
+}
+
+#[test]
+fn verify_explains_the_first_broken_entry() {
+    let issue = lane_batch_of(0, 1, &[entry(Op::Issue, "", "a", 10, 0)]);
+    let cases = [
+        (vec![entry(Op::Transfer, "a", "b", 5, 1), entry(Op::Transfer, "a", "b", 6, 2)], Seq(3), "5 free"),
+        (vec![entry(Op::Transfer, "a", "b", 1, 1), entry(Op::Transfer, "a", "b", 1, 1)], Seq(3), "nonce 1 after 1"),
+        (vec![entry(Op::Hold, "a", "e", 5, 1), entry(Op::Capture, "e", "b", 6, 1)], Seq(3), "5 held"),
+        (vec![entry(Op::Hold, "a", "e", 5, 1), entry(Op::Transfer, "e", "b", 1, 1)], Seq(3), "0 free"),
+    ];
+    for (entries, expected, text) in cases {
+        match verified(&[lane_batch_of(0, 1, &[entry(Op::Issue, "", "a", 10, 0)]), lane_batch_of(0, 2, &entries)]) {
+            Err(LedgerError::Broken { seq, what, offset, .. }) => {
+                assert_eq!((seq, offset), (expected, 8192 + 4096));
+                assert!(what.contains(text), "{what}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(verified(&[issue]).is_ok());
+    let nothing = verify(&MemoryStorage::new(), &mut |_| ()).unwrap_err();
+    assert!(nothing.to_string().contains("no ledger here"));
+}

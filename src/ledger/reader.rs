@@ -1,0 +1,148 @@
+//! Answers about durable entries, off the cores and beside the writer.
+//!
+//! Every answer is read from the segment and verified by the hashes of its batch; the directory and the index only say where to
+//! look. Entries that are not durable yet do not exist for a reader.
+use super::batch::for_each_entry;
+use super::cursor::Cursor;
+use super::index::DebitIndex;
+use super::layout::{Fault, BLOCK_BYTES};
+use super::log::Shared;
+use super::scan::SeenBatch;
+use super::storage::Storage;
+use super::LedgerError;
+use crate::domain::{Entry, Found, LogId, Nonce, Question, Root, Seq};
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex};
+
+/// How much a scan reads at once, in bytes.
+const SCAN_WINDOW_BYTES: usize = 1 << 20;
+
+/// A handle for reading the log; clones share the index.
+pub struct Reader<S: Storage> {
+    shared: Arc<Shared<S>>,
+    index: Arc<Mutex<DebitIndex<S>>>,
+}
+
+impl<S: Storage> Clone for Reader<S> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), index: Arc::clone(&self.index) }
+    }
+}
+
+/// Why the walk over the entries of a batch ended early.
+enum Stop {
+    Enough,
+    Fault(Fault),
+}
+
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        Stop::Fault(fault)
+    }
+}
+
+/// Hands over the entries of a batch until the receiver has enough.
+pub(super) fn visit(
+    batch: &SeenBatch<'_>,
+    mut each: impl FnMut(Seq, Entry<'_>) -> ControlFlow<()>,
+) -> Result<ControlFlow<()>, LedgerError> {
+    let walked = for_each_entry(&batch.header, batch.body, |seq, entry| match each(seq, entry) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(Stop::Enough),
+    });
+    match walked {
+        Ok(()) => Ok(ControlFlow::Continue(())),
+        Err(Stop::Enough) => Ok(ControlFlow::Break(())),
+        Err(Stop::Fault(fault)) => Err(LedgerError::Damaged {
+            file: batch.file.to_string(),
+            offset: batch.place.offset,
+            expected: batch.place.first_seq,
+            what: fault.to_string(),
+        }),
+    }
+}
+
+impl<S: Storage> Reader<S> {
+    pub(super) fn new(shared: Arc<Shared<S>>) -> Self {
+        Self { index: Arc::new(Mutex::new(DebitIndex::new(Arc::clone(&shared)))), shared }
+    }
+
+    /// The last durable entry.
+    pub fn head(&self) -> Seq {
+        self.shared.head()
+    }
+
+    /// The identity of the log.
+    pub fn log_id(&self) -> LogId {
+        self.shared.log_id
+    }
+
+    /// The answer; `None` if there is no such durable entry. May read and, once per sealed segment, index a whole segment.
+    pub fn find(&self, question: &Question) -> Result<Option<Found>, LedgerError> {
+        match question {
+            Question::At(seq) => self.at(*seq),
+            Question::Debit { account, nonce } => self.debit(account, *nonce),
+        }
+    }
+
+    fn at(&self, seq: Seq) -> Result<Option<Found>, LedgerError> {
+        let head = self.shared.head();
+        if seq == Seq(0) || seq > head {
+            return Ok(None);
+        }
+        let mut cursor = Cursor::before(&self.shared, seq, BLOCK_BYTES)?;
+        cursor.skip_to(seq, head)?;
+        let batch = cursor.next_batch(head)?.expect("the entry is durable, so its batch is not behind the head");
+        let mut found = None;
+        let _ = visit(&batch, |at, entry| {
+            if at < seq {
+                return ControlFlow::Continue(());
+            }
+            found = Some(Found { entry: entry.bytes().into(), seq, root: batch.root });
+            ControlFlow::Break(())
+        })?;
+        Ok(found)
+    }
+
+    fn debit(&self, account: &str, nonce: Nonce) -> Result<Option<Found>, LedgerError> {
+        let mut index = self.index.lock().expect("no thread panics while it holds the index");
+        index.search(account, nonce, &mut |seq| {
+            let Some(found) = self.at(seq)? else { return Ok(None) };
+            let is_it = Entry::parse(&found.entry).is_ok_and(|(entry, _)| {
+                entry.from().is_some_and(|from| from.as_str() == account) && entry.nonce() == Some(nonce)
+            });
+            Ok(is_it.then_some(found))
+        })
+    }
+
+    /// Writes the index of one sealed segment that has none; whether it did. For idle moments.
+    pub fn index_one_segment(&self) -> Result<bool, LedgerError> {
+        self.index.lock().expect("no thread panics while it holds the index").build_one()
+    }
+
+    /// Hands over the durable entries from `from` on, each with the chain hash of its batch, until `each` breaks or the head is
+    /// reached. Returns where to go on next time: after the last entry that was handed over.
+    pub fn scan(&self, from: Seq, each: &mut dyn FnMut(Seq, &Root, Entry<'_>) -> ControlFlow<()>) -> Result<Seq, LedgerError> {
+        let from = from.max(Seq(1));
+        let head = self.shared.head();
+        if from > head {
+            return Ok(from);
+        }
+        let mut cursor = Cursor::before(&self.shared, from, SCAN_WINDOW_BYTES)?;
+        cursor.skip_to(from, head)?;
+        let mut next = from;
+        while let Some(batch) = cursor.next_batch(head)? {
+            let flow = visit(&batch, |seq, entry| {
+                if seq < from {
+                    return ControlFlow::Continue(());
+                }
+                next = Seq(seq.0 + 1);
+                each(seq, &batch.root, entry)
+            })?;
+            if flow.is_break() {
+                break;
+            }
+        }
+        Ok(next)
+    }
+}

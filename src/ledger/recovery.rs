@@ -1,0 +1,179 @@
+//! Opening a log for writing: take the lock, read and check everything, clear away an interrupted write, take a new epoch.
+//!
+//! Invariants: nothing is changed before everything has been read and found good; the epoch is durable before the first append.
+use super::batch::for_each_entry;
+use super::layout::{Fault, SegmentHeader, BLOCK_BYTES, SEGMENT_HEAD_BYTES};
+use super::log::{link_segment, Active, Log, Options, Shared};
+use super::mark::Mark;
+use super::places::{Place, Places};
+use super::scan::{segment_count, End, Scan, Seen, Torn};
+use super::spares::Spares;
+use super::storage::{segment_name, Storage, StorageFile, TEMPORARY_SUFFIX};
+use super::LedgerError;
+use crate::domain::{Entry, LogId, Root, Seq};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, RwLock};
+
+/// What was found when a log was opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// How many entries there are.
+    pub entries: u64,
+    /// How many batches.
+    pub batches: u64,
+    /// The last entry; 0 in a new log.
+    pub head: Seq,
+    /// Chain hash after it.
+    pub root: Root,
+    /// The identity of the log.
+    pub log_id: LogId,
+    /// The number of this opening; every batch written from now on carries it.
+    pub epoch: u64,
+    /// What an interrupted write had left and was cleared away; nothing of it had been acknowledged.
+    pub torn: Option<Torn>,
+}
+
+/// A batch that is intact and still cannot be read, or an entry that its receiver refuses.
+pub(super) enum Unfit {
+    Fault(Fault),
+    Entry(Seq, String),
+}
+
+impl From<Fault> for Unfit {
+    fn from(fault: Fault) -> Self {
+        Unfit::Fault(fault)
+    }
+}
+
+/// Takes a scanned batch apart; a receiver's refusal becomes an error that names the entry.
+pub(super) fn entries_of(
+    batch: &super::scan::SeenBatch<'_>,
+    each: &mut dyn FnMut(Seq, &Root, Entry<'_>) -> Result<(), String>,
+) -> Result<(), LedgerError> {
+    let (file, offset) = (batch.file.to_string(), batch.place.offset);
+    for_each_entry(&batch.header, batch.body, |seq, entry| each(seq, &batch.root, entry).map_err(|what| Unfit::Entry(seq, what)))
+        .map_err(|unfit| match unfit {
+            Unfit::Fault(fault) => {
+                LedgerError::Damaged { file, offset, expected: batch.header.first_seq, what: fault.to_string() }
+            }
+            Unfit::Entry(seq, what) => LedgerError::Broken { file, offset, seq, what },
+        })
+}
+
+impl<S: Storage> Log<S> {
+    /// Opens the log in this directory, or makes a new one if the directory has none. Hands every entry to `on_entry`, in order
+    /// and with the chain hash of its batch, so that the caller can rebuild its state; what that refuses ends the opening.
+    pub fn open(
+        storage: S,
+        options: &Options,
+        on_entry: &mut dyn FnMut(Seq, &Root, Entry<'_>) -> Result<(), String>,
+    ) -> Result<(Self, Recovery), LedgerError> {
+        let directory = storage.place("");
+        let lock = storage
+            .lock()
+            .map_err(LedgerError::io(directory.as_str(), "lock the ledger"))?
+            .ok_or_else(|| LedgerError::InUse { place: directory.clone() })?;
+        storage.sync_directory().map_err(LedgerError::io(directory.as_str(), "sync the directory"))?;
+        let names = storage.list().map_err(LedgerError::io(directory.as_str(), "list the directory"))?;
+        for name in names.iter().filter(|name| name.ends_with(TEMPORARY_SUFFIX)) {
+            storage.remove(name).map_err(LedgerError::io(storage.place(name), "remove a temporary file"))?;
+        }
+        let mark = Mark::read(&storage)?;
+        let starved = Arc::new(AtomicBool::new(false));
+        let mut spares = Spares::inline(storage.clone(), options.segment_bytes, Arc::clone(&starved));
+        let mut segments = segment_count(&storage, &names)?;
+        if segments == 0 {
+            create_first(&storage, options, mark, &mut spares)?;
+            segments = 1;
+        }
+        let mut places = Places::default();
+        let scan = Scan { storage: &storage, segments, mark, sync: true, patient: false };
+        let end = scan.run(&mut |seen| match seen {
+            Seen::Segment(header) => {
+                let first = Place { segment: header.index, offset: SEGMENT_HEAD_BYTES, first_seq: header.first_seq };
+                places.note_segment(first, header.segment_bytes);
+                Ok(())
+            }
+            Seen::Batch(batch) => {
+                places.note_batch(batch.place);
+                entries_of(&batch, on_entry)
+            }
+        })?;
+        if mark.is_none() && end.head > Seq(0) {
+            tracing::warn!(%directory, "the file `epoch` is missing; a loss of the last entries would not be noticed this time");
+        }
+        let file = settle_tail(&storage, &end)?;
+        let epoch = mark.map_or(0, |mark| mark.epoch).max(end.epoch) + 1;
+        Mark { log_id: end.log_id, epoch, head: end.head, root: end.root }.write(&storage)?;
+        let shared = Arc::new(Shared {
+            storage,
+            log_id: end.log_id,
+            head: AtomicU64::new(end.head.0),
+            places: RwLock::new(places),
+            nearly_full: AtomicBool::new(false),
+            starved,
+        });
+        let log = Self {
+            shared,
+            active: Active { file, index: end.segments, segment_bytes: end.segment_bytes, offset: end.offset },
+            head: end.head,
+            root: end.root,
+            epoch,
+            segment_bytes: options.segment_bytes,
+            buffer: Vec::new(),
+            failed: false,
+            spares: Some(spares),
+            _lock: lock,
+        };
+        log.note_room();
+        let End { batches, head, root, log_id, torn, .. } = end;
+        Ok((log, Recovery { entries: head.0, batches, head, root, log_id, epoch, torn }))
+    }
+}
+
+/// Makes the first segment. The file `epoch` is written after it, so if that exists, the segments have been lost.
+fn create_first<S: Storage>(
+    storage: &S,
+    options: &Options,
+    mark: Option<Mark>,
+    spares: &mut Spares<S>,
+) -> Result<(), LedgerError> {
+    let place = storage.place("");
+    if let Some(mark) = mark {
+        let what =
+            format!("there is no segment, although the ledger had {} entries when it was last opened or closed", mark.head.0);
+        return Err(LedgerError::Incomplete { place, what });
+    }
+    let spare = spares.take().map_err(LedgerError::io(place, "allocate the first segment"))?;
+    let (log_id, segment_bytes) = (options.new_log_id, options.segment_bytes);
+    link_segment(storage, &spare, &SegmentHeader { log_id, index: 1, segment_bytes, first_seq: Seq(1), prev: [0; 32] })
+}
+
+/// Opens the last segment for writing, with nothing but zeros behind its last batch.
+fn settle_tail<S: Storage>(storage: &S, end: &End) -> Result<S::File, LedgerError> {
+    let name = segment_name(end.segments);
+    let place = storage.place(&name);
+    let file = storage.open(&name).map_err(LedgerError::io(place.as_str(), "open the segment"))?;
+    let size = file.size().map_err(LedgerError::io(place.as_str(), "look at the segment"))?;
+    if let Some(torn) = &end.torn {
+        tracing::warn!(file = %torn.file, offset = torn.offset, bytes = torn.bytes, expected = end.head.0 + 1,
+            "an interrupted write, never acknowledged, is cleared away");
+    }
+    let torn_end = end.torn.as_ref().map_or(end.offset, |torn| torn.offset + torn.bytes);
+    // A file that was cut short gets its zeros back; the remains of an interrupted write lie within what there is of it.
+    let dirty = [(end.offset, torn_end), (size, end.segment_bytes)];
+    let zeros = vec![0; 256 * BLOCK_BYTES];
+    let mut changed = false;
+    for (mut from, to) in dirty {
+        while from < to {
+            let chunk = zeros.len().min((to - from) as usize);
+            file.write_at(&zeros[..chunk], from).map_err(LedgerError::io(place.as_str(), "clear the tail of the segment"))?;
+            from += chunk as u64;
+            changed = true;
+        }
+    }
+    if changed {
+        file.sync().map_err(LedgerError::io(place.as_str(), "sync the cleared tail of the segment"))?;
+    }
+    Ok(file)
+}

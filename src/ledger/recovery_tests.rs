@@ -1,0 +1,252 @@
+//! Opening a log: what was appended is found again, a torn tail goes, damage inside is refused with its place, whatever is missing
+//! or foreign is named. All over the disk in memory.
+use super::layout::{SegmentHeader, BATCH_HEAD_BYTES, BLOCK_BYTES};
+use super::mark::EPOCH_NAME;
+use super::sample::{lane_batch, open};
+use super::{segment_name, LedgerError, Log, MemoryStorage, Options, Storage};
+use crate::domain::{Entry, LogId, Seq};
+
+const SEGMENT: u64 = 32 << 10;
+
+/// A log of these batches of one lane, each with so many entries; not closed in order. Also the offsets of the batches.
+fn written(counts: &[u32]) -> (MemoryStorage, Vec<u64>, Vec<Vec<u8>>) {
+    let storage = MemoryStorage::new();
+    let (mut log, recovery, _) = open(&storage, SEGMENT).unwrap();
+    assert_eq!((recovery.head, recovery.epoch, recovery.root, recovery.torn), (Seq(0), 1, [0; 32], None));
+    let (mut next, mut offsets, mut entries) = (1, Vec::new(), Vec::new());
+    for count in counts {
+        let batch = lane_batch(0, next, *count);
+        let mut rest = &batch.bytes[..];
+        while !rest.is_empty() {
+            let (entry, after) = Entry::parse(rest).unwrap();
+            entries.push(entry.bytes().to_vec());
+            rest = after;
+        }
+        let placed = log.append(&[batch]).unwrap();
+        assert_eq!(placed.first_seq, Seq(next));
+        assert_eq!(log.head(), (Seq(next + u64::from(*count) - 1), placed.root));
+        offsets.push(log.active.offset - super::layout::extent_bytes(super::batch::body_bytes(&[lane_batch(0, next, *count)])));
+        next += u64::from(*count);
+    }
+    drop(log);
+    (storage, offsets, entries)
+}
+
+fn refusal(storage: &MemoryStorage) -> LedgerError {
+    match open(storage, SEGMENT) {
+        Ok((_, recovery, _)) => panic!("opened with {recovery:?}"),
+        Err(error) => error,
+    }
+}
+
+fn damaged(storage: &MemoryStorage) -> (String, u64, Seq, String) {
+    let error = refusal(storage);
+    let text = error.to_string();
+    match error {
+        LedgerError::Damaged { file, offset, expected, what } => {
+            assert!(
+                text.contains(&file) && text.contains(&offset.to_string()) && text.contains("ronctl ledger verify"),
+                "{text}"
+            );
+            (file, offset, expected, what)
+        }
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn every_entry_comes_back_over_many_segments_and_openings() {
+    let storage = MemoryStorage::new();
+    let mut expected = 0u64;
+    let mut last_root = [0; 32];
+    for epoch in 1..=6 {
+        let (mut log, recovery, entries) = open(&storage, SEGMENT).unwrap();
+        assert_eq!((recovery.epoch, recovery.head, recovery.root), (epoch, Seq(expected), last_root));
+        assert_eq!(entries.concat(), lane_batch(0, 1, expected as u32).bytes);
+        for _ in 0..9 {
+            let count = 1 + (expected % 50) as u32;
+            log.append(&[lane_batch(0, expected + 1, count)]).unwrap();
+            expected += u64::from(count);
+        }
+        last_root = log.head().1;
+        if epoch % 2 == 0 {
+            log.close().unwrap();
+        }
+    }
+    assert!(storage.list().unwrap().iter().filter(|name| name.starts_with("segment-")).count() > 5);
+}
+
+#[test]
+fn one_commit_is_one_write_and_one_sync() {
+    let storage = MemoryStorage::new();
+    let (mut log, _, _) = open(&storage, SEGMENT).unwrap();
+    let before = storage.operations();
+    log.append(&[lane_batch(0, 1, 10), lane_batch(1, 1, 10)]).unwrap();
+    assert_eq!(storage.operations(), (before.0 + 1, before.1 + 1));
+}
+
+#[test]
+fn the_last_batch_cut_at_any_byte_is_dropped_and_only_that() {
+    let (storage, offsets, entries) = written(&[3, 5, 60]);
+    let last = offsets[2] as usize;
+    let body: usize = entries[8..].iter().map(Vec::len).sum::<usize>() + super::layout::SECTION_HEAD_BYTES;
+    let used = BATCH_HEAD_BYTES + body;
+    assert!(used > BLOCK_BYTES, "the last batch spans blocks");
+    for cut in 0..used {
+        let as_zeros = storage.fork();
+        as_zeros.tamper(&segment_name(1), |bytes| bytes[last + cut..].fill(0));
+        let cut_short = storage.fork();
+        cut_short.tamper(&segment_name(1), |bytes| bytes.truncate(last + cut));
+        for (damaged, kind) in [(as_zeros, "zeros"), (cut_short, "short")] {
+            let (mut log, recovery, found) = open(&damaged, SEGMENT).unwrap();
+            assert_eq!(found, entries[..8], "{kind} from byte {cut}");
+            assert_eq!(recovery.torn.is_some(), cut > 0, "{kind} from byte {cut}");
+            if cut % 97 == 0 {
+                log.append(&[lane_batch(0, 1, 2)]).unwrap();
+                drop(log);
+                let (_, recovery, again) = open(&damaged.crash(&mut || false), SEGMENT).unwrap();
+                assert_eq!((again.len(), recovery.torn), (10, None), "{kind} from byte {cut}");
+            }
+        }
+    }
+    let padding_gone = storage.fork();
+    padding_gone.tamper(&segment_name(1), |bytes| bytes.truncate(last + used));
+    assert_eq!(open(&padding_gone, SEGMENT).unwrap().2, entries);
+}
+
+#[test]
+fn a_bit_flipped_anywhere_inside_is_refused_with_its_place() {
+    let (storage, offsets, _) = written(&[3, 5, 2]);
+    for byte in 0..BLOCK_BYTES {
+        let bad = storage.fork();
+        bad.tamper(&segment_name(1), |bytes| bytes[offsets[1] as usize + byte] ^= 1 << (byte % 8));
+        let (file, offset, expected, _) = damaged(&bad);
+        assert_eq!((file, offset, expected), (format!("memory:{}", segment_name(1)), offsets[1], Seq(4)), "byte {byte}");
+    }
+    let wiped = storage.fork();
+    wiped.tamper(&segment_name(1), |bytes| bytes[offsets[1] as usize..][..BLOCK_BYTES].fill(0));
+    assert!(damaged(&wiped).3.contains("intact batch follows"));
+}
+
+#[test]
+fn damage_in_a_sealed_segment_is_refused_even_at_its_end() {
+    let (storage, _, _) = written(&[30; 14]);
+    let sealed_end = (SEGMENT as usize) - BLOCK_BYTES;
+    let wiped = storage.fork();
+    wiped.tamper(&segment_name(1), |bytes| bytes[8192 + 4096..].fill(0));
+    let (file, _, _, what) = damaged(&wiped);
+    assert!(file.ends_with(&segment_name(1)) && what.contains("are missing"), "{what}");
+    storage.tamper(&segment_name(1), |bytes| bytes[sealed_end + 4000] ^= 1);
+    assert!(damaged(&storage).0.ends_with(&segment_name(1)));
+}
+
+#[test]
+fn more_than_one_write_can_leave_is_not_a_torn_tail() {
+    let (storage, offsets, _) = written(&[1]);
+    let tail = offsets[0] as usize + BLOCK_BYTES;
+    let torn = storage.fork();
+    torn.tamper(&segment_name(1), |bytes| bytes[tail + 5000] = 1);
+    let found = open(&torn, SEGMENT).unwrap().1.torn.unwrap();
+    assert_eq!((found.offset, found.bytes), (tail as u64, 5001));
+    // Beyond what the intact header of a torn batch claims for itself.
+    let (storage, offsets, _) = written(&[1, 1]);
+    storage.tamper(&segment_name(1), |bytes| {
+        bytes[offsets[1] as usize + BATCH_HEAD_BYTES + 30] ^= 1;
+        bytes[offsets[1] as usize + BLOCK_BYTES + 9] = 1;
+    });
+    assert!(damaged(&storage).3.contains("more than the one write"));
+}
+
+#[test]
+fn padding_that_is_not_zero_behind_an_intact_body_is_damage_even_in_the_last_batch() {
+    let (storage, offsets, _) = written(&[1, 1]);
+    storage.tamper(&segment_name(1), |bytes| bytes[offsets[1] as usize + BLOCK_BYTES - 1] = 1);
+    assert!(damaged(&storage).3.contains("padding"));
+}
+
+#[test]
+fn after_an_orderly_close_even_the_last_batch_is_not_given_up() {
+    let storage = MemoryStorage::new();
+    let (mut log, _, _) = open(&storage, SEGMENT).unwrap();
+    log.append(&[lane_batch(0, 1, 2)]).unwrap();
+    log.close().unwrap();
+    let flipped = storage.fork();
+    flipped.tamper(&segment_name(1), |bytes| bytes[8192 + 300] ^= 1);
+    assert!(damaged(&flipped).3.contains("durable up to entry 2"));
+    let wiped = storage.fork();
+    wiped.tamper(&segment_name(1), |bytes| bytes[8192..].fill(0));
+    assert!(damaged(&wiped).3.contains("durable up to entry 2"));
+    assert!(open(&storage, SEGMENT).is_ok());
+}
+
+#[test]
+fn segment_headers_bear_one_bad_copy_and_no_more() {
+    let (storage, _, entries) = written(&[3, 3]);
+    for copy in 0..2 {
+        let one = storage.fork();
+        one.tamper(&segment_name(1), |bytes| bytes[copy * BLOCK_BYTES + 40] ^= 1);
+        assert_eq!(open(&one, SEGMENT).unwrap().2, entries);
+    }
+    let both = storage.fork();
+    both.tamper(&segment_name(1), |bytes| bytes[..2 * BLOCK_BYTES].fill(0));
+    assert!(damaged(&both).3.contains("neither copy"));
+    let newer = storage.fork();
+    newer.tamper(&segment_name(1), |bytes| {
+        bytes[8] = 9;
+        let hash = *blake3::hash(&bytes[..BLOCK_BYTES - 32]).as_bytes();
+        bytes[BLOCK_BYTES - 32..BLOCK_BYTES].copy_from_slice(&hash);
+        bytes[BLOCK_BYTES..2 * BLOCK_BYTES].fill(0);
+    });
+    assert!(matches!(refusal(&newer), LedgerError::Damaged { .. }), "the last copy read is the one that decides");
+    newer.tamper(&segment_name(1), |bytes| bytes.copy_within(..BLOCK_BYTES, BLOCK_BYTES));
+    assert!(refusal(&newer).to_string().contains("format version 9"));
+}
+
+#[test]
+fn what_is_missing_foreign_or_misplaced_is_named() {
+    let (storage, _, _) = written(&[30; 14]);
+    let names = storage.list().unwrap();
+    assert!(names.contains(&segment_name(3)), "{names:?}");
+
+    let missing = storage.fork();
+    missing.remove(&segment_name(2)).unwrap();
+    assert!(refusal(&missing).to_string().contains(&segment_name(2)));
+
+    let swapped = storage.fork();
+    swapped.rename(&segment_name(3), &segment_name(2)).unwrap();
+    assert!(damaged(&swapped).3.contains("segment 3 under another name"));
+
+    let foreign = storage.fork();
+    foreign.tamper(&segment_name(2), |bytes| {
+        let (log_id, index, prev) = (LogId([8; 16]), 2, [0; 32]);
+        let header = SegmentHeader { log_id, index, segment_bytes: SEGMENT, first_seq: Seq(1), prev };
+        bytes[..2 * BLOCK_BYTES].copy_from_slice(&header.encode().repeat(2));
+    });
+    assert!(refusal(&foreign).to_string().contains("another ledger"));
+
+    let misdirected = storage.fork();
+    misdirected.tamper(&segment_name(1), |bytes| bytes.copy_within(8192..8192 + BLOCK_BYTES, 8192 + 4 * BLOCK_BYTES));
+    assert!(damaged(&misdirected).0.ends_with(&segment_name(1)));
+
+    let emptied = storage.fork();
+    for index in 1..=3 {
+        emptied.remove(&segment_name(index)).unwrap();
+    }
+    assert!(refusal(&emptied).to_string().contains("there is no segment"));
+
+    let unmarked = storage.fork();
+    unmarked.remove(EPOCH_NAME).unwrap();
+    let (_, recovery, _) = open(&unmarked, SEGMENT).unwrap();
+    assert_eq!(recovery.epoch, 2, "the epoch then follows from the batches");
+    storage.tamper(EPOCH_NAME, |bytes| bytes[40] ^= 1);
+    assert!(refusal(&storage).to_string().contains("epoch"));
+}
+
+#[test]
+fn an_entry_that_the_caller_cannot_take_ends_the_opening() {
+    let (storage, _, _) = written(&[3]);
+    let options = Options::for_simulation(SEGMENT, LogId([7; 16]));
+    let refused = Log::open(storage.clone(), &options, &mut |seq, _, _| if seq == Seq(2) { Err("no".into()) } else { Ok(()) });
+    assert!(matches!(refused, Err(LedgerError::Broken { seq: Seq(2), .. })));
+    assert!(open(&storage, SEGMENT).is_ok(), "the lock went with the failed opening");
+}

@@ -1,0 +1,192 @@
+//! Segments allocated ahead: files full of real zeros, synced, waiting under a temporary name for their header.
+//!
+//! Invariants: at most one spare exists, and the next one is begun only when the last one has left the temporary name, which both
+//! use; an allocation that fails leaves nothing behind and is tried again. Whether the lack of a
+//! spare matters yet is for the log to say.
+use super::layout::BLOCK_BYTES;
+use super::storage::{Storage, StorageFile, TEMPORARY_SUFFIX};
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How much is written at once, in bytes.
+const CHUNK_BYTES: usize = 1 << 20;
+/// How long to wait after a failed allocation.
+pub(crate) const RETRY: Duration = Duration::from_millis(100);
+
+/// Name of the spare.
+pub(crate) fn spare_name() -> String {
+    format!("spare{TEMPORARY_SUFFIX}")
+}
+
+/// Writes and syncs a new spare. `gently` syncs every chunk, so that a commit that is synced meanwhile waits for one chunk at most.
+fn allocate<S: Storage>(storage: &S, segment_bytes: u64, gently: bool) -> io::Result<S::File> {
+    let fill = || {
+        let file = storage.create(&spare_name())?;
+        let zeros = vec![0; CHUNK_BYTES.min(segment_bytes as usize)];
+        let mut offset = 0;
+        while offset < segment_bytes {
+            let chunk = zeros.len().min((segment_bytes - offset) as usize);
+            file.write_at(&zeros[..chunk], offset)?;
+            if gently {
+                file.sync()?;
+            }
+            offset += chunk as u64;
+        }
+        file.sync()?;
+        Ok(file)
+    };
+    assert_eq!(segment_bytes % BLOCK_BYTES as u64, 0);
+    fill().inspect_err(|_| {
+        // Best effort: what stays is overwritten by the next attempt.
+        let _ = storage.remove(&spare_name());
+    })
+}
+
+enum State<F> {
+    Wanted,
+    Ready(F),
+    /// Handed out, and still under the temporary name.
+    Taken,
+    Failed(io::Error),
+    Stopped,
+}
+
+struct Allocator<S: Storage> {
+    storage: S,
+    segment_bytes: u64,
+    state: Mutex<State<S::File>>,
+    changed: Condvar,
+    starved: Arc<AtomicBool>,
+}
+
+impl<S: Storage> Allocator<S> {
+    fn run(&self) {
+        let mut state = self.state.lock().expect("no thread panics while it holds the state");
+        loop {
+            match *state {
+                State::Stopped => return,
+                State::Ready(_) | State::Taken => {
+                    state = self.changed.wait(state).expect("no thread panics while it holds the state");
+                    continue;
+                }
+                State::Failed(_) => {
+                    let waited = self.changed.wait_timeout(state, RETRY).expect("no thread panics while it holds the state");
+                    state = waited.0;
+                    if matches!(*state, State::Stopped) {
+                        return;
+                    }
+                }
+                State::Wanted => {}
+            }
+            drop(state);
+            let allocated = allocate(&self.storage, self.segment_bytes, true);
+            state = self.state.lock().expect("no thread panics while it holds the state");
+            if matches!(*state, State::Stopped) {
+                return;
+            }
+            if let (Err(error), State::Wanted) = (&allocated, &*state) {
+                tracing::warn!(directory = %self.storage.place(""), %error, "could not allocate the next segment; trying again");
+            }
+            self.starved.store(allocated.is_err(), Ordering::Relaxed);
+            *state = allocated.map_or_else(State::Failed, State::Ready);
+            self.changed.notify_all();
+        }
+    }
+
+    fn take(&self) -> io::Result<S::File> {
+        let mut state = self.state.lock().expect("no thread panics while it holds the state");
+        loop {
+            match std::mem::replace(&mut *state, State::Taken) {
+                State::Ready(file) => return Ok(file),
+                State::Failed(error) => {
+                    let copy = io::Error::new(error.kind(), error.to_string());
+                    *state = State::Failed(error);
+                    return Err(copy);
+                }
+                State::Stopped => {
+                    *state = State::Stopped;
+                    return Err(io::Error::other("the log is being closed"));
+                }
+                State::Wanted => {
+                    *state = State::Wanted;
+                    state = self.changed.wait(state).expect("no thread panics while it holds the state");
+                }
+                State::Taken => panic!("the last spare has not been linked yet"),
+            }
+        }
+    }
+
+    fn linked(&self) {
+        let mut state = self.state.lock().expect("no thread panics while it holds the state");
+        assert!(matches!(*state, State::Taken), "only a spare that was taken can have been linked");
+        *state = State::Wanted;
+        self.changed.notify_all();
+    }
+}
+
+/// Where the log gets its next segment from.
+pub(crate) enum Spares<S: Storage> {
+    /// Written when it is needed, by whoever needs it: for the first segment, and for single-threaded drivers.
+    Inline { storage: S, segment_bytes: u64, starved: Arc<AtomicBool> },
+    /// Written ahead by a thread of its own.
+    Ahead(Ahead<S>),
+}
+
+/// The allocator thread; it ends when this is dropped.
+pub(crate) struct Ahead<S: Storage> {
+    allocator: Arc<Allocator<S>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl<S: Storage> Spares<S> {
+    /// No thread yet.
+    pub(crate) fn inline(storage: S, segment_bytes: u64, starved: Arc<AtomicBool>) -> Self {
+        Spares::Inline { storage, segment_bytes, starved }
+    }
+
+    /// From now on ahead, by a thread of its own.
+    pub(crate) fn into_ahead(self) -> io::Result<Self> {
+        let Spares::Inline { storage, segment_bytes, starved } = self else { return Ok(self) };
+        let (state, changed) = (Mutex::new(State::Wanted), Condvar::new());
+        let allocator = Arc::new(Allocator { storage, segment_bytes, state, changed, starved });
+        let shared = Arc::clone(&allocator);
+        let thread = std::thread::Builder::new().name("ledger-spares".into()).spawn(move || shared.run())?;
+        Ok(Spares::Ahead(Ahead { allocator, thread: Some(thread) }))
+    }
+
+    /// The next spare; waits while it is being written. An error means that there is no room now.
+    pub(crate) fn take(&mut self) -> io::Result<S::File> {
+        match self {
+            Spares::Inline { storage, segment_bytes, starved } => {
+                let allocated = allocate(storage, *segment_bytes, false);
+                starved.store(allocated.is_err(), Ordering::Relaxed);
+                allocated
+            }
+            Spares::Ahead(ahead) => ahead.allocator.take(),
+        }
+    }
+
+    /// The spare that was taken has its own name now, durably: the temporary one is free again.
+    pub(crate) fn linked(&mut self) {
+        match self {
+            Spares::Inline { .. } => {}
+            Spares::Ahead(ahead) => ahead.allocator.linked(),
+        }
+    }
+}
+
+impl<S: Storage> Drop for Ahead<S> {
+    fn drop(&mut self) {
+        if let Ok(mut state) = self.allocator.state.lock() {
+            *state = State::Stopped;
+        }
+        self.allocator.changed.notify_all();
+        if let Some(thread) = self.thread.take() {
+            // A panic of the allocator has been reported by its own thread; there is nothing to add.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! What commits cost, collected by the committer and taken by the control thread about once a second.
+use hdrhistogram::Histogram;
+use std::sync::Mutex;
+use std::time::Duration;
+
+/// Longest commit that is told apart from longer ones, in microseconds.
+const COMMIT_US_MAX: u64 = 60_000_000;
+/// Most entries per batch that are told apart from more.
+const ENTRIES_MAX: u64 = 1 << 20;
+
+/// The commits since the last time somebody took the figures.
+#[derive(Clone, Debug)]
+pub struct CommitStats {
+    /// Duration of write and sync per commit, in microseconds.
+    pub commit_us: Histogram<u64>,
+    /// Entries per commit.
+    pub batch_entries: Histogram<u64>,
+    /// Entry bytes made durable, without headers and padding.
+    pub bytes: u64,
+}
+
+impl Default for CommitStats {
+    fn default() -> Self {
+        let histogram = |most| Histogram::new_with_bounds(1, most, 2).expect("constant bounds in order");
+        Self { commit_us: histogram(COMMIT_US_MAX), batch_entries: histogram(ENTRIES_MAX), bytes: 0 }
+    }
+}
+
+/// The figures between committer and control thread. The lock is held for two increments or one swap.
+#[derive(Default)]
+pub(super) struct StatsCell(Mutex<CommitStats>);
+
+impl StatsCell {
+    pub(super) fn record(&self, took: Duration, entries: u64, bytes: u64) {
+        let mut stats = self.0.lock().expect("no thread panics while it holds the figures");
+        stats.commit_us.saturating_record(took.as_micros() as u64);
+        stats.batch_entries.saturating_record(entries);
+        stats.bytes += bytes;
+    }
+
+    pub(super) fn take(&self) -> CommitStats {
+        let fresh = CommitStats::default();
+        std::mem::replace(&mut *self.0.lock().expect("no thread panics while it holds the figures"), fresh)
+    }
+}

@@ -1,0 +1,92 @@
+//! What the ledger asks of a disk, and how its files are named. The simulator puts a disk in memory behind the same trait.
+//!
+//! A storage is one directory. What was written is durable only after `sync` of the file; a name only after `sync_directory`.
+use std::io;
+
+/// An open file; clones share it.
+pub trait StorageFile: Clone + Send + Sync + 'static {
+    /// Fills the buffer from this offset; returns fewer bytes than asked for only at the end of the file.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Writes all bytes at this offset, growing the file if need be.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Makes everything written so far durable. After an error nothing is known about it, and asking again tells nothing.
+    fn sync(&self) -> io::Result<()>;
+    /// Length in bytes.
+    fn size(&self) -> io::Result<u64>;
+}
+
+/// A directory that holds one ledger; clones share it.
+pub trait Storage: Clone + Send + Sync + 'static {
+    /// Its files.
+    type File: StorageFile;
+    /// The writer lock; dropping it lets go.
+    type Lock: Send + 'static;
+
+    /// Takes the writer lock; `None` if another writer holds it.
+    fn lock(&self) -> io::Result<Option<Self::Lock>>;
+    /// The names of all files.
+    fn list(&self) -> io::Result<Vec<String>>;
+    /// Creates an empty file, in place of an old one of this name.
+    fn create(&self, name: &str) -> io::Result<Self::File>;
+    /// Opens a file that exists.
+    fn open(&self, name: &str) -> io::Result<Self::File>;
+    /// Renames a file, in place of an old one of the new name.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, name: &str) -> io::Result<()>;
+    /// Makes creations, renames and removals durable.
+    fn sync_directory(&self) -> io::Result<()>;
+    /// The full name for messages; the directory itself for the empty name.
+    fn place(&self, name: &str) -> String;
+}
+
+/// Name under which files are prepared; whatever still has this ending when a log is opened is removed.
+pub const TEMPORARY_SUFFIX: &str = ".tmp";
+
+/// Name of a segment file.
+pub fn segment_name(index: u64) -> String {
+    format!("segment-{index:010}.log")
+}
+
+/// The number in the name of a segment file; `None` for all other names.
+pub fn segment_number(name: &str) -> Option<u64> {
+    let digits = name.strip_prefix("segment-")?.strip_suffix(".log")?;
+    let index = digits.parse().ok()?;
+    (segment_name(index) == name).then_some(index)
+}
+
+/// Name of the index file of a sealed segment.
+pub fn index_name(index: u64) -> String {
+    format!("index-{index:010}.idx")
+}
+
+/// Reads exactly the buffer; what lies beyond the end of the file reads as zeros.
+pub fn read_zero_filled(file: &impl StorageFile, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    let read = file.read_at(buffer, offset)?;
+    buffer[read..].fill(0);
+    Ok(())
+}
+
+/// Writes a small file so that after a crash the old or the new content is there, never a mixture.
+pub fn replace<S: Storage>(storage: &S, name: &str, content: &[u8]) -> io::Result<()> {
+    let temporary = format!("{name}{TEMPORARY_SUFFIX}");
+    let file = storage.create(&temporary)?;
+    file.write_at(content, 0)?;
+    file.sync()?;
+    storage.rename(&temporary, name)?;
+    storage.sync_directory()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_names_are_segments() {
+        assert_eq!(segment_number(&segment_name(42)), Some(42));
+        assert_eq!(segment_name(1), "segment-0000000001.log");
+        for other in ["segment-1.log", "segment-0000000001.log.tmp", "segment-+000000001.log", "index-0000000001.idx", "lock"] {
+            assert_eq!(segment_number(other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! `ronctl status`: is the server ready, and if not, what does it wait for.
+//!
+//! The admin socket is asked first, because it tells reasons and numbers that nobody else needs to know; without it, the port
+//! for health and metrics answers what it can. What is shown is what the server says: members that this version does not know
+//! are shown under their own names.
+use serde_json::{json, Value};
+
+use super::client::{Client, ClientError, Request};
+use super::context::{unreachable, Context};
+use super::exit::{Exit, Failure};
+use super::members::{readable, Members};
+use super::output::{Output, Style};
+
+/// Members of `/readyz` and `/version` that have a line of their own; `/status` may repeat them.
+const SHOWN: [&str; 20] = [
+    "ready",
+    "degraded",
+    "deps",
+    "missing",
+    "reasons",
+    "retry_after",
+    "writes",
+    "reads",
+    "draining",
+    "pressure",
+    "name",
+    "version",
+    "git_revision",
+    "features",
+    "pq",
+    "policy_version",
+    "registry_version",
+    "driver",
+    "driver_note",
+    "readiness",
+];
+
+/// Arguments of the command.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  ronctl status
+  ronctl --config /etc/ron/svc-wallet.toml --json status
+
+Ends with 0 if the server is ready, 1 if it is not, 3 if it does not answer.")]
+pub struct Status {}
+
+/// What the server told.
+#[derive(Debug, Default, PartialEq)]
+struct Told {
+    /// Where it was asked.
+    asked: String,
+    /// The body of `/readyz`, with reasons if the admin socket gave it.
+    readiness: Value,
+    /// The body of `/version`.
+    version: Value,
+    /// The body of `/status`, in its order; nothing without the admin socket.
+    status: Members,
+}
+
+impl Status {
+    /// Asks and prints.
+    pub fn run(&self, context: &Context) -> Result<Exit, Failure> {
+        let told = ask(context)?;
+        let ready = told.readiness["ready"] == json!(true);
+        if context.output.json {
+            let status: serde_json::Map<String, Value> = told.status.0.iter().cloned().collect();
+            let value = json!({"asked": told.asked, "readiness": told.readiness, "version": told.version, "status": status});
+            context.output.value(&value)?;
+        } else {
+            context.output.line(&summary(&context.output, &told))?;
+        }
+        Ok(if ready { Exit::Done } else { Exit::No })
+    }
+}
+
+fn ask(context: &Context) -> Result<Told, Failure> {
+    let config = context.config()?;
+    let mut metrics = context.metrics(&config);
+    let mut told = Told::default();
+    if let Some(mut admin) = context.admin(&config) {
+        match told.take(&mut admin, true) {
+            // No socket, or not for this user: the other port may still answer.
+            Ok(()) | Err(ClientError::Connect { .. }) => {}
+            Err(fault) => return Err(unreachable(&fault)),
+        }
+    }
+    if told.readiness.is_null() || told.version.is_null() {
+        told.take(&mut metrics, false).map_err(|fault| unreachable(&fault))?;
+    }
+    if told.readiness.is_null() {
+        return Err(unreachable(&ClientError::NotUnderstood {
+            address: metrics.address().clone(),
+            fault: "it has no /readyz that says whether it is ready",
+        }));
+    }
+    Ok(told)
+}
+
+impl Told {
+    /// Asks one listener for what is still unknown.
+    fn take(&mut self, client: &mut Client, admin: bool) -> Result<(), ClientError> {
+        if self.readiness.is_null() {
+            let reply = client.exchange(&Request::get("/readyz"))?.json();
+            if reply["ready"].is_boolean() {
+                self.readiness = reply;
+                self.asked = client.address().to_string();
+            }
+        }
+        if self.version.is_null() {
+            let reply = client.exchange(&Request::get("/version"))?.json();
+            if reply["version"].is_string() {
+                self.version = reply;
+            }
+        }
+        if admin {
+            let reply = client.exchange(&Request::get("/status"))?;
+            if reply.status == 200 {
+                self.status = Members::read(&reply.body).unwrap_or_default();
+            }
+        }
+        Ok(())
+    }
+}
+
+fn summary(output: &Output, told: &Told) -> String {
+    let text = |value: &Value| if value.is_null() { "-".to_owned() } else { readable(value) };
+    let mut rows = vec![("server".to_owned(), format!("{} (asked at {})", version_line(&told.version), told.asked))];
+    rows.push(("ready".to_owned(), ready_line(output, &told.readiness)));
+    rows.extend(missing_rows(&told.readiness));
+    let driver = match told.version["driver_note"].as_str() {
+        Some(note) => output.paint(Style::Warning, &format!("{} ({note})", text(&told.version["driver"]))),
+        None => text(&told.version["driver"]),
+    };
+    rows.push(("driver".to_owned(), driver));
+    rows.push(("policy version".to_owned(), text(&told.version["policy_version"])));
+    rows.push(("registry version".to_owned(), text(&told.version["registry_version"])));
+    for (name, value) in told.status.0.iter().filter(|(name, _)| !SHOWN.contains(&name.as_str())) {
+        flatten(&name.replace('_', " "), value, &mut rows);
+    }
+    let rows: Vec<(&str, String)> = rows.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+    output.fields(&rows)
+}
+
+fn version_line(version: &Value) -> String {
+    let text = |name: &str| version[name].as_str().unwrap_or("?").to_owned();
+    format!("{} {}, revision {}", text("name"), text("version"), text("git_revision"))
+}
+
+fn ready_line(output: &Output, readiness: &Value) -> String {
+    let flag = |name: &str| readiness[name].as_bool();
+    let served = match (flag("reads"), flag("writes")) {
+        (Some(true), Some(true)) => "reads and writes are served",
+        (Some(true), Some(false)) => "reads are served, writes are not",
+        (Some(false), Some(true)) => "writes are served, reads are not",
+        (Some(false), Some(false)) => "neither reads nor writes are served",
+        (None, _) | (_, None) => "",
+    };
+    let mut parts = Vec::new();
+    parts.extend((flag("draining") == Some(true)).then_some("it is shutting down"));
+    parts.extend((flag("pressure") == Some(true)).then_some("it is under pressure"));
+    parts.extend((!served.is_empty()).then_some(served));
+    let ready = flag("ready") == Some(true);
+    let word = if ready { output.paint(Style::Good, "yes") } else { output.paint(Style::Bad, "no") };
+    if parts.is_empty() {
+        word
+    } else {
+        format!("{word}, {}", parts.join(", "))
+    }
+}
+
+/// One row for each dependency that is missing, with the reason if it was told.
+fn missing_rows(readiness: &Value) -> Vec<(String, String)> {
+    let missing = readiness["missing"].as_array().cloned().unwrap_or_default();
+    let reason = |name: &str| readiness["reasons"][name].as_str().map(super::output::printable);
+    missing
+        .iter()
+        .filter_map(Value::as_str)
+        .map(|name| ("missing".to_owned(), reason(name).map_or(name.to_owned(), |reason| format!("{name}: {reason}"))))
+        .collect()
+}
+
+/// Rows for a value: one for a plain value, one for each member of an object, one for each object of a list.
+fn flatten(name: &str, value: &Value, rows: &mut Vec<(String, String)>) {
+    match value {
+        Value::Object(members) => {
+            for (inner, value) in members {
+                flatten(&format!("{name} {}", inner.replace('_', " ")), value, rows);
+            }
+        }
+        Value::Array(items) if items.iter().any(Value::is_object) => {
+            for (index, item) in items.iter().enumerate() {
+                let members = item.as_object().cloned().unwrap_or_default();
+                let parts: Vec<String> =
+                    members.iter().map(|(inner, value)| format!("{} {}", inner.replace('_', " "), readable(value))).collect();
+                rows.push((format!("{name} {index}"), parts.join(", ")));
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            rows.push((name.to_owned(), readable(value)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: Output = Output { json: false, colour: false, hints: false };
+
+    fn told(readiness: &str, status: &str) -> Told {
+        Told {
+            asked: "unix:/run/admin.sock".to_owned(),
+            readiness: serde_json::from_str(readiness).unwrap(),
+            version: json!({"name": "svc-wallet", "version": "1.2.3", "git_revision": "abc", "driver": "io_uring", "policy_version": 7}),
+            status: Members::read(status.as_bytes()).unwrap(),
+        }
+    }
+
+    #[test]
+    fn a_ready_server_is_told_in_a_few_lines() {
+        let told = told(
+            r#"{"ready":true,"reads":true,"writes":true,"draining":false,"pressure":false}"#,
+            r#"{"ready":true,"cores":2,"ledger":{"head":12,"segment_bytes":3},"per_core":[{"connections":1},{"connections":4}]}"#,
+        );
+        let expected = "\
+server                svc-wallet 1.2.3, revision abc (asked at unix:/run/admin.sock)
+ready                 yes, reads and writes are served
+driver                io_uring
+policy version        7
+registry version      -
+cores                 2
+ledger head           12
+ledger segment bytes  3
+per core 0            connections 1
+per core 1            connections 4";
+        assert_eq!(summary(&PLAIN, &told), expected);
+    }
+
+    #[test]
+    fn a_server_that_is_not_ready_says_why() {
+        let told = told(
+            r#"{"ready":false,"missing":["ledger","policy"],"reasons":{"ledger":"disk full"},"reads":true,"writes":false,"draining":true}"#,
+            "{}",
+        );
+        let shown = summary(&PLAIN, &told);
+        assert!(shown.contains("no, it is shutting down, reads are served, writes are not"), "{shown}");
+        assert!(shown.contains("missing           ledger: disk full\nmissing           policy\n"), "{shown}");
+    }
+}

@@ -1,0 +1,178 @@
+//! The accounts of one slice: names, nonces and balances, found by name, addressed by a small index.
+//!
+//! Names are stored once. The table is split into parts by hash, so that growing rehashes one part at a time, and records
+//! live in chunks that never move, so that memory grows by a chunk and not by doubling. Nothing is ever removed.
+use ahash::RandomState;
+use hashbrown::HashTable;
+
+/// Parts of the name table; growing one part rehashes 1/64 of the accounts.
+const PARTS: usize = 64;
+/// Records that are allocated together.
+const CHUNK: usize = 1024;
+
+/// Index of an account within its slice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AccountIx(u32);
+
+/// Index of an asset within a slice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AssetIx(pub(super) u16);
+
+/// Free value of one account in one asset, in minor units. Invariant: `available <= settled`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holding {
+    /// Value that is durable.
+    pub settled: u128,
+    /// What of it no debit has reserved.
+    pub available: u128,
+}
+
+/// One account.
+#[derive(Debug)]
+pub struct Record {
+    name: Box<str>,
+    /// Nonce of the last durable debit.
+    pub confirmed: u64,
+    /// Nonce of the last debit that was let through, durable or being committed. Invariant: `confirmed <= reserved`.
+    pub reserved: u64,
+    first_asset: Option<AssetIx>,
+    first: Holding,
+    /// Further assets; most accounts have one.
+    more: Option<Box<Vec<(AssetIx, Holding)>>>,
+}
+
+impl Record {
+    /// The account's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The free value in an asset; zero for one never seen.
+    pub fn holding(&self, asset: AssetIx) -> Holding {
+        if self.first_asset == Some(asset) {
+            return self.first;
+        }
+        let more = self.more.iter().flat_map(|more| more.iter());
+        more.into_iter().find(|(other, _)| *other == asset).map_or_else(Holding::default, |(_, holding)| *holding)
+    }
+
+    /// The free value in an asset, to be changed.
+    pub fn holding_mut(&mut self, asset: AssetIx) -> &mut Holding {
+        if self.first_asset.is_none() {
+            self.first_asset = Some(asset);
+        }
+        if self.first_asset == Some(asset) {
+            return &mut self.first;
+        }
+        let more = self.more.get_or_insert_with(Default::default);
+        let index = match more.iter().position(|(other, _)| *other == asset) {
+            Some(index) => index,
+            None => {
+                more.push((asset, Holding::default()));
+                more.len() - 1
+            }
+        };
+        &mut more[index].1
+    }
+}
+
+/// All accounts of a slice.
+pub struct Accounts {
+    hasher: RandomState,
+    parts: Vec<HashTable<AccountIx>>,
+    chunks: Vec<Vec<Record>>,
+    count: usize,
+}
+
+impl Accounts {
+    /// No accounts; `hasher` is keyed at random by the caller, so that nobody can choose colliding names.
+    pub fn new(hasher: RandomState) -> Self {
+        Self { hasher, parts: (0..PARTS).map(|_| HashTable::new()).collect(), chunks: Vec::new(), count: 0 }
+    }
+
+    /// How many accounts there are.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// The index of an account that has been seen before.
+    pub fn find(&self, name: &str) -> Option<AccountIx> {
+        let hash = self.hasher.hash_one(name);
+        self.part(hash).find(hash, |ix| self.get(*ix).name() == name).copied()
+    }
+
+    /// The index of an account, which is created with nothing on it if it was never seen.
+    pub fn find_or_create(&mut self, name: &str) -> AccountIx {
+        if let Some(found) = self.find(name) {
+            return found;
+        }
+        let ix = AccountIx(u32::try_from(self.count).expect("a slice holds fewer than 2^32 accounts"));
+        if self.count % CHUNK == 0 {
+            self.chunks.push(Vec::with_capacity(CHUNK));
+        }
+        let record =
+            Record { name: name.into(), confirmed: 0, reserved: 0, first_asset: None, first: Holding::default(), more: None };
+        self.chunks.last_mut().expect("a chunk was just made or has room").push(record);
+        self.count += 1;
+        let hash = self.hasher.hash_one(name);
+        let Self { hasher, parts, chunks, .. } = self;
+        parts[hash as usize % PARTS].insert_unique(hash, ix, |ix| hasher.hash_one(record_of(chunks, *ix).name()));
+        ix
+    }
+
+    /// The record of an index that this table gave out.
+    pub fn get(&self, ix: AccountIx) -> &Record {
+        record_of(&self.chunks, ix)
+    }
+
+    /// The record of an index that this table gave out, to be changed.
+    pub fn get_mut(&mut self, ix: AccountIx) -> &mut Record {
+        &mut self.chunks[ix.0 as usize / CHUNK][ix.0 as usize % CHUNK]
+    }
+
+    /// All accounts, in the order in which they were first seen.
+    pub fn iter(&self) -> impl Iterator<Item = &Record> {
+        self.chunks.iter().flatten()
+    }
+
+    fn part(&self, hash: u64) -> &HashTable<AccountIx> {
+        &self.parts[hash as usize % PARTS]
+    }
+}
+
+fn record_of(chunks: &[Vec<Record>], ix: AccountIx) -> &Record {
+    &chunks[ix.0 as usize / CHUNK][ix.0 as usize % CHUNK]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lead_to_the_same_record_however_many_there_are() {
+        let mut accounts = Accounts::new(RandomState::with_seeds(1, 2, 3, 4));
+        let indices: Vec<_> = (0..5000).map(|n| accounts.find_or_create(&format!("a{n}"))).collect();
+        assert_eq!(accounts.len(), 5000);
+        for (n, ix) in indices.iter().enumerate() {
+            assert_eq!(accounts.find(&format!("a{n}")), Some(*ix));
+            assert_eq!(accounts.get(*ix).name(), format!("a{n}"));
+        }
+        assert_eq!(accounts.find("a5000"), None);
+    }
+
+    #[test]
+    fn assets_do_not_mix() {
+        let mut accounts = Accounts::new(RandomState::with_seeds(1, 2, 3, 4));
+        let ix = accounts.find_or_create("a");
+        for asset in 0..3 {
+            accounts.get_mut(ix).holding_mut(AssetIx(asset)).settled = 10 + u128::from(asset);
+        }
+        let settled: Vec<u128> = (0..4).map(|asset| accounts.get(ix).holding(AssetIx(asset)).settled).collect();
+        assert_eq!(settled, [10, 11, 12, 0]);
+    }
+
+    #[test]
+    fn a_record_stays_small() {
+        assert!(std::mem::size_of::<Record>() <= 112, "{}", std::mem::size_of::<Record>());
+    }
+}

@@ -1,0 +1,184 @@
+//! The slice by itself: the ladder of refusals in its order, reservation and settlement, escrow, repeats, replay.
+use super::*;
+use crate::domain::{Draft, Key, TokenId};
+
+fn shard() -> Shard {
+    Shard::new(Settings { hash_seeds: [1, 2, 3, 4], idempotency_ttl_ms: 1000, keys_max: 1 << 20 })
+}
+
+#[derive(Clone, Copy)]
+struct Case<'a> {
+    op: Op,
+    from: &'a str,
+    to: &'a str,
+    amount: u128,
+    nonce: u64,
+    key: &'a str,
+    ceiling: Option<u128>,
+    ts: u64,
+}
+
+const ISSUE: Case<'static> = Case { op: Op::Issue, from: "", to: "a", amount: 100, nonce: 0, key: "i1", ceiling: None, ts: 1 };
+const SPEND: Case<'static> = Case { op: Op::Transfer, from: "a", to: "b", amount: 30, nonce: 1, key: "k1", ceiling: None, ts: 2 };
+
+impl Case<'_> {
+    fn bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let draft = Draft {
+            op: self.op,
+            from: Account::new(self.from),
+            to: Account::new(self.to),
+            asset: Asset::new("roc").unwrap(),
+            amount: Amount::new(self.amount).unwrap(),
+            nonce: self.op.debits().then_some(Nonce(self.nonce)),
+            key: Key::new(self.key).unwrap(),
+            memo: None,
+            corr: "c",
+            token: TokenId([1; 16]),
+            ceiling: self.ceiling.is_some(),
+            ts: UnixMs(self.ts),
+        };
+        draft.encode(&mut bytes);
+        bytes
+    }
+
+    fn decide(&self, shard: &mut Shard, number: u64) -> Decision {
+        let bytes = self.bytes();
+        shard.decide(&Entry::parse(&bytes).unwrap().0, self.ceiling.and_then(Amount::new), number, true, true)
+    }
+
+    /// Reserves, settles and credits at `seq`.
+    fn commit(&self, shard: &mut Shard, seq: u64) {
+        let bytes = self.bytes();
+        let entry = Entry::parse(&bytes).unwrap().0;
+        match self.decide(shard, seq) {
+            Decision::Reserved(reservation) => shard.settle(&reservation, entry.ts(), Seq(seq)),
+            other => panic!("not reserved: {other:?}"),
+        }
+        if self.op.credits() {
+            shard.credit(&entry, Seq(seq));
+        }
+    }
+}
+
+fn balance(shard: &Shard, account: &str) -> (u128, u128) {
+    let balance = shard.balance(Account::new(account).unwrap(), Asset::new("roc").unwrap());
+    (balance.amount, balance.held)
+}
+
+fn code(decision: Decision) -> Code {
+    match decision {
+        Decision::Refused(refusal) => refusal.code,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[test]
+fn the_ladder_refuses_in_the_order_of_the_contract() {
+    let mut shard = shard();
+    assert_eq!(code(SPEND.decide(&mut shard, 1)), Code::InsufficientFunds, "an account never seen has nothing");
+    ISSUE.commit(&mut shard, 1);
+    assert_eq!(code(Case { nonce: 2, amount: 500, ..SPEND }.decide(&mut shard, 2)), Code::NonceConflict, "nonce before funds");
+    assert_eq!(code(Case { ceiling: Some(10), amount: 500, ..SPEND }.decide(&mut shard, 2)), Code::LimitsExceeded);
+    assert_eq!(code(Case { amount: 101, ..SPEND }.decide(&mut shard, 2)), Code::InsufficientFunds);
+    SPEND.commit(&mut shard, 2);
+    assert!(matches!(SPEND.decide(&mut shard, 3), Decision::Ask(Question::At(Seq(2)))), "a repeat leads to the ledger");
+    assert_eq!(code(Case { key: "k2", ..SPEND }.decide(&mut shard, 3)), Code::NonceConflict, "new key, used nonce");
+}
+
+#[test]
+fn a_reservation_is_taken_at_once_and_credited_only_when_durable() {
+    let mut shard = shard();
+    ISSUE.commit(&mut shard, 1);
+    let Decision::Reserved(reservation) = Case { amount: 80, ..SPEND }.decide(&mut shard, 2) else { panic!("funded") };
+    assert_eq!(balance(&shard, "a"), (100, 0), "balances are what is durable");
+    assert_eq!(code(Case { nonce: 2, key: "k2", ..SPEND }.decide(&mut shard, 3)), Code::InsufficientFunds);
+    assert!(matches!(Case { amount: 80, ..SPEND }.decide(&mut shard, 3), Decision::Join(2)));
+    shard.settle(&reservation, UnixMs(2), Seq(2));
+    assert_eq!((balance(&shard, "a"), balance(&shard, "b")), ((20, 0), (0, 0)));
+    let next = shard.last_nonce(Account::new("a").unwrap());
+    assert_eq!((next.confirmed, next.next), (Nonce(1), Nonce(2)));
+}
+
+#[test]
+fn held_value_can_only_be_captured_or_given_back_to_its_payer() {
+    let mut shard = shard();
+    ISSUE.commit(&mut shard, 1);
+    Case { op: Op::Hold, to: "e", amount: 60, ..SPEND }.commit(&mut shard, 2);
+    assert_eq!((balance(&shard, "a"), balance(&shard, "e")), ((40, 0), (60, 60)));
+    let take = Case { from: "e", to: "m", amount: 25, key: "c1", ..SPEND };
+    assert_eq!(code(take.decide(&mut shard, 3)), Code::InsufficientFunds, "a transfer cannot take held value");
+    Case { op: Op::Capture, ..take }.commit(&mut shard, 3);
+    assert_eq!(
+        code(Case { op: Op::Capture, nonce: 2, amount: 36, key: "c2", ..take }.decide(&mut shard, 4)),
+        Code::InsufficientFunds
+    );
+    let release = Case { op: Op::Release, nonce: 2, amount: 35, key: "c3", ..take };
+    assert_eq!(code(release.decide(&mut shard, 4)), Code::Forbidden, "not the payer");
+    Case { to: "a", ..release }.commit(&mut shard, 4);
+    assert_eq!((balance(&shard, "a"), balance(&shard, "e"), balance(&shard, "m")), ((75, 0), (0, 0), (25, 0)));
+    assert_eq!(code(Case { op: Op::Capture, from: "b", ..take }.decide(&mut shard, 5)), Code::InsufficientFunds);
+}
+
+#[test]
+fn a_daily_ceiling_counts_reservations_of_the_same_day_only() {
+    let mut shard = shard();
+    Case { amount: 1000, ..ISSUE }.commit(&mut shard, 1);
+    Case { ceiling: Some(50), ..SPEND }.commit(&mut shard, 2);
+    let second = Case { ceiling: Some(50), nonce: 2, key: "k2", ..SPEND };
+    assert_eq!(code(second.decide(&mut shard, 3)), Code::LimitsExceeded);
+    Case { ts: 86_400_002, ..second }.commit(&mut shard, 3);
+}
+
+#[test]
+fn issued_value_is_capped_so_that_no_balance_can_overflow() {
+    let mut shard = shard();
+    Case { amount: ISSUED_PER_CORE_MAX, ..ISSUE }.commit(&mut shard, 1);
+    assert_eq!(code(Case { amount: 1, key: "i2", ..ISSUE }.decide(&mut shard, 2)), Code::LimitsExceeded);
+}
+
+#[test]
+fn replay_comes_to_the_same_state_and_refuses_what_nobody_can_have_written() {
+    let mut live = shard();
+    let history = [
+        ISSUE,
+        SPEND,
+        Case { op: Op::Hold, to: "e", nonce: 2, key: "k2", ..SPEND },
+        Case { op: Op::Capture, from: "e", to: "b", amount: 10, key: "k3", ..SPEND },
+        Case { op: Op::Release, from: "e", to: "a", amount: 5, nonce: 2, key: "k4", ..SPEND },
+        Case { op: Op::Burn, to: "", amount: 7, nonce: 3, key: "k5", ..SPEND },
+    ];
+    let mut rebuilt = shard();
+    for (index, case) in history.iter().enumerate() {
+        let seq = index as u64 + 1;
+        case.commit(&mut live, seq);
+        let bytes = case.bytes();
+        let entry = Entry::parse(&bytes).unwrap().0;
+        rebuilt.replay(&entry, Seq(seq), UnixMs(10)).unwrap();
+        if case.op.credits() {
+            rebuilt.credit(&entry, Seq(seq));
+        }
+    }
+    let state = |shard: &Shard| {
+        let mut rows = Vec::new();
+        shard
+            .for_each_balance(|account, asset, balance, nonce| rows.push((account.to_owned(), asset.to_owned(), balance, nonce)));
+        rows.sort_by(|left, right| left.0.cmp(&right.0));
+        rows
+    };
+    assert_eq!(state(&live), state(&rebuilt));
+    assert!(matches!(SPEND.decide(&mut rebuilt, 9), Decision::Ask(Question::At(Seq(2)))));
+    for impossible in [Case { nonce: 9, ..SPEND }, Case { nonce: 4, amount: 10_000, ..SPEND }] {
+        let bytes = impossible.bytes();
+        assert!(rebuilt.replay(&Entry::parse(&bytes).unwrap().0, Seq(7), UnixMs(10)).is_err());
+    }
+}
+
+#[test]
+fn a_repeat_that_left_the_window_leads_to_the_ledger_by_its_nonce() {
+    let mut shard = shard();
+    ISSUE.commit(&mut shard, 1);
+    SPEND.commit(&mut shard, 2);
+    shard.expire_keys(UnixMs(5000));
+    assert!(matches!(SPEND.decide(&mut shard, 3), Decision::Ask(Question::Debit { nonce: Nonce(1), .. })));
+}

@@ -1,0 +1,181 @@
+//! The idempotency window: which keys were used lately, and where their entries are.
+//!
+//! A record is a 64-bit hash of (account, key) and a place: the lane number while the entry is being committed, its ledger
+//! position afterwards. Who finds a place confirms it against the entry itself, so a hash collision costs a look-up and
+//! never a wrong answer. Keys leave in the order in which they came, a chunk at a time, when they are older than the time to
+//! live or when there are too many; never while they are being committed.
+use crate::domain::{Seq, UnixMs};
+use hashbrown::HashTable;
+use std::collections::VecDeque;
+
+/// Parts of the table; growing one part rehashes 1/64 of the keys.
+const PARTS: usize = 64;
+/// Keys that are forgotten together.
+const CHUNK: usize = 1024;
+/// Set in a packed place that is a lane number.
+const PENDING: u64 = 1 << 63;
+
+/// Where the entry of a remembered key is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Being committed, under this number of the core's lane.
+    Pending(u64),
+    /// Durable, at this ledger position.
+    Durable(Seq),
+}
+
+#[derive(Clone, Copy)]
+struct Remembered {
+    hash: u64,
+    place: u64,
+}
+
+/// Hashes in the order in which they came, with the time of the newest.
+struct Chunk {
+    newest: UnixMs,
+    hashes: Vec<u64>,
+}
+
+/// The keys that one slice remembers.
+pub struct Window {
+    parts: Vec<HashTable<Remembered>>,
+    order: VecDeque<Chunk>,
+    ttl_ms: u64,
+    keys_max: usize,
+    count: usize,
+    complete: bool,
+}
+
+impl Window {
+    /// An empty window that remembers a key for at least `ttl_ms`, and at most `keys_max` keys (rounded up to a chunk).
+    pub fn new(ttl_ms: u64, keys_max: usize) -> Self {
+        let parts = (0..PARTS).map(|_| HashTable::new()).collect();
+        Self { parts, order: VecDeque::new(), ttl_ms, keys_max, count: 0, complete: true }
+    }
+
+    /// How many keys are remembered.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether no key was ever forgotten: what is not here was never used.
+    pub fn complete(&self) -> bool {
+        self.complete
+    }
+
+    /// Whether there is no room for one more key.
+    pub fn full(&self) -> bool {
+        self.count >= self.keys_max
+    }
+
+    /// Where the entry with this hash is, if the key is remembered.
+    pub fn find(&self, hash: u64) -> Option<Place> {
+        let found = self.part(hash).find(hash, |known| known.hash == hash)?;
+        Some(if found.place & PENDING != 0 { Place::Pending(found.place & !PENDING) } else { Place::Durable(Seq(found.place)) })
+    }
+
+    /// Remembers a key, or moves one that is remembered to another place.
+    pub fn remember(&mut self, hash: u64, place: Place, now: UnixMs) {
+        let place = match place {
+            Place::Pending(number) => number | PENDING,
+            Place::Durable(seq) => seq.0,
+        };
+        let part = &mut self.parts[hash as usize % PARTS];
+        if let Some(known) = part.find_mut(hash, |known| known.hash == hash) {
+            known.place = place;
+            return;
+        }
+        part.insert_unique(hash, Remembered { hash, place }, |known| known.hash);
+        self.count += 1;
+        match self.order.back_mut() {
+            Some(chunk) if chunk.hashes.len() < CHUNK => {
+                chunk.newest = chunk.newest.max(now);
+                chunk.hashes.push(hash);
+            }
+            Some(_) | None => {
+                let mut hashes = Vec::with_capacity(CHUNK);
+                hashes.push(hash);
+                self.order.push_back(Chunk { newest: now, hashes });
+            }
+        }
+    }
+
+    /// Remembers a key read back from the ledger, unless its time is over.
+    pub fn replay(&mut self, hash: u64, seq: Seq, used: UnixMs, now: UnixMs) {
+        if used.0.saturating_add(self.ttl_ms) <= now.0 {
+            self.complete = false;
+            return;
+        }
+        self.remember(hash, Place::Durable(seq), used);
+        while self.count > self.keys_max && self.expire(now) > 0 {}
+    }
+
+    /// Forgets at most one chunk of keys that are too old or too many; returns how many were forgotten before their time.
+    pub fn expire(&mut self, now: UnixMs) -> usize {
+        let Some(oldest) = self.order.front() else { return 0 };
+        let old = oldest.newest.0.saturating_add(self.ttl_ms) <= now.0;
+        let crowded = self.count > self.keys_max;
+        let committing = oldest.hashes.iter().any(|hash| matches!(self.find(*hash), Some(Place::Pending(_))));
+        if committing || !(old || crowded) {
+            return 0;
+        }
+        let chunk = self.order.pop_front().expect("the front was just looked at");
+        let mut forgotten = 0;
+        for hash in chunk.hashes {
+            if let Ok(found) = self.parts[hash as usize % PARTS].find_entry(hash, |known| known.hash == hash) {
+                found.remove();
+                self.count -= 1;
+                forgotten += 1;
+            }
+        }
+        self.complete = false;
+        if old {
+            0
+        } else {
+            forgotten
+        }
+    }
+
+    fn part(&self, hash: u64) -> &HashTable<Remembered> {
+        &self.parts[hash as usize % PARTS]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash(n: u64) -> u64 {
+        n.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
+    #[test]
+    fn a_key_is_found_until_its_time_is_over() {
+        let mut window = Window::new(1000, 1 << 20);
+        for n in 0..3000 {
+            window.remember(hash(n), Place::Durable(Seq(n + 1)), UnixMs(n));
+        }
+        assert!(window.complete());
+        assert_eq!(window.find(hash(7)), Some(Place::Durable(Seq(8))));
+        assert_eq!(window.expire(UnixMs(2022)), 0);
+        assert_eq!(window.len(), 3000, "the newest key of the first chunk came at 1023");
+        assert_eq!(window.expire(UnixMs(2023)), 0);
+        assert_eq!((window.len(), window.find(hash(7))), (1976, None));
+        assert!(!window.complete());
+    }
+
+    #[test]
+    fn too_many_keys_push_out_the_oldest_but_never_one_being_committed() {
+        let mut window = Window::new(1000, 2000);
+        for n in 0..3000 {
+            window.remember(hash(n), Place::Pending(n), UnixMs(0));
+        }
+        assert_eq!(window.expire(UnixMs(0)), 0);
+        for n in 0..3000 {
+            window.remember(hash(n), Place::Durable(Seq(n + 1)), UnixMs(0));
+        }
+        assert_eq!(window.expire(UnixMs(0)), 1024);
+        assert_eq!(window.expire(UnixMs(0)), 0);
+        assert_eq!(window.len(), 1976);
+    }
+}

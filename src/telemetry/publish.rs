@@ -1,0 +1,486 @@
+//! Publication of what the cores counted: adds their deltas to a Prometheus recorder and renders `/metrics`.
+//!
+//! Invariants: every counter exists from the start with the value 0, so that the first event is seen as an increase; every
+//! label value comes from a fixed table. The recorder is this value's own and never installed for the whole process, so several
+//! publishers can live side by side. Nothing here runs on a core.
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use metrics::{Counter, Gauge as GaugeHandle, Histogram, Key, KeyName, Label, Level, Metadata, Recorder};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use serde::Serialize;
+
+use super::labels::{check_outcome, gauge_name, outcome, reload_name, tally_keys, BuildInfo, Check, Labels, Reload};
+use super::names::{self, Kind};
+use super::stats::{CoreStats, Gauge, Tally, STATUSES, STATUS_SLOTS};
+use crate::domain::limits::CORES_MAX;
+use crate::domain::{CoreId, Op, Reason, Seq};
+
+const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
+/// Statuses that exist from the start for each served route, because alerts compare their rates.
+const STATUSES_FROM_START: [u16; 4] = [200, 429, 500, 503];
+const MICROS_PER_SECOND: f64 = 1e6;
+const MILLIS_PER_SECOND: f64 = 1e3;
+
+/// Why no publisher could be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PublisherFault {
+    /// `metrics.latency_buckets_ms` is empty, has a zero, or does not rise.
+    Buckets,
+    /// There are more cores than the service supports.
+    Cores(u16),
+}
+
+impl std::fmt::Display for PublisherFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            PublisherFault::Buckets => f.write_str(
+                "metrics.latency_buckets_ms must list at least one number of milliseconds, each above 0 and above the one before",
+            ),
+            PublisherFault::Cores(cores) => write!(f, "{cores} cores are more than the {CORES_MAX} that one server can have"),
+        }
+    }
+}
+
+impl std::error::Error for PublisherFault {}
+
+/// The figures of one core since the start, for the status page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct CoreFigures {
+    /// Index of the core.
+    pub core: u16,
+    /// Replies since the start.
+    pub answered: u64,
+    /// Commands sent to other cores since the start.
+    pub forwarded: u64,
+    /// Open connections.
+    pub connections: u64,
+    /// Requests admitted and not answered yet.
+    pub inflight: u64,
+    /// Accounts in the core's slice.
+    pub accounts: u64,
+    /// Idempotency keys remembered.
+    pub remembered_keys: u64,
+    /// Entries that wait for the ledger.
+    pub lane_pending: u64,
+}
+
+/// Adds up what the cores hand over and renders it; can be shared between threads.
+#[derive(Debug)]
+pub struct Publisher {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+    labels: Labels,
+    rejections: Vec<Counter>,
+    operations: Vec<Counter>,
+    conflicts: Counter,
+    replays: Counter,
+    /// By tally; a time-out counts both as the cause of an end and as a slow client.
+    tallies: Vec<Vec<Counter>>,
+    gauges: Vec<GaugeHandle>,
+    ledger_commit: Histogram,
+    ledger_batch: Histogram,
+    cores: Mutex<Cores>,
+}
+
+/// What must be added up over the cores, and the handles that are made when first needed.
+#[derive(Debug)]
+struct Cores {
+    figures: Vec<CoreFigures>,
+    states: Vec<[u64; Gauge::COUNT]>,
+    requests: Vec<Option<Counter>>,
+    latencies: Vec<Option<Histogram>>,
+}
+
+impl Publisher {
+    /// A publisher with all metrics described and all counters at 0. `latency_buckets_ms` are upper bounds.
+    pub fn new(labels: Labels, build: &BuildInfo, latency_buckets_ms: &[f64]) -> Result<Self, PublisherFault> {
+        if usize::from(build.cores) > CORES_MAX {
+            return Err(PublisherFault::Cores(build.cores));
+        }
+        let recorder = recorder(latency_buckets_ms)?;
+        for metric in names::METRICS {
+            let (name, help) = (KeyName::from_const_str(metric.name), metric.help.into());
+            match metric.kind {
+                Kind::Counter => recorder.describe_counter(name, None, help),
+                Kind::Gauge => recorder.describe_gauge(name, None, help),
+                Kind::Histogram => recorder.describe_histogram(name, None, help),
+            }
+        }
+        let counter = |name, labels: &[(&'static str, &'static str)]| recorder.register_counter(&key(name, labels), &METADATA);
+        let pairs = labels.routes.len() * labels.methods.len();
+        let publisher = Self {
+            handle: recorder.handle(),
+            labels,
+            rejections: Reason::ALL.map(|reason| counter(names::REJECTED, &[("reason", reason.as_str())])).into(),
+            operations: Op::ALL.map(|op| counter(names::OPERATIONS, &[("op", op.as_str())])).into(),
+            conflicts: counter(names::CONFLICTS, &[]),
+            replays: counter(names::REPLAYS, &[]),
+            tallies: Tally::ALL
+                .iter()
+                .map(|tally| tally_keys(*tally).iter().map(|(name, labels)| counter(name, labels)).collect())
+                .collect(),
+            gauges: Gauge::ALL.iter().map(|gauge| recorder.register_gauge(&key(gauge_name(*gauge), &[]), &METADATA)).collect(),
+            ledger_commit: recorder.register_histogram(&key(names::LEDGER_COMMIT, &[]), &METADATA),
+            ledger_batch: recorder.register_histogram(&key(names::LEDGER_BATCH_ENTRIES, &[]), &METADATA),
+            cores: Mutex::new(Cores {
+                figures: (0..build.cores).map(|core| CoreFigures { core, ..CoreFigures::default() }).collect(),
+                states: vec![[0; Gauge::COUNT]; usize::from(build.cores)],
+                requests: vec![None; pairs * STATUS_SLOTS],
+                latencies: vec![None; pairs],
+            }),
+            recorder,
+        };
+        publisher.register_the_rest(build);
+        Ok(publisher)
+    }
+
+    fn register_the_rest(&self, build: &BuildInfo) {
+        for name in [names::LEDGER_CONNECT_ERRORS, names::LOG_LINES_DROPPED] {
+            self.counter(name, &[]).increment(0);
+        }
+        for name in [names::ACCOUNTING_LAG, names::POLICY_VERSION, names::REGISTRY_VERSION, names::READY, names::LEDGER_HEIGHT] {
+            self.set(name, &[], 0.0);
+        }
+        for outcome in [Check::Holds, Check::Violated, Check::Failed] {
+            self.counter(names::CONSERVATION_CHECKS, &[("outcome", check_outcome(outcome))]).increment(0);
+        }
+        for ok in [true, false] {
+            self.counter(names::ACCOUNTING_FLUSHES, &[("outcome", outcome(ok))]).increment(0);
+            for what in [Reload::Policy, Reload::Registry] {
+                self.counter(names::RELOADS, &[("what", reload_name(what)), ("outcome", outcome(ok))]).increment(0);
+            }
+        }
+        self.set(names::CORES, &[], f64::from(build.cores));
+        self.set(names::IO_DRIVER, &[("driver", build.driver)], 1.0);
+        self.set(names::BUILD_INFO, &[("version", build.version), ("revision", build.revision)], 1.0);
+        self.set(names::START_TIME, &[], build.started.0 as f64 / MILLIS_PER_SECOND);
+        let mut cores = self.cores();
+        for (route, method) in self.labels.served {
+            let pair = usize::from(route.0) * self.labels.methods.len() + usize::from(method.0);
+            let _ = self.latency(&mut cores, pair);
+            for (slot, _) in STATUSES.iter().enumerate().filter(|(_, status)| STATUSES_FROM_START.contains(status)) {
+                let _ = self.request(&mut cores, pair, slot + 1);
+            }
+        }
+    }
+
+    /// Adds what a core counted since its last hand-over, and takes over its states.
+    ///
+    /// # Panics
+    /// If the figures were made for other label tables, or the core does not exist: the caller's mistake.
+    pub fn absorb(&self, core: CoreId, stats: &CoreStats) {
+        assert_eq!(stats.shape(), (self.labels.routes.len(), self.labels.methods.len()), "the figures belong to other tables");
+        let mut cores = self.cores();
+        let index = usize::from(core.0);
+        assert!(index < cores.states.len(), "core {index} does not exist");
+        for (pair, slot, count) in stats.answers() {
+            self.request(&mut cores, pair, slot).increment(count);
+        }
+        for (pair, latencies) in stats.latencies() {
+            let histogram = self.latency(&mut cores, pair);
+            add(&histogram, latencies, MICROS_PER_SECOND);
+        }
+        for (counter, reason) in self.rejections.iter().zip(Reason::ALL) {
+            counter.increment(stats.rejections(reason));
+        }
+        for (counter, op) in self.operations.iter().zip(Op::ALL) {
+            counter.increment(stats.operations(op));
+        }
+        self.conflicts.increment(stats.conflicts());
+        self.replays.increment(stats.replays());
+        for (counters, tally) in self.tallies.iter().zip(Tally::ALL) {
+            counters.iter().for_each(|counter| counter.increment(stats.count(*tally)));
+        }
+        for (position, (handle, gauge)) in self.gauges.iter().zip(Gauge::ALL).enumerate() {
+            cores.states[index][position] = stats.state(*gauge);
+            handle.set(cores.states.iter().map(|states| states[position]).sum::<u64>() as f64);
+        }
+        let figures = &mut cores.figures[index];
+        figures.answered += stats.answers_total();
+        figures.forwarded += stats.count(Tally::Forward);
+        figures.connections = stats.state(Gauge::Connections);
+        figures.inflight = stats.state(Gauge::Inflight);
+        figures.accounts = stats.state(Gauge::Accounts);
+        figures.remembered_keys = stats.state(Gauge::RememberedKeys);
+        figures.lane_pending = stats.state(Gauge::LanePending);
+    }
+
+    /// Adds the group commits of the ledger since the last call: how long each took, in microseconds, and how many entries it had.
+    pub fn ledger_committed(&self, commit_us: &hdrhistogram::Histogram<u64>, batch_entries: &hdrhistogram::Histogram<u64>) {
+        add(&self.ledger_commit, commit_us, MICROS_PER_SECOND);
+        add(&self.ledger_batch, batch_entries, 1.0);
+    }
+
+    /// Counts a failed attempt to reach the ledger or to commit to it.
+    pub fn ledger_connect_error(&self) {
+        self.counter(names::LEDGER_CONNECT_ERRORS, &[]).increment(1);
+    }
+
+    /// Shows the position of the newest durable entry.
+    pub fn ledger_height(&self, height: Seq) {
+        self.set(names::LEDGER_HEIGHT, &[], height.0 as f64);
+    }
+
+    /// Shows the age of the oldest durable entry that the counters do not hold yet, in seconds.
+    pub fn accounting_lag(&self, seconds: f64) {
+        self.set(names::ACCOUNTING_LAG, &[], seconds);
+    }
+
+    /// Counts a flush of the counters.
+    pub fn accounting_flush(&self, ok: bool) {
+        self.counter(names::ACCOUNTING_FLUSHES, &[("outcome", outcome(ok))]).increment(1);
+    }
+
+    /// Counts a check of conservation that was really carried out or really tried.
+    pub fn conservation_check(&self, check: Check) {
+        self.counter(names::CONSERVATION_CHECKS, &[("outcome", check_outcome(check))]).increment(1);
+    }
+
+    /// Counts a reload.
+    pub fn reload(&self, what: Reload, ok: bool) {
+        self.counter(names::RELOADS, &[("what", reload_name(what)), ("outcome", outcome(ok))]).increment(1);
+    }
+
+    /// Shows the version of the policy in force.
+    pub fn policy_version(&self, version: u64) {
+        self.set(names::POLICY_VERSION, &[], version as f64);
+    }
+
+    /// Shows the version of the topology in force.
+    pub fn registry_version(&self, version: u64) {
+        self.set(names::REGISTRY_VERSION, &[], version as f64);
+    }
+
+    /// Shows whether `/readyz` answers 200.
+    pub fn ready(&self, ready: bool) {
+        self.set(names::READY, &[], f64::from(u8::from(ready)));
+    }
+
+    /// Shows how many log lines were dropped since the start.
+    pub fn log_lines_dropped(&self, total: u64) {
+        self.counter(names::LOG_LINES_DROPPED, &[]).absolute(total);
+    }
+
+    /// The figures of each core since the start, in the order of the cores.
+    pub fn figures(&self) -> Vec<CoreFigures> {
+        self.cores().figures.clone()
+    }
+
+    /// The text of `/metrics`.
+    pub fn render(&self) -> String {
+        self.handle.render()
+    }
+
+    /// Folds recorded samples into their buckets. To be called about once a second: until then each sample takes memory.
+    pub fn run_upkeep(&self) {
+        self.handle.run_upkeep();
+    }
+
+    fn cores(&self) -> MutexGuard<'_, Cores> {
+        self.cores.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn counter(&self, name: &'static str, labels: &[(&'static str, &'static str)]) -> Counter {
+        self.recorder.register_counter(&key(name, labels), &METADATA)
+    }
+
+    fn set(&self, name: &'static str, labels: &[(&'static str, &'static str)], value: f64) {
+        self.recorder.register_gauge(&key(name, labels), &METADATA).set(value);
+    }
+
+    fn request<'a>(&self, cores: &'a mut Cores, pair: usize, slot: usize) -> &'a Counter {
+        cores.requests[pair * STATUS_SLOTS + slot].get_or_insert_with(|| {
+            let mut labels = self.pair_labels(pair);
+            let status = slot.checked_sub(1).map_or_else(|| "other".to_owned(), |index| STATUSES[index].to_string());
+            labels.push(Label::new("status", status));
+            self.recorder.register_counter(&Key::from_parts(names::REQUESTS, labels), &METADATA)
+        })
+    }
+
+    fn latency<'a>(&self, cores: &'a mut Cores, pair: usize) -> &'a Histogram {
+        cores.latencies[pair].get_or_insert_with(|| {
+            self.recorder.register_histogram(&Key::from_parts(names::REQUEST_LATENCY, self.pair_labels(pair)), &METADATA)
+        })
+    }
+
+    fn pair_labels(&self, pair: usize) -> Vec<Label> {
+        let (route, method) = (pair / self.labels.methods.len(), pair % self.labels.methods.len());
+        vec![
+            Label::from_static_parts("service", self.labels.service),
+            Label::from_static_parts("route", self.labels.routes[route]),
+            Label::from_static_parts("method", self.labels.methods[method]),
+        ]
+    }
+}
+
+/// Adds recorded values to a published histogram, each divided by `unit`.
+fn add<T: hdrhistogram::Counter>(published: &Histogram, recorded: &hdrhistogram::Histogram<T>, unit: f64) {
+    for step in recorded.iter_recorded() {
+        let value = recorded.median_equivalent(step.value_iterated_to());
+        published.record_many(value as f64 / unit, step.count_at_value().as_u64() as usize);
+    }
+}
+
+fn recorder(latency_buckets_ms: &[f64]) -> Result<PrometheusRecorder, PublisherFault> {
+    let rising = latency_buckets_ms.windows(2).all(|pair| pair[0] < pair[1]);
+    if !rising || latency_buckets_ms.first().map_or(true, |first| *first <= 0.0) {
+        return Err(PublisherFault::Buckets);
+    }
+    let latency: Vec<f64> = latency_buckets_ms.iter().map(|bound| bound / MILLIS_PER_SECOND).collect();
+    let tables = [
+        (names::REQUEST_LATENCY, latency.as_slice()),
+        (names::LEDGER_COMMIT, names::LEDGER_COMMIT_BUCKETS),
+        (names::LEDGER_BATCH_ENTRIES, names::LEDGER_BATCH_BUCKETS),
+    ];
+    let builder = tables.into_iter().try_fold(PrometheusBuilder::new(), |builder, (name, buckets)| {
+        builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), buckets).map_err(|_| PublisherFault::Buckets)
+    })?;
+    Ok(builder.build_recorder())
+}
+
+fn key(name: &'static str, labels: &[(&'static str, &'static str)]) -> Key {
+    Key::from_parts(name, labels.iter().map(|(name, value)| Label::from_static_parts(name, value)).collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    //! That `/metrics` shows every metric from the start, and every figure of every core under its name and labels.
+    use super::super::names::METRICS;
+    use super::super::stats::{MethodIndex, RouteIndex};
+    use super::*;
+    use crate::domain::UnixMs;
+
+    const LABELS: Labels = Labels {
+        service: "svc-wallet",
+        routes: &["/v1/transfer", "/v1/balance", "other"],
+        methods: &["GET", "POST"],
+        served: &[(RouteIndex(0), MethodIndex(1)), (RouteIndex(1), MethodIndex(0))],
+    };
+    const BUILD: BuildInfo = BuildInfo { version: "1.2.3", revision: "abc", driver: "epoll", cores: 2, started: UnixMs(1_500) };
+
+    fn publisher() -> Publisher {
+        Publisher::new(LABELS, &BUILD, &[5, 10, 100]).unwrap()
+    }
+
+    /// The value of one line, found by its text before the value.
+    fn value(text: &str, series: &str) -> Option<f64> {
+        let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')))?;
+        line.rsplit(' ').next()?.parse().ok()
+    }
+
+    #[test]
+    fn every_metric_exists_from_the_start_with_its_help() {
+        let text = publisher().render();
+        for metric in METRICS {
+            let kind = match metric.kind {
+                Kind::Counter => "counter",
+                Kind::Gauge => "gauge",
+                Kind::Histogram => "histogram",
+            };
+            assert!(text.contains(&format!("# HELP {} {}\n", metric.name, metric.help)), "{}", metric.name);
+            assert!(text.contains(&format!("# TYPE {} {kind}\n", metric.name)), "{}", metric.name);
+        }
+        for line in text.lines().filter(|line| line.contains("_total") && !line.starts_with('#')) {
+            assert!(line.ends_with(" 0"), "{line}");
+        }
+        for reason in Reason::ALL {
+            assert_eq!(value(&text, &format!("rejected_total{{reason=\"{}\"}}", reason.as_str())), Some(0.0));
+        }
+        let served = "http_requests_total{service=\"svc-wallet\",route=\"/v1/transfer\",method=\"POST\",status=\"503\"}";
+        assert_eq!(value(&text, served), Some(0.0));
+        assert!(!text.contains("route=\"/v1/transfer\",method=\"GET\""));
+        assert_eq!(value(&text, "wallet_io_driver{driver=\"epoll\"}"), Some(1.0));
+        assert_eq!(value(&text, "wallet_build_info{version=\"1.2.3\",revision=\"abc\"}"), Some(1.0));
+        assert_eq!(value(&text, "process_start_time_seconds"), Some(1.5));
+    }
+
+    #[test]
+    fn counters_of_the_cores_add_up_and_states_are_summed_not_added() {
+        let publisher = publisher();
+        let mut stats = CoreStats::new(3, 2);
+        for core in [0, 1, 0] {
+            stats.reset();
+            stats.answered(RouteIndex(0), MethodIndex(1), 200, 4_000);
+            stats.answered(RouteIndex(0), MethodIndex(1), 200, 50_000);
+            stats.answered(RouteIndex(2), MethodIndex(0), 418, 70_000_000);
+            stats.rejected(Reason::Funds);
+            stats.operation(Op::Transfer);
+            stats.conflict();
+            stats.replay();
+            Tally::ALL.iter().for_each(|tally| stats.tally(*tally));
+            stats.gauge(Gauge::Inflight, 7 + u64::from(core));
+            publisher.absorb(CoreId(core), &stats);
+        }
+        let text = publisher.render();
+        let pair = "service=\"svc-wallet\",route=\"/v1/transfer\",method=\"POST\"";
+        let expected = [
+            (format!("http_requests_total{{{pair},status=\"200\"}}"), 6.0),
+            ("http_requests_total{service=\"svc-wallet\",route=\"other\",method=\"GET\",status=\"other\"}".to_owned(), 3.0),
+            (format!("request_latency_seconds_bucket{{{pair},le=\"0.005\"}}"), 3.0),
+            (format!("request_latency_seconds_bucket{{{pair},le=\"0.1\"}}"), 6.0),
+            (format!("request_latency_seconds_bucket{{{pair},le=\"+Inf\"}}"), 6.0),
+            (format!("request_latency_seconds_count{{{pair}}}"), 6.0),
+            ("rejected_total{reason=\"funds\"}".to_owned(), 3.0),
+            ("wallet_requests_total{op=\"transfer\"}".to_owned(), 3.0),
+            ("wallet_conflicts_total".to_owned(), 3.0),
+            ("wallet_idem_replays_total".to_owned(), 3.0),
+            ("quota_exhaustions_total".to_owned(), 3.0),
+            ("wallet_slow_clients_total{cause=\"read\"}".to_owned(), 3.0),
+            ("wallet_connections_closed_total{cause=\"write_timeout\"}".to_owned(), 3.0),
+            ("wallet_token_cache_total{outcome=\"miss\"}".to_owned(), 3.0),
+            ("inflight".to_owned(), 15.0),
+        ];
+        for (series, expected) in expected {
+            assert_eq!(value(&text, &series), Some(expected), "{series}");
+        }
+        let sum = value(&text, &format!("request_latency_seconds_sum{{{pair}}}")).unwrap();
+        assert!((sum - 0.162).abs() < 0.002, "{sum}");
+        let figures = publisher.figures();
+        assert_eq!((figures[0].answered, figures[1].answered, figures[1].inflight), (6, 3, 8));
+    }
+
+    #[test]
+    fn figures_of_the_other_threads_show_up() {
+        let publisher = publisher();
+        publisher.ledger_committed(Duration::from_micros(700), 30);
+        publisher.ledger_connect_error();
+        publisher.ledger_height(Seq(12));
+        publisher.accounting_lag(2.5);
+        publisher.accounting_flush(false);
+        publisher.conservation_check(Check::Holds);
+        publisher.reload(Reload::Policy, true);
+        publisher.policy_version(4);
+        publisher.registry_version(5);
+        publisher.ready(true);
+        publisher.log_lines_dropped(6);
+        publisher.run_upkeep();
+        let text = publisher.render();
+        let expected = [
+            ("ledger_commit_seconds_bucket{le=\"0.0005\"}", 0.0),
+            ("ledger_commit_seconds_bucket{le=\"0.001\"}", 1.0),
+            ("ledger_batch_entries_sum", 30.0),
+            ("ledger_connect_errors_total", 1.0),
+            ("wallet_ledger_height", 12.0),
+            ("accounting_flush_lag_seconds", 2.5),
+            ("wallet_accounting_flushes_total{outcome=\"failed\"}", 1.0),
+            ("wallet_conservation_checks_total{outcome=\"ok\"}", 1.0),
+            ("wallet_reloads_total{what=\"policy\",outcome=\"ok\"}", 1.0),
+            ("policy_version", 4.0),
+            ("registry_version", 5.0),
+            ("wallet_ready", 1.0),
+            ("wallet_log_lines_dropped_total", 6.0),
+        ];
+        for (series, expected) in expected {
+            assert_eq!(value(&text, series), Some(expected), "{series}");
+        }
+    }
+
+    #[test]
+    fn buckets_that_no_histogram_can_have_are_refused() {
+        for bad in [&[][..], &[0, 5], &[5, 5], &[10, 5]] {
+            assert_eq!(Publisher::new(LABELS, &BUILD, bad).err(), Some(PublisherFault::Buckets), "{bad:?}");
+        }
+        let crowd = BuildInfo { cores: 300, ..BUILD };
+        assert_eq!(Publisher::new(LABELS, &crowd, &[5]).err(), Some(PublisherFault::Cores(300)));
+    }
+}

@@ -1,0 +1,52 @@
+//! The ceiling on requests in flight, over all cores.
+//!
+//! One shared counter, touched once when a request is admitted and once when it is answered. It is the only thing on the
+//! spend path that cores share, because the ceiling of the runbook is one number for the whole service.
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Counts requests in flight and refuses those above the ceiling.
+pub struct Admission {
+    in_flight: AtomicUsize,
+    ceiling: usize,
+}
+
+impl Admission {
+    /// Nothing in flight.
+    pub fn new(ceiling: usize) -> Self {
+        Self { in_flight: AtomicUsize::new(0), ceiling }
+    }
+
+    /// Admits one request if there is room.
+    pub fn admit(&self) -> bool {
+        if self.in_flight.fetch_add(1, Ordering::Relaxed) < self.ceiling {
+            return true;
+        }
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        false
+    }
+
+    /// Gives the room of answered requests back.
+    pub fn release(&self, count: usize) {
+        let before = self.in_flight.fetch_sub(count, Ordering::Relaxed);
+        assert!(before >= count, "only admitted requests are released");
+    }
+
+    /// Requests in flight now.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ceiling_holds_and_room_comes_back() {
+        let admission = Admission::new(2);
+        assert!(admission.admit() && admission.admit() && !admission.admit());
+        admission.release(1);
+        assert!(admission.admit() && !admission.admit());
+        assert_eq!(admission.in_flight(), 2);
+    }
+}

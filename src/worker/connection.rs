@@ -1,0 +1,318 @@
+//! The state of one connection: ordered places for replies, bytes ready to be written, and since when it does what it does.
+//!
+//! Requests of a connection are answered in any order and written in theirs. This file knows no socket; the task that
+//! serves the connection owns it.
+use crate::api::{Method, Route};
+use crate::http;
+use crate::telemetry::Tally;
+use std::collections::VecDeque;
+use std::os::fd::RawFd;
+use std::task::Waker;
+
+/// What a connection is doing, for the sweep that cuts those that take too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Nothing has arrived since the last reply.
+    Idle,
+    /// A part of a request has arrived.
+    Reading,
+    /// Requests are being answered.
+    Answering,
+    /// A reply is being written.
+    Writing,
+    /// The last reply is written; what the client still sends is thrown away, so that it can read the reply.
+    Lingering,
+}
+
+/// A correlation id, at most 64 bytes.
+#[derive(Clone, Copy)]
+pub struct Corr {
+    length: u8,
+    bytes: [u8; crate::domain::limits::CORR_BYTES_MAX],
+}
+
+impl Corr {
+    /// Takes a client's id: visible ASCII, at most 64 bytes; `None` if it is something else.
+    pub fn given(text: &str) -> Option<Self> {
+        let fits = !text.is_empty()
+            && text.len() <= crate::domain::limits::CORR_BYTES_MAX
+            && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\');
+        fits.then(|| Self::copy(text.as_bytes()))
+    }
+
+    /// Makes an id of a random number of the process and a running number.
+    pub fn made(process: u64, number: u64) -> Self {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        let mut text = [0u8; 24];
+        let bits = u128::from(process as u32) << 64 | u128::from(number);
+        for (index, place) in text.iter_mut().enumerate() {
+            *place = HEX[(bits >> (4 * (23 - index)) & 15) as usize];
+        }
+        Self::copy(&text)
+    }
+
+    fn copy(text: &[u8]) -> Self {
+        let mut bytes = [0u8; crate::domain::limits::CORR_BYTES_MAX];
+        bytes[..text.len()].copy_from_slice(text);
+        Self { length: text.len() as u8, bytes }
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..usize::from(self.length)]).expect("only ASCII is kept")
+    }
+}
+
+/// What has to be remembered of a request until it is answered.
+#[derive(Clone, Copy)]
+pub struct Meta {
+    /// The route, for metrics.
+    pub route: Route,
+    /// The method, for metrics and because a HEAD gets no body.
+    pub method: Method,
+    /// What becomes of the connection after the reply.
+    pub connection: http::Connection,
+    /// Whether the request counts against the inflight ceiling.
+    pub admitted: bool,
+    /// The core that owns the account asked about.
+    pub owner: u16,
+    /// The correlation id.
+    pub corr: Corr,
+    /// When the request was complete, in microseconds of the core's clock.
+    pub started_us: u64,
+}
+
+/// The place of one reply.
+struct Place {
+    meta: Meta,
+    /// The whole reply, once it is there and earlier ones are not.
+    ready: Option<Vec<u8>>,
+    answered: bool,
+}
+
+/// One connection.
+pub struct Connection {
+    generation: u32,
+    /// Number of the request whose reply comes next.
+    first: u64,
+    places: VecDeque<Place>,
+    unanswered: usize,
+    /// Replies that can be written.
+    pub out: Vec<u8>,
+    /// Wakes the task that serves the connection.
+    pub waker: Option<Waker>,
+    /// What it is doing.
+    pub phase: Phase,
+    /// Since when, in milliseconds of the core's clock.
+    pub since_ms: u64,
+    /// Whether it is to be closed after what is in flight.
+    pub closing: bool,
+    /// Whether the client waits for leave to send a body, which it gets when earlier requests are answered.
+    pub continue_due: bool,
+    /// Why the sweep cut it, if it did.
+    pub cut: Option<Tally>,
+    /// The socket, owned by the task that serves the connection; open for as long as the connection is in the table.
+    pub socket: RawFd,
+}
+
+impl Connection {
+    /// A connection that has just been accepted.
+    pub fn new(generation: u32, socket: RawFd, now_ms: u64) -> Self {
+        Self {
+            generation,
+            first: 0,
+            places: VecDeque::new(),
+            unanswered: 0,
+            out: Vec::new(),
+            waker: None,
+            phase: Phase::Idle,
+            since_ms: now_ms,
+            closing: false,
+            continue_due: false,
+            cut: None,
+            socket,
+        }
+    }
+
+    /// Which connection of its place in the table it is.
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// Requests that have no reply yet.
+    pub fn unanswered(&self) -> usize {
+        self.unanswered
+    }
+
+    /// Makes the place for a request's reply and returns its number.
+    pub fn expect(&mut self, meta: Meta) -> u64 {
+        self.places.push_back(Place { meta, ready: None, answered: false });
+        self.unanswered += 1;
+        self.first + self.places.len() as u64 - 1
+    }
+
+    /// The request of this number, if it waits for its reply.
+    pub fn waiting(&self, number: u64) -> Option<&Meta> {
+        let place = self.places.get(usize::try_from(number.checked_sub(self.first)?).ok()?)?;
+        (!place.answered).then_some(&place.meta)
+    }
+
+    /// Answers a waiting request: `write` appends the whole reply.
+    ///
+    /// # Panics
+    /// If no such request waits; ask [`Connection::waiting`] first.
+    pub fn answer(&mut self, number: u64, write: impl FnOnce(&mut Vec<u8>)) {
+        let index = (number - self.first) as usize;
+        let place = &mut self.places[index];
+        assert!(!place.answered);
+        place.answered = true;
+        self.unanswered -= 1;
+        if index > 0 {
+            let mut bytes = Vec::with_capacity(640);
+            write(&mut bytes);
+            place.ready = Some(bytes);
+            return;
+        }
+        write(&mut self.out);
+        self.places.pop_front();
+        self.first += 1;
+        while self.places.front().is_some_and(|place| place.answered) {
+            let place = self.places.pop_front().expect("the front was just looked at");
+            self.out.extend_from_slice(&place.ready.expect("an answered place that is not the first holds its reply"));
+            self.first += 1;
+        }
+    }
+
+    /// As [`Connection::waiting`], to note what became known of the request.
+    pub fn waiting_mut(&mut self, number: u64) -> Option<&mut Meta> {
+        let place = self.places.get_mut(usize::try_from(number.checked_sub(self.first)?).ok()?)?;
+        (!place.answered).then_some(&mut place.meta)
+    }
+
+    /// Numbers of the waiting requests that were complete at or before a time of the core's clock.
+    pub fn overdue(&self, started_us_max: u64) -> impl Iterator<Item = u64> + '_ {
+        let late = move |place: &Place| !place.answered && place.meta.started_us <= started_us_max;
+        self.places.iter().enumerate().filter(move |(_, place)| late(place)).map(|(index, _)| self.first + index as u64)
+    }
+
+    /// How many admitted requests wait, for a connection that ends with some unanswered.
+    pub fn admitted_waiting(&self) -> usize {
+        self.places.iter().filter(|place| !place.answered && place.meta.admitted).count()
+    }
+
+    /// Changes the phase, and the time since when if it is another one.
+    pub fn enter(&mut self, phase: Phase, now_ms: u64) {
+        if self.phase != phase {
+            self.phase = phase;
+            self.since_ms = now_ms;
+        }
+    }
+}
+
+/// All connections of a core; places are used again, generations tell connections of one place apart.
+#[derive(Default)]
+pub struct Connections {
+    places: Vec<Option<Connection>>,
+    free: Vec<u32>,
+    generation: u32,
+    open: usize,
+}
+
+impl Connections {
+    /// How many are open.
+    pub fn open(&self) -> usize {
+        self.open
+    }
+
+    /// Adds a connection and returns its place.
+    pub fn insert(&mut self, socket: RawFd, now_ms: u64) -> u32 {
+        self.generation = self.generation.wrapping_add(1);
+        let connection = Connection::new(self.generation, socket, now_ms);
+        self.open += 1;
+        match self.free.pop() {
+            Some(place) => {
+                self.places[place as usize] = Some(connection);
+                place
+            }
+            None => {
+                self.places.push(Some(connection));
+                (self.places.len() - 1) as u32
+            }
+        }
+    }
+
+    /// The connection at a place, if one is there.
+    pub fn get(&mut self, place: u32) -> Option<&mut Connection> {
+        self.places.get_mut(place as usize)?.as_mut()
+    }
+
+    /// Removes a connection.
+    pub fn remove(&mut self, place: u32) -> Option<Connection> {
+        let removed = self.places.get_mut(place as usize)?.take()?;
+        self.free.push(place);
+        self.open -= 1;
+        Some(removed)
+    }
+
+    /// All open connections with their places.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut Connection)> {
+        self.places.iter_mut().enumerate().filter_map(|(place, connection)| Some((place as u32, connection.as_mut()?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meta(started_us: u64) -> Meta {
+        Meta {
+            route: Route::Unknown,
+            method: Method::Get,
+            connection: http::Connection::Stays,
+            admitted: true,
+            owner: 0,
+            corr: Corr::made(1, 2),
+            started_us,
+        }
+    }
+
+    #[test]
+    fn replies_leave_in_the_order_of_their_requests() {
+        let mut connection = Connection::new(1, 0, 0);
+        let numbers: Vec<u64> = (0..4).map(|n| connection.expect(meta(n))).collect();
+        for (index, letter) in [(2, b"c"), (1, b"b"), (0, b"a"), (3, b"d")] {
+            connection.answer(numbers[index], |out| out.extend_from_slice(letter));
+        }
+        assert_eq!(connection.out, b"abcd");
+        assert_eq!(connection.unanswered(), 0);
+        assert!(connection.waiting(numbers[2]).is_none(), "a second answer finds nobody");
+    }
+
+    #[test]
+    fn overdue_requests_are_found_wherever_they_stand() {
+        let mut connection = Connection::new(1, 0, 0);
+        let numbers: Vec<u64> = (0..3).map(|n| connection.expect(meta(n * 10))).collect();
+        connection.answer(numbers[1], |out| out.push(b'x'));
+        assert_eq!(connection.overdue(20).collect::<Vec<_>>(), [numbers[0], numbers[2]]);
+        assert_eq!(connection.admitted_waiting(), 2);
+    }
+
+    #[test]
+    fn a_place_that_is_used_again_has_another_generation() {
+        let mut connections = Connections::default();
+        let place = connections.insert(0, 0);
+        let first = connections.get(place).unwrap().generation();
+        connections.remove(place);
+        assert_eq!(connections.insert(0, 0), place);
+        assert_ne!(connections.get(place).unwrap().generation(), first);
+    }
+
+    #[test]
+    fn correlation_ids_are_bounded_and_harmless() {
+        assert_eq!(Corr::given("abc-1").unwrap().as_str(), "abc-1");
+        for bad in ["", "a b", "a\"b", "a\\b", "ä", &"x".repeat(65)] {
+            assert!(Corr::given(bad).is_none(), "{bad:?}");
+        }
+        assert_ne!(Corr::made(1, 2).as_str(), Corr::made(1, 3).as_str());
+    }
+}

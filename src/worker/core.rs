@@ -1,0 +1,218 @@
+//! One core: its engine, its front to the connections, its inbox, and the moving of letters between them.
+//!
+//! The three promises that the engine asks of its driver are kept here: the inbox is emptied before a request is handed in,
+//! no reply leaves while a credit waits for another core's inbox, and batches go to the ledger in their order.
+use super::front::Front;
+use super::mailbox::{Asked, Inbox, Letter, Mailbox, Order};
+use crate::domain::{CoreId, Refusal};
+use crate::engine::{Engine, Gate, Message};
+use crate::ledger::LaneSender;
+use crate::telemetry::{CoreStats, Gauge, Tally};
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::task::Waker;
+
+/// A core as its tasks share it; never borrowed across an await.
+pub type SharedCore = Rc<RefCell<Core>>;
+
+/// One core.
+pub struct Core {
+    /// The logic.
+    pub engine: Engine,
+    /// Connections, replies, tokens, figures.
+    pub front: Front,
+    inbox: Inbox,
+    peers: Vec<Mailbox>,
+    lane: LaneSender,
+    stats_back: crossbeam_channel::Sender<(CoreId, Box<CoreStats>)>,
+    /// Whether something could not be handed over and replies have to wait for it.
+    stalled: bool,
+    flusher: Option<Waker>,
+    flush_wanted: bool,
+    /// Whether the core is to end when nothing is in flight.
+    pub draining: bool,
+}
+
+impl Core {
+    /// Puts a core together.
+    pub fn new(
+        engine: Engine,
+        front: Front,
+        inbox: Inbox,
+        peers: Vec<Mailbox>,
+        lane: LaneSender,
+        stats_back: crossbeam_channel::Sender<(CoreId, Box<CoreStats>)>,
+    ) -> Self {
+        Self {
+            engine,
+            front,
+            inbox,
+            peers,
+            lane,
+            stats_back,
+            stalled: false,
+            flusher: None,
+            flush_wanted: false,
+            draining: false,
+        }
+    }
+
+    /// Whether replies may leave now.
+    pub fn replies_may_leave(&self) -> bool {
+        !self.stalled
+    }
+
+    /// Takes every letter that has arrived.
+    pub fn empty_inbox(&mut self) {
+        while let Some(letter) = self.inbox.take() {
+            self.want_flush();
+            match letter {
+                Letter::Messages(messages) => {
+                    let gate = self.front.gate();
+                    for message in messages {
+                        self.engine.receive(message, gate, &mut self.front);
+                    }
+                }
+                Letter::Durable(durable) => self.engine.committed(durable, &mut self.front),
+                Letter::Answered(asked, answer) => self.answered(asked, answer),
+                Letter::Order(Order::Stats(empty)) => self.hand_stats_over(empty),
+                Letter::Order(Order::Drain) => self.draining = true,
+            }
+        }
+    }
+
+    fn answered(&mut self, asked: Asked, answer: Result<Option<crate::domain::Found>, crate::ledger::LedgerError>) {
+        let gate: Gate = self.front.gate();
+        let found = match answer {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::error!(event = "ledger_read_failed", %error, "an entry could not be read back from the ledger");
+                let refusal = Refusal::new(crate::domain::Code::InternalError, "the ledger could not be read");
+                return self.front.refuse(asked.ticket(), refusal);
+            }
+        };
+        match asked {
+            Asked::Repeat(repeat) => self.engine.answered(repeat, found, gate, &mut self.front),
+            Asked::Transaction { ticket, id, capability } => self.front.transaction(ticket, id, &capability, found),
+        }
+    }
+
+    /// Hands over what has to leave the core and wakes the connections whose replies may now be written. Returns whether
+    /// something had to stay behind and has to be tried again shortly.
+    pub fn flush(&mut self) -> bool {
+        self.flush_wanted = false;
+        let lane_full = !self.hand_batches_over();
+        self.stalled = !self.hand_messages_over();
+        if self.stalled {
+            self.front.stats.tally(Tally::InboxStall);
+        } else {
+            self.front.wake_answered();
+        }
+        lane_full || self.stalled
+    }
+
+    /// Like [`Core::flush`], and asks the flusher to try again if something had to stay behind.
+    pub fn flush_now(&mut self) {
+        if self.flush() {
+            self.want_flush();
+        }
+    }
+
+    fn hand_batches_over(&mut self) -> bool {
+        while let Some(batch) = self.engine.take_batch() {
+            if let Err(batch) = self.lane.push(batch) {
+                self.engine.untake_batch(batch);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// First all credits and forwarded requests to everybody, then the answers; false if an inbox was full.
+    fn hand_messages_over(&mut self) -> bool {
+        if self.peers.len() == 1 {
+            return true;
+        }
+        let Self { engine, peers, front, .. } = self;
+        let mut complete = true;
+        for (outbox, peer) in engine.outboxes().iter_mut().zip(peers.iter()) {
+            complete &= hand_over(&mut outbox.first, peer, &mut front.stats);
+        }
+        if complete {
+            for (outbox, peer) in engine.outboxes().iter_mut().zip(peers.iter()) {
+                complete &= hand_over(&mut outbox.answers, peer, &mut front.stats);
+            }
+        }
+        complete
+    }
+
+    /// Asks the flusher to run after the tasks that are ready now.
+    pub fn want_flush(&mut self) {
+        if !self.flush_wanted {
+            self.flush_wanted = true;
+            if let Some(waker) = self.flusher.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Registers the flusher; returns whether there is something to do.
+    pub fn poll_flush(&mut self, waker: &Waker) -> bool {
+        if !self.flush_wanted {
+            self.flusher = Some(waker.clone());
+        }
+        self.flush_wanted
+    }
+
+    /// A handle on which the core's main task sleeps until letters arrive.
+    pub fn sleeper(&self) -> super::mailbox::Sleeper {
+        self.inbox.sleeper()
+    }
+
+    /// Whether nothing is left to do for a core that is to end.
+    pub fn finished(&self) -> bool {
+        self.draining && self.front.connections.open() == 0 && self.engine.pending() == 0 && !self.stalled
+    }
+
+    fn hand_stats_over(&mut self, empty: Box<CoreStats>) {
+        let figures = self.engine.figures();
+        let waiting: usize = self.engine.outboxes().iter().map(|outbox| outbox.first.len() + outbox.answers.len()).sum();
+        let gauges = [
+            (Gauge::Connections, self.front.connections.open()),
+            (Gauge::Accounts, figures.accounts),
+            (Gauge::RememberedKeys, figures.keys),
+            (Gauge::LanePending, self.engine.pending()),
+            (Gauge::ForwardPending, waiting),
+            (Gauge::Inflight, self.front.in_flight_here()),
+            (Gauge::CachedTokens, self.front.cached_tokens()),
+        ];
+        for (gauge, value) in gauges {
+            self.front.stats.gauge(gauge, value as u64);
+        }
+        let full = std::mem::replace(&mut self.front.stats, empty);
+        // A control thread that has ended needs no figures.
+        let _ = self.stats_back.try_send((self.front.core(), full));
+    }
+}
+
+fn hand_over(messages: &mut Vec<Message>, peer: &Mailbox, stats: &mut CoreStats) -> bool {
+    if messages.is_empty() {
+        return true;
+    }
+    let count = messages.len() as u64;
+    match peer.try_put(Letter::Messages(std::mem::take(messages))) {
+        Ok(()) => {
+            stats.tally(Tally::ForwardBatch);
+            stats.tally_many(Tally::Forward, count);
+            peer.ring();
+            true
+        }
+        Err(Letter::Messages(back)) => {
+            *messages = back;
+            false
+        }
+        Err(Letter::Durable(_) | Letter::Answered(..) | Letter::Order(_)) => {
+            unreachable!("the inbox gives back what it was given")
+        }
+    }
+}

@@ -1,0 +1,461 @@
+//! A core's front to its connections: requests are read, checked and handed to the engine; outcomes become replies.
+//!
+//! Everything that happens to a request before and after its owner core decides is here, in the order of the contract:
+//! framing and caps, admission, capability, shape, policy. What the engine answers arrives through [`Output`].
+use super::clock::Clock;
+use super::connection::{Connections, Corr, Meta, Phase};
+use super::mailbox::Asked;
+use super::site::Site;
+use crate::access::{Capability, TokenCache};
+use crate::api::{self, Call, Resolved, Route};
+use crate::domain::{Code, CoreId, Found, Question, Refusal, TxId, UnixMs};
+use crate::engine::{Engine, Gate, Outcome, Output, Repeat, Request, Ticket};
+use crate::http::{self, Step};
+use crate::ledger::LookupDesk;
+use crate::ring::Ring;
+use crate::telemetry::{CoreStats, MethodIndex, RouteIndex, Tally};
+use std::sync::Arc;
+
+/// What `feed` did with the input of a connection.
+pub enum Fed {
+    /// As many requests as one connection may have in flight; there may be more in the input.
+    More,
+    /// Everything that was complete.
+    All {
+        /// What the rest of the input can grow to at most.
+        request_bytes_max: usize,
+    },
+}
+
+/// A core's front.
+pub struct Front {
+    core: CoreId,
+    ring: Ring,
+    site: Arc<Site>,
+    /// The open connections.
+    pub connections: Connections,
+    /// What happened since the figures were last handed over.
+    pub stats: Box<CoreStats>,
+    tokens: TokenCache,
+    scratch: api::Scratch,
+    decoded: Vec<u8>,
+    desk: Arc<LookupDesk<Asked>>,
+    clock: Clock,
+    corr_next: u64,
+    in_flight: usize,
+    /// Connections with replies that have not been woken.
+    answered: Vec<u32>,
+}
+
+impl Front {
+    /// The front of one core, without connections.
+    pub fn new(core: CoreId, ring: Ring, site: Arc<Site>, desk: Arc<LookupDesk<Asked>>, stats: Box<CoreStats>) -> Self {
+        let tokens = TokenCache::new(site.keyring.clone(), &site.audience, site.tokens_max);
+        Self {
+            core,
+            ring,
+            connections: Connections::default(),
+            stats,
+            tokens,
+            scratch: api::Scratch::default(),
+            decoded: Vec::new(),
+            desk,
+            clock: Clock::new(),
+            corr_next: u64::from(core.0) << 48,
+            in_flight: 0,
+            answered: Vec::new(),
+            site,
+        }
+    }
+
+    /// Which core this is.
+    pub fn core(&self) -> CoreId {
+        self.core
+    }
+
+    /// Whether writes are let through.
+    pub fn gate(&self) -> Gate {
+        self.site.gate.get()
+    }
+
+    /// Microseconds of the core's clock.
+    pub fn now_us(&self) -> u64 {
+        self.clock.now_us()
+    }
+
+    /// Milliseconds of the core's clock.
+    pub fn now_ms(&self) -> u64 {
+        self.clock.now_us() / 1000
+    }
+
+    /// The wall clock.
+    pub fn unix_now(&self) -> UnixMs {
+        self.clock.unix_now()
+    }
+
+    /// Renews what follows the wall clock.
+    pub fn note_time(&mut self) {
+        self.clock.note_time();
+    }
+
+    /// Requests of this core's connections that were admitted and are not answered.
+    pub fn in_flight_here(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Verified tokens in memory.
+    pub fn cached_tokens(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Hands every complete request of the input in and drops it from the input.
+    pub fn feed(&mut self, place: u32, framer: &mut http::Framer, input: &mut Vec<u8>, engine: &mut Engine) -> Fed {
+        let site = self.site.clone();
+        let started_us = self.clock.now_us();
+        let unix_now = self.clock.unix_now();
+        let mut used = 0;
+        let fed = loop {
+            let connection = self.connections.get(place).expect("only the task that serves a connection removes it");
+            if connection.closing {
+                used = input.len();
+                break Fed::All { request_bytes_max: 0 };
+            }
+            if connection.unanswered() >= site.pipeline_depth {
+                break Fed::More;
+            }
+            match framer.next(&mut input[used..], &site.http_limits) {
+                Step::NeedMore { expect_continue } => {
+                    connection.continue_due |= expect_continue;
+                    break Fed::All { request_bytes_max: site.http_limits.request_bytes_max() };
+                }
+                Step::Request(request) => {
+                    used += request.consumed;
+                    connection.closing |= !request.head.keep_alive();
+                    self.request(place, request, started_us, unix_now, engine);
+                }
+                Step::Refused(fault) => {
+                    connection.closing = true;
+                    self.framing_fault(place, &fault, started_us);
+                }
+            }
+        };
+        input.drain(..used);
+        let connection = self.connections.get(place).expect("only the task that serves a connection removes it");
+        let inside = framer.is_inside_request(input.len());
+        if used > 0 || !inside {
+            connection.enter(Phase::Idle, started_us / 1000);
+            connection.since_ms = started_us / 1000;
+        }
+        if inside {
+            connection.enter(Phase::Reading, started_us / 1000);
+        }
+        fed
+    }
+
+    fn framing_fault(&mut self, place: u32, fault: &http::Fault, started_us: u64) {
+        let meta = Meta {
+            route: Route::Unknown,
+            method: api::Method::Other,
+            connection: http::Connection::Closes,
+            admitted: false,
+            owner: self.core.0,
+            corr: self.made_corr(),
+            started_us,
+        };
+        let ticket = self.expect(place, meta);
+        self.refuse(ticket, fault_refusal(fault));
+    }
+
+    fn request(&mut self, place: u32, request: http::Request<'_>, started_us: u64, unix_now: UnixMs, engine: &mut Engine) {
+        let http::Request { head, body, .. } = request;
+        let mut headers = api::IncomingHeaders::default();
+        for (name, value) in head.headers() {
+            headers.observe(name, value);
+        }
+        let corr = headers.corr.and_then(Corr::given).unwrap_or_else(|| self.made_corr());
+        let method = method_of(head.method());
+        let resolved = api::resolve(method, head.path());
+        let (Resolved::Handler(route) | Resolved::Options(route, _) | Resolved::Refused(route, ..)) = resolved;
+        let connection = http::Connection::of(head.keep_alive(), head.http_1_0());
+        let mut meta = Meta { route, method, connection, admitted: false, owner: self.core.0, corr, started_us };
+        match resolved {
+            Resolved::Refused(_, _, refusal) => {
+                let ticket = self.expect(place, meta);
+                return self.refuse(ticket, refusal);
+            }
+            Resolved::Options(_, allow) => {
+                let ticket = self.expect(place, meta);
+                return self.reply_with(ticket, 204, &[("Allow", allow)], |_| {});
+            }
+            Resolved::Handler(Route::Healthz | Route::Readyz | Route::Version) => {
+                let ticket = self.expect(place, meta);
+                return self.control(ticket, route);
+            }
+            Resolved::Handler(_) => {}
+        }
+        meta.admitted = self.site.admission.admit();
+        self.in_flight += usize::from(meta.admitted);
+        if !meta.admitted {
+            let ticket = self.expect(place, meta);
+            return self.refuse(ticket, Refusal::new(Code::Busy, "too many requests in flight; retry after a moment"));
+        }
+        let ticket = self.expect(place, meta);
+        let encoding = head.encoding();
+        let incoming = api::Incoming { route, path: head.path(), query: head.query(), headers, body };
+        self.interpret(ticket, incoming, encoding, corr.as_str(), unix_now, engine);
+    }
+
+    fn interpret(
+        &mut self,
+        ticket: Ticket,
+        incoming: api::Incoming<'_>,
+        encoding: Result<http::Encoding, http::Fault>,
+        corr: &str,
+        now: UnixMs,
+        engine: &mut Engine,
+    ) {
+        let site = self.site.clone();
+        let mut decoded = std::mem::take(&mut self.decoded);
+        let mut scratch = std::mem::take(&mut self.scratch);
+        decoded.clear();
+        let plain = match encoding {
+            Ok(http::Encoding::Identity) => Ok(incoming),
+            Ok(encoding) => http::decode(encoding, incoming.body, &mut decoded, &site.http_limits)
+                .map(|()| api::Incoming { body: &mut decoded, ..incoming }),
+            Err(fault) => Err(fault),
+        };
+        match plain {
+            Err(fault) => self.refuse(ticket, fault_refusal(&fault)),
+            Ok(incoming) => match api::interpret(incoming, &mut self.tokens, &site.policy, now, corr, &mut scratch) {
+                Err(refusal) => self.refuse(ticket, refusal),
+                Ok(Call::Tx { id, capability }) => self.ask_transaction(ticket, id, capability),
+                Ok(Call::Write { entry, ceiling }) => {
+                    self.stats.operation(entry.op());
+                    self.submit(ticket, Request::Write { entry, ceiling }, engine);
+                }
+                Ok(Call::Balance { account, asset }) => self.submit(ticket, Request::Balance { account, asset }, engine),
+                Ok(Call::Seq { account }) => self.submit(ticket, Request::LastNonce { account }, engine),
+            },
+        }
+        self.scratch = scratch;
+        self.decoded = decoded;
+    }
+
+    fn submit(&mut self, ticket: Ticket, request: Request<'_>, engine: &mut Engine) {
+        let owner = self.ring.owner(request.account()).0;
+        self.connections
+            .get(ticket.connection)
+            .and_then(|connection| connection.waiting_mut(ticket.request))
+            .expect("just made")
+            .owner = owner;
+        let gate = self.gate();
+        engine.submit(ticket, request, gate, self);
+    }
+
+    fn ask_transaction(&mut self, ticket: Ticket, id: TxId, capability: Arc<Capability>) {
+        self.stats.tally(Tally::LedgerQuestion);
+        if self.desk.ask(Question::At(id.seq), Asked::Transaction { ticket, id, capability }).is_err() {
+            self.refuse(ticket, Refusal::new(Code::Busy, "too many transactions are being looked up in the ledger; retry"));
+        }
+    }
+
+    /// Answers a question about a transaction with what the ledger found.
+    pub fn transaction(&mut self, ticket: Ticket, id: TxId, capability: &Capability, found: Option<Found>) {
+        let not_found = || Refusal::new(Code::NotFound, "no such transaction");
+        let Some(found) = found else { return self.refuse(ticket, not_found()) };
+        let entry = crate::domain::Entry::parse(&found.entry).expect("the ledger checks what it reads").0;
+        if TxId::new(self.site.log_id, found.seq, entry.fingerprint()) != id {
+            return self.refuse(ticket, not_found());
+        }
+        match api::may_read(capability, &entry) {
+            Err(refusal) => self.refuse(ticket, refusal),
+            Ok(()) => self.reply(ticket, Outcome::Receipt { entry, seq: found.seq, root: found.root, replayed: false }),
+        }
+    }
+
+    fn control(&mut self, ticket: Ticket, route: Route) {
+        let reply = (self.site.control_plane)(route);
+        let retry_after = reply.retry_after.map(|seconds| seconds.to_string());
+        let extra = retry_after.as_ref().map(|seconds| ("Retry-After", seconds.as_str()));
+        let extra: Vec<(&str, &str)> = extra.into_iter().collect();
+        self.reply_with(ticket, reply.status, &extra, |out| out.extend_from_slice(reply.body.as_bytes()));
+    }
+
+    /// Refuses a waiting request.
+    pub fn refuse(&mut self, ticket: Ticket, refusal: Refusal) {
+        let Some(meta) = self.waiting(ticket) else { return };
+        if let Some(reason) = refusal.reason {
+            self.stats.rejected(reason);
+        }
+        if matches!(refusal.code, Code::NonceConflict | Code::IdempotencyConflict) {
+            self.stats.conflict();
+        }
+        let mut extra: Vec<(&str, &str)> = api::reply::refusal_headers(refusal.code).to_vec();
+        if refusal.status == 405 {
+            extra.push(("Allow", meta.route.allow()));
+        }
+        if refusal.status == 415 {
+            extra.push(("Accept-Encoding", http::ACCEPT_ENCODING));
+        }
+        self.reply_with(ticket, refusal.status, &extra, |out| api::reply::refusal(out, &refusal, meta.corr.as_str()));
+    }
+
+    /// The request of a ticket, if it still waits.
+    fn waiting(&mut self, ticket: Ticket) -> Option<Meta> {
+        let connection = self.connections.get(ticket.connection)?;
+        (connection.generation() == ticket.generation).then(|| connection.waiting(ticket.request).copied())?
+    }
+
+    fn expect(&mut self, place: u32, meta: Meta) -> Ticket {
+        let connection = self.connections.get(place).expect("only the task that serves a connection removes it");
+        let request = connection.expect(meta);
+        Ticket { core: self.core, connection: place, generation: connection.generation(), request }
+    }
+
+    /// Writes a whole reply for a waiting request; one that nobody waits for any more is dropped.
+    fn reply_with(&mut self, ticket: Ticket, status: u16, extra: &[(&str, &str)], body: impl FnOnce(&mut Vec<u8>)) {
+        let Some(meta) = self.waiting(ticket) else { return };
+        let owner = core_number(meta.owner);
+        let mut fields = [("", ""); 6];
+        fields[0] = ("X-Corr-ID", meta.corr.as_str());
+        fields[1] = ("X-Wallet-Core", owner.as_str());
+        let count = 2 + extra.len();
+        fields[2..count].copy_from_slice(extra);
+        let head = http::ReplyHead {
+            status,
+            date: self.clock.date(),
+            content_type: if status == 204 { "" } else { "application/json" },
+            connection: meta.connection,
+            to_head: meta.method == api::Method::Head,
+            extra: &fields[..count],
+        };
+        let connection = self.connections.get(ticket.connection).expect("a request of this connection waits");
+        connection.answer(ticket.request, |out| {
+            if status == 204 {
+                return http::write(out, &head, &[]);
+            }
+            let begun = http::begin(out, &head);
+            body(out);
+            http::finish(out, begun);
+        });
+        let latency_us = self.clock.now_us().saturating_sub(meta.started_us);
+        self.stats.answered(RouteIndex(meta.route as u8), MethodIndex(meta.method as u8), status, latency_us);
+        if meta.admitted {
+            self.site.admission.release(1);
+            self.in_flight -= 1;
+        }
+        if self.answered.last() != Some(&ticket.connection) {
+            self.answered.push(ticket.connection);
+        }
+    }
+
+    /// Wakes the tasks of all connections that have replies to write.
+    pub fn wake_answered(&mut self) {
+        for place in self.answered.drain(..) {
+            if let Some(waker) = self.connections.get(place).and_then(|connection| connection.waker.take()) {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Removes a connection whose task ends; `broken` says that the socket failed or was cut.
+    pub fn close(&mut self, place: u32, broken: bool) {
+        let Some(connection) = self.connections.remove(place) else { return };
+        let waiting = connection.admitted_waiting();
+        self.site.admission.release(waiting);
+        self.in_flight -= waiting;
+        let by_peer = if broken && connection.phase != Phase::Idle { Tally::ConnectionError } else { Tally::ConnectionClosed };
+        self.stats.tally(connection.cut.unwrap_or(by_peer));
+    }
+
+    fn made_corr(&mut self) -> Corr {
+        self.corr_next += 1;
+        Corr::made(self.site.process, self.corr_next)
+    }
+}
+
+impl Output for Front {
+    fn reply(&mut self, ticket: Ticket, outcome: Outcome<'_>) {
+        let log_id = self.site.log_id;
+        match outcome {
+            Outcome::Refused(refusal) => self.refuse(ticket, refusal),
+            Outcome::Receipt { entry, seq, root, replayed } => {
+                if replayed {
+                    self.stats.replay();
+                }
+                let extra: &[(&str, &str)] = if replayed { &[("Idempotency-Replayed", "true")] } else { &[] };
+                self.reply_with(ticket, 200, extra, |out| api::reply::receipt(out, log_id, &entry, seq, &root));
+            }
+            Outcome::Balance { account, asset, balance } => {
+                let now = self.clock.unix_now();
+                self.reply_with(ticket, 200, &[], |out| api::reply::balance(out, account, asset, &balance, now));
+            }
+            Outcome::LastNonce { account, last } => {
+                let now = self.clock.unix_now();
+                self.reply_with(ticket, 200, &[], |out| api::reply::last_nonce(out, account, last, now));
+            }
+        }
+    }
+
+    fn ask(&mut self, repeat: Repeat) -> Result<(), Repeat> {
+        self.stats.tally(Tally::LedgerQuestion);
+        let question = repeat.question.clone();
+        self.desk.ask(question, Asked::Repeat(repeat)).map_err(|asked| match asked {
+            Asked::Repeat(repeat) => repeat,
+            Asked::Transaction { .. } => unreachable!("the desk gives back what it was given"),
+        })
+    }
+}
+
+/// A fault of framing or of how a body is encoded, in the words of the contract. Statuses for which the contract has no code of
+/// their own keep their status under BAD_REQUEST.
+fn fault_refusal(fault: &http::Fault) -> Refusal {
+    let code = match fault.status {
+        405 => Code::MethodNotAllowed,
+        413 => Code::LimitsExceeded,
+        500 => Code::InternalError,
+        _ => Code::BadRequest,
+    };
+    Refusal { status: fault.status, ..Refusal::new(code, fault.message.clone()) }
+}
+
+/// The method as far as the API tells methods apart.
+fn method_of(method: http::Method) -> api::Method {
+    match method {
+        http::Method::Get => api::Method::Get,
+        http::Method::Head => api::Method::Head,
+        http::Method::Post => api::Method::Post,
+        http::Method::Options => api::Method::Options,
+        http::Method::Put
+        | http::Method::Delete
+        | http::Method::Patch
+        | http::Method::Trace
+        | http::Method::Connect
+        | http::Method::Other => api::Method::Other,
+    }
+}
+
+/// A small number as text without allocating.
+struct CoreNumber {
+    digits: [u8; 5],
+    start: usize,
+}
+
+fn core_number(number: u16) -> CoreNumber {
+    let mut digits = [b'0'; 5];
+    let (mut rest, mut start) = (number, digits.len());
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            return CoreNumber { digits, start };
+        }
+    }
+}
+
+impl CoreNumber {
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.digits[self.start..]).expect("digits are ASCII")
+    }
+}

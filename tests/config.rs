@@ -1,0 +1,449 @@
+//! Configuration from the outside: the shipped files load, precedence holds, and every bad input is answered with its key,
+//! its place and what to do. No test touches the environment of the process.
+#![allow(clippy::unwrap_used)] // Helpers of tests may fail as loudly as tests do.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use svc_wallet::config::check::check;
+use svc_wallet::config::{AccountingDep, Config, ConfigError, Cores, Driver, Flags, LedgerDep, Origin, RegistryDep, Sources};
+
+/// The keys that have no default, so that a case can be about something else.
+const REQUIRED: &str = r#"
+[deps]
+ledger_sock = "embedded:./var/ledger"
+accounting_sock = "embedded:./var/accounting"
+registry_url = "file:./configs/registry.json"
+[security]
+policy_file = "./configs/policy.json"
+"#;
+
+fn shipped(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("configs").join(name)
+}
+
+fn flags(config: Option<&Path>, set: &[&str]) -> Flags {
+    Flags { config: config.map(Path::to_owned), set: set.iter().map(|one| (*one).to_owned()).collect() }
+}
+
+fn load_with(config: Option<&Path>, set: &[&str], env: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let env = |name: &str| env.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+    Config::load(&Sources { flags: flags(config, set), env: &env, file_default: None })
+}
+
+fn file_of(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+fn load_text(text: &str) -> Result<Config, ConfigError> {
+    let file = file_of(text);
+    load_with(Some(file.path()), &[], &[])
+}
+
+#[test]
+fn the_runbooks_example_loads_with_the_values_it_shows() {
+    let config = load_with(Some(&shipped("svc-wallet.example.toml")), &[], &[]).unwrap();
+    assert_eq!(config.service.name, "svc-wallet");
+    assert_eq!(config.bind.http.to_string(), "0.0.0.0:8080");
+    assert_eq!(config.bind.metrics.to_string(), "0.0.0.0:9090");
+    assert_eq!(config.bind.admin, None);
+    assert_eq!(config.timeouts.read, Duration::from_secs(3));
+    assert_eq!(config.timeouts.write, Duration::from_secs(3));
+    assert_eq!(config.timeouts.idle, Duration::from_secs(10));
+    assert_eq!(
+        (config.limits.inflight, config.limits.body_bytes_max, config.limits.decompress_ratio_max),
+        (1_024, 1_048_576, 10)
+    );
+    assert_eq!(config.deps.ledger, LedgerDep::Unix("/var/run/ron/ledger.sock".into()));
+    assert_eq!(config.deps.accounting, AccountingDep::Unix("/var/run/ron/accounting.sock".into()));
+    assert_eq!(config.deps.registry, RegistryDep::Http("http://svc-registry:8080".into()));
+    assert!(!config.security.amnesia && config.security.require_caps);
+    assert_eq!(config.security.policy_file, Path::new("/etc/ron/policy.d/wallet.policy.json"));
+    assert_eq!(config.metrics.latency_buckets_ms.len(), 13);
+    assert_eq!(config.metrics.latency_buckets_ms.last(), Some(&1_600.0));
+    assert!(!config.feature_flags.tor && !config.feature_flags.legacy_pay);
+}
+
+#[test]
+fn the_runbooks_example_says_what_this_version_cannot_do() {
+    let error = load_with(Some(&shipped("svc-wallet.example.toml")), &[], &[]).unwrap().supported().unwrap_err();
+    let subjects: Vec<&str> = error.problems.iter().map(|problem| problem.subject.as_str()).collect();
+    assert_eq!(subjects, ["deps.ledger_sock", "deps.accounting_sock", "deps.registry_url"]);
+    let text = error.to_string();
+    for part in ["use embedded:DIR", "use file:PATH", "svc-wallet.example.toml:20"] {
+        assert!(text.contains(part), "{part} is missing from {text}");
+    }
+}
+
+#[test]
+fn the_shipped_configuration_loads_and_can_be_run() {
+    let config = load_with(Some(&shipped("svc-wallet.toml")), &[], &[]).unwrap();
+    config.supported().unwrap();
+    assert_eq!(config.bind.http.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.bind.metrics.to_string(), "127.0.0.1:9090");
+    assert_eq!(config.bind.admin.as_deref(), Some(Path::new("./var/admin.sock")));
+    assert_eq!(config.deps.ledger, LedgerDep::Embedded("./var/ledger".into()));
+    assert_eq!(config.deps.registry, RegistryDep::File("./configs/registry.json".into()));
+}
+
+#[test]
+fn the_files_that_the_shipped_configuration_names_are_json() {
+    for file in ["registry.json", "policy.json"] {
+        let text = std::fs::read_to_string(shipped(file)).unwrap_or_else(|error| panic!("configs/{file}: {error}"));
+        serde_json::from_str::<serde_json::Value>(&text).unwrap_or_else(|error| panic!("configs/{file}: {error}"));
+    }
+}
+
+#[test]
+fn the_shipped_configuration_gives_every_key() {
+    let config = load_with(Some(&shipped("svc-wallet.toml")), &[], &[]).unwrap();
+    for described in config.describe() {
+        assert!(matches!(described.origin, Origin::File { .. }), "{} is not in configs/svc-wallet.toml", described.key);
+    }
+}
+
+#[test]
+fn defaults_are_those_of_the_runbook() {
+    let config = load_text(REQUIRED).unwrap();
+    assert_eq!(config.bind.http.to_string(), "0.0.0.0:8080");
+    assert_eq!(config.bind.metrics.to_string(), "0.0.0.0:9090");
+    assert_eq!(config.timeouts.read, Duration::from_millis(3_000));
+    assert_eq!(config.timeouts.write, Duration::from_millis(3_000));
+    assert_eq!(config.timeouts.idle, Duration::from_millis(10_000));
+    assert_eq!((config.limits.inflight, config.limits.body_bytes_max, config.limits.decompress_ratio_max), (1_024, 1 << 20, 10));
+    assert_eq!((config.limits.connections, config.limits.pipeline_depth), (16_384, 64));
+    assert_eq!((config.runtime.cores, config.runtime.driver), (Cores::Auto, Driver::Auto));
+    assert_eq!(config.security.audience, "svc-wallet");
+    assert_eq!(config.ledger.segment_bytes, 64 << 20);
+    assert_eq!((config.idempotency.ttl, config.idempotency.keys_max), (Duration::from_secs(86_400), 4_000_000));
+}
+
+#[test]
+fn the_stronger_source_wins() {
+    let text = format!("{REQUIRED}amnesia = \"off\"\n[limits]\ninflight = 7\n");
+    let file = file_of(&text);
+    let origin_of = |set: &[&str], env: &[(&str, &str)], key: &str| {
+        let config = load_with(Some(file.path()), set, env).unwrap();
+        let value = config.describe().into_iter().find(|described| described.key == key).unwrap().value;
+        (value.to_string(), config.origin(key).clone())
+    };
+    let line = |line| Origin::File { path: file.path().to_owned(), line };
+    assert_eq!(origin_of(&[], &[], "limits.inflight"), ("7".into(), line(10)));
+    assert_eq!(origin_of(&["limits.inflight=9"], &[], "limits.inflight"), ("9".into(), Origin::Flag));
+    assert_eq!(origin_of(&["limits.inflight=9", "limits.inflight=8"], &[], "limits.inflight"), ("8".into(), Origin::Flag));
+    assert_eq!(origin_of(&[], &[("AMNESIA", "on")], "security.amnesia"), ("\"on\"".into(), Origin::Env("AMNESIA")));
+    assert_eq!(origin_of(&[], &[("AMNESIA", "")], "security.amnesia"), ("\"off\"".into(), line(8)));
+    assert_eq!(origin_of(&["security.amnesia=off"], &[("AMNESIA", "on")], "security.amnesia"), ("\"off\"".into(), Origin::Flag));
+    let env_of_key = [
+        ("POLICY_FILE", "security.policy_file", "/p.json"),
+        ("REGISTRY_URL", "deps.registry_url", "http://r:1"),
+        ("LEDGER_SOCK", "deps.ledger_sock", "unix:///l.sock"),
+        ("ACCOUNTING_SOCK", "deps.accounting_sock", "unix:///a.sock"),
+    ];
+    for (name, key, value) in env_of_key {
+        assert_eq!(origin_of(&[], &[(name, value)], key), (format!("{value:?}"), Origin::Env(name)));
+    }
+    assert_eq!(origin_of(&[], &[], "limits.connections"), ("16384".into(), Origin::Default));
+}
+
+#[test]
+fn the_file_is_named_by_flag_then_environment_then_default() {
+    let numbered = |number: u32| file_of(&format!("{REQUIRED}[limits]\ninflight = {number}\n"));
+    let (by_flag, by_env, by_default) = (numbered(1), numbered(2), numbered(3));
+    let inflight = |flag: Option<&Path>, env: Option<&Path>, file_default: Option<&Path>| {
+        let env = |name: &str| env.filter(|_| name == "RON_CONFIG").map(|path| path.display().to_string());
+        let sources = Sources { flags: flags(flag, &[]), env: &env, file_default: file_default.map(Path::to_owned) };
+        Config::load(&sources).map(|config| config.limits.inflight)
+    };
+    let (flag, env, default) = (Some(by_flag.path()), Some(by_env.path()), Some(by_default.path()));
+    assert_eq!(inflight(flag, env, default), Ok(1));
+    assert_eq!(inflight(None, env, default), Ok(2));
+    assert_eq!(inflight(None, None, default), Ok(3));
+    let absent = Path::new("/nonexistent/svc-wallet.toml");
+    // A default that is not there is no file; a named one that is not there is an error.
+    assert!(inflight(None, None, Some(absent)).unwrap_err().to_string().contains("LEDGER_SOCK"));
+    assert!(inflight(Some(absent), None, default)
+        .unwrap_err()
+        .to_string()
+        .contains("/nonexistent/svc-wallet.toml: cannot be read"));
+}
+
+#[test]
+fn values_are_read_as_people_write_them() {
+    let text = format!(
+        "{REQUIRED}amnesia = false\n[timeouts]\nread_ms = \"3s\"\nwrite_ms = \"250ms\"\nidle_ms = \"10_000\"\n\
+         [limits]\ninflight = \"2_048\"\nbody_max_bytes = \"1_048_576\"\nconnections = 1_000\n\
+         [runtime]\ncores = [0, 3]\ndriver = \"epoll\"\n[ledger]\nsegment_bytes = \"64 MiB\"\n\
+         [idempotency]\nttl = \"90m\"\n[metrics]\nlatency_buckets_ms = [0.5, 1, 2.5]\n\
+         [bind]\nhttp = \"[::1]:8080\"\nadmin = \"unix:///run/ron/admin.sock\"\n"
+    );
+    let config = load_text(&text).unwrap();
+    assert_eq!(config.timeouts.read, Duration::from_secs(3));
+    assert_eq!(config.timeouts.write, Duration::from_millis(250));
+    assert_eq!(config.timeouts.idle, Duration::from_secs(10));
+    assert_eq!((config.limits.inflight, config.limits.body_bytes_max, config.limits.connections), (2_048, 1 << 20, 1_000));
+    assert_eq!((config.runtime.cores, config.runtime.driver), (Cores::List(vec![0, 3]), Driver::Epoll));
+    assert_eq!(config.ledger.segment_bytes, 64 << 20);
+    assert_eq!(config.idempotency.ttl, Duration::from_secs(5_400));
+    assert_eq!(config.metrics.latency_buckets_ms, [0.5, 1.0, 2.5]);
+    assert_eq!(config.bind.http.to_string(), "[::1]:8080");
+    assert_eq!(config.bind.admin.as_deref(), Some(Path::new("/run/ron/admin.sock")));
+}
+
+#[test]
+fn every_key_can_be_set_by_a_flag_in_the_form_in_which_it_is_shown() {
+    let config = load_with(Some(&shipped("svc-wallet.toml")), &[], &[]).unwrap();
+    let described = config.describe();
+    let set: Vec<String> = described.iter().map(|one| format!("{}={}", one.key, one.shown.trim_matches('"'))).collect();
+    let set: Vec<&str> = set.iter().map(String::as_str).collect();
+    let again = load_with(None, &set, &[]).unwrap();
+    for (before, after) in described.iter().zip(again.describe()) {
+        assert_eq!((before.key, &before.shown, &before.value), (after.key, &after.shown, &after.value));
+        assert_eq!(after.origin, Origin::Flag, "{}", after.key);
+    }
+}
+
+/// One bad value per case: key, value as TOML, and what the message must say besides the key and the line.
+const BAD_VALUES: [(&str, &str, &str); 62] = [
+    ("service.name", "\"\"", "is empty; write a text"),
+    ("service.name", "7", "7 is not a text; write it in double quotes"),
+    ("service.name", "\"two words\"", "write 1 to 64 of the characters"),
+    ("service.role", "\"ledger\"", "\"ledger\" is not the role of this program; write \"wallet\""),
+    ("bind.http", "\"localhost:8080\"", "write an IP address and a port, such as \"127.0.0.1:8080\""),
+    ("bind.http", "8080", "8080 is not a text"),
+    ("bind.http", "\"0.0.0.0:99999\"", "is not an address"),
+    ("bind.http", "\"0.0.0.0\"", "is not an address"),
+    ("bind.metrics", "\"0.0.0.0:8080\"", "port 8080 is also that of bind.http; choose another one"),
+    ("bind.metrics", "\"\"", "is empty"),
+    ("bind.admin", "\"unix://run/admin.sock\"", "write unix:///PATH with three slashes"),
+    ("bind.admin", "\"http://127.0.0.1\"", "is a URL; write the path of a file"),
+    ("timeouts.read_ms", "0", "0ms is out of range; choose from 10ms to 10m"),
+    ("timeouts.read_ms", "-1", "-1 is not a time; write milliseconds such as 3000"),
+    ("timeouts.read_ms", "\"3 parsecs\"", "write milliseconds such as 3000, or a text such as \"3s\""),
+    ("timeouts.read_ms", "3.5", "3.5 is not a time"),
+    ("timeouts.write_ms", "\"11m\"", "11m is out of range; choose from 10ms to 10m"),
+    ("timeouts.idle_ms", "true", "true is not a time"),
+    ("timeouts.idle_ms", "[1]", "[1] is not a time"),
+    ("limits.inflight", "0", "0 is out of range; choose from 1 to 1_000_000"),
+    ("limits.inflight", "\"many\"", "\"many\" is not a whole number; write a number from 1 to 1_000_000"),
+    ("limits.inflight", "1e3", "1000.0 is not a whole number"),
+    ("limits.inflight", "9223372036854775807", "is out of range"),
+    ("limits.body_max_bytes", "\"1M\"", "is not a size; write bytes such as 1_048_576, or a text such as \"1MiB\""),
+    ("limits.body_max_bytes", "\"1GiB\"", "1GiB is out of range; choose from 4KiB to 4MiB"),
+    ("limits.body_max_bytes", "0", "0 is out of range"),
+    ("limits.decompress_max_ratio", "0", "0 is out of range; choose from 1 to 1_000"),
+    ("limits.decompress_max_ratio", "\"10x\"", "is not a whole number"),
+    ("limits.connections", "0", "0 is out of range"),
+    ("limits.pipeline_depth", "5000", "5_000 is out of range; choose from 1 to 1_024"),
+    ("runtime.cores", "\"all\"", "neither auto, a number of cores, nor a list of CPUs"),
+    ("runtime.cores", "0", "0 cores is out of range; choose from 1 to 256, or write auto"),
+    ("runtime.cores", "\"3-1\"", "counts down from 3 to 1; write the lower CPU first"),
+    ("runtime.cores", "[1, 1]", "names CPU 1 twice; name each CPU once"),
+    ("runtime.cores", "\"0-5000\"", "CPU 5000 is out of range"),
+    ("runtime.cores", "[]", "neither auto"),
+    ("runtime.driver", "\"uring\"", "is no driver; write auto, io_uring or epoll"),
+    ("deps.ledger_sock", "\"/var/run/ledger.sock\"", "is neither unix:///PATH nor embedded:DIR; write one of them"),
+    ("deps.ledger_sock", "\"embedded:\"", "names no directory; write embedded:DIR"),
+    ("deps.ledger_sock", "\"unix://var/run/x.sock\"", "names no absolute path"),
+    ("deps.accounting_sock", "\"tcp://127.0.0.1:1\"", "is neither unix:///PATH nor embedded:DIR"),
+    ("deps.accounting_sock", "\"embedded:./var/ledger\"", "is also the ledger's; give each its own"),
+    ("deps.registry_url", "\"https://registry\"", "is neither http://HOST:PORT nor file:PATH"),
+    ("deps.registry_url", "\"http://\"", "is not an address of a registry; write http://HOST:PORT"),
+    ("deps.registry_url", "\"file:\"", "names no file; write file:PATH"),
+    ("security.amnesia", "\"maybe\"", "is neither on nor off; write \"on\", \"off\", true or false"),
+    ("security.amnesia", "1", "1 is neither on nor off"),
+    ("security.require_caps", "false", "every request carries a capability, there is no ambient trust; write true"),
+    ("security.policy_file", "\"http://policy\"", "is a URL; write the path of a file"),
+    ("security.policy_file", "\"  \"", "is empty"),
+    ("security.keyring", "true", "true is not a text"),
+    ("security.audience", "\"a b\"", "is not a name"),
+    ("ledger.segment_bytes", "\"1MiB\"", "1MiB is out of range; choose from 8MiB to 1GiB"),
+    ("ledger.segment_bytes", "10_000_001", "is not a multiple of 4096"),
+    ("idempotency.ttl", "86400", "86400 is not a time with a unit; write a text such as \"24h\""),
+    ("idempotency.ttl", "\"31d\"", "744h is out of range; choose from 1s to 720h"),
+    ("idempotency.keys_max", "1", "1 is out of range; choose from 1_024 to 100_000_000"),
+    ("metrics.latency_buckets_ms", "[]", "has 0 buckets; write 1 to 64 upper bounds"),
+    ("metrics.latency_buckets_ms", "[5, 5]", "5 is not above the bound before it; write the bounds in ascending order"),
+    ("metrics.latency_buckets_ms", "[0, 5]", "0 is not above zero"),
+    ("metrics.latency_buckets_ms", "[\"five\"]", "\"five\" is not a number of milliseconds"),
+    ("feature_flags.tor", "\"yes\"", "is neither on nor off"),
+];
+
+#[test]
+fn every_bad_value_is_refused_with_its_key_its_line_and_what_to_do() {
+    for (key, value, expected) in BAD_VALUES {
+        let (section, name) = key.split_once('.').unwrap();
+        // The bad line replaces the good one where the key is required, so that it is the only thing wrong.
+        let mut text = String::new();
+        let mut placed = false;
+        for line in REQUIRED.lines().filter(|line| !line.starts_with(&format!("{name} ="))) {
+            text += &format!("{line}\n");
+            if line == format!("[{section}]") {
+                text += &format!("{name} = {value}\n");
+                placed = true;
+            }
+        }
+        if !placed {
+            text += &format!("[{section}]\n{name} = {value}\n");
+        }
+        let line = 1 + text.lines().position(|line| line.starts_with(&format!("{name} ="))).unwrap();
+        let file = file_of(&text);
+        let Err(error) = load_with(Some(file.path()), &[], &[]) else { panic!("{key} = {value} was accepted") };
+        assert_eq!(error.problems.len(), 1, "{key} = {value}: {error}");
+        let problem = &error.problems[0];
+        assert_eq!(problem.subject, key, "{error}");
+        assert_eq!(problem.origin, Some(Origin::File { path: file.path().to_owned(), line }), "{error}");
+        assert!(problem.message.contains(expected), "{key} = {value}: {expected:?} is missing from {:?}", problem.message);
+    }
+}
+
+#[test]
+fn names_that_do_not_exist_are_refused_with_the_one_that_was_meant() {
+    let cases = [
+        ("[limits]\ninflght = 1\n", "limits.inflght", 2, "did you mean `limits.inflight`?"),
+        ("[bind]\nread_ms = 1\n", "bind.read_ms", 2, "did you mean `timeouts.read_ms`?"),
+        ("\n\n[security]\namnesa = \"on\"\n", "security.amnesa", 4, "did you mean `security.amnesia`?"),
+        ("[limit]\ninflight = 1\n", "[limit]", 1, "did you mean [limits]?"),
+        ("[features]\ntor = true\n", "[features]", 1, "did you mean [feature_flags]?"),
+        ("http_addr = \"0.0.0.0:1\"\n", "http_addr", 1, "did you mean `bind.http`?"),
+        ("inflight_ceiling = 1\n", "inflight_ceiling", 1, "did you mean `limits.inflight`?"),
+        ("[limits.inflight]\nmax = 1\n", "limits.inflight", 1, "a table is not a whole number"),
+        ("[[limits]]\ninflight = 1\n", "limits", 1, "stands outside a section"),
+    ];
+    for (text, subject, line, expected) in cases {
+        let file = file_of(text);
+        let error = load_with(Some(file.path()), &[], &[]).unwrap_err();
+        let problem = error.problems.iter().find(|problem| problem.subject == subject);
+        let problem = problem.unwrap_or_else(|| panic!("{subject} is not among {error}"));
+        assert_eq!(problem.origin, Some(Origin::File { path: file.path().to_owned(), line }), "{error}");
+        assert!(problem.message.contains(expected), "{expected:?} is missing from {:?}", problem.message);
+    }
+}
+
+#[test]
+fn files_that_are_no_toml_are_refused_with_their_line() {
+    for (text, line) in [("[limits\n", 1), ("[limits]\ninflight = \n", 2), ("[a]\nx = 1\nx = 2\n", 3), ("[a]\n[a]\n", 2)] {
+        let error = load_text(text).unwrap_err();
+        let first = &error.problems[0];
+        assert!(first.message.starts_with("is not valid TOML: "), "{error}");
+        assert!(matches!(&first.origin, Some(Origin::File { line: at, .. }) if *at == line), "{text:?}: {error}");
+    }
+    let mut binary = tempfile::NamedTempFile::new().unwrap();
+    binary.write_all(&[0xff, 0xfe]).unwrap();
+    let error = load_with(Some(binary.path()), &[], &[]).unwrap_err();
+    assert!(error.to_string().contains("is not UTF-8 text"), "{error}");
+    let directory = tempfile::tempdir().unwrap();
+    let error = load_with(Some(directory.path()), &[], &[]).unwrap_err();
+    assert!(error.to_string().contains("cannot be read"), "{error}");
+    let error = load_text(&"#".repeat((1 << 20) + 1)).unwrap_err();
+    assert!(error.to_string().contains("is larger than 1048576 bytes"), "{error}");
+}
+
+#[test]
+fn flags_and_variables_are_held_to_the_same_rules() {
+    let file = file_of(REQUIRED);
+    let refused = |set: &[&str], env: &[(&str, &str)]| load_with(Some(file.path()), set, env).unwrap_err().to_string();
+    let cases = [
+        (refused(&["limits.inflight"], &[]), "--set limits.inflight: is not of the form section.key=value"),
+        (
+            refused(&["limits.inflght=1"], &[]),
+            "limits.inflght (flag --set): there is no such key; did you mean `limits.inflight`?",
+        ),
+        (refused(&["limits.inflight=none"], &[]), "limits.inflight (flag --set): \"none\" is not a whole number"),
+        (refused(&[], &[("AMNESIA", "perhaps")]), "security.amnesia (env AMNESIA): \"perhaps\" is neither on nor off"),
+        (refused(&[], &[("LEDGER_SOCK", "here")]), "deps.ledger_sock (env LEDGER_SOCK): \"here\" is neither"),
+        (refused(&[], &[("RON_CONFIG", "/nonexistent"), ("REGISTRY_URL", "x")]), "deps.registry_url (env REGISTRY_URL)"),
+    ];
+    for (error, expected) in cases {
+        assert!(error.contains(expected), "{expected:?} is missing from {error:?}");
+    }
+}
+
+#[test]
+fn all_problems_are_told_at_once() {
+    let error =
+        load_text("[limits]\ninflight = 0\nconnexions = 1\n[timeouts]\nread_ms = \"x\"\n[security]\nrequire_caps = false\n")
+            .unwrap_err();
+    let subjects: Vec<&str> = error.problems.iter().map(|problem| problem.subject.as_str()).collect();
+    let expected = [
+        "limits.connexions",
+        "timeouts.read_ms",
+        "limits.inflight",
+        "deps.ledger_sock",
+        "deps.accounting_sock",
+        "deps.registry_url",
+        "security.require_caps",
+        "security.policy_file",
+    ];
+    assert_eq!(subjects, expected);
+    let text = error.to_string();
+    assert!(text.starts_with("the configuration cannot be used, 8 problems:\n  - limits.connexions (file "), "{text}");
+    assert!(text.contains("has no value and no default; write `ledger_sock` in the file, set LEDGER_SOCK in the environment"));
+}
+
+#[test]
+fn what_this_version_cannot_do_is_refused_apart_from_loading() {
+    let file = file_of(REQUIRED);
+    let cases = [
+        ("security.amnesia=on", "security.amnesia (flag --set): the RAM-only posture is not available in this version"),
+        ("feature_flags.tor=true", "the Tor transport is not part of this build; write false"),
+        ("feature_flags.legacy_pay=true", "the legacy payment integration is not part of this build; write false"),
+        ("deps.ledger_sock=unix:///l", "use embedded:DIR"),
+        ("deps.accounting_sock=unix:///a", "use embedded:DIR"),
+        ("deps.registry_url=http://r", "use file:PATH"),
+    ];
+    for (set, expected) in cases {
+        let config = load_with(Some(file.path()), &[set], &[]).unwrap();
+        let error = config.supported().unwrap_err().to_string();
+        assert!(error.contains(expected), "{expected:?} is missing from {error:?}");
+    }
+}
+
+#[test]
+fn a_check_shows_every_value_with_its_origin() {
+    let file = file_of(&format!("{REQUIRED}[limits]\ninflight = 7\n"));
+    let env = |name: &str| (name == "POLICY_FILE").then(|| "/etc/p.json".to_owned());
+    let sources = Sources { flags: flags(Some(file.path()), &["limits.pipeline_depth=9"]), env: &env, file_default: None };
+    let report = check(&sources, false);
+    assert!(report.ok, "{}", report.text);
+    let line_of = |key: &str| {
+        let line = report.text.lines().find(|line| line.starts_with(key)).unwrap_or_else(|| panic!("{key} is not shown"));
+        line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(line_of("limits.inflight"), ["limits.inflight", "7", "file", &format!("{}:9", file.path().display())]);
+    assert_eq!(line_of("limits.pipeline_depth"), ["limits.pipeline_depth", "9", "flag", "--set"]);
+    assert_eq!(line_of("security.policy_file"), ["security.policy_file", "\"/etc/p.json\"", "env", "POLICY_FILE"]);
+    assert_eq!(line_of("timeouts.read_ms"), ["timeouts.read_ms", "\"3s\"", "default"]);
+    assert!(report.text.ends_with("The configuration is valid, and this version can run it.\n"));
+
+    let report = check(&sources, true);
+    let json: serde_json::Value = serde_json::from_str(&report.text).unwrap();
+    assert_eq!(json["ok"], true);
+    let values = json["values"].as_array().unwrap();
+    let of = |key: &str| values.iter().find(|value| value["key"] == key).unwrap();
+    assert_eq!(
+        (&of("limits.body_max_bytes")["value"], &of("limits.body_max_bytes")["origin"]),
+        (&1_048_576.into(), &"default".into())
+    );
+    assert_eq!(of("timeouts.idle_ms")["value"], 10_000);
+    assert_eq!(of("bind.admin")["value"], serde_json::Value::Null);
+}
+
+#[test]
+fn a_check_of_what_cannot_run_says_why() {
+    let env = |_: &str| None;
+    let example = Sources { flags: flags(Some(&shipped("svc-wallet.example.toml")), &[]), env: &env, file_default: None };
+    let report = check(&example, false);
+    assert!(!report.ok);
+    assert!(report.text.contains("bind.http") && report.text.contains("The configuration cannot be used, 3 problems:"));
+    let json: serde_json::Value = serde_json::from_str(&check(&example, true).text).unwrap();
+    assert_eq!(json["ok"], false);
+    assert_eq!(json["problems"][0]["subject"], "deps.ledger_sock");
+
+    let nothing = Sources { flags: Flags::default(), env: &env, file_default: None };
+    let report = check(&nothing, true);
+    let json: serde_json::Value = serde_json::from_str(&report.text).unwrap();
+    assert!(!report.ok && json["values"].is_null() && json["problems"].as_array().unwrap().len() == 4);
+}

@@ -1,0 +1,198 @@
+//! `ronctl` as a program: what it prints where, and what it ends with. No server is needed; where one has to answer, a thread
+//! of the test answers one request with prepared bytes.
+#![allow(clippy::unwrap_used)] // Everything in this file is a test.
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::thread::JoinHandle;
+
+use tempfile::TempDir;
+
+/// A directory with a configuration whose server would listen at `http`.
+fn installation(http: SocketAddr) -> TempDir {
+    let directory = TempDir::new().unwrap();
+    let root = directory.path().display();
+    let metrics = nobody();
+    let config = format!(
+        "[bind]\nhttp = \"{http}\"\nmetrics = \"{metrics}\"\n\n[deps]\nledger_sock = \"embedded:{root}/ledger\"\n\
+         accounting_sock = \"embedded:{root}/accounting\"\nregistry_url = \"file:{root}/registry.json\"\n\n\
+         [security]\npolicy_file = \"{root}/policy.json\"\nkeyring = \"{root}/keyring\"\n"
+    );
+    fs::write(directory.path().join("svc-wallet.toml"), config).unwrap();
+    directory
+}
+
+fn command(directory: &Path, arguments: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ronctl"));
+    command.args(arguments.split(' ')).current_dir(directory).env_clear();
+    command.env("RON_CONFIG", directory.join("svc-wallet.toml")).stdin(Stdio::null());
+    command
+}
+
+fn ronctl(directory: &Path, arguments: &str) -> Output {
+    command(directory, arguments).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn nobody() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// Answers one request and returns it.
+fn answering_once(status: u16, body: &'static str) -> (SocketAddr, JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let thread = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = Vec::new();
+        let mut buffer = [0u8; 4096];
+        while !request.ends_with(b"\r\n\r\n") {
+            let count = stream.read(&mut buffer).unwrap();
+            assert!(count > 0, "the request is cut short");
+            request.extend_from_slice(&buffer[..count]);
+        }
+        write!(stream, "HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+        String::from_utf8(request).unwrap()
+    });
+    (address, thread)
+}
+
+const MINT: &str = "cap mint --subject alice --scopes wallet:* --ttl 900s";
+
+#[test]
+fn a_minted_token_stands_alone_on_standard_output() {
+    let directory = installation(nobody());
+    let minted = ronctl(directory.path(), MINT);
+    assert_eq!((minted.status.code(), stderr(&minted).as_str()), (Some(0), ""));
+    let token = stdout(&minted);
+    assert!(token.ends_with('\n') && token.lines().count() == 1, "{token:?}");
+    assert!(token.trim_end().bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_=".contains(&byte)), "{token:?}");
+    let keyring = fs::metadata(directory.path().join("keyring")).unwrap();
+    assert_eq!(keyring.permissions().mode() & 0o777, 0o600);
+
+    let inspected = ronctl(directory.path(), &format!("--json cap inspect {}", token.trim_end()));
+    let described: serde_json::Value = serde_json::from_str(&stdout(&inspected)).unwrap();
+    assert_eq!((inspected.status.code(), &described["subject"]), (Some(0), &"alice".into()));
+    assert_eq!(described["expired"], false);
+
+    let again: serde_json::Value = serde_json::from_str(&stdout(&ronctl(directory.path(), &format!("--json {MINT}")))).unwrap();
+    assert_ne!(again["token"].as_str().unwrap(), token.trim_end(), "every token has an id of its own");
+}
+
+#[test]
+fn an_expired_token_is_called_expired() {
+    let directory = installation(nobody());
+    let token = stdout(&ronctl(directory.path(), "cap mint --subject a --scopes wallet:read --ttl 1s"));
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    let mut inspect = command(directory.path(), "cap inspect -");
+    let mut child = inspect.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(token.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stdout(&output).contains("has expired"), "{}", stdout(&output));
+}
+
+#[test]
+fn what_is_typed_wrongly_ends_with_two() {
+    let directory = installation(nobody());
+    for arguments in [
+        "nothing",
+        "cap mint --subject alice --scopes wallet:* --ttl soon",
+        "cap mint --subject alice --scopes wallet:everything --ttl 900s",
+        "cap mint --subject alice --scopes wallet:read --ttl 0s",
+        "cap inspect nonsense",
+        "wallet tx tx_1",
+        "wallet balance --account a --asset roc --token @/nonexistent",
+        "--config /nonexistent.toml status",
+        "ledger verify --dir /nonexistent/ledger",
+    ] {
+        let output = ronctl(directory.path(), arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments}: {}", stderr(&output));
+        assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{arguments}");
+    }
+    let fault = ronctl(directory.path(), "--json wallet tx tx_1");
+    let fault: serde_json::Value = serde_json::from_str(&stderr(&fault)).unwrap();
+    assert_eq!(fault["error"]["exit"], 2);
+}
+
+#[test]
+fn a_server_that_is_not_there_ends_with_three() {
+    let directory = installation(nobody());
+    ronctl(directory.path(), MINT);
+    for arguments in ["wallet balance --account alice --asset roc", "wallet seq --account alice", "status"] {
+        let output = ronctl(directory.path(), arguments);
+        assert_eq!(output.status.code(), Some(3), "{arguments}");
+        let told = stderr(&output);
+        assert!(told.contains("cannot connect to 127.0.0.1:") && told.contains("next: "), "{told}");
+    }
+}
+
+#[test]
+fn a_balance_is_asked_for_with_a_narrow_token_and_shown() {
+    let body = r#"{"account":"alice","asset":"roc","amount_minor":"750","held_minor_units":"0","as_of_height":2,"stale_ms":0}"#;
+    for (arguments, expected) in [("", "amount       750\n"), ("--json ", body)] {
+        let (address, server) = answering_once(200, body);
+        let directory = installation(address);
+        ronctl(directory.path(), MINT);
+        let output = ronctl(directory.path(), &format!("{arguments}wallet balance --account alice --asset roc"));
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        assert!(stdout(&output).contains(expected), "{}", stdout(&output));
+        let request = server.join().unwrap();
+        assert!(request.starts_with("GET /v1/balance?account=alice&asset=roc HTTP/1.1\r\n"), "{request}");
+        let token = request.lines().find_map(|line| line.strip_prefix("Authorization: Bearer ")).unwrap();
+        let described = stdout(&ronctl(directory.path(), &format!("--json cap inspect {token}")));
+        assert!(described.contains("wallet:read") && described.contains("alice"), "{described}");
+    }
+}
+
+#[test]
+fn a_refusal_ends_with_one_and_never_shows_the_token() {
+    let body = r#"{"code":"UNAUTHORIZED","http":401,"message":"the capability has expired","retryable":false,"corr_id":"c"}"#;
+    for arguments in ["", "--json "] {
+        let (address, server) = answering_once(401, body);
+        let directory = installation(address);
+        let output = ronctl(directory.path(), &format!("{arguments}wallet seq --account alice --token s3cr3t"));
+        assert_eq!(output.status.code(), Some(1));
+        let told = stdout(&output) + &stderr(&output);
+        assert!(told.contains("UNAUTHORIZED") && !told.contains("s3cr3t"), "{told}");
+        server.join().unwrap();
+    }
+}
+
+#[test]
+fn a_full_disk_under_standard_output_is_no_success() {
+    let directory = installation(nobody());
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = command(directory.path(), MINT).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
+}
+
+#[test]
+fn a_directory_without_a_ledger_does_not_pass_for_a_whole_one() {
+    let directory = installation(nobody());
+    let output = ronctl(directory.path(), &format!("ledger verify --dir {}", directory.path().display()));
+    assert_eq!(output.status.code(), Some(1), "{}", stdout(&output));
+    assert!(stdout(&output).contains("incomplete"), "{}", stdout(&output));
+}
+
+#[test]
+fn help_names_every_exit_code() {
+    let directory = installation(nobody());
+    let help = ronctl(directory.path(), "--help");
+    assert_eq!(help.status.code(), Some(0));
+    let text = stdout(&help);
+    for line in ["  0  done", "  1  the answer is \"no\"", "  2  ", "  3  ", "  4  ", "Examples:"] {
+        assert!(text.contains(line), "{line} is missing in\n{text}");
+    }
+    assert!(!text.contains('\u{1b}'), "colour, although nobody looks");
+}
