@@ -143,7 +143,7 @@ impl Service {
         )?;
         let to_cores = mailboxes.clone();
         let answer =
-            move |asked: worker::Asked, found| to_cores[usize::from(asked.ticket().core.0)].put(Letter::Answered(asked, found));
+            move |asked: worker::Asked, found| to_cores[usize::from(asked.asker().0)].put(Letter::Answered(asked, found));
         let desk = LookupDesk::spawn(committer.reader(), QUESTIONS_MAX, Box::new(answer))
             .map_err(refused("cannot start the lookup thread"))?;
         let desk = Arc::new(desk);

@@ -149,6 +149,11 @@ impl Engine {
         }
     }
 
+    /// Takes the news that the ledger cannot answer a question, and refuses the request that it was about.
+    pub fn unanswered(&mut self, repeat: Repeat, refusal: Refusal, out: &mut impl Output) {
+        self.reply(repeat.ticket, Outcome::Refused(refusal), out);
+    }
+
     /// The oldest batch that has not been handed to the ledger.
     pub fn take_batch(&mut self) -> Option<LaneBatch> {
         self.lane.take_open()

@@ -83,17 +83,15 @@ impl Core {
 
     fn answered(&mut self, asked: Asked, answer: Result<Option<crate::domain::Found>, crate::ledger::LedgerError>) {
         let gate: Gate = self.front.gate();
-        let found = match answer {
-            Ok(found) => found,
-            Err(error) => {
-                tracing::error!(event = "ledger_read_failed", %error, "an entry could not be read back from the ledger");
-                let refusal = Refusal::new(crate::domain::Code::InternalError, "the ledger could not be read");
-                return self.front.refuse(asked.ticket(), refusal);
-            }
-        };
-        match asked {
-            Asked::Repeat(repeat) => self.engine.answered(repeat, found, gate, &mut self.front),
-            Asked::Transaction { ticket, id, capability } => self.front.transaction(ticket, id, &capability, found),
+        let answer = answer.map_err(|error| {
+            tracing::error!(event = "ledger_read_failed", %error, "an entry could not be read back from the ledger");
+            Refusal::new(crate::domain::Code::InternalError, "the ledger could not be read")
+        });
+        match (asked, answer) {
+            (Asked::Repeat { repeat, .. }, Ok(found)) => self.engine.answered(repeat, found, gate, &mut self.front),
+            (Asked::Repeat { repeat, .. }, Err(refusal)) => self.engine.unanswered(repeat, refusal, &mut self.front),
+            (Asked::Transaction { ticket, id, capability }, Ok(found)) => self.front.transaction(ticket, id, &capability, found),
+            (Asked::Transaction { ticket, .. }, Err(refusal)) => self.front.refuse(ticket, refusal),
         }
     }
 

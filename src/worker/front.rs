@@ -397,8 +397,9 @@ impl Output for Front {
     fn ask(&mut self, repeat: Repeat) -> Result<(), Repeat> {
         self.stats.tally(Tally::LedgerQuestion);
         let question = repeat.question.clone();
-        self.desk.ask(question, Asked::Repeat(repeat)).map_err(|asked| match asked {
-            Asked::Repeat(repeat) => repeat,
+        let asked = Asked::Repeat { asker: self.core, repeat };
+        self.desk.ask(question, asked).map_err(|asked| match asked {
+            Asked::Repeat { repeat, .. } => repeat,
             Asked::Transaction { .. } => unreachable!("the desk gives back what it was given"),
         })
     }

@@ -2,7 +2,7 @@
 //!
 //! A sender wakes the core only if the core may be asleep: `notified` is swapped on both sides, so that one wake covers
 //! all letters that arrive before the core looks.
-use crate::domain::{Durable, Found};
+use crate::domain::{CoreId, Durable, Found};
 use crate::engine::{Message, Repeat, Ticket};
 use crate::ledger::LedgerError;
 use crate::telemetry::CoreStats;
@@ -29,8 +29,13 @@ pub enum Letter {
 
 /// Who asked the ledger a question.
 pub enum Asked {
-    /// The engine, about a request that may be a repeat.
-    Repeat(Repeat),
+    /// The engine of the core that owns the account, about a request that may be a repeat.
+    Repeat {
+        /// The core that asked; the ticket of the request may belong to another one.
+        asker: CoreId,
+        /// The request.
+        repeat: Repeat,
+    },
     /// A reader, about a transaction.
     Transaction {
         /// Where the reply goes.
@@ -43,11 +48,11 @@ pub enum Asked {
 }
 
 impl Asked {
-    /// Who asked.
-    pub fn ticket(&self) -> Ticket {
+    /// The core that asked, and that can do something with the answer.
+    pub fn asker(&self) -> CoreId {
         match self {
-            Asked::Repeat(repeat) => repeat.ticket,
-            Asked::Transaction { ticket, .. } => *ticket,
+            Asked::Repeat { asker, .. } => *asker,
+            Asked::Transaction { ticket, .. } => ticket.core,
         }
     }
 }
