@@ -21,6 +21,7 @@ use crate::worker::{self, mailbox, Admission, CoreParts, Driver, Letter, Mailbox
 use crossbeam_channel::Receiver;
 use std::net::TcpListener;
 use std::path::Path;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -251,6 +252,7 @@ fn site(
         admission: Admission::new(config.limits.inflight),
         gate: SharedGate::new(Gate::Open),
         keyring,
+        cores_finished: AtomicUsize::new(0),
         audience: config.security.audience.clone(),
         tokens_max: TOKENS_MAX,
         policy,

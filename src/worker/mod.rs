@@ -37,6 +37,7 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::task::Poll;
 use std::thread::JoinHandle;
@@ -185,7 +186,15 @@ impl Place {
         canceller.cancel();
         accepting.await;
         let deadline = Instant::now() + self.site.timeouts.write;
-        while !core.borrow().finished() && Instant::now() < deadline {
+        let (cores, mut finished) = (usize::from(self.ring.cores()), false);
+        while Instant::now() < deadline {
+            if !finished && core.borrow().finished() {
+                finished = true;
+                self.site.cores_finished.fetch_add(1, Ordering::Relaxed);
+            }
+            if self.site.cores_finished.load(Ordering::Relaxed) >= cores {
+                return;
+            }
             monoio::time::sleep(DRAIN_LOOK_EVERY).await;
             let mut core = core.borrow_mut();
             core.empty_inbox();

@@ -6,7 +6,7 @@ use crate::api::Route;
 use crate::domain::LogId;
 use crate::engine::Gate;
 use crate::http;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::Arc;
 
 /// The gate for writes, opened and shut by the control thread.
@@ -54,6 +54,9 @@ pub struct Site {
     pub admission: Admission,
     /// Whether writes are let through.
     pub gate: SharedGate,
+    /// Cores that have nothing left to do for themselves while the service ends. A core goes on serving the others until
+    /// all have come so far: requests and credits of theirs may still be on their way to it.
+    pub cores_finished: AtomicUsize,
     /// The keys that sign capabilities.
     pub keyring: Arc<Keyring>,
     /// Whom capabilities must be meant for.
