@@ -8,7 +8,7 @@ use super::mailbox::Asked;
 use super::site::Site;
 use crate::access::{Capability, TokenCache};
 use crate::api::{self, Call, Resolved, Route};
-use crate::domain::{Code, CoreId, Found, Question, Refusal, TxId, UnixMs};
+use crate::domain::{Code, CoreId, Found, Question, Reason, Refusal, TxId, UnixMs};
 use crate::engine::{Engine, Gate, Outcome, Output, Repeat, Request, Ticket};
 use crate::http::{self, Step};
 use crate::ledger::LookupDesk;
@@ -287,6 +287,15 @@ impl Front {
         if matches!(refusal.code, Code::NonceConflict | Code::IdempotencyConflict) {
             self.stats.conflict();
         }
+        tracing::debug!(
+            event = "refused",
+            corr_id = meta.corr.as_str(),
+            reason = refusal.reason.map_or("none", Reason::as_str),
+            code = refusal.code.as_str(),
+            status = refusal.status,
+            route = meta.route.as_str(),
+            "a request was refused"
+        );
         let mut extra: Vec<(&str, &str)> = api::reply::refusal_headers(refusal.code).to_vec();
         if refusal.status == 405 {
             extra.push(("Allow", meta.route.allow()));
