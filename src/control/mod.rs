@@ -17,4 +17,4 @@ pub use readiness::{Dep, Readiness, Snapshot};
 pub use service::{run, ServiceFault, SERVICE};
 pub use signals::{SignalEvent, Signals, EXIT_SIGINT, EXIT_SIGTERM};
 pub use socket::{bind_admin, AdminFault, AdminSocket};
-pub use version::{health_body, Version, REVISION};
+pub use version::{health_body, SharedVersion, Version, REVISION};

@@ -4,7 +4,7 @@
 //! the ledger is still being read; a core gets its slice before it gets its listener.
 use super::counting::Counting;
 use super::watch::Watcher;
-use super::{bind_admin, health_body, AdminFault, ControlServer, Dep, Page, PageReply, Readiness, SignalEvent, Signals, Version};
+use super::{bind_admin, health_body, AdminFault, ControlServer, Dep, Page, PageReply, Readiness, SharedVersion, SignalEvent, Signals, Version};
 use crate::access::{Keyring, KeyringFault, Policy, PolicyFault};
 use crate::accounting::CountersFault;
 use crate::api::Route;
@@ -124,7 +124,7 @@ impl Service {
         }
         let status = Arc::new(Mutex::new(String::from("{}")));
         let publisher = Arc::new(publisher(config, &driver, ring)?);
-        let version = Arc::new(version(&driver, &policy, registry.current().version()));
+        let version = SharedVersion::new(version(&driver, &policy, registry.current().version()));
         publisher.policy_version(policy.version());
         publisher.registry_version(registry.current().version());
         let pages = pages(&readiness, &publisher, &version, &status);
@@ -154,7 +154,7 @@ impl Service {
         let counting = Counting::start(directory, committer.reader())?;
         readiness.up(Dep::Accounting);
 
-        let site = Arc::new(site(config, keyring, policy, &readiness, version, committer.watch().log_id(), cpus.len()));
+        let site = Arc::new(site(config, keyring, policy, &readiness, version.clone(), committer.watch().log_id(), cpus.len()));
         let parts = engines.into_iter().zip(inboxes).zip(listeners).zip(&cpus).enumerate();
         let parts = parts.map(|(core, (((engine, inbox), listener), cpu))| CoreParts {
             engine,
@@ -166,7 +166,7 @@ impl Service {
         let workers =
             worker::start(&site, ring, &driver, &desk, mailboxes, parts.collect()).map_err(refused("cannot start a core"))?;
         readiness.up(Dep::Ledger);
-        let watcher = Watcher::new(publisher, registry, status, committer.watch(), recovery.epoch, driver.name());
+        let watcher = Watcher::new(publisher, registry, version, status, committer.watch(), recovery.epoch, driver.name());
         tracing::info!(
             event = "started",
             http = %config.bind.http,
@@ -242,7 +242,7 @@ fn site(
     keyring: Arc<Keyring>,
     policy: Arc<Policy>,
     readiness: &Readiness,
-    version: Arc<Version>,
+    version: SharedVersion,
     log_id: crate::domain::LogId,
     cores: usize,
 ) -> Site {
@@ -307,7 +307,7 @@ fn version(driver: &Driver, policy: &Policy, registry_version: u64) -> Version {
 fn pages(
     readiness: &Readiness,
     publisher: &Arc<Publisher>,
-    version: &Arc<Version>,
+    version: &SharedVersion,
     status: &Arc<Mutex<String>>,
 ) -> Arc<dyn super::Pages> {
     let (readiness, publisher, version, status) = (readiness.clone(), publisher.clone(), version.clone(), status.clone());

@@ -1,5 +1,6 @@
 //! The bodies of `/version` and `/healthz`.
 use serde::Serialize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The revision of the sources that this library was built from, or `unknown`.
 pub const REVISION: &str = env!("SVC_WALLET_REVISION");
@@ -50,6 +51,31 @@ impl Version {
     }
 }
 
+/// The version as everybody is told it; clones are handles to the same one, and a new topology shows in all of them.
+#[derive(Clone, Debug)]
+pub struct SharedVersion(Arc<Mutex<Version>>);
+
+impl SharedVersion {
+    /// Shares a version.
+    pub fn new(version: Version) -> Self {
+        Self(Arc::new(Mutex::new(version)))
+    }
+
+    /// A topology of this version is in force from now on.
+    pub fn registry_version(&self, version: u64) {
+        self.version().registry_version = Some(version);
+    }
+
+    /// The JSON body at this moment.
+    pub fn body(&self) -> String {
+        self.version().body()
+    }
+
+    fn version(&self) -> MutexGuard<'_, Version> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The JSON body of `/healthz`: the process is alive and answers.
 pub fn health_body(service: &str) -> String {
     let service = serde_json::to_string(service).expect("every text is a JSON string");
@@ -71,6 +97,10 @@ mod tests {
             "policy_version": 3, "registry_version": null, "driver": "epoll", "driver_note": "io_uring is disabled: ...",
         });
         assert_eq!(body, expected);
+        let shared = SharedVersion::new(version);
+        shared.clone().registry_version(9);
+        let body: serde_json::Value = serde_json::from_str(&shared.body()).unwrap();
+        assert_eq!((body["policy_version"].as_u64(), body["registry_version"].as_u64()), (Some(3), Some(9)));
     }
 
     #[test]

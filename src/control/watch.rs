@@ -2,7 +2,7 @@
 //! collects the cores' figures and publishes them.
 use super::counting::Counting;
 use super::SERVICE;
-use super::{Dep, Readiness, SignalEvent};
+use super::{Dep, Readiness, SharedVersion, SignalEvent};
 use crate::engine::Gate;
 use crate::ledger::{DiskStorage, Watch};
 use crate::registry::RegistryFile;
@@ -24,6 +24,7 @@ const ACCOUNTING_LAG_SECONDS_MAX: f64 = 60.0;
 pub(super) struct Watcher {
     publisher: Arc<Publisher>,
     registry: RefCell<RegistryFile>,
+    version: SharedVersion,
     status: Arc<Mutex<String>>,
     ledger: Watch<DiskStorage>,
     epoch: u64,
@@ -36,13 +37,14 @@ impl Watcher {
     pub fn new(
         publisher: Arc<Publisher>,
         registry: RegistryFile,
+        version: SharedVersion,
         status: Arc<Mutex<String>>,
         ledger: Watch<DiskStorage>,
         epoch: u64,
         driver: &'static str,
     ) -> Self {
         let registry = RefCell::new(registry);
-        Self { publisher, registry, status, ledger, epoch, driver, started: Instant::now(), published: Cell::new(None) }
+        Self { publisher, registry, version, status, ledger, epoch, driver, started: Instant::now(), published: Cell::new(None) }
     }
 
     /// The next signal, or nothing after a short while.
@@ -114,6 +116,7 @@ impl Watcher {
             Ok(_) => {
                 readiness.up(Dep::Registry);
                 self.publisher.registry_version(registry.current().version());
+                self.version.registry_version(registry.current().version());
                 self.publisher.reload(Reload::Registry, true);
                 tracing::info!(
                     event = "registry_reloaded",
