@@ -13,7 +13,7 @@ use crate::domain::{CoreId, UnixMs};
 use crate::engine::{Engine, Gate};
 use crate::http;
 use crate::ledger::{Committer, DiskStorage, LedgerError, Log, LookupDesk, Options, Recovery};
-use crate::registry::{RegistryFault, RegistryFile};
+use crate::registry::RegistryFile;
 use crate::ring::Ring;
 use crate::shard::Settings;
 use crate::telemetry::{BuildInfo, Labels, Publisher};
@@ -70,7 +70,7 @@ macro_rules! refused_from {
     };
 }
 
-refused_from!(KeyringFault, PolicyFault, RegistryFault, AdminFault, CountersFault);
+refused_from!(KeyringFault, PolicyFault, AdminFault, CountersFault);
 
 fn refused(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> ServiceFault {
     let what = what.into();
@@ -105,7 +105,8 @@ impl Service {
         let policy = Arc::new(Policy::load(&config.security.policy_file)?);
         let keyring = Arc::new(Keyring::open_or_create(&config.security.keyring)?);
         let RegistryDep::File(registry) = &config.deps.registry else { unreachable!("only what is supported is started") };
-        let registry = RegistryFile::open(registry)?;
+        let registry = RegistryFile::open(registry)
+            .map_err(|fault| ServiceFault::Refused(format!("registry {}: {fault}", registry.display())))?;
         let cpus = cpus_usable().map_err(refused("cannot tell which CPUs may be used"))?;
         let cpus = config.runtime.cores.resolve(&cpus).map_err(ServiceFault::Refused)?;
         let driver = Driver::choose(wanted(config)).map_err(ServiceFault::Refused)?;
@@ -251,8 +252,8 @@ fn site(
     Site {
         admission: Admission::new(config.limits.inflight),
         gate: SharedGate::new(Gate::Open),
-        keyring,
         cores_finished: AtomicUsize::new(0),
+        keyring,
         audience: config.security.audience.clone(),
         tokens_max: TOKENS_MAX,
         policy,

@@ -126,7 +126,8 @@ impl Watcher {
             }
             Err(error) => {
                 self.publisher.reload(Reload::Registry, false);
-                tracing::error!(event = "registry_reload_failed", %error, "the old topology stays in force");
+                let file = registry.path().display();
+                tracing::error!(event = "registry_reload_failed", %file, %error, "the old topology stays in force");
             }
         }
     }

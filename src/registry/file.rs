@@ -26,6 +26,11 @@ impl RegistryFile {
         Ok(Self { path: path.to_owned(), current: Arc::new(Registry::load(path)?) })
     }
 
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The topology in force.
     pub fn current(&self) -> &Arc<Registry> {
         &self.current
