@@ -20,22 +20,28 @@ struct Told {
 
 const DEPTH: u64 = 16;
 
-/// Spends one unit at a time from its own account, sixteen in flight, until the server is gone.
-fn spend_until_gone(server: (std::net::SocketAddr, &str), account: String, from: u64, acknowledged: &AtomicUsize) -> Told {
+/// Spends one unit at a time from its own account, sixteen in flight, until the server is gone or refuses because it drains.
+fn spend_from(server: (std::net::SocketAddr, &str), account: &str, from: u64, acknowledged: &AtomicUsize) -> Told {
     let mut wallet = Wallet::new(Client::connect(server.0), server.1.to_owned());
-    let mut receipts = Vec::new();
+    let mut told = Told { account: account.to_owned(), receipts: Vec::new() };
     for first in (from..).step_by(DEPTH as usize) {
-        let spends = (first..first + DEPTH).flat_map(|nonce| wallet.transfer(&account, "sink", 1, nonce, &format!("k-{nonce}")).bytes());
+        let spends = (first..first + DEPTH).flat_map(|nonce| wallet.transfer(account, "sink", 1, nonce, &format!("k-{nonce}")).bytes());
         if wallet.client.try_send(&spends.collect::<Vec<u8>>()).is_err() {
-            break;
+            return told;
         }
         for _ in 0..DEPTH {
-            let Ok(reply) = wallet.client.try_reply(false) else { return Told { account, receipts } };
-            receipts.push(reply.ok());
+            match wallet.client.try_reply(false) {
+                Ok(reply) if reply.status == 200 => told.receipts.push(reply),
+                Ok(reply) => {
+                    reply.refused(503, "RETRY_LATER");
+                    return told;
+                }
+                Err(_) => return told,
+            }
             acknowledged.fetch_add(1, Ordering::Relaxed);
         }
     }
-    Told { account, receipts }
+    unreachable!("nonces do not end")
 }
 
 #[test]
@@ -53,8 +59,8 @@ fn every_acknowledged_receipt_is_found_after_sigkill_under_load() {
                 .iter()
                 .zip(spent)
                 .map(|(account, spent)| {
-                    let (token, acknowledged, account) = (&token, &acknowledged, account.clone());
-                    scope.spawn(move || spend_until_gone((http, token), account, spent + 1, acknowledged))
+                    let (token, acknowledged) = (&token, &acknowledged);
+                    scope.spawn(move || spend_from((http, token), account, spent + 1, acknowledged))
                 })
                 .collect();
             // Some hundred acknowledgements into the load, at a moment that differs from round to round.
@@ -245,10 +251,10 @@ fn a_ledger_whose_acknowledged_end_is_missing_is_refused() {
 #[test]
 fn sigterm_drops_readiness_first_finishes_what_is_in_flight_and_ends_with_0() {
     for signal in [Signal::TERM, Signal::INT] {
-        let mut server = Server::with(&[("timeouts.write_ms", "1500"), ("timeouts.read_ms", "10000")]);
+        let mut server = Server::with(&[("timeouts.write_ms", "20000"), ("timeouts.read_ms", "20000")]);
         let mut wallet = server.wallet();
         wallet.issue("a", 1_000);
-        // A request that never becomes complete holds the drain until its time is over.
+        // A request that is not complete holds the drain until its client leaves.
         let mut held = server.connect();
         held.send("POST /v1/transfer HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n");
         let mut idle = server.connect();
@@ -258,12 +264,18 @@ fn sigterm_drops_readiness_first_finishes_what_is_in_flight_and_ends_with_0() {
         let first = wallet.client.reply().ok();
         let signalled = Instant::now();
         server.signal(signal);
-        // Everything that was sent is answered, with a receipt or with a refusal that says to retry.
+        // Everything that was sent is answered, with a receipt or with a refusal that says to retry; behind a refusal, nonces
+        // are no longer the next ones.
         let mut receipts = vec![first];
+        let mut refused = 0;
         for reply in wallet.client.replies(63) {
-            match reply.status {
-                200 => receipts.push(reply),
-                _ => assert_eq!((reply.status, reply.code().as_str()), (503, "RETRY_LATER"), "{reply}"),
+            match (reply.status, refused) {
+                (200, 0) => receipts.push(reply),
+                (409, 1..) => drop(reply.refused(409, "NONCE_CONFLICT")),
+                _ => {
+                    refused += 1;
+                    reply.refused(503, "RETRY_LATER");
+                }
             }
         }
         let page = eventually("readiness drops while the port still answers", || {
@@ -276,6 +288,8 @@ fn sigterm_drops_readiness_first_finishes_what_is_in_flight_and_ends_with_0() {
         assert_eq!(server.page("/healthz").status, 200, "alive while it drains");
         idle.assert_closed("idle connections are closed");
         eventually("the listeners are closed", || Client::try_connect(server.http).is_err().then_some(()));
+        assert_eq!(server.page("/readyz").status, 503, "the control port answers to the end");
+        drop(held);
         let exit = server.wait_exit();
         assert_eq!(exit.status.code(), Some(0), "{}", exit.log);
         assert!(signalled.elapsed() < Duration::from_secs(15), "{:?}", signalled.elapsed());
@@ -285,6 +299,47 @@ fn sigterm_drops_readiness_first_finishes_what_is_in_flight_and_ends_with_0() {
             assert_eq!(wallet.tx(&receipt.txid()).ok().body, receipt.body);
         }
         assert_eq!(wallet.balance("b"), receipts.len() as u128);
+    }
+}
+
+#[test]
+fn a_drain_under_load_ends_soon_and_keeps_every_receipt() {
+    const CLIENTS: usize = 6;
+    // Far longer than the drain may take: nothing may have to wait for this time to be over.
+    let mut server = Server::with(&[("timeouts.write_ms", "25000")]);
+    let accounts: Vec<String> = (0..CLIENTS).map(|number| format!("payer:{number}")).collect();
+    accounts.iter().for_each(|account| drop(server.wallet().issue(account, 1_000_000)));
+    let acknowledged = AtomicUsize::new(0);
+    let (http, token) = (server.http, server.token().to_owned());
+    let (told, exit, took) = std::thread::scope(|scope| {
+        let clients: Vec<_> = accounts
+            .iter()
+            .map(|account| {
+                let (token, acknowledged) = (&token, &acknowledged);
+                scope.spawn(move || spend_from((http, token), account, 1, acknowledged))
+            })
+            .collect();
+        eventually("the load runs", || (acknowledged.load(Ordering::Relaxed) > 300).then_some(()));
+        let signalled = Instant::now();
+        server.signal(Signal::TERM);
+        let exit = server.wait_exit();
+        let took = signalled.elapsed();
+        let told: Vec<_> = clients.into_iter().map(|client| client.join().unwrap()).collect();
+        (told, exit, took)
+    });
+    assert_eq!(exit.status.code(), Some(0), "{}", exit.log);
+    assert!(took < Duration::from_secs(15), "the drain took {took:?}: {}", exit.log);
+    server.launch();
+    let mut wallet = server.wallet();
+    for Told { account, receipts } in &told {
+        for (nonce, receipt) in (1..).zip(receipts) {
+            let again = wallet.spend(account, "sink", 1, nonce, &format!("k-{nonce}")).ok();
+            assert_eq!((again.body == receipt.body, again.replayed()), (true, true), "{account} {nonce}");
+        }
+        // Nothing that was refused, and nothing that was not answered, was half done.
+        let (confirmed, next) = wallet.seq(account);
+        assert!((receipts.len() as u64..=receipts.len() as u64 + DEPTH).contains(&confirmed), "{account}");
+        assert_eq!((next, wallet.balance(account)), (confirmed + 1, 1_000_000 - u128::from(confirmed)), "{account}");
     }
 }
 

@@ -294,8 +294,8 @@ fn cut_after(client: &mut Client, least: Duration, started: Instant, what: &str)
 fn slow_requests_are_cut_and_counted_and_do_not_keep_others_out() {
     let read = Duration::from_millis(400);
     let server = Server::with(&[("timeouts.read_ms", "400"), ("timeouts.idle_ms", "60000")]);
-    let post = "POST /v1/transfer HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n";
-    let beginnings = ["G", "GET /healthz HTTP/1.1\r\nHost: a\r\nX-A: ", post, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"];
+    let post = "POST /v1/transfer HTTP/1.1\r\nHost: a\r\nContent-Length: 4000\r\n\r\n";
+    let beginnings = ["G", "GET /healthz HTTP/1.1\r\nHost: a\r\nX-A: ", post, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nfff\r\nab"];
     std::thread::scope(|scope| {
         for beginning in beginnings {
             let mut client = server.connect();

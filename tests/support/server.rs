@@ -22,8 +22,8 @@ const REGISTRY: &str = r#"{ "version": 5, "cells": [ { "name": "cell-1", "slots"
 pub struct Server {
     place: TempDir,
     settings: Vec<(String, String)>,
-    /// Signals that the process is to ignore, as the words of the shell's `trap`.
-    ignored: Option<&'static str>,
+    /// What a shell does before it becomes the process.
+    shell_first: Option<&'static str>,
     log_filter: &'static str,
     child: Option<Child>,
     keyring: Keyring,
@@ -80,7 +80,7 @@ impl Server {
         let token = mint(&keyring, &everything, unix_now()).unwrap();
         let [http, control] = [free_port(), free_port()].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         let settings = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        Self { place, settings, ignored: None, log_filter: "info", child: None, keyring, token, http, control }
+        Self { place, settings, shell_first: None, log_filter: "info", child: None, keyring, token, http, control }
     }
 
     /// Starts the process and waits until it is ready. If somebody else was faster on a port, other ports are tried.
@@ -108,11 +108,11 @@ impl Server {
     fn spawn(&self) -> Child {
         std::fs::write(self.path("svc-wallet.toml"), self.configuration()).unwrap();
         let binary = env!("CARGO_BIN_EXE_svc-wallet");
-        let mut command = match self.ignored {
+        let mut command = match self.shell_first {
             None => Command::new(binary),
-            Some(signals) => {
+            Some(first) => {
                 let mut shell = Command::new("/bin/sh");
-                shell.arg("-c").arg(format!("trap '' {signals}; exec \"$0\" \"$@\"")).arg(binary);
+                shell.arg("-c").arg(format!("{first} && exec \"$0\" \"$@\"")).arg(binary);
                 shell
             }
         };
@@ -168,9 +168,9 @@ impl Server {
         std::fs::write(self.path("policy.json"), policy).unwrap();
     }
 
-    /// Lets the process ignore signals, named as the shell's `trap` does, from the next start on.
-    pub fn ignore(&mut self, signals: &'static str) {
-        self.ignored = Some(signals);
+    /// Lets a shell run these commands before it becomes the process, from the next start on.
+    pub fn shell_first(&mut self, commands: &'static str) {
+        self.shell_first = Some(commands);
     }
 
     /// What the process logs from the next start on, as `RUST_LOG` says it.
