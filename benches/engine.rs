@@ -1,8 +1,6 @@
 //! What a core spends on one spend inside the engine: decide, reserve, encode into the lane, settle, credit.
 use criterion::{criterion_group, criterion_main, BatchSize, Criterion};
-use svc_wallet::domain::{
-    Account, Amount, Asset, CoreId, Draft, Durable, Entry, Key, Nonce, Op, Seq, TokenId, UnixMs,
-};
+use svc_wallet::domain::{Account, Amount, Asset, CoreId, Draft, Durable, Entry, Key, Nonce, Op, Seq, TokenId, UnixMs};
 use svc_wallet::engine::{Engine, Gate, Outcome, Output, Repeat, Request, Ticket};
 use svc_wallet::ring::Ring;
 use svc_wallet::shard::Settings;
@@ -67,7 +65,8 @@ fn spends(criterion: &mut Criterion) {
             || {
                 let first = nonce + 1;
                 nonce += BATCH;
-                let spend = |number| entry(Op::Transfer, Some("account:payer"), "account:payee", 1, number, &format!("k{number}"));
+                let spend =
+                    |number| entry(Op::Transfer, Some("account:payer"), "account:payee", 1, number, &format!("k{number}"));
                 (first..first + BATCH).map(spend).collect::<Vec<_>>()
             },
             |entries| {

@@ -92,7 +92,9 @@ fn every_metric_of_the_contract_is_there_from_the_start() {
     }
     let series = "http_requests_total{service=\"svc-wallet\",route=\"transfer\",method=\"POST\",status=\"200\"}";
     assert!(page.contains(&format!("{series} 0\n")), "{series}");
-    assert!(page.contains("request_latency_seconds_bucket{service=\"svc-wallet\",route=\"transfer\",method=\"POST\",le=\"0.15\"}"));
+    assert!(
+        page.contains("request_latency_seconds_bucket{service=\"svc-wallet\",route=\"transfer\",method=\"POST\",le=\"0.15\"}")
+    );
     assert_eq!((server.metric("policy_version"), server.metric("registry_version")), (3.0, 5.0));
     server.metric_reaches("wallet_ready", 1.0);
 }
@@ -204,7 +206,8 @@ fn the_server_runs_on_epoll_if_it_is_told_to() {
     let mut server = Server::with(&[("runtime.driver", "epoll")]);
     let mut wallet = server.wallet();
     wallet.issue("a", 1_000);
-    let spends: Vec<u8> = (1..=200).flat_map(|nonce| wallet.transfer("a", "b", 1, nonce, &format!("k-{nonce}")).bytes()).collect();
+    let spends: Vec<u8> =
+        (1..=200).flat_map(|nonce| wallet.transfer("a", "b", 1, nonce, &format!("k-{nonce}")).bytes()).collect();
     wallet.client.send(spends);
     let receipts = wallet.client.replies(200);
     assert!(receipts.iter().all(|reply| reply.status == 200));

@@ -25,7 +25,8 @@ fn spend_from(server: (std::net::SocketAddr, &str), account: &str, from: u64, ac
     let mut wallet = Wallet::new(Client::connect(server.0), server.1.to_owned());
     let mut told = Told { account: account.to_owned(), receipts: Vec::new() };
     for first in (from..).step_by(DEPTH as usize) {
-        let spends = (first..first + DEPTH).flat_map(|nonce| wallet.transfer(account, "sink", 1, nonce, &format!("k-{nonce}")).bytes());
+        let spends =
+            (first..first + DEPTH).flat_map(|nonce| wallet.transfer(account, "sink", 1, nonce, &format!("k-{nonce}")).bytes());
         if wallet.client.try_send(&spends.collect::<Vec<u8>>()).is_err() {
             return told;
         }
@@ -259,7 +260,8 @@ fn sigterm_drops_readiness_first_finishes_what_is_in_flight_and_ends_with_0() {
         held.send("POST /v1/transfer HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n");
         let mut idle = server.connect();
         idle.assert_usable("before the signal");
-        let spends: Vec<u8> = (1..=64).flat_map(|nonce| wallet.transfer("a", "b", 1, nonce, &format!("k-{nonce}")).bytes()).collect();
+        let spends: Vec<u8> =
+            (1..=64).flat_map(|nonce| wallet.transfer("a", "b", 1, nonce, &format!("k-{nonce}")).bytes()).collect();
         wallet.client.send(spends);
         let first = wallet.client.reply().ok();
         let signalled = Instant::now();
@@ -283,7 +285,10 @@ fn sigterm_drops_readiness_first_finishes_what_is_in_flight_and_ends_with_0() {
             (reply.status == 503).then_some(reply)
         });
         let json = page.json();
-        assert_eq!((json["ready"].as_bool(), json["draining"].as_bool(), json["writes"].as_bool()), (Some(false), Some(true), Some(false)));
+        assert_eq!(
+            (json["ready"].as_bool(), json["draining"].as_bool(), json["writes"].as_bool()),
+            (Some(false), Some(true), Some(false))
+        );
         assert!(page.header("Retry-After").is_some(), "{page}");
         assert_eq!(server.page("/healthz").status, 200, "alive while it drains");
         idle.assert_closed("idle connections are closed");
@@ -341,6 +346,33 @@ fn a_drain_under_load_ends_soon_and_keeps_every_receipt() {
         assert!((receipts.len() as u64..=receipts.len() as u64 + DEPTH).contains(&confirmed), "{account}");
         assert_eq!((next, wallet.balance(account)), (confirmed + 1, 1_000_000 - u128::from(confirmed)), "{account}");
     }
+}
+
+#[test]
+fn a_core_without_connections_serves_the_others_to_the_end_of_the_drain() {
+    let mut server = Server::with(&[("timeouts.write_ms", "25000")]);
+    let mut wallet = server.wallet();
+    // Enough accounts that every core has some of them, and one connection: with several cores most have none, and nothing to
+    // wait for but what this one still sends them.
+    let reads: Vec<u8> =
+        (0..32).flat_map(|number| wallet.read(&format!("/v1/balance?account=acct:{number}&asset=roc")).bytes()).collect();
+    let took = std::thread::scope(|scope| {
+        let (sent, received) = std::sync::mpsc::channel();
+        scope.spawn(move || {
+            while wallet.client.try_send(&reads).is_ok() {
+                for _ in 0..32 {
+                    let Ok(reply) = wallet.client.try_reply(false) else { return };
+                    reply.ok();
+                }
+                let _ = sent.send(());
+            }
+        });
+        received.recv().unwrap();
+        let signalled = Instant::now();
+        server.stop();
+        signalled.elapsed()
+    });
+    assert!(took < Duration::from_secs(15), "the drain took {took:?}");
 }
 
 #[test]

@@ -23,7 +23,8 @@ fn check(reply: &Reply, status: u16, code: &str, retryable: bool) {
     assert_eq!(json.get("details").is_some(), code == "NONCE_CONFLICT", "{reply}");
     // The order of the contract, compact: clients without a JSON parser look for it.
     let text = String::from_utf8(reply.body.clone()).unwrap();
-    let places = ["{\"code\":\"", ",\"http\":", ",\"message\":\"", ",\"retryable\":", ",\"corr_id\":\""].map(|part| text.find(part));
+    let places =
+        ["{\"code\":\"", ",\"http\":", ",\"message\":\"", ",\"retryable\":", ",\"corr_id\":\""].map(|part| text.find(part));
     assert!(places.iter().all(Option::is_some) && places.windows(2).all(|pair| pair[0] < pair[1]), "{text}");
     for inner in ["/tmp", "panicked", "src/"] {
         assert!(!text.contains(inner), "{text}");
@@ -169,7 +170,9 @@ fn not_found() {
     let stranger = Server::start();
     let txid = stranger.wallet().issue("a", 1).txid();
     wallet.issue("b", 1);
-    for target in ["/", "/v1", "/v1/", "/v1/nothing", "/v2/balance", "/v1/spend", "/metrics", "/status", "/v1/balance/", "/V1/seq"] {
+    for target in
+        ["/", "/v1", "/v1/", "/v1/nothing", "/v2/balance", "/v1/spend", "/metrics", "/status", "/v1/balance/", "/V1/seq"]
+    {
         let request = wallet.read(target);
         refuse(&mut wallet.client, request, 404, "NOT_FOUND");
     }

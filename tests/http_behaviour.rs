@@ -221,7 +221,9 @@ fn a_body_that_is_too_large_is_refused_before_it_is_sent() {
     }
     // A client that sends everything at once can still read why.
     let mut client = server.connect();
-    client.send([b"POST /v1/transfer HTTP/1.1\r\nHost: a\r\nContent-Length: 500000\r\n\r\n".to_vec(), vec![b'x'; 500_000]].concat());
+    client.send(
+        [b"POST /v1/transfer HTTP/1.1\r\nHost: a\r\nContent-Length: 500000\r\n\r\n".to_vec(), vec![b'x'; 500_000]].concat(),
+    );
     client.reply().refused(413, "LIMITS_EXCEEDED");
     // Exactly at the cap it is only JSON that counts.
     let padded = format!("{}{}", body("a", "b", 1, 1), " ".repeat(4096 - body("a", "b", 1, 1).len()));
@@ -278,7 +280,10 @@ fn compressed_bodies_are_understood_and_bombs_are_not() {
         let end = damaged.len();
         damaged.truncate(end - 3);
         wallet.client.call(&encoded(&server, "cut", coding, damaged)).refused(400, "BAD_REQUEST");
-        wallet.client.call(&encoded(&server, "more", coding, [code(text.as_bytes()), vec![1, 2, 3]].concat())).refused(400, "BAD_REQUEST");
+        wallet
+            .client
+            .call(&encoded(&server, "more", coding, [code(text.as_bytes()), vec![1, 2, 3]].concat()))
+            .refused(400, "BAD_REQUEST");
         wallet.client.assert_usable(coding);
     }
     assert_eq!(wallet.balance("b"), 4);
@@ -295,7 +300,12 @@ fn slow_requests_are_cut_and_counted_and_do_not_keep_others_out() {
     let read = Duration::from_millis(400);
     let server = Server::with(&[("timeouts.read_ms", "400"), ("timeouts.idle_ms", "60000")]);
     let post = "POST /v1/transfer HTTP/1.1\r\nHost: a\r\nContent-Length: 4000\r\n\r\n";
-    let beginnings = ["G", "GET /healthz HTTP/1.1\r\nHost: a\r\nX-A: ", post, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nfff\r\nab"];
+    let beginnings = [
+        "G",
+        "GET /healthz HTTP/1.1\r\nHost: a\r\nX-A: ",
+        post,
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nfff\r\nab",
+    ];
     std::thread::scope(|scope| {
         for beginning in beginnings {
             let mut client = server.connect();

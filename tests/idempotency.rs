@@ -55,8 +55,20 @@ fn receipts_carry_what_the_contract_lists_in_its_order_and_their_own_hash() {
     for (reply, absent) in [(&issued, &["from", "nonce"][..]), (&spent, &[])] {
         let text = String::from_utf8(reply.body.clone()).unwrap();
         let order = [
-            "txid", "op", "from", "to", "asset", "amount_minor", "nonce", "idem", "ts", "ledger_seq_start", "ledger_seq_end",
-            "ledger_root", "settlement_status", "receipt_hash",
+            "txid",
+            "op",
+            "from",
+            "to",
+            "asset",
+            "amount_minor",
+            "nonce",
+            "idem",
+            "ts",
+            "ledger_seq_start",
+            "ledger_seq_end",
+            "ledger_root",
+            "settlement_status",
+            "receipt_hash",
         ];
         let present: Vec<&str> = order.into_iter().filter(|name| !absent.contains(name)).collect();
         let places: Vec<usize> = present.iter().map(|name| text.find(&format!("\"{name}\":")).expect(name)).collect();

@@ -28,8 +28,10 @@ struct Case {
 
 impl Case {
     fn bytes(&self) -> Vec<u8> {
-        let hex = |text: &String| (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect();
-        let parts = |parts: &Vec<(String, usize)>| parts.iter().flat_map(|(text, times)| text.repeat(*times).into_bytes()).collect();
+        let hex =
+            |text: &String| (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect();
+        let parts =
+            |parts: &Vec<(String, usize)>| parts.iter().flat_map(|(text, times)| text.repeat(*times).into_bytes()).collect();
         let plain = self.request.as_ref().map(|text| text.clone().into_bytes());
         plain.or_else(|| self.request_parts.as_ref().map(parts)).or_else(|| self.request_hex.as_ref().map(hex)).unwrap()
     }
@@ -271,7 +273,9 @@ fn headers_and_queries_that_are_not_what_the_contract_says_are_refused_and_the_c
     assert!(cases.len() >= 40);
     refuse_all(&server, &cases);
     // What looks odd and is right.
-    for target in ["/v1/balance?asset=roc&account=%61", "/wallet/balance?account=a&asset=roc", "/v1/balance?account=a%2Fb:c&asset=roc"] {
+    for target in
+        ["/v1/balance?asset=roc&account=%61", "/wallet/balance?account=a&asset=roc", "/v1/balance?account=a%2Fb:c&asset=roc"]
+    {
         wallet.get(target).ok();
     }
     for (nonce, content_type) in (1..).zip(["application/json; charset=utf-8", "APPLICATION/JSON", "application/json;x"]) {

@@ -4,7 +4,10 @@
 //! the ledger is still being read; a core gets its slice before it gets its listener.
 use super::counting::Counting;
 use super::watch::Watcher;
-use super::{bind_admin, health_body, AdminFault, ControlServer, Dep, Page, PageReply, Readiness, SharedVersion, SignalEvent, Signals, Version};
+use super::{
+    bind_admin, health_body, AdminFault, ControlServer, Dep, Page, PageReply, Readiness, SharedVersion, SignalEvent, Signals,
+    Version,
+};
 use crate::access::{Keyring, KeyringFault, Policy, PolicyFault};
 use crate::accounting::CountersFault;
 use crate::api::Route;

@@ -16,7 +16,8 @@ const POLICY: &str = r#"{
   "operations": ["issue", "transfer", "burn", "hold", "capture", "release"],
   "assets": { "roc": { "amount_max": { "burn": "1000000" } }, "ron": {} }
 }"#;
-const REGISTRY: &str = r#"{ "version": 5, "cells": [ { "name": "cell-1", "slots": [0, 16383], "addresses": ["http://127.0.0.1:8080"] } ] }"#;
+const REGISTRY: &str =
+    r#"{ "version": 5, "cells": [ { "name": "cell-1", "slots": [0, 16383], "addresses": ["http://127.0.0.1:8080"] } ] }"#;
 
 /// A server and its directory. Dropping it ends the process, whatever the test came to.
 pub struct Server {
