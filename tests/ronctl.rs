@@ -1,5 +1,6 @@
 //! `ronctl` as a program: what it prints where, and what it ends with. No server is needed; where one has to answer, a thread
 //! of the test answers one request with prepared bytes.
+#![allow(clippy::unwrap_used)] // Everything in this file is a test.
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};

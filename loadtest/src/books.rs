@@ -103,7 +103,7 @@ impl Source for Sweep<'_> {
                 amount.is_some() && self.requests.is_balance_of(self.accounts[index], reply.body)
             }
             Question::Seq(index) => {
-                self.stated[index].last_nonce = body.as_ref().and_then(last_nonce);
+                self.stated[index].last_nonce = body.as_ref().and_then(|body| body.get("last_nonce")?.as_u64());
                 self.stated[index].last_nonce.is_some()
             }
         };
@@ -126,11 +126,6 @@ impl Source for Sweep<'_> {
     fn troubles(&self) -> u64 {
         self.unreadable + self.negative
     }
-}
-
-/// The last confirmed nonce in a reply of `GET /v1/seq`: the field `last_nonce`, or what a field that begins so is called.
-fn last_nonce(body: &Value) -> Option<u64> {
-    body.as_object()?.iter().find(|(name, _)| name.starts_with("last")).and_then(|(_, value)| value.as_u64())
 }
 
 /// What the server says about these accounts.

@@ -95,7 +95,7 @@ impl Server {
         let directory = made.map_err(Fault::io("making a temporary directory"))?;
         let path = directory.path().to_owned();
         let (http, metrics) = free_addresses()?;
-        let slots = format!(r#"{{"version":1,"cells":[{{"id":"cell-1","slots":[0,16383],"wallet":"http://{http}"}}]}}"#);
+        let slots = format!(r#"{{"version":1,"cells":[{{"name":"cell-1","slots":[0,16383],"addresses":["http://{http}"]}}]}}"#);
         let policy =
             r#"{"version":1,"operations":["issue","transfer","burn","hold","capture","release"],"assets":{"roc":{},"ron":{}}}"#;
         for (name, content) in [

@@ -174,6 +174,7 @@ impl<S: Storage> Log<S> {
             prev: self.root,
         };
         link_segment(&self.shared.storage, &spare, &header)?;
+        self.spares.as_mut().expect("set but while it is exchanged").linked();
         tracing::debug!(segment = header.index, first_seq = header.first_seq.0, "began a segment");
         let first = Place { segment: header.index, offset: SEGMENT_HEAD_BYTES, first_seq: header.first_seq };
         let mut places = self.shared.places.write().expect("no thread panics while it holds the places");

@@ -245,7 +245,7 @@ impl StorageFile for MemoryFile {
         let growth = end.saturating_sub(disk.files[self.at].live.len()) as u64;
         let used: u64 = disk.names.values().map(|at| disk.files[*at].live.len() as u64).sum();
         if growth > 0 && disk.bytes_max.is_some_and(|bytes_max| used + growth > bytes_max) {
-            return Err(io::Error::from(io::ErrorKind::StorageFull));
+            return Err(rustix::io::Errno::NOSPC.into());
         }
         let file = &mut disk.files[self.at];
         if file.live.len() < end {

@@ -25,7 +25,7 @@ fn written(counts: &[u32]) -> (MemoryStorage, Vec<u64>, Vec<Vec<u8>>) {
         let placed = log.append(&[batch]).unwrap();
         assert_eq!(placed.first_seq, Seq(next));
         assert_eq!(log.head(), (Seq(next + u64::from(*count) - 1), placed.root));
-        offsets.push(log.shared.places.read().unwrap().locate(placed.first_seq).map_or(0, |place| place.offset));
+        offsets.push(log.active.offset - super::layout::extent_bytes(super::batch::body_bytes(&[lane_batch(0, next, *count)])));
         next += u64::from(*count);
     }
     drop(log);
@@ -87,7 +87,7 @@ fn one_commit_is_one_write_and_one_sync() {
 
 #[test]
 fn the_last_batch_cut_at_any_byte_is_dropped_and_only_that() {
-    let (storage, offsets, entries) = written(&[3, 5, 40]);
+    let (storage, offsets, entries) = written(&[3, 5, 60]);
     let last = offsets[2] as usize;
     let body: usize = entries[8..].iter().map(Vec::len).sum::<usize>() + super::layout::SECTION_HEAD_BYTES;
     let used = BATCH_HEAD_BYTES + body;
@@ -130,7 +130,7 @@ fn a_bit_flipped_anywhere_inside_is_refused_with_its_place() {
 
 #[test]
 fn damage_in_a_sealed_segment_is_refused_even_at_its_end() {
-    let (storage, _, _) = written(&[30; 8]);
+    let (storage, _, _) = written(&[30; 14]);
     let sealed_end = (SEGMENT as usize) - BLOCK_BYTES;
     let wiped = storage.fork();
     wiped.tamper(&segment_name(1), |bytes| bytes[8192 + 4096..].fill(0));
@@ -204,7 +204,7 @@ fn segment_headers_bear_one_bad_copy_and_no_more() {
 
 #[test]
 fn what_is_missing_foreign_or_misplaced_is_named() {
-    let (storage, _, _) = written(&[30; 8]);
+    let (storage, _, _) = written(&[30; 14]);
     let names = storage.list().unwrap();
     assert!(names.contains(&segment_name(3)), "{names:?}");
 

@@ -6,12 +6,12 @@ use crate::domain::{Account, Amount, Asset, Draft, Key, LaneBatch, LogId, Nonce,
 pub(super) fn draft<'a>(op: Op, from: &'a str, to: &'a str, amount: u128, nonce: u64) -> Draft<'a> {
     Draft {
         op,
-        from: op.debits().then(|| Account::new(from).unwrap()),
-        to: op.credits().then(|| Account::new(to).unwrap()),
-        asset: Asset::new("roc").unwrap(),
-        amount: Amount::new(amount).unwrap(),
+        from: op.debits().then(|| Account::new(from).expect("a valid sample")),
+        to: op.credits().then(|| Account::new(to).expect("a valid sample")),
+        asset: Asset::new("roc").expect("a valid sample"),
+        amount: Amount::new(amount).expect("a valid sample"),
         nonce: op.debits().then_some(Nonce(nonce)),
-        key: Key::new("key-1").unwrap(),
+        key: Key::new("key-1").expect("a valid sample"),
         memo: None,
         corr: "corr",
         token: TokenId([4; 16]),
@@ -47,11 +47,11 @@ pub(super) fn spends(lane: u16, lane_first: u64, account: &str, nonces: std::ops
     lane_batch_of(lane, lane_first, &entries)
 }
 
+/// An opened log, what was found, and the bytes of every entry.
+pub(super) type Opened = (Log<MemoryStorage>, Recovery, Vec<Vec<u8>>);
+
 /// Opens a log in memory with segments of this size; returns it with what was found and every entry's bytes.
-pub(super) fn open(
-    storage: &MemoryStorage,
-    segment_bytes: u64,
-) -> Result<(Log<MemoryStorage>, Recovery, Vec<Vec<u8>>), LedgerError> {
+pub(super) fn open(storage: &MemoryStorage, segment_bytes: u64) -> Result<Opened, LedgerError> {
     let mut entries: Vec<Vec<u8>> = Vec::new();
     let options = Options::for_simulation(segment_bytes, LogId([7; 16]));
     let (log, recovery) = Log::open(storage.clone(), &options, &mut |seq, _, entry| {

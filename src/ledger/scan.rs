@@ -19,6 +19,9 @@ const WINDOW_BYTES: usize = 4 << 20;
 /// How long a writer may take over one batch before a reader beside it calls the batch bad.
 const PATIENCE: Duration = Duration::from_millis(50);
 
+/// Header, chain hash and body of a batch, or what is wrong with it.
+pub(crate) type Checked<'a> = Result<(BatchHeader, Root, &'a [u8]), Fault>;
+
 /// Reads a file in large pieces, in ascending order; what is beyond the end reads as zeros.
 pub(crate) struct Window<F> {
     file: F,
@@ -59,7 +62,7 @@ impl<F: StorageFile> Window<F> {
         segment: u64,
         segment_bytes: u64,
         offset: u64,
-    ) -> Result<Result<(BatchHeader, Root, &[u8]), Fault>, LedgerError> {
+    ) -> Result<Checked<'_>, LedgerError> {
         let decoded = BatchHeader::decode(self.get(offset, BLOCK_BYTES)?).and_then(|(header, root)| {
             check_place(&header, log_id, segment, offset, segment_bytes)?;
             Ok((header, root))

@@ -1,6 +1,7 @@
 //! Segments allocated ahead: files full of real zeros, synced, waiting under a temporary name for their header.
 //!
-//! Invariants: at most one spare exists; an allocation that fails leaves nothing behind and is tried again. Whether the lack of a
+//! Invariants: at most one spare exists, and the next one is begun only when the last one has left the temporary name, which both
+//! use; an allocation that fails leaves nothing behind and is tried again. Whether the lack of a
 //! spare matters yet is for the log to say.
 use super::layout::BLOCK_BYTES;
 use super::storage::{Storage, StorageFile, TEMPORARY_SUFFIX};
@@ -47,6 +48,8 @@ fn allocate<S: Storage>(storage: &S, segment_bytes: u64, gently: bool) -> io::Re
 enum State<F> {
     Wanted,
     Ready(F),
+    /// Handed out, and still under the temporary name.
+    Taken,
     Failed(io::Error),
     Stopped,
 }
@@ -65,7 +68,7 @@ impl<S: Storage> Allocator<S> {
         loop {
             match *state {
                 State::Stopped => return,
-                State::Ready(_) => {
+                State::Ready(_) | State::Taken => {
                     state = self.changed.wait(state).expect("no thread panics while it holds the state");
                     continue;
                 }
@@ -96,11 +99,8 @@ impl<S: Storage> Allocator<S> {
     fn take(&self) -> io::Result<S::File> {
         let mut state = self.state.lock().expect("no thread panics while it holds the state");
         loop {
-            match std::mem::replace(&mut *state, State::Wanted) {
-                State::Ready(file) => {
-                    self.changed.notify_all();
-                    return Ok(file);
-                }
+            match std::mem::replace(&mut *state, State::Taken) {
+                State::Ready(file) => return Ok(file),
                 State::Failed(error) => {
                     let copy = io::Error::new(error.kind(), error.to_string());
                     *state = State::Failed(error);
@@ -110,9 +110,20 @@ impl<S: Storage> Allocator<S> {
                     *state = State::Stopped;
                     return Err(io::Error::other("the log is being closed"));
                 }
-                State::Wanted => state = self.changed.wait(state).expect("no thread panics while it holds the state"),
+                State::Wanted => {
+                    *state = State::Wanted;
+                    state = self.changed.wait(state).expect("no thread panics while it holds the state");
+                }
+                State::Taken => panic!("the last spare has not been linked yet"),
             }
         }
+    }
+
+    fn linked(&self) {
+        let mut state = self.state.lock().expect("no thread panics while it holds the state");
+        assert!(matches!(*state, State::Taken), "only a spare that was taken can have been linked");
+        *state = State::Wanted;
+        self.changed.notify_all();
     }
 }
 
@@ -155,6 +166,14 @@ impl<S: Storage> Spares<S> {
                 allocated
             }
             Spares::Ahead(ahead) => ahead.allocator.take(),
+        }
+    }
+
+    /// The spare that was taken has its own name now, durably: the temporary one is free again.
+    pub(crate) fn linked(&mut self) {
+        match self {
+            Spares::Inline { .. } => {}
+            Spares::Ahead(ahead) => ahead.allocator.linked(),
         }
     }
 }

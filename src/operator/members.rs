@@ -12,11 +12,6 @@ impl Members {
     pub fn read(json: &[u8]) -> Option<Self> {
         serde_json::from_slice(json).ok()
     }
-
-    /// Each member with its value as a person reads it: text without quotes, anything else as JSON.
-    pub fn rows(&self) -> Vec<(&str, String)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), readable(value))).collect()
-    }
 }
 
 /// A value as a person reads it: text without quotes, lists without brackets, anything else as JSON.
@@ -57,7 +52,7 @@ mod tests {
     #[test]
     fn members_keep_their_order() {
         let members = Members::read(br#"{"z":"1","a":2,"m":["x",true]}"#).unwrap();
-        let rows = members.rows();
+        let rows: Vec<(&str, String)> = members.0.iter().map(|(name, value)| (name.as_str(), readable(value))).collect();
         assert_eq!(rows, [("z", "1".to_owned()), ("a", "2".to_owned()), ("m", "x, true".to_owned())]);
         assert_eq!(Members::read(b"[1]"), None);
     }

@@ -137,10 +137,10 @@ impl World {
     pub fn crash_in_commit(&mut self, rng: &mut Rng, cores: u16) {
         let parts: Vec<LaneBatch> = self.cores.iter_mut().flat_map(|core| core.lane.drain(..)).collect();
         if !parts.is_empty() {
-            self.storage.fail_syncs(true);
+            self.storage.fail_after(Some(rng.below(2)));
             let failed = self.log.as_mut().expect("a world has a log").append(&parts);
             assert!(failed.is_err(), "a commit whose sync fails is not acknowledged");
-            self.storage.fail_syncs(false);
+            self.storage.fail_after(None);
         }
         self.crash(rng, cores);
     }
@@ -199,6 +199,13 @@ impl World {
                 && core.said.questions.is_empty()
                 && core.engine.pending() == 0
         })
+    }
+
+    /// Every core forgets what is too old, as its sweep does.
+    pub fn expire_keys(&mut self) {
+        for core in &mut self.cores {
+            core.engine.expire_keys(self.now);
+        }
     }
 
     fn acknowledge(&mut self, index: usize) {

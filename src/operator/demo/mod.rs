@@ -100,7 +100,7 @@ fn play(stage: &mut Stage, sandbox: &mut Sandbox) -> Result<(), Failure> {
             format!("svc-wallet, process {pid}, on http://{}", sandbox.http()),
             format!("its files are in {}", sandbox.path("").display()),
         ],
-        vec![Check::new(format!("ready {} after its start", show::milliseconds(ready)), true)],
+        vec![Check::new(format!("ready {} after its start", show::elapsed(ready)), true)],
     )?;
     let tokens = tokens(sandbox)?;
     let kept = with_log(sandbox, script::first_act(stage, &tokens))?;
@@ -110,8 +110,8 @@ fn play(stage: &mut Stage, sandbox: &mut Sandbox) -> Result<(), Failure> {
     stage.note(
         "SIGTERM: the server stops in good order",
         "It refuses new work first, finishes what it has begun, syncs the ledger and ends.",
-        vec![format!("ended {} after the signal", show::milliseconds(elapsed))],
-        vec![Check::new(format!("{status}"), status.code() == Some(0))],
+        vec![format!("ended {} after the signal", show::elapsed(elapsed))],
+        vec![Check::new(format!("it ended by itself: {status}"), status.code() == Some(0))],
     )?;
     verify(stage, &sandbox.path("ledger"))
 }
@@ -130,7 +130,7 @@ fn crash(stage: &mut Stage, sandbox: &mut Sandbox) -> Result<(), Failure> {
         "The server starts again",
         "It reads its ledger, checks every hash of it, and knows every balance, nonce and key again.",
         vec![format!("svc-wallet, process {pid}")],
-        vec![Check::new(format!("ready {} after its start", show::milliseconds(ready)), true)],
+        vec![Check::new(format!("ready {} after its start", show::elapsed(ready)), true)],
     )
 }
 

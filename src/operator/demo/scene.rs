@@ -95,6 +95,8 @@ pub struct Step {
     pub why: String,
     /// The request and its reply, if the step is an exchange.
     pub exchange: Option<(Asked, Reply)>,
+    /// Which earlier reply has the very same body, so that it need not be shown again.
+    pub same_as: Option<String>,
     /// What was found, if the step is something else.
     pub facts: Vec<String>,
     /// What was expected.
@@ -156,13 +158,17 @@ impl Stage {
             body: ask.body.map(str::to_owned),
         };
         let checks = expectations.iter().map(|expect| meet(expect, &reply)).collect();
-        self.play(ask.title, ask.why, Some((asked, reply.clone())), Vec::new(), checks)?;
+        let same_as = expectations.iter().find_map(|expect| match expect {
+            Expect::SameBytes(which, bytes) => (reply.body == *bytes).then(|| (*which).to_owned()),
+            Expect::Accepted | Expect::Refused(..) | Expect::Member(..) | Expect::Header(..) => None,
+        });
+        self.play(ask.title, ask.why, Some((asked, reply.clone())), same_as, Vec::new(), checks)?;
         Ok(reply)
     }
 
     /// Shows and notes something that was done to the server, and what came of it.
     pub fn note(&mut self, title: &str, why: &str, facts: Vec<String>, checks: Vec<Check>) -> Result<(), Failure> {
-        self.play(title, why, None, facts, checks)
+        self.play(title, why, None, None, facts, checks)
     }
 
     fn play(
@@ -170,11 +176,12 @@ impl Stage {
         title: &str,
         why: &str,
         exchange: Option<(Asked, Reply)>,
+        same_as: Option<String>,
         facts: Vec<String>,
         checks: Vec<Check>,
     ) -> Result<(), Failure> {
         let number = self.steps.len() + 1;
-        let step = Step { number, title: title.to_owned(), why: why.to_owned(), exchange, facts, checks };
+        let step = Step { number, title: title.to_owned(), why: why.to_owned(), exchange, same_as, facts, checks };
         if !self.output.json {
             self.output.line(&show::step(&self.output, &step))?;
         }
@@ -281,6 +288,7 @@ mod tests {
             title: "t".to_owned(),
             why: "w".to_owned(),
             exchange: Some((asked, reply(200, &[], "{\"a\":1}"))),
+            same_as: None,
             facts: Vec::new(),
             checks: vec![Check::new("c", true)],
         };

@@ -18,14 +18,16 @@ pub fn step(output: &Output, step: &Step) -> String {
         lines.push(String::new());
         lines.extend(request(output, asked));
         lines.push(String::new());
-        lines.extend(answer(output, reply));
+        lines.extend(answer(output, reply, step.same_as.as_deref()));
     }
     if !step.facts.is_empty() {
         lines.push(String::new());
         lines.extend(step.facts.iter().map(|fact| indented(fact)));
     }
-    lines.push(String::new());
-    lines.extend(step.checks.iter().map(|known| check(output, known)));
+    if !step.checks.is_empty() {
+        lines.push(String::new());
+        lines.extend(step.checks.iter().map(|known| check(output, known)));
+    }
     lines.push(String::new());
     lines.join("\n")
 }
@@ -47,20 +49,27 @@ fn request(output: &Output, asked: &Asked) -> Vec<String> {
     lines
 }
 
-fn answer(output: &Output, reply: &Reply) -> Vec<String> {
+fn answer(output: &Output, reply: &Reply, same_as: Option<&str>) -> Vec<String> {
     let style = if reply.status < 300 { Style::Good } else { Style::Warning };
     let status = output.paint(style, &format!("{} {}", reply.status, reason(reply.status)));
-    let mut head = format!("{status}{}", output.paint(Style::Faint, &format!("   {}", milliseconds(reply.elapsed))));
+    let mut head = format!("{status}{}", output.paint(Style::Faint, &format!("   {}", elapsed(reply.elapsed))));
     if reply.header("idempotency-replayed") == Some("true") {
         head.push_str(&output.paint(Style::Faint, ", Idempotency-Replayed: true"));
     }
-    vec![indented(&head), json(output, &reply.body)]
+    // What was shown before is not shown again.
+    let body = match same_as {
+        Some(which) => indented(&output.paint(Style::Faint, &format!("(the {} bytes of {which})", reply.body.len()))),
+        None => json(output, &reply.body),
+    };
+    vec![indented(&head), body]
 }
 
 /// A duration as people read it.
-pub fn milliseconds(duration: std::time::Duration) -> String {
+pub fn elapsed(duration: std::time::Duration) -> String {
     let micros = duration.as_micros();
-    if micros < 10_000 {
+    if micros < 1000 {
+        format!("{micros} µs")
+    } else if micros < 10_000 {
         format!("{}.{} ms", micros / 1000, micros % 1000 / 100)
     } else {
         format!("{} ms", micros / 1000)
@@ -146,6 +155,7 @@ mod tests {
                 title: "Title".to_owned(),
                 why: "Because.".to_owned(),
                 exchange: Some((asked, reply)),
+                same_as: None,
                 facts: Vec::new(),
                 checks: vec![Check::new("good", true), Check::new("bad", false)],
             },

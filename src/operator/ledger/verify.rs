@@ -105,7 +105,8 @@ fn whole(output: &Output, report: &Report, elapsed: Duration) -> Result<Exit, Fa
     let rate = grouped(per_second(report.entries, elapsed));
     let mut rows = vec![
         ("entries", format!("{}, verified at {rate}/s", grouped(u128::from(report.entries)))),
-        ("batches", format!("{} in {} segments", grouped(u128::from(report.batches)), report.segments)),
+        ("batches", grouped(u128::from(report.batches))),
+        ("segments", grouped(u128::from(report.segments))),
         ("accounts", grouped(u128::from(report.accounts))),
         ("ledger", format!("{}, epoch {}", hex(&report.log_id.0), report.epoch)),
         ("root", hex(&report.root)),

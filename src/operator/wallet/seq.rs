@@ -20,12 +20,14 @@ pub struct Seq {
     authority: Authority,
 }
 
+const NAMES: [(&str, &str); 3] = [("last_nonce", "last confirmed nonce"), ("next_nonce", "next nonce"), ("as_of", "as of time")];
+
 impl Seq {
     /// Asks and prints.
     pub fn run(&self, context: &Context) -> Result<Exit, Failure> {
         let target = format!("/v1/seq?account={}", percent_encoded(&self.account));
         let reply = ask(context, &self.authority, &target, Some(&self.account))?;
-        let exit = answer(&context.output, &reply, &[])?;
+        let exit = answer(&context.output, &reply, &NAMES)?;
         remark(&context.output, "The next debit of this account carries the next nonce, with an idempotency key of its own.")?;
         Ok(exit)
     }
