@@ -1,5 +1,7 @@
 //! What one request costs on its way through the API: a spend with a known token, its receipt, and the two JSON parsers on the
 //! same body. `cargo bench --bench api`.
+#![allow(missing_docs)] // criterion_group makes a public function.
+
 use criterion::{criterion_group, criterion_main, BatchSize, Criterion, Throughput};
 use std::hint::black_box;
 use std::sync::Arc;

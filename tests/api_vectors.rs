@@ -1,4 +1,6 @@
 //! Holds the API against the golden vectors of `tests/vectors`: requests, receipts and errors, as their README describes them.
+#![allow(clippy::unwrap_used)] // The helpers of these tests are not test functions themselves.
+
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap, HashSet};

@@ -50,5 +50,7 @@ pub fn mint(ronctl: &Path, config: &Path) -> Result<Token, Fault> {
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         return Err(Fault::Program { what: "ronctl cap mint".into(), cause: format!("{}: {said}", output.status) });
     }
+    // The output is not shown: if it is nearly a capability, it is still a secret.
     Token::new(&String::from_utf8_lossy(&output.stdout))
+        .map_err(|_| Fault::Program { what: "ronctl cap mint".into(), cause: "printed no capability".into() })
 }

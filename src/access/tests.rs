@@ -89,8 +89,10 @@ fn spend<'a>(accounts: &'a [Account<'a>], to: Option<&'a str>, asset: &'a str, u
     }
 }
 
+type Outcome = Result<Permit, (Code, Option<Reason>)>;
+
 /// What a bare token narrowed by the predicates says to a spend of 100 roc from acct:a to acct:b with key k-1.
-fn outcome(predicates: &[&str]) -> Result<Permit, (Code, Option<Reason>)> {
+fn outcome(predicates: &[&str]) -> Outcome {
     let bench = Bench::new();
     let accounts = [Account::new("acct:a").unwrap()];
     let demand = spend(&accounts, Some("acct:b"), "roc", 100, "k-1");
@@ -195,7 +197,7 @@ fn caveats_permit_and_deny() {
     let unauthorized = Err((Code::Unauthorized, Some(Reason::Cap)));
     let permit = Ok(Permit { daily_ceiling: None });
     let ceiling = |units| Ok(Permit { daily_ceiling: Amount::new(units) });
-    let cases: [(&[&str], Result<Permit, (Code, Option<Reason>)>); 50] = [
+    let cases: [(&[&str], Outcome); 50] = [
         (&[], permit),
         (&["aud = svc-wallet"], permit),
         (&["aud=svc-wallet"], permit),

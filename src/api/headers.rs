@@ -135,7 +135,8 @@ mod tests {
 
     #[test]
     fn contradictions_are_refused_and_agreement_is_not() {
-        let cases: [(&[(&str, &[u8])], bool); 10] = [
+        type Headers<'a> = &'a [(&'a str, &'a [u8])];
+        let cases: [(Headers<'_>, bool); 10] = [
             (&[("Idempotency-Key", b"k"), ("X-Idempotency-Key", b"k")], true),
             (&[("Idempotency-Key", b"k"), ("Idempotency-Key", b"k")], true),
             (&[("Idempotency-Key", b"k"), ("X-Idempotency-Key", b"l")], false),

@@ -47,7 +47,7 @@ impl Bench {
     }
 
     /// The call in words, or code, status and reason of the refusal.
-    fn ask(&mut self, ask: &Ask<'_>) -> Result<String, (Code, Option<Reason>)> {
+    fn ask(&mut self, ask: &Ask<'_>) -> Outcome {
         let mut headers = IncomingHeaders::default();
         ask.headers.iter().for_each(|(name, value)| headers.observe(name, value.as_bytes()));
         let mut body = ask.body.as_bytes().to_vec();
@@ -82,9 +82,11 @@ fn spend<'a>(authorization: &'a str) -> Ask<'a> {
     }
 }
 
-const BAD: Result<String, (Code, Option<Reason>)> = Err((Code::BadRequest, Some(Reason::BadRequest)));
-const STRANGER: Result<String, (Code, Option<Reason>)> = Err((Code::Unauthorized, Some(Reason::Cap)));
-const DENIED: Result<String, (Code, Option<Reason>)> = Err((Code::Forbidden, Some(Reason::Cap)));
+type Outcome = Result<String, (Code, Option<Reason>)>;
+
+const BAD: Outcome = Err((Code::BadRequest, Some(Reason::BadRequest)));
+const STRANGER: Outcome = Err((Code::Unauthorized, Some(Reason::Cap)));
+const DENIED: Outcome = Err((Code::Forbidden, Some(Reason::Cap)));
 
 #[test]
 fn every_route_yields_its_call() {
@@ -175,7 +177,8 @@ fn keys_and_content_types_are_read_as_written() {
     let longest = "k".repeat(64);
     let too_long = "k".repeat(65);
     let authorization = ("Authorization", all.as_str());
-    let cases: Vec<(Vec<(&str, &str)>, &str, Option<&str>)> = vec![
+    type Case<'a> = (Vec<(&'a str, &'a str)>, &'a str, Option<&'a str>);
+    let cases: Vec<Case<'_>> = vec![
         (vec![json, ("Idempotency-Key", "a.b:C-1_")], SPEND, Some("a.b:C-1_")),
         (vec![json, ("Idempotency-Key", "\"quoted\"")], SPEND, Some("quoted")),
         (vec![json, ("X-Idempotency-Key", "x")], SPEND, Some("x")),

@@ -29,7 +29,7 @@ pub(super) struct Watcher {
     epoch: u64,
     driver: &'static str,
     started: Instant,
-    published: Cell<Instant>,
+    published: Cell<Option<Instant>>,
 }
 
 impl Watcher {
@@ -42,8 +42,7 @@ impl Watcher {
         driver: &'static str,
     ) -> Self {
         let registry = RefCell::new(registry);
-        let now = Instant::now();
-        Self { publisher, registry, status, ledger, epoch, driver, started: now, published: Cell::new(now) }
+        Self { publisher, registry, status, ledger, epoch, driver, started: Instant::now(), published: Cell::new(None) }
     }
 
     /// The next signal, or nothing after a short while.
@@ -73,8 +72,8 @@ impl Watcher {
         for (core, stats) in workers.stats().try_iter() {
             self.publisher.absorb(core, &stats);
         }
-        if self.published.get().elapsed() >= PUBLISH_EVERY {
-            self.published.set(Instant::now());
+        if self.published.get().map_or(true, |published| published.elapsed() >= PUBLISH_EVERY) {
+            self.published.set(Some(Instant::now()));
             self.publish(readiness, lag);
             workers.ask_stats();
         }

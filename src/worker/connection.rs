@@ -105,6 +105,8 @@ pub struct Connection {
     pub phase: Phase,
     /// Since when, in milliseconds of the core's clock.
     pub since_ms: u64,
+    /// When the first bytes of a request that is not complete arrived, in milliseconds of the core's clock.
+    pub partial_since_ms: Option<u64>,
     /// Whether it is to be closed after what is in flight.
     pub closing: bool,
     /// Whether the client waits for leave to send a body, which it gets when earlier requests are answered.
@@ -127,6 +129,7 @@ impl Connection {
             waker: None,
             phase: Phase::Idle,
             since_ms: now_ms,
+            partial_since_ms: None,
             closing: false,
             continue_due: false,
             cut: None,
@@ -198,6 +201,14 @@ impl Connection {
     /// How many admitted requests wait, for a connection that ends with some unanswered.
     pub fn admitted_waiting(&self) -> usize {
         self.places.iter().filter(|place| !place.answered && place.meta.admitted).count()
+    }
+
+    /// Waits for input: the rest of a request that has begun, or the next one.
+    pub fn enter_reading(&mut self, now_ms: u64) {
+        match self.partial_since_ms {
+            Some(since_ms) => (self.phase, self.since_ms) = (Phase::Reading, since_ms),
+            None => (self.phase, self.since_ms) = (Phase::Idle, now_ms),
+        }
     }
 
     /// Changes the phase, and the time since when if it is another one.

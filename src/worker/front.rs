@@ -141,14 +141,11 @@ impl Front {
         };
         input.drain(..used);
         let connection = self.connections.get(place).expect("only the task that serves a connection removes it");
-        let inside = framer.is_inside_request(input.len());
-        if used > 0 || !inside {
-            connection.enter(Phase::Idle, started_us / 1000);
-            connection.since_ms = started_us / 1000;
-        }
-        if inside {
-            connection.enter(Phase::Reading, started_us / 1000);
-        }
+        connection.partial_since_ms = match (framer.is_inside_request(input.len()), used) {
+            (false, _) => None,
+            (true, 0) => connection.partial_since_ms.or(Some(started_us / 1000)),
+            (true, _) => Some(started_us / 1000),
+        };
         fed
     }
 

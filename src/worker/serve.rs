@@ -92,7 +92,11 @@ async fn next(core: &SharedCore, place: u32, output: &mut Vec<u8>) -> Next {
         if std::mem::take(&mut connection.continue_due) {
             return Poll::Ready(Next::Write(http::CONTINUE.to_vec()));
         }
-        Poll::Ready(if connection.closing { Next::Close } else { Next::Read })
+        if connection.closing {
+            return Poll::Ready(Next::Close);
+        }
+        connection.enter_reading(now_ms);
+        Poll::Ready(Next::Read)
     })
     .await
 }

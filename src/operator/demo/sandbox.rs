@@ -114,9 +114,7 @@ impl Sandbox {
         self.child = Some(child);
         let mut control = Client::new(Address::Tcp(self.metrics), Duration::from_secs(1));
         while started.elapsed() < Duration::from_millis(READY_MS_MAX) {
-            if self.interrupted.load(Ordering::Relaxed) {
-                return Err(Failure { exit: Exit::No, message: "interrupted".to_owned(), next: String::new() });
-            }
+            self.check_interrupt()?;
             if let Some(status) = self.child_status()? {
                 self.child = None;
                 return Err(self.with_log(&format!("the server ended at once ({status})")));
@@ -148,9 +146,19 @@ impl Sandbox {
                 self.child = None;
                 return Ok((status, started.elapsed()));
             }
+            self.check_interrupt()?;
             std::thread::sleep(Duration::from_millis(POLL_MS));
         }
         Err(self.with_log(&format!("the server did not end within {} s of SIGTERM", STOP_MS_MAX / 1000)))
+    }
+
+    /// Fails once Ctrl-C was pressed, so that the sandbox is dropped and with it the server.
+    pub fn check_interrupt(&self) -> Result<(), Failure> {
+        if !self.interrupted.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let message = "interrupted; the server was stopped and its directory removed".to_owned();
+        Err(Failure { exit: Exit::No, message, next: String::new() })
     }
 
     fn child_status(&mut self) -> Result<Option<ExitStatus>, Failure> {
@@ -235,6 +243,14 @@ mod tests {
         let failure = sandbox("/nonexistent/svc-wallet").start().unwrap_err();
         assert_eq!(failure.exit, Exit::Usage);
         assert!(failure.next.contains("cargo build"), "{failure}");
+    }
+
+    #[test]
+    fn ctrl_c_ends_the_wait_for_a_server_that_does_not_get_ready() {
+        let mut sandbox = sandbox("/bin/false");
+        sandbox.interrupted.store(true, Ordering::Relaxed);
+        let failure = sandbox.start().unwrap_err();
+        assert_eq!(failure.exit, Exit::No, "{failure}");
     }
 
     #[test]

@@ -46,9 +46,7 @@ impl Verify {
                 next = elapsed + Duration::from_millis(PROGRESS_MS);
                 let entries = grouped(u128::from(progress.entries));
                 let rate = grouped(per_second(progress.entries, elapsed));
-                // Segments are counted from zero.
-                let segment = progress.segment + 1;
-                output.progress(&format!("segment {segment} of {}, {entries} entries, {rate}/s", progress.segments));
+                output.progress(&format!("segment {} of {}, {entries} entries, {rate}/s", progress.segment, progress.segments));
             }
         });
         output.progress("");
@@ -104,7 +102,7 @@ fn whole(output: &Output, report: &Report, elapsed: Duration) -> Result<Exit, Fa
     output.line(&output.paint(Style::Good, "The ledger is whole."))?;
     let rate = grouped(per_second(report.entries, elapsed));
     let mut rows = vec![
-        ("entries", format!("{}, verified at {rate}/s", grouped(u128::from(report.entries)))),
+        ("entries", format!("{}, verified in {} ms, {rate}/s", grouped(u128::from(report.entries)), elapsed.as_millis())),
         ("batches", grouped(u128::from(report.batches))),
         ("segments", grouped(u128::from(report.segments))),
         ("accounts", grouped(u128::from(report.accounts))),
@@ -189,7 +187,7 @@ fn show(output: &Output, finding: &Finding<'_>) -> Result<(), Failure> {
     }
     output.line(&output.paint(Style::Bad, &format!("The ledger is {}.", finding.kind)))?;
     let mut rows = vec![("where", finding.file.to_owned())];
-    rows.extend(finding.offset.map(|offset| ("at byte", grouped(u128::from(offset)))));
+    rows.extend(finding.offset.map(|offset| ("at byte", offset.to_string())));
     rows.extend(finding.entry.map(|entry| {
         let before = match entry.saturating_sub(1) {
             0 => "nothing comes before it".to_owned(),

@@ -1,0 +1,87 @@
+//! What a core spends on one spend inside the engine: decide, reserve, encode into the lane, settle, credit.
+use criterion::{criterion_group, criterion_main, BatchSize, Criterion};
+use svc_wallet::domain::{
+    Account, Amount, Asset, CoreId, Draft, Durable, Entry, Key, Nonce, Op, Seq, TokenId, UnixMs,
+};
+use svc_wallet::engine::{Engine, Gate, Outcome, Output, Repeat, Request, Ticket};
+use svc_wallet::ring::Ring;
+use svc_wallet::shard::Settings;
+
+/// Spends that one ledger batch carries, as under load.
+const BATCH: u64 = 64;
+
+/// Counts receipts and refuses everything else.
+#[derive(Default)]
+struct Receipts(u64);
+
+impl Output for Receipts {
+    fn reply(&mut self, _: Ticket, outcome: Outcome<'_>) {
+        assert!(matches!(outcome, Outcome::Receipt { .. }), "{outcome:?}");
+        self.0 += 1;
+    }
+
+    fn ask(&mut self, repeat: Repeat) -> Result<(), Repeat> {
+        Err(repeat)
+    }
+}
+
+fn entry(op: Op, from: Option<&str>, to: &str, amount: u128, nonce: u64, key: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let draft = Draft {
+        op,
+        from: from.and_then(Account::new),
+        to: Account::new(to),
+        asset: Asset::new("roc").expect("a well-formed asset"),
+        amount: Amount::new(amount).expect("not zero"),
+        nonce: from.map(|_| Nonce(nonce)),
+        key: Key::new(key).expect("a well-formed key"),
+        memo: None,
+        corr: "0123456789abcdef",
+        token: TokenId::default(),
+        ceiling: false,
+        ts: UnixMs(1_000),
+    };
+    draft.encode(&mut bytes);
+    bytes
+}
+
+fn commit(engine: &mut Engine, seq: &mut u64, out: &mut Receipts) {
+    while let Some(batch) = engine.take_batch() {
+        let first_seq = Seq(*seq);
+        *seq += u64::from(batch.count);
+        engine.committed(Durable { batch, first_seq, root: [0; 32] }, out);
+    }
+}
+
+fn spends(criterion: &mut Criterion) {
+    let settings = Settings { hash_seeds: [1, 2, 3, 4], idempotency_ttl_ms: 1 << 30, keys_max: 1 << 20 };
+    let mut engine = Engine::new(CoreId(0), Ring::new(1), settings);
+    let ticket = Ticket { core: CoreId(0), connection: 0, generation: 0, request: 0 };
+    let (mut seq, mut nonce, mut out) = (1, 0, Receipts::default());
+    let issue = entry(Op::Issue, None, "account:payer", 1 << 100, 0, "issue");
+    let issue = Entry::parse(&issue).expect("just encoded").0;
+    engine.submit(ticket, Request::Write { entry: issue, ceiling: None }, Gate::Open, &mut out);
+    commit(&mut engine, &mut seq, &mut out);
+    criterion.bench_function("engine: 64 spends decided and settled", |bencher| {
+        bencher.iter_batched(
+            || {
+                let first = nonce + 1;
+                nonce += BATCH;
+                let spend = |number| entry(Op::Transfer, Some("account:payer"), "account:payee", 1, number, &format!("k{number}"));
+                (first..first + BATCH).map(spend).collect::<Vec<_>>()
+            },
+            |entries| {
+                for bytes in &entries {
+                    let entry = Entry::parse(bytes).expect("just encoded").0;
+                    engine.submit(ticket, Request::Write { entry, ceiling: None }, Gate::Open, &mut out);
+                }
+                commit(&mut engine, &mut seq, &mut out);
+            },
+            BatchSize::PerIteration,
+        );
+    });
+    assert_eq!(out.0, nonce + 1, "every spend was answered with a receipt");
+}
+
+criterion_group!(benches, spends);
+criterion_main!(benches);

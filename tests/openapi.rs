@@ -1,0 +1,302 @@
+//! Holds `docs/openapi.yaml` against the handlers: the same paths, methods, body fields, reply fields, codes and statuses, no more
+//! and no less. What the handlers know is asked by calling them, not copied from them.
+#![allow(clippy::unwrap_used)] // The helpers of these tests are not test functions themselves.
+
+use serde_json::{json, Map, Value};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use svc_wallet::access::{mint, Keyring, MintRequest, Policy, TokenCache};
+use svc_wallet::api::{interpret, reply, resolve, Call, Incoming, IncomingHeaders, Method, Resolved, Route, Scratch};
+use svc_wallet::domain::{Account, Asset, Balance, Code, Entry, LastNonce, LogId, Nonce, Refusal, Seq, TxId, UnixMs};
+
+const NOW: UnixMs = UnixMs(1_800_000_000_000);
+const TXID: &str = "tx_00000000000J00000000000001";
+
+fn root() -> &'static std::path::Path {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn document() -> Value {
+    serde_norway::from_str(&std::fs::read_to_string(root().join("docs/openapi.yaml")).unwrap()).unwrap()
+}
+
+/// Follows `$ref` until there is none.
+fn resolved<'d>(document: &'d Value, value: &'d Value) -> &'d Value {
+    match value.get("$ref") {
+        Some(Value::String(place)) => {
+            let target = document.pointer(place.trim_start_matches('#')).unwrap_or_else(|| panic!("{place} leads nowhere"));
+            resolved(document, target)
+        }
+        _ => value,
+    }
+}
+
+fn object(value: &Value) -> &Map<String, Value> {
+    value.as_object().unwrap_or_else(|| panic!("not an object: {value}"))
+}
+
+fn names(value: &Value) -> BTreeSet<String> {
+    value.as_array().into_iter().flatten().map(|name| name.as_str().unwrap().to_string()).collect()
+}
+
+fn paths(document: &Value) -> BTreeMap<String, &Value> {
+    object(&document["paths"]).iter().map(|(path, item)| (path.clone(), resolved(document, item))).collect()
+}
+
+fn concrete(path: &str) -> String {
+    path.replace("{txid}", TXID)
+}
+
+#[test]
+fn every_path_and_method_is_there_and_no_other() {
+    let document = document();
+    let mut expected = BTreeSet::from(["/wallet/spend".to_string()]);
+    for route in Route::ALL {
+        match route {
+            Route::Unknown => {}
+            Route::Healthz | Route::Readyz | Route::Version => drop(expected.insert(format!("/{}", route.as_str()))),
+            Route::Tx => expected.extend(["/v1/tx/{txid}".to_string(), "/wallet/tx/{txid}".to_string()]),
+            Route::Issue
+            | Route::Transfer
+            | Route::Burn
+            | Route::Hold
+            | Route::Capture
+            | Route::Release
+            | Route::Balance
+            | Route::Seq => expected.extend([format!("/v1/{}", route.as_str()), format!("/wallet/{}", route.as_str())]),
+        }
+    }
+    let paths = paths(&document);
+    assert_eq!(paths.keys().cloned().collect::<BTreeSet<_>>(), expected);
+    let methods = [("get", Method::Get), ("head", Method::Head), ("post", Method::Post), ("options", Method::Options)];
+    for (path, item) in paths {
+        let told: BTreeSet<&str> = object(item).keys().map(String::as_str).filter(|name| *name != "parameters").collect();
+        let mut known = BTreeSet::new();
+        for (name, method) in methods {
+            match resolve(method, &concrete(&path)) {
+                Resolved::Handler(_) => drop(known.insert(name)),
+                Resolved::Options(_, allow) => {
+                    known.insert(name);
+                    assert_eq!(item["options"]["responses"]["204"]["headers"]["Allow"]["schema"]["const"], allow, "{path}");
+                }
+                Resolved::Refused(..) => {}
+            }
+        }
+        assert_eq!(told, known, "{path}");
+        let open = Route::of_path(&concrete(&path)).scopes().is_none();
+        let operation = item.get("post").or_else(|| item.get("get")).unwrap();
+        assert_eq!(operation.get("security") == Some(&json!([])), open, "{path}");
+    }
+}
+
+struct Server {
+    tokens: TokenCache,
+    policy: Policy,
+    authorization: String,
+    scratch: Scratch,
+    _directory: tempfile::TempDir,
+}
+
+impl Server {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let keyring = Arc::new(Keyring::open_or_create(&directory.path().join("keyring.json")).unwrap());
+        let request = MintRequest {
+            subject: "openapi".into(),
+            scopes: vec!["wallet:*".into()],
+            ttl: Duration::from_secs(60),
+            audience: "svc-wallet".into(),
+            ..MintRequest::default()
+        };
+        let authorization = format!("Bearer {}", mint(&keyring, &request, NOW).unwrap());
+        let tokens = TokenCache::new(keyring, "svc-wallet", 8);
+        let policy = Policy::load(&root().join("configs/policy.json")).unwrap();
+        Self { tokens, policy, authorization, scratch: Scratch::default(), _directory: directory }
+    }
+
+    /// The encoded entry of a write, nothing for a read.
+    fn call(&mut self, path: &str, query: Option<&str>, body: &Value) -> Result<Vec<u8>, Refusal> {
+        let mut headers = IncomingHeaders::default();
+        headers.observe("Authorization", self.authorization.as_bytes());
+        headers.observe("Content-Type", b"application/json");
+        headers.observe("Idempotency-Key", b"k");
+        let mut body = serde_json::to_vec(body).unwrap();
+        let incoming = Incoming { route: Route::of_path(path), path, query, headers, body: &mut body };
+        let call = interpret(incoming, &mut self.tokens, &self.policy, NOW, "corr", &mut self.scratch)?;
+        Ok(match call {
+            Call::Write { entry, .. } => entry.bytes().to_vec(),
+            Call::Balance { .. } | Call::Seq { .. } | Call::Tx { .. } => Vec::new(),
+        })
+    }
+}
+
+/// An example of a property, or of the first alternative that has one.
+fn example(document: &Value, property: &Value) -> Value {
+    let property = resolved(document, property);
+    if let Some(first) = property["examples"].get(0) {
+        return first.clone();
+    }
+    example(document, &property["oneOf"][0])
+}
+
+#[test]
+fn bodies_have_the_fields_that_are_read() {
+    let document = document();
+    let mut server = Server::new();
+    let mut universe = BTreeSet::from(["colour".to_string()]);
+    for schema in ["IssueBody", "TransferBody", "BurnBody"] {
+        universe.extend(object(&document["components"]["schemas"][schema]["properties"]).keys().cloned());
+    }
+    for (path, item) in paths(&document) {
+        let Some(operation) = item.get("post") else { continue };
+        let schema = resolved(&document, &operation["requestBody"]["content"]["application/json"]["schema"]);
+        assert_eq!(schema["additionalProperties"], false, "{path}");
+        let properties = object(&schema["properties"]);
+        let mut full: Map<String, Value> =
+            properties.iter().map(|(name, property)| (name.clone(), example(&document, property))).collect();
+        if full.contains_key("to") {
+            full.insert("to".into(), json!("acct:b"));
+        }
+        assert!(server.call(&path, None, &Value::Object(full.clone())).is_err(), "{path}: nonce and seq at once");
+        let seq = full.remove("seq").unwrap();
+        assert!(server.call(&path, None, &Value::Object(full.clone())).is_ok(), "{path}: {full:?}");
+        let mut alias = full.clone();
+        alias.remove("nonce");
+        alias.insert("seq".into(), seq);
+        assert!(server.call(&path, None, &Value::Object(alias)).is_ok(), "{path}: seq in place of nonce");
+        let mut required = names(&schema["required"]);
+        if schema.get("oneOf").is_some() {
+            assert_eq!(schema["oneOf"], json!([{"required": ["nonce"]}, {"required": ["seq"]}]));
+            required.insert("nonce".into());
+        }
+        for name in full.keys() {
+            let mut less = full.clone();
+            less.remove(name);
+            let accepted = server.call(&path, None, &Value::Object(less)).is_ok();
+            assert_eq!(accepted, !required.contains(name), "{path} without {name}");
+        }
+        for name in universe.iter().filter(|name| !properties.contains_key(*name)) {
+            let mut more = full.clone();
+            more.insert(name.clone(), json!("x"));
+            assert!(server.call(&path, None, &Value::Object(more)).is_err(), "{path} with {name}");
+        }
+    }
+}
+
+#[test]
+fn queries_have_the_parameters_that_are_read() {
+    let document = document();
+    let mut server = Server::new();
+    for (path, item) in paths(&document) {
+        if Route::of_path(&concrete(&path)).scopes().is_none() {
+            continue;
+        }
+        let Some(operation) = item.get("get") else { continue };
+        let mut pairs = Vec::new();
+        for parameter in operation["parameters"].as_array().unwrap() {
+            let parameter = resolved(&document, parameter);
+            if parameter["in"] == "query" {
+                assert_eq!(parameter["required"], true);
+                let value = example(&document, &parameter["schema"]);
+                pairs.push(format!("{}={}", parameter["name"].as_str().unwrap(), value.as_str().unwrap()));
+            }
+        }
+        let path = concrete(&path);
+        let all = pairs.join("&");
+        assert!(server.call(&path, Some(&all), &Value::Null).is_ok(), "{path}?{all}");
+        for left_out in 0..pairs.len() {
+            let mut fewer = pairs.clone();
+            fewer.remove(left_out);
+            assert!(server.call(&path, Some(&fewer.join("&")), &Value::Null).is_err(), "{path} without {}", pairs[left_out]);
+        }
+        pairs.push("colour=x".into());
+        assert!(server.call(&path, Some(&pairs.join("&")), &Value::Null).is_err(), "{path}?{}", pairs.join("&"));
+    }
+}
+
+/// Keys of a written reply, in their order, held against a schema.
+fn check(document: &Value, schema: &str, written: &[Vec<u8>]) {
+    let schema = &document["components"]["schemas"][schema];
+    assert_eq!(schema["additionalProperties"], false);
+    let mut every = BTreeSet::new();
+    let mut always: Option<BTreeSet<String>> = None;
+    for reply in written {
+        let keys: BTreeSet<String> = object(&serde_json::from_slice(reply).unwrap()).keys().cloned().collect();
+        every.extend(keys.iter().cloned());
+        always = Some(always.map_or(keys.clone(), |always| always.intersection(&keys).cloned().collect()));
+    }
+    assert_eq!(object(&schema["properties"]).keys().cloned().collect::<BTreeSet<_>>(), every);
+    assert_eq!(names(&schema["required"]), always.unwrap());
+}
+
+#[test]
+fn replies_have_the_fields_that_are_written() {
+    let document = document();
+    let mut server = Server::new();
+    let writes = [
+        ("/v1/issue", json!({"to": "acct:b", "asset": "roc", "amount_minor": "1"})),
+        ("/v1/transfer", json!({"from": "acct:a", "to": "acct:b", "asset": "roc", "amount_minor": "1", "nonce": 1})),
+        ("/v1/burn", json!({"from": "acct:a", "asset": "roc", "amount_minor": "1", "nonce": 1})),
+    ];
+    let receipts = writes.map(|(path, body)| {
+        let encoded = server.call(path, None, &body).unwrap();
+        let (entry, _) = Entry::parse(&encoded).unwrap();
+        let mut out = Vec::new();
+        reply::receipt(&mut out, LogId::default(), &entry, Seq(1), &[0; 32]);
+        let txid = serde_json::from_slice::<Value>(&out).unwrap()["txid"].as_str().map(TxId::parse);
+        assert!(matches!(txid, Some(Some(_))));
+        out
+    });
+    check(&document, "Receipt", &receipts);
+    let account = Account::new("acct:a").unwrap();
+    let mut out = Vec::new();
+    reply::balance(&mut out, account, Asset::new("roc").unwrap(), &Balance::default(), NOW);
+    check(&document, "Balance", &[std::mem::take(&mut out)]);
+    reply::last_nonce(&mut out, account, LastNonce { confirmed: Nonce(1), next: Nonce(2) }, NOW);
+    check(&document, "LastNonce", &[std::mem::take(&mut out)]);
+    let refusals = [Refusal::new(Code::Busy, "busy"), Refusal::nonce(Nonce(2))].map(|refusal| {
+        let mut out = Vec::new();
+        reply::refusal(&mut out, &refusal, "corr");
+        out
+    });
+    check(&document, "Error", &refusals);
+}
+
+#[test]
+fn every_code_has_its_status_and_headers_and_no_other() {
+    let document = document();
+    let mut told = BTreeSet::new();
+    for response in object(&document["components"]["responses"]).values() {
+        let schema = &response["content"]["application/json"]["schema"];
+        let Some(error) = schema["allOf"].get(1) else { continue };
+        for code in names(&error["properties"]["code"]["enum"]) {
+            let headers: Vec<&str> =
+                object(&response["headers"]).keys().map(String::as_str).filter(|name| *name != "X-Corr-ID").collect();
+            told.insert((code, error["properties"]["http"]["const"].as_u64().unwrap(), headers.join(",")));
+        }
+    }
+    let codes = [
+        Code::BadRequest,
+        Code::Unauthorized,
+        Code::Forbidden,
+        Code::LimitsExceeded,
+        Code::NotFound,
+        Code::MethodNotAllowed,
+        Code::InsufficientFunds,
+        Code::NonceConflict,
+        Code::IdempotencyConflict,
+        Code::Busy,
+        Code::RetryLater,
+        Code::UpstreamUnavailable,
+        Code::InternalError,
+    ];
+    let every = codes.map(|code| Refusal::new(code, "")).into_iter().chain([Refusal::too_large("")]);
+    let known: BTreeSet<_> = every
+        .map(|refusal| {
+            let headers: Vec<&str> = reply::refusal_headers(refusal.code).iter().map(|(name, _)| *name).collect();
+            (refusal.code.as_str().to_string(), u64::from(refusal.status), headers.join(","))
+        })
+        .collect();
+    assert_eq!(told, known);
+}
