@@ -1,0 +1,305 @@
+//! The server under test: the real binary in a temporary directory, on ports of its own, ended by its process id.
+use super::{eventually, request, Client, Reply, Wallet, PATIENCE};
+use rustix::process::{kill_process, Pid, Signal};
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use svc_wallet::access::{mint, Keyring, MintRequest};
+use svc_wallet::domain::UnixMs;
+use tempfile::TempDir;
+
+const POLICY: &str = r#"{
+  "version": 3,
+  "operations": ["issue", "transfer", "burn", "hold", "capture", "release"],
+  "assets": { "roc": { "amount_max": { "burn": "1000000" } }, "ron": {} }
+}"#;
+const REGISTRY: &str = r#"{ "version": 5, "cells": [ { "name": "cell-1", "slots": [0, 16383], "addresses": ["http://127.0.0.1:8080"] } ] }"#;
+
+/// A server and its directory. Dropping it ends the process, whatever the test came to.
+pub struct Server {
+    place: TempDir,
+    settings: Vec<(String, String)>,
+    /// Signals that the process is to ignore, as the words of the shell's `trap`.
+    ignored: Option<&'static str>,
+    log_filter: &'static str,
+    child: Option<Child>,
+    keyring: Keyring,
+    token: String,
+    /// Where the API listens.
+    pub http: SocketAddr,
+    /// Where the control plane listens.
+    pub control: SocketAddr,
+}
+
+/// How a process ended.
+#[derive(Debug)]
+pub struct Exit {
+    pub status: ExitStatus,
+    /// Everything that it wrote to standard error.
+    pub log: String,
+}
+
+/// A loopback port that nobody listens on, outside the range from which the system takes ports for outgoing connections.
+fn free_port() -> u16 {
+    const FIRST: u32 = 10_300;
+    const SPAN: u32 = 22_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Binaries that run at the same time begin at different places.
+    let start = std::process::id().wrapping_mul(37);
+    loop {
+        let port = (FIRST + start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % SPAN) as u16;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+impl Server {
+    /// A server with the settings of every test, started and ready.
+    pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// The same with other values for some keys of the configuration.
+    pub fn with(settings: &[(&str, &str)]) -> Self {
+        let mut server = Self::prepared(settings);
+        server.launch();
+        server
+    }
+
+    /// A directory with all that a server needs, and no process yet.
+    pub fn prepared(settings: &[(&str, &str)]) -> Self {
+        let place = tempfile::tempdir().unwrap();
+        std::fs::write(place.path().join("policy.json"), POLICY).unwrap();
+        std::fs::write(place.path().join("registry.json"), REGISTRY).unwrap();
+        let keyring = Keyring::open_or_create(&place.path().join("wallet.keyring")).unwrap();
+        let everything = MintRequest { scopes: vec!["wallet:*".to_owned()], ..mint_request() };
+        let token = mint(&keyring, &everything, unix_now()).unwrap();
+        let [http, control] = [free_port(), free_port()].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        let settings = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        Self { place, settings, ignored: None, log_filter: "info", child: None, keyring, token, http, control }
+    }
+
+    /// Starts the process and waits until it is ready. If somebody else was faster on a port, other ports are tried.
+    pub fn launch(&mut self) {
+        for _ in 0..5 {
+            self.child = Some(self.spawn());
+            match self.wait_ready() {
+                Ok(()) => return,
+                Err(exit) if exit.log.contains("cannot listen on") => {
+                    self.http.set_port(free_port());
+                    self.control.set_port(free_port());
+                }
+                Err(exit) => panic!("the server did not start: {:?}\n{}", exit.status, exit.log),
+            }
+        }
+        panic!("no two ports could be had");
+    }
+
+    /// Starts the process, which is to refuse, and returns how it ended.
+    pub fn launch_refused(&mut self) -> Exit {
+        self.child = Some(self.spawn());
+        self.wait_exit()
+    }
+
+    fn spawn(&self) -> Child {
+        std::fs::write(self.path("svc-wallet.toml"), self.configuration()).unwrap();
+        let binary = env!("CARGO_BIN_EXE_svc-wallet");
+        let mut command = match self.ignored {
+            None => Command::new(binary),
+            Some(signals) => {
+                let mut shell = Command::new("/bin/sh");
+                shell.arg("-c").arg(format!("trap '' {signals}; exec \"$0\" \"$@\"")).arg(binary);
+                shell
+            }
+        };
+        command.arg("--config").arg(self.path("svc-wallet.toml"));
+        for (key, value) in &self.settings {
+            command.arg("--set").arg(format!("{key}={value}"));
+        }
+        for name in ["RON_CONFIG", "AMNESIA", "POLICY_FILE", "REGISTRY_URL", "LEDGER_SOCK", "ACCOUNTING_SOCK"] {
+            command.env_remove(name);
+        }
+        let log = File::create(self.path("server.log")).unwrap();
+        command.current_dir(self.place.path()).env("RUST_LOG", self.log_filter).stdin(Stdio::null());
+        command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
+    }
+
+    fn configuration(&self) -> String {
+        format!(
+            "[bind]\nhttp = \"{}\"\nmetrics = \"{}\"\nadmin = \"./admin.sock\"\n\
+             [deps]\nledger_sock = \"embedded:./ledger\"\naccounting_sock = \"embedded:./accounting\"\n\
+             registry_url = \"file:./registry.json\"\n\
+             [security]\npolicy_file = \"./policy.json\"\nkeyring = \"./wallet.keyring\"\n\
+             [ledger]\nsegment_bytes = \"8MiB\"\n",
+            self.http, self.control
+        )
+    }
+
+    fn wait_ready(&mut self) -> Result<(), Exit> {
+        eventually("the server is ready", || {
+            if self.child.as_mut().expect("just spawned").try_wait().unwrap().is_some() {
+                return Some(Err(self.wait_exit()));
+            }
+            let reply = self.try_page("/readyz").ok()?;
+            (reply.status == 200).then_some(Ok(()))
+        })
+    }
+
+    /// Waits for the process to end by itself.
+    pub fn wait_exit(&mut self) -> Exit {
+        let child = self.child.as_mut().expect("the server runs");
+        let status = eventually("the server ends", || child.try_wait().unwrap());
+        self.child = None;
+        Exit { status, log: self.log() }
+    }
+
+    /// Changes a setting for the next start.
+    pub fn set(&mut self, key: &str, value: &str) {
+        self.settings.retain(|(known, _)| known != key);
+        self.settings.push((key.to_owned(), value.to_owned()));
+    }
+
+    /// Replaces the policy for the next start.
+    pub fn set_policy(&mut self, policy: &str) {
+        std::fs::write(self.path("policy.json"), policy).unwrap();
+    }
+
+    /// Lets the process ignore signals, named as the shell's `trap` does, from the next start on.
+    pub fn ignore(&mut self, signals: &'static str) {
+        self.ignored = Some(signals);
+    }
+
+    /// What the process logs from the next start on, as `RUST_LOG` says it.
+    pub fn log_at(&mut self, filter: &'static str) {
+        self.log_filter = filter;
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(self.child.as_ref().expect("the server runs"))
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// SIGKILL, and waits until the process is gone.
+    pub fn kill(&mut self) -> Exit {
+        self.signal(Signal::KILL);
+        self.wait_exit()
+    }
+
+    /// SIGTERM, and fails unless the process ends in order.
+    pub fn stop(&mut self) -> Exit {
+        self.signal(Signal::TERM);
+        let exit = self.wait_exit();
+        assert_eq!(exit.status.code(), Some(0), "{}", exit.log);
+        exit
+    }
+
+    /// SIGKILL and a new start on the same directory.
+    pub fn crash_and_restart(&mut self) {
+        self.kill();
+        self.launch();
+    }
+
+    /// A file or directory of this server.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.place.path().join(name)
+    }
+
+    /// The first segment of the ledger, the second and so on.
+    pub fn segment(&self, number: u32) -> PathBuf {
+        self.path(&format!("ledger/segment-{number:010}.log"))
+    }
+
+    pub fn directory(&self) -> &Path {
+        self.place.path()
+    }
+
+    /// What the process has written so far.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.path("server.log")).unwrap_or_default()).into_owned()
+    }
+
+    /// A token that may do everything.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// A token for less than everything: `change` starts from scope `wallet:*`, audience `svc-wallet` and 900 seconds.
+    pub fn mint(&self, change: impl FnOnce(&mut MintRequest)) -> String {
+        let mut wanted = MintRequest { scopes: vec!["wallet:*".to_owned()], ..mint_request() };
+        change(&mut wanted);
+        mint(&self.keyring, &wanted, unix_now()).unwrap()
+    }
+
+    /// A token that was minted so long ago that it has expired.
+    pub fn mint_expired(&self) -> String {
+        let wanted = MintRequest { scopes: vec!["wallet:*".to_owned()], ..mint_request() };
+        mint(&self.keyring, &wanted, UnixMs(unix_now().0 - 86_400_000)).unwrap()
+    }
+
+    pub fn connect(&self) -> Client {
+        Client::connect(self.http)
+    }
+
+    /// A connection with a token that may do everything.
+    pub fn wallet(&self) -> Wallet {
+        Wallet::new(self.connect(), self.token.clone())
+    }
+
+    pub fn try_page(&self, path: &str) -> std::io::Result<Reply> {
+        let mut client = Client::try_connect(self.control)?;
+        client.try_send(&request("GET", path).bytes())?;
+        client.try_reply(false)
+    }
+
+    /// A page of the control port.
+    pub fn page(&self, path: &str) -> Reply {
+        self.try_page(path).unwrap()
+    }
+
+    /// The present value of a series on `/metrics`; 0 if it is not there.
+    pub fn metric(&self, series: &str) -> f64 {
+        let page = String::from_utf8(self.page("/metrics").ok().body).unwrap();
+        let line = page.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0)
+    }
+
+    /// Waits until a series has reached a value; figures are published about once a second.
+    pub fn metric_reaches(&self, series: &str, at_least: f64) -> f64 {
+        eventually(&format!("{series} reaches {at_least}"), || Some(self.metric(series)).filter(|value| *value >= at_least))
+    }
+}
+
+fn mint_request() -> MintRequest {
+    MintRequest {
+        subject: "tests".to_owned(),
+        ttl: Duration::from_secs(900),
+        audience: "svc-wallet".to_owned(),
+        ..MintRequest::default()
+    }
+}
+
+fn unix_now() -> UnixMs {
+    UnixMs(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64)
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- what the server wrote ---\n{}", self.log());
+        }
+    }
+}
+
+const _: () = assert!(PATIENCE.as_secs() < 60);
