@@ -50,6 +50,12 @@ macro_rules! name {
                 well_formed(text, $bytes_max, $kind).then_some(Self(text))
             }
 
+            /// A name that was checked when it was first read; repeating that on every look would cost more than the look.
+            pub(super) fn checked(text: &'a str) -> Self {
+                debug_assert!(Self::new(text).is_some());
+                Self(text)
+            }
+
             /// The name as it was given.
             pub fn as_str(self) -> &'a str {
                 self.0

@@ -106,7 +106,7 @@ impl Engine {
         let LaneBatch { lane_first, count, bytes, .. } = durable.batch;
         let mut rest = &bytes[..];
         for index in 0..u64::from(count) {
-            let (entry, after) = Entry::parse(rest).expect("the ledger gives back the bytes that it was given");
+            let (entry, after) = Entry::parse_own(rest);
             rest = after;
             let seq = Seq(durable.first_seq.0 + index);
             let pending = self.lane.pop(lane_first + index);

@@ -7,12 +7,18 @@ use monoio::net::{TcpListener, TcpStream};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Pending connections that the kernel keeps for a listener.
 const BACKLOG: i32 = 4096;
 /// Pause after a failed accept, so that a lack of descriptors does not become a busy loop.
 const BACKOFF: Duration = Duration::from_millis(50);
+
+/// How long an address that is taken is tried again: the ring of a process that was just killed can hold its listener a little
+/// longer than the process lives.
+const BIND_PATIENCE: Duration = Duration::from_secs(2);
+/// Pause between two tries.
+const BIND_PAUSE: Duration = Duration::from_millis(20);
 
 /// What a connection over the cap is told.
 const OVER_CAP: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\n\
@@ -33,7 +39,13 @@ pub fn bind(address: SocketAddr, cores: usize) -> io::Result<Vec<std::net::TcpLi
         socket.bind(&address.into())?;
         Ok(socket)
     };
-    let alone = socket(false, address)?;
+    let deadline = Instant::now() + BIND_PATIENCE;
+    let alone = loop {
+        match socket(false, address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => std::thread::sleep(BIND_PAUSE),
+            bound => break bound?,
+        }
+    };
     let address = alone.local_addr()?.as_socket().unwrap_or(address);
     drop(alone);
     let listeners = (0..cores).map(|_| {
