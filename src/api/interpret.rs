@@ -187,12 +187,15 @@ fn bad(message: &'static str) -> Refusal {
     Refusal::new(Code::BadRequest, message)
 }
 
+/// The scheme of a capability, with the space that ends it.
+const BEARER: &str = "bearer ";
+
 /// The token of `Authorization: Bearer <token>`; the scheme is compared without regard to case (RFC 9110, 11.1).
 fn bearer(authorization: Option<&str>) -> Result<&str, Refusal> {
     let unauthorized = || Refusal::new(Code::Unauthorized, "no capability; send Authorization: Bearer <macaroon>");
-    let (scheme, token) = authorization.and_then(|value| value.split_once(' ')).ok_or_else(unauthorized)?;
+    let (scheme, token) = authorization.and_then(|value| value.split_at_checked(BEARER.len())).ok_or_else(unauthorized)?;
     let token = token.trim_matches(' ');
-    if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() {
+    if !scheme.eq_ignore_ascii_case(BEARER) || token.is_empty() {
         return Err(unauthorized());
     }
     Ok(token)
@@ -200,6 +203,9 @@ fn bearer(authorization: Option<&str>) -> Result<&str, Refusal> {
 
 /// Parameters of the media type do not matter: JSON is UTF-8 whatever they say (RFC 8259).
 fn require_json(content_type: Option<&str>) -> Result<(), Refusal> {
+    if content_type == Some("application/json") {
+        return Ok(());
+    }
     let media_type = content_type.and_then(|value| value.split(';').next()).unwrap_or("");
     if media_type.trim_matches([' ', '\t']).eq_ignore_ascii_case("application/json") {
         return Ok(());

@@ -11,56 +11,80 @@ const DIGITS_MAX: usize = 39;
 
 /// Appends the receipt of an entry at this place of this log, in a batch that ends with this chain hash.
 pub fn receipt(out: &mut Vec<u8>, log: LogId, entry: &Entry<'_>, seq: Seq, root: &Root) {
-    let txid = TxId::new(log, seq, entry.fingerprint()).text();
+    let parts = Parts {
+        txid: TxId::new(log, seq, entry.fingerprint()).text(),
+        amount: Digits::of(entry.amount().minor_units()),
+        nonce: entry.nonce().map(|nonce| Digits::of_u64(nonce.0)),
+        ts: Digits::of_u64(entry.ts().0),
+        seq: Digits::of_u64(seq.0),
+        root: hex(root),
+    };
     let start = out.len();
-    canonical(out, entry, seq, root, &txid);
+    parts.canonical(out, entry);
     let hash = blake3::hash(&out[start..]);
     out.truncate(start);
-    text(out, b"{\"txid\":\"", &txid);
-    text(out, b"\",\"op\":\"", entry.op().as_str().as_bytes());
-    if let Some(from) = entry.from() {
-        text(out, b"\",\"from\":\"", from.as_str().as_bytes());
-    }
-    if let Some(to) = entry.to() {
-        text(out, b"\",\"to\":\"", to.as_str().as_bytes());
-    }
-    text(out, b"\",\"asset\":\"", entry.asset().as_str().as_bytes());
-    number(out, b"\",\"amount_minor\":\"", entry.amount().minor_units());
-    out.push(b'"');
-    if let Some(nonce) = entry.nonce() {
-        number(out, b",\"nonce\":", u128::from(nonce.0));
-    }
-    text(out, b",\"idem\":\"", entry.key().as_str().as_bytes());
-    number(out, b"\",\"ts\":", u128::from(entry.ts().0));
-    number(out, b",\"ledger_seq_start\":", u128::from(seq.0));
-    number(out, b",\"ledger_seq_end\":", u128::from(seq.0));
-    hex(out, b",\"ledger_root\":\"", root);
-    hex(out, b"\",\"settlement_status\":\"accepted\",\"receipt_hash\":\"b3:", hash.as_bytes());
-    out.extend_from_slice(b"\"}");
+    parts.in_order(out, entry, &hex(hash.as_bytes()));
 }
 
-/// The receipt without its hash, keys sorted, no spaces: what the hash is of.
-fn canonical(out: &mut Vec<u8>, entry: &Entry<'_>, seq: Seq, root: &Root, txid: &[u8]) {
-    number(out, b"{\"amount_minor\":\"", entry.amount().minor_units());
-    text(out, b"\",\"asset\":\"", entry.asset().as_str().as_bytes());
-    if let Some(from) = entry.from() {
-        text(out, b"\",\"from\":\"", from.as_str().as_bytes());
+/// What a receipt says twice, once for its hash and once for the client, in the form in which it is written.
+struct Parts {
+    txid: [u8; TxId::TEXT_BYTES],
+    amount: Digits,
+    nonce: Option<Digits>,
+    ts: Digits,
+    seq: Digits,
+    root: [u8; 64],
+}
+
+impl Parts {
+    /// The receipt with its keys in the order of the contract.
+    fn in_order(&self, out: &mut Vec<u8>, entry: &Entry<'_>, hash: &[u8; 64]) {
+        text(out, b"{\"txid\":\"", &self.txid);
+        text(out, b"\",\"op\":\"", entry.op().as_str().as_bytes());
+        if let Some(from) = entry.from() {
+            text(out, b"\",\"from\":\"", from.as_str().as_bytes());
+        }
+        if let Some(to) = entry.to() {
+            text(out, b"\",\"to\":\"", to.as_str().as_bytes());
+        }
+        text(out, b"\",\"asset\":\"", entry.asset().as_str().as_bytes());
+        text(out, b"\",\"amount_minor\":\"", self.amount.as_bytes());
+        out.push(b'"');
+        if let Some(nonce) = &self.nonce {
+            text(out, b",\"nonce\":", nonce.as_bytes());
+        }
+        text(out, b",\"idem\":\"", entry.key().as_str().as_bytes());
+        text(out, b"\",\"ts\":", self.ts.as_bytes());
+        text(out, b",\"ledger_seq_start\":", self.seq.as_bytes());
+        text(out, b",\"ledger_seq_end\":", self.seq.as_bytes());
+        text(out, b",\"ledger_root\":\"", &self.root);
+        text(out, b"\",\"settlement_status\":\"accepted\",\"receipt_hash\":\"b3:", hash);
+        out.extend_from_slice(b"\"}");
     }
-    text(out, b"\",\"idem\":\"", entry.key().as_str().as_bytes());
-    hex(out, b"\",\"ledger_root\":\"", root);
-    number(out, b"\",\"ledger_seq_end\":", u128::from(seq.0));
-    number(out, b",\"ledger_seq_start\":", u128::from(seq.0));
-    if let Some(nonce) = entry.nonce() {
-        number(out, b",\"nonce\":", u128::from(nonce.0));
+
+    /// The receipt without its hash, keys sorted, no spaces: what the hash is of.
+    fn canonical(&self, out: &mut Vec<u8>, entry: &Entry<'_>) {
+        text(out, b"{\"amount_minor\":\"", self.amount.as_bytes());
+        text(out, b"\",\"asset\":\"", entry.asset().as_str().as_bytes());
+        if let Some(from) = entry.from() {
+            text(out, b"\",\"from\":\"", from.as_str().as_bytes());
+        }
+        text(out, b"\",\"idem\":\"", entry.key().as_str().as_bytes());
+        text(out, b"\",\"ledger_root\":\"", &self.root);
+        text(out, b"\",\"ledger_seq_end\":", self.seq.as_bytes());
+        text(out, b",\"ledger_seq_start\":", self.seq.as_bytes());
+        if let Some(nonce) = &self.nonce {
+            text(out, b",\"nonce\":", nonce.as_bytes());
+        }
+        text(out, b",\"op\":\"", entry.op().as_str().as_bytes());
+        out.extend_from_slice(b"\",\"settlement_status\":\"accepted");
+        if let Some(to) = entry.to() {
+            text(out, b"\",\"to\":\"", to.as_str().as_bytes());
+        }
+        text(out, b"\",\"ts\":", self.ts.as_bytes());
+        text(out, b",\"txid\":\"", &self.txid);
+        out.extend_from_slice(b"\"}");
     }
-    text(out, b",\"op\":\"", entry.op().as_str().as_bytes());
-    out.extend_from_slice(b"\",\"settlement_status\":\"accepted");
-    if let Some(to) = entry.to() {
-        text(out, b"\",\"to\":\"", to.as_str().as_bytes());
-    }
-    number(out, b"\",\"ts\":", u128::from(entry.ts().0));
-    text(out, b",\"txid\":\"", txid);
-    out.extend_from_slice(b"\"}");
 }
 
 /// Appends the balance of an account in one asset, as the owner core told it at this moment.
@@ -123,37 +147,69 @@ fn text(out: &mut Vec<u8>, before: &[u8], value: &[u8]) {
     out.extend_from_slice(value);
 }
 
-fn hex(out: &mut Vec<u8>, before: &[u8], value: &[u8; 32]) {
-    out.extend_from_slice(before);
+fn hex(value: &[u8; 32]) -> [u8; 64] {
     let mut digits = [0u8; 64];
     for (pair, byte) in digits.chunks_exact_mut(2).zip(value) {
-        pair[0] = HEX[usize::from(byte >> 4)];
-        pair[1] = HEX[usize::from(byte & 15)];
+        pair.copy_from_slice(&HEX_PAIRS[usize::from(*byte)]);
     }
-    out.extend_from_slice(&digits);
+    digits
+}
+
+/// The two hexadecimal digits of every byte.
+static HEX_PAIRS: [[u8; 2]; 256] = {
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < pairs.len() {
+        pairs[byte] = [HEX[byte >> 4], HEX[byte & 15]];
+        byte += 1;
+    }
+    pairs
+};
+
+/// A number in decimal digits.
+struct Digits {
+    digits: [u8; DIGITS_MAX],
+    start: usize,
+}
+
+impl Digits {
+    fn of(value: u128) -> Self {
+        if let Ok(narrow) = u64::try_from(value) {
+            return Self::of_u64(narrow);
+        }
+        // Division of 128 bits is slow, and hardly any number needs it: once for the upper and the lower nineteen digits.
+        const LOW: u128 = 10_000_000_000_000_000_000;
+        let mut number = Self::of(value / LOW);
+        let low = Self::of_u64((value % LOW) as u64);
+        let digits = DIGITS_MAX - number.start;
+        let start = number.start - 19;
+        number.digits.copy_within(number.start.., start);
+        number.digits[start + digits..].fill(b'0');
+        number.digits[low.start..].copy_from_slice(low.as_bytes());
+        number.start = start;
+        number
+    }
+
+    fn of_u64(value: u64) -> Self {
+        let mut number = Self { digits: [b'0'; DIGITS_MAX], start: DIGITS_MAX };
+        let mut rest = value;
+        loop {
+            number.start -= 1;
+            number.digits[number.start] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            if rest == 0 {
+                return number;
+            }
+        }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.digits[self.start..]
+    }
 }
 
 fn number(out: &mut Vec<u8>, before: &[u8], value: u128) {
-    out.extend_from_slice(before);
-    let mut digits = [0u8; DIGITS_MAX];
-    let mut at = DIGITS_MAX;
-    let mut wide = value;
-    // Division of 128 bits is slow, and hardly any number needs it.
-    while wide > u128::from(u64::MAX) {
-        at -= 1;
-        digits[at] = b'0' + (wide % 10) as u8;
-        wide /= 10;
-    }
-    let mut narrow = wide as u64;
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (narrow % 10) as u8;
-        narrow /= 10;
-        if narrow == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
+    text(out, before, Digits::of(value).as_bytes());
 }
 
 fn escaped(out: &mut Vec<u8>, value: &str) {

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Flags: 1 a memo was given, 2 a nonce was given, 4 the debit counts against a daily ceiling of its token.
-use super::limits::{CORR_BYTES_MAX, ENTRY_BYTES_MAX, ENTRY_HEAD_BYTES, MEMO_BYTES_MAX};
+use super::limits::{ACCOUNT_BYTES_MAX, ASSET_BYTES_MAX, CORR_BYTES_MAX, ENTRY_BYTES_MAX, ENTRY_HEAD_BYTES, MEMO_BYTES_MAX};
 use super::{Account, Amount, Asset, Key, Nonce, Op, UnixMs};
 
 const FORMAT: u8 = 1;
@@ -111,19 +111,22 @@ impl Draft<'_> {
 
 /// Hashes operation, nonce, amount, lengths and body fields; time, token, key and correlation id do not count.
 fn fingerprint(head: &[u8; ENTRY_HEAD_BYTES], texts: &[&str; 4]) -> Fingerprint {
-    let mut hasher = blake3::Hasher::new();
-    let mut fixed = [0u8; 32];
-    fixed[0] = head[2];
-    fixed[1] = head[13] & (FLAG_MEMO | FLAG_NONCE);
-    fixed[2..8].copy_from_slice(&head[4..10]);
-    fixed[8..32].copy_from_slice(&head[24..48]);
-    hasher.update(&fixed);
-    hasher.update(&[head[10]]);
+    /// Operation, flags, lengths, nonce and amount.
+    const FIXED_BYTES: usize = 33;
+    const INPUT_BYTES_MAX: usize = FIXED_BYTES + 2 * ACCOUNT_BYTES_MAX + ASSET_BYTES_MAX + MEMO_BYTES_MAX;
+    let mut input = [0u8; INPUT_BYTES_MAX];
+    input[0] = head[2];
+    input[1] = head[13] & (FLAG_MEMO | FLAG_NONCE);
+    input[2..8].copy_from_slice(&head[4..10]);
+    input[8..32].copy_from_slice(&head[24..48]);
+    input[32] = head[10];
+    let mut end = FIXED_BYTES;
     for text in texts {
-        hasher.update(text.as_bytes());
+        input[end..end + text.len()].copy_from_slice(text.as_bytes());
+        end += text.len();
     }
     let mut cut = [0u8; 16];
-    cut.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    cut.copy_from_slice(&blake3::hash(&input[..end]).as_bytes()[..16]);
     Fingerprint(cut)
 }
 

@@ -59,6 +59,11 @@ impl Lane {
         self.pending.push_back(pending);
     }
 
+    /// Entries of the newest batch that has not been handed over.
+    pub fn batched(&self) -> u32 {
+        self.open.back().map_or(0, |batch| batch.count)
+    }
+
     /// The oldest batch that has not been handed over.
     pub fn take_open(&mut self) -> Option<LaneBatch> {
         self.open.pop_front()

@@ -94,6 +94,8 @@ pub struct Repeat {
     pub ceiling: Option<Amount>,
     /// What the ledger was asked.
     pub question: Question,
+    /// Whether the key is known to have been used for another request lately.
+    pub key_taken: bool,
 }
 
 /// What one core sends another.

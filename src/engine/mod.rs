@@ -20,6 +20,9 @@ pub const PENDING_MAX: usize = 1 << 16;
 /// Most messages that may wait for one other core; beyond it requests for that core are refused.
 pub const OUTBOX_MAX: usize = 1 << 14;
 
+/// Most repeats that may wait for the outcome of one entry; beyond it they are refused.
+pub const JOINED_MAX: usize = 64;
+
 /// Whether new writes may be let through to the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gate {
@@ -55,6 +58,7 @@ pub struct Engine {
     shard: Shard,
     lane: Lane,
     outboxes: Vec<Outbox>,
+    credits_waiting: bool,
 }
 
 impl Engine {
@@ -62,7 +66,7 @@ impl Engine {
     pub fn new(core: CoreId, ring: Ring, settings: Settings) -> Self {
         assert!(core.0 < ring.cores());
         let outboxes = (0..ring.cores()).map(|_| Outbox::default()).collect();
-        Self { core, ring, shard: Shard::new(settings), lane: Lane::new(core.0), outboxes }
+        Self { core, ring, shard: Shard::new(settings), lane: Lane::new(core.0), outboxes, credits_waiting: false }
     }
 
     /// Applies an entry read back from the ledger at start, in ledger order; entries that concern other cores only are ignored.
@@ -124,7 +128,7 @@ impl Engine {
 
     /// Takes the ledger's answer to a question; `None` if it has no such entry.
     pub fn answered(&mut self, repeat: Repeat, found: Option<Found>, gate: Gate, out: &mut impl Output) {
-        let Repeat { ticket, entry, ceiling, question } = repeat;
+        let Repeat { ticket, entry, ceiling, question, key_taken } = repeat;
         let asked = own_entry(&entry);
         let Some(found) = found else {
             let refusal = Refusal::new(Code::InternalError, "the ledger does not hold an entry that it should");
@@ -132,12 +136,17 @@ impl Engine {
         };
         let first = own_entry(&found.entry);
         if first.owner() == asked.owner() && first.key() == asked.key() {
-            let outcome = if first.fingerprint() == asked.fingerprint() {
-                Outcome::Receipt { entry: first, seq: found.seq, root: found.root, replayed: true }
-            } else {
-                Outcome::Refused(other_request())
-            };
-            return self.reply(ticket, outcome, out);
+            if first.fingerprint() == asked.fingerprint() {
+                let receipt = Outcome::Receipt { entry: first, seq: found.seq, root: found.root, replayed: true };
+                return self.reply(ticket, receipt, out);
+            }
+            if let Some(question) = self.earlier_use(&asked, &first).filter(|_| matches!(question, Question::At(_))) {
+                return self.ask(Repeat { ticket, entry, ceiling, question, key_taken: true }, out);
+            }
+            return self.reply(ticket, Outcome::Refused(other_request()), out);
+        }
+        if key_taken {
+            return self.reply(ticket, Outcome::Refused(other_request()), out);
         }
         match question {
             Question::At(_) => self.write(ticket, &asked, ceiling, gate, false, out),
@@ -152,6 +161,29 @@ impl Engine {
     /// Takes the news that the ledger cannot answer a question, and refuses the request that it was about.
     pub fn unanswered(&mut self, repeat: Repeat, refusal: Refusal, out: &mut impl Output) {
         self.reply(repeat.ticket, Outcome::Refused(refusal), out);
+    }
+
+    /// The question about an older debit with the same key: the key was used again after its time, and the repeat of the older
+    /// debit still gets its first answer.
+    fn earlier_use(&self, asked: &Entry<'_>, found: &Entry<'_>) -> Option<Question> {
+        let (account, nonce) = (asked.from()?, asked.nonce()?);
+        let used = nonce <= self.shard.last_nonce(account).confirmed && found.nonce() != Some(nonce);
+        used.then(|| Question::Debit { account: account.as_str().into(), nonce })
+    }
+
+    /// Whether a credit was handed on to an outbox and not yet to its core: no reply may leave meanwhile.
+    pub fn credits_waiting(&self) -> bool {
+        self.credits_waiting
+    }
+
+    /// Notes that every [`Outbox::first`] message has been handed over.
+    pub fn credits_handed_over(&mut self) {
+        self.credits_waiting = false;
+    }
+
+    /// Entries of the newest batch that has not been handed to the ledger.
+    pub fn batched(&self) -> u32 {
+        self.lane.batched()
     }
 
     /// The oldest batch that has not been handed to the ledger.
@@ -222,19 +254,26 @@ impl Engine {
             Decision::Shut => self.reply(ticket, Outcome::Refused(shut(closed)), out),
             Decision::Join(number) => {
                 let pending = self.lane.find(number);
-                if pending.fingerprint == entry.fingerprint() {
+                if pending.fingerprint != entry.fingerprint() {
+                    self.reply(ticket, Outcome::Refused(other_request()), out);
+                } else if pending.joined.len() < JOINED_MAX {
                     pending.joined.push(ticket);
                 } else {
-                    self.reply(ticket, Outcome::Refused(other_request()), out);
+                    let refusal = Refusal::new(Code::Busy, "too many repeats of this request wait for its outcome; retry");
+                    self.reply(ticket, Outcome::Refused(refusal), out);
                 }
             }
             Decision::Ask(question) => {
-                if let Err(repeat) = out.ask(Repeat { ticket, entry: entry.bytes().into(), ceiling, question }) {
-                    let refusal = Refusal::new(Code::Busy, "too many repeats are being looked up in the ledger; retry");
-                    self.reply(repeat.ticket, Outcome::Refused(refusal), out);
-                }
+                self.ask(Repeat { ticket, entry: entry.bytes().into(), ceiling, question, key_taken: false }, out);
             }
             Decision::Refused(refusal) => self.reply(ticket, Outcome::Refused(refusal), out),
+        }
+    }
+
+    fn ask(&mut self, repeat: Repeat, out: &mut impl Output) {
+        if let Err(repeat) = out.ask(repeat) {
+            let refusal = Refusal::new(Code::Busy, "too many repeats are being looked up in the ledger; retry");
+            self.reply(repeat.ticket, Outcome::Refused(refusal), out);
         }
     }
 
@@ -244,6 +283,7 @@ impl Engine {
         if owner == self.core {
             self.shard.credit(entry, seq);
         } else {
+            self.credits_waiting = true;
             self.outboxes[usize::from(owner.0)].first.push(Message::Credit(entry.bytes().into(), seq));
         }
     }

@@ -150,10 +150,9 @@ fn write_fields(out: &mut Vec<u8>, head: &ReplyHead<'_>) {
 fn write_value(out: &mut Vec<u8>, value: &str) {
     let from = out.len();
     out.extend_from_slice(value.as_bytes());
-    for byte in &mut out[from..] {
-        if byte.is_ascii_control() {
-            *byte = b' ';
-        }
+    // Without a way out in between, so that many bytes are looked at in one step.
+    if out[from..].iter().fold(false, |any, byte| any | (*byte < b' ') | (*byte == 0x7f)) {
+        out[from..].iter_mut().filter(|byte| byte.is_ascii_control()).for_each(|byte| *byte = b' ');
     }
 }
 

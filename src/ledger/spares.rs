@@ -9,7 +9,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How much is written at once, in bytes.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -21,7 +21,11 @@ pub(crate) fn spare_name() -> String {
     format!("spare{TEMPORARY_SUFFIX}")
 }
 
-/// Writes and syncs a new spare. `gently` syncs every chunk, so that a commit that is synced meanwhile waits for one chunk at most.
+/// How many times as long as a chunk took an allocation ahead rests before the next one: the disk belongs to the commits.
+const REST: u32 = 2;
+
+/// Writes and syncs a new spare. `gently` syncs every chunk and rests between them, so that a commit that is synced meanwhile waits
+/// for one chunk at most, and seldom.
 fn allocate<S: Storage>(storage: &S, segment_bytes: u64, gently: bool) -> io::Result<S::File> {
     let fill = || {
         let file = storage.create(&spare_name())?;
@@ -29,9 +33,11 @@ fn allocate<S: Storage>(storage: &S, segment_bytes: u64, gently: bool) -> io::Re
         let mut offset = 0;
         while offset < segment_bytes {
             let chunk = zeros.len().min((segment_bytes - offset) as usize);
+            let began = Instant::now();
             file.write_at(&zeros[..chunk], offset)?;
             if gently {
                 file.sync()?;
+                std::thread::sleep(REST * began.elapsed());
             }
             offset += chunk as u64;
         }

@@ -27,10 +27,39 @@ pub struct Holding {
     pub available: u128,
 }
 
+/// Longest name that is kept in its record; a longer one has memory of its own.
+const INLINE_BYTES: usize = 30;
+
+/// An account's name. Most are short and lie beside the balances, so that comparing them costs no look elsewhere in memory.
+#[derive(Debug)]
+enum Name {
+    Inline(u8, [u8; INLINE_BYTES]),
+    Long(Box<[u8]>),
+}
+
+impl Name {
+    fn new(name: &str) -> Self {
+        let bytes = name.as_bytes();
+        if bytes.len() > INLINE_BYTES {
+            return Self::Long(bytes.into());
+        }
+        let mut inline = [0; INLINE_BYTES];
+        inline[..bytes.len()].copy_from_slice(bytes);
+        Self::Inline(bytes.len() as u8, inline)
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Inline(length, bytes) => &bytes[..usize::from(*length)],
+            Self::Long(bytes) => bytes,
+        }
+    }
+}
+
 /// One account.
 #[derive(Debug)]
 pub struct Record {
-    name: Box<str>,
+    name: Name,
     /// Nonce of the last durable debit.
     pub confirmed: u64,
     /// Nonce of the last debit that was let through, durable or being committed. Invariant: `confirmed <= reserved`.
@@ -44,7 +73,7 @@ pub struct Record {
 impl Record {
     /// The account's name.
     pub fn name(&self) -> &str {
-        &self.name
+        std::str::from_utf8(self.name.as_bytes()).expect("a name is kept as it was given")
     }
 
     /// The free value in an asset; zero for one never seen.
@@ -97,13 +126,21 @@ impl Accounts {
 
     /// The index of an account that has been seen before.
     pub fn find(&self, name: &str) -> Option<AccountIx> {
-        let hash = self.hasher.hash_one(name);
-        self.part(hash).find(hash, |ix| self.get(*ix).name() == name).copied()
+        self.find_hashed(self.hash(name.as_bytes()), name)
+    }
+
+    fn find_hashed(&self, hash: u64, name: &str) -> Option<AccountIx> {
+        self.part(hash).find(hash, |ix| self.get(*ix).name.as_bytes() == name.as_bytes()).copied()
+    }
+
+    fn hash(&self, name: &[u8]) -> u64 {
+        self.hasher.hash_one(name)
     }
 
     /// The index of an account, which is created with nothing on it if it was never seen.
     pub fn find_or_create(&mut self, name: &str) -> AccountIx {
-        if let Some(found) = self.find(name) {
+        let hash = self.hash(name.as_bytes());
+        if let Some(found) = self.find_hashed(hash, name) {
             return found;
         }
         let ix = AccountIx(u32::try_from(self.count).expect("a slice holds fewer than 2^32 accounts"));
@@ -111,12 +148,11 @@ impl Accounts {
             self.chunks.push(Vec::with_capacity(CHUNK));
         }
         let record =
-            Record { name: name.into(), confirmed: 0, reserved: 0, first_asset: None, first: Holding::default(), more: None };
+            Record { name: Name::new(name), confirmed: 0, reserved: 0, first_asset: None, first: Holding::default(), more: None };
         self.chunks.last_mut().expect("a chunk was just made or has room").push(record);
         self.count += 1;
-        let hash = self.hasher.hash_one(name);
         let Self { hasher, parts, chunks, .. } = self;
-        parts[hash as usize % PARTS].insert_unique(hash, ix, |ix| hasher.hash_one(record_of(chunks, *ix).name()));
+        parts[hash as usize % PARTS].insert_unique(hash, ix, |ix| hasher.hash_one(record_of(chunks, *ix).name.as_bytes()));
         ix
     }
 
@@ -158,6 +194,10 @@ mod tests {
             assert_eq!(accounts.get(*ix).name(), format!("a{n}"));
         }
         assert_eq!(accounts.find("a5000"), None);
+        let long = "x".repeat(INLINE_BYTES + 1);
+        let ix = accounts.find_or_create(&long);
+        assert_eq!((accounts.find(&long), accounts.get(ix).name()), (Some(ix), long.as_str()));
+        assert_eq!(accounts.find(&long[1..]), None);
     }
 
     #[test]

@@ -4,20 +4,20 @@
 //! holds from different cores arrive does not matter, and replay comes to the same state.
 use super::accounts::{AccountIx, AssetIx, Holding};
 use ahash::RandomState;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// The held value of one escrow account in one asset.
 #[derive(Debug, Default)]
 pub struct Escrow {
     /// How much is held, and how much of it no capture or release has reserved.
     pub held: Holding,
-    payers: Vec<Box<str>>,
+    payers: BTreeSet<Box<str>>,
 }
 
 impl Escrow {
     /// Whether this account placed value here.
     pub fn has_payer(&self, account: &str) -> bool {
-        self.payers.iter().any(|payer| **payer == *account)
+        self.payers.contains(account)
     }
 
     /// Adds value that a payer placed.
@@ -25,7 +25,7 @@ impl Escrow {
         self.held.settled = self.held.settled.checked_add(amount).expect("issued value is capped below 2^128");
         self.held.available = self.held.available.checked_add(amount).expect("issued value is capped below 2^128");
         if !self.has_payer(payer) {
-            self.payers.push(payer.into());
+            self.payers.insert(payer.into());
         }
     }
 }

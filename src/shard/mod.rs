@@ -89,8 +89,8 @@ impl Shard {
             issued: Vec::new(),
             escrows: Escrows::new(hasher()),
             ceilings: Ceilings::new(hasher()),
-            debit_keys: Window::new(settings.idempotency_ttl_ms, settings.keys_max),
-            issue_keys: Window::new(settings.idempotency_ttl_ms, settings.keys_max),
+            debit_keys: Window::new(settings.idempotency_ttl_ms, settings.keys_max, true),
+            issue_keys: Window::new(settings.idempotency_ttl_ms, settings.keys_max, false),
             key_hasher: RandomState::with_seeds(d, c, b, a),
             height: Seq(0),
         }
@@ -108,26 +108,28 @@ impl Shard {
         trust_window: bool,
     ) -> Decision {
         let key_hash = self.key_hash(entry);
-        match self.debit_keys.find(key_hash).or_else(|| self.issue_keys.find(key_hash)) {
+        let known = self.debit_keys.find(key_hash).or_else(|| self.issue_keys.find(key_hash));
+        match known {
             Some(Place::Pending(number)) => return Decision::Join(number),
             Some(Place::Durable(seq)) if trust_window => return Decision::Ask(Question::At(seq)),
             Some(Place::Durable(_)) | None => {}
         }
-        if entry.op().debits() {
-            self.decide_debit(entry, ceiling, lane_number, open, key_hash)
+        let decision = if entry.op().debits() {
+            self.decide_debit(entry, ceiling, open, key_hash)
         } else {
-            self.decide_issue(entry, lane_number, open, key_hash)
+            self.decide_issue(entry, open, key_hash)
+        };
+        if let Decision::Reserved(_) = decision {
+            let window = if entry.op().debits() { &mut self.debit_keys } else { &mut self.issue_keys };
+            match known {
+                None => window.remember_new(key_hash, lane_number, entry.ts()),
+                Some(_) => window.remember(key_hash, Place::Pending(lane_number), entry.ts()),
+            }
         }
+        decision
     }
 
-    fn decide_debit(
-        &mut self,
-        entry: &Entry<'_>,
-        ceiling: Option<Amount>,
-        lane_number: u64,
-        open: bool,
-        key_hash: u64,
-    ) -> Decision {
+    fn decide_debit(&mut self, entry: &Entry<'_>, ceiling: Option<Amount>, open: bool, key_hash: u64) -> Decision {
         let account = entry.owner();
         let nonce = entry.nonce().expect("a debit has a nonce").0;
         let Some(ix) = self.accounts.find(account.as_str()) else {
@@ -135,7 +137,7 @@ impl Shard {
             return Decision::Refused(refusal);
         };
         let record = self.accounts.get(ix);
-        if nonce != record.reserved.saturating_add(1) {
+        if record.reserved.checked_add(1) != Some(nonce) {
             let maybe_repeat = nonce >= 1 && nonce <= record.confirmed && !self.debit_keys.complete();
             return if maybe_repeat {
                 Decision::Ask(Question::Debit { account: account.as_str().into(), nonce: Nonce(nonce) })
@@ -162,11 +164,10 @@ impl Shard {
         if entry.counts_against_ceiling() {
             self.ceilings.count(entry.ts(), entry.token(), ix, asset, amount);
         }
-        self.debit_keys.remember(key_hash, Place::Pending(lane_number), entry.ts());
         Decision::Reserved(Reservation { account: ix, asset, amount, key_hash, op: entry.op(), nonce })
     }
 
-    fn decide_issue(&mut self, entry: &Entry<'_>, lane_number: u64, open: bool, key_hash: u64) -> Decision {
+    fn decide_issue(&mut self, entry: &Entry<'_>, open: bool, key_hash: u64) -> Decision {
         if self.issue_keys.full() {
             let message = "too many issues within the idempotency window; retry later or raise idempotency.keys_max";
             return Decision::Refused(Refusal::new(Code::Busy, message));
@@ -182,7 +183,6 @@ impl Shard {
         }
         self.issued[usize::from(asset.0)] = issued;
         let account = self.accounts.find_or_create(entry.owner().as_str());
-        self.issue_keys.remember(key_hash, Place::Pending(lane_number), entry.ts());
         Decision::Reserved(Reservation { account, asset, amount, key_hash, op: Op::Issue, nonce: 0 })
     }
 
@@ -304,10 +304,13 @@ impl Shard {
         }
     }
 
-    /// Forgets old idempotency keys, a bounded number per call; returns how many had to go before their time.
+    /// Forgets old idempotency keys, a bounded number per call, for when no new ones push them out; returns how many had to go
+    /// before their time since the last call.
     pub fn expire_keys(&mut self, now: UnixMs) -> usize {
-        self.issue_keys.expire(now);
-        self.debit_keys.expire(now)
+        for window in [&mut self.issue_keys, &mut self.debit_keys] {
+            window.expire(now);
+        }
+        self.debit_keys.take_evicted()
     }
 
     /// Figures for metrics.

@@ -182,3 +182,18 @@ fn a_repeat_that_left_the_window_leads_to_the_ledger_by_its_nonce() {
     shard.expire_keys(UnixMs(5000));
     assert!(matches!(SPEND.decide(&mut shard, 3), Decision::Ask(Question::Debit { nonce: Nonce(1), .. })));
 }
+
+#[test]
+fn an_issue_is_remembered_for_its_time_however_many_there_are_and_through_a_restart() {
+    let small = Settings { hash_seeds: [1, 2, 3, 4], idempotency_ttl_ms: 1000, keys_max: 10 };
+    let mut rebuilt = Shard::new(small);
+    for number in 1..=3000 {
+        let key = format!("i{number}");
+        let bytes = Case { key: &key, ..ISSUE }.bytes();
+        let entry = Entry::parse(&bytes).unwrap().0;
+        rebuilt.replay(&entry, Seq(number), UnixMs(10)).unwrap();
+        rebuilt.credit(&entry, Seq(number));
+    }
+    assert!(matches!(ISSUE.decide(&mut rebuilt, 1), Decision::Ask(Question::At(Seq(1)))), "the first issue is still known");
+    assert_eq!(code(Case { key: "fresh", ..ISSUE }.decide(&mut rebuilt, 1)), Code::Busy, "a new one has no room");
+}

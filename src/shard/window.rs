@@ -42,15 +42,19 @@ pub struct Window {
     order: VecDeque<Chunk>,
     ttl_ms: u64,
     keys_max: usize,
+    /// Whether keys may go before their time when there are too many; else whoever fills the window has to ask [`Window::full`].
+    evicts: bool,
+    evicted: usize,
     count: usize,
     complete: bool,
 }
 
 impl Window {
-    /// An empty window that remembers a key for at least `ttl_ms`, and at most `keys_max` keys (rounded up to a chunk).
-    pub fn new(ttl_ms: u64, keys_max: usize) -> Self {
+    /// An empty window that remembers a key for at least `ttl_ms`. If it `evicts`, it holds at most about `keys_max` keys, and the
+    /// oldest go first.
+    pub fn new(ttl_ms: u64, keys_max: usize, evicts: bool) -> Self {
         let parts = (0..PARTS).map(|_| HashTable::new()).collect();
-        Self { parts, order: VecDeque::new(), ttl_ms, keys_max, count: 0, complete: true }
+        Self { parts, order: VecDeque::new(), ttl_ms, keys_max, evicts, evicted: 0, count: 0, complete: true }
     }
 
     /// How many keys are remembered.
@@ -85,6 +89,17 @@ impl Window {
             known.place = place;
             return;
         }
+        self.insert(hash, place, now);
+    }
+
+    /// Remembers a key that [`Window::find`] has just not found.
+    pub fn remember_new(&mut self, hash: u64, number: u64, now: UnixMs) {
+        debug_assert_eq!(self.find(hash), None);
+        self.insert(hash, number | PENDING, now);
+    }
+
+    fn insert(&mut self, hash: u64, place: u64, now: UnixMs) {
+        let part = &mut self.parts[hash as usize % PARTS];
         part.insert_unique(hash, Remembered { hash, place }, |known| known.hash);
         self.count += 1;
         match self.order.back_mut() {
@@ -93,6 +108,9 @@ impl Window {
                 chunk.hashes.push(hash);
             }
             Some(_) | None => {
+                // Two chunks may go for each that comes, so that keys leave at least as fast as they arrive.
+                self.expire(now);
+                self.expire(now);
                 let mut hashes = Vec::with_capacity(CHUNK);
                 hashes.push(hash);
                 self.order.push_back(Chunk { newest: now, hashes });
@@ -107,33 +125,35 @@ impl Window {
             return;
         }
         self.remember(hash, Place::Durable(seq), used);
-        while self.count > self.keys_max && self.expire(now) > 0 {}
     }
 
-    /// Forgets at most one chunk of keys that are too old or too many; returns how many were forgotten before their time.
-    pub fn expire(&mut self, now: UnixMs) -> usize {
-        let Some(oldest) = self.order.front() else { return 0 };
+    /// How many keys were forgotten before their time since the last call.
+    pub fn take_evicted(&mut self) -> usize {
+        std::mem::take(&mut self.evicted)
+    }
+
+    /// Forgets at most one chunk of keys that are too old or too many; returns whether it did.
+    pub fn expire(&mut self, now: UnixMs) -> bool {
+        let Some(oldest) = self.order.front() else { return false };
         let old = oldest.newest.0.saturating_add(self.ttl_ms) <= now.0;
-        let crowded = self.count > self.keys_max;
+        let crowded = self.evicts && self.count > self.keys_max;
+        if !(old || crowded) {
+            return false;
+        }
         let committing = oldest.hashes.iter().any(|hash| matches!(self.find(*hash), Some(Place::Pending(_))));
-        if committing || !(old || crowded) {
-            return 0;
+        if committing {
+            return false;
         }
         let chunk = self.order.pop_front().expect("the front was just looked at");
-        let mut forgotten = 0;
         for hash in chunk.hashes {
             if let Ok(found) = self.parts[hash as usize % PARTS].find_entry(hash, |known| known.hash == hash) {
                 found.remove();
                 self.count -= 1;
-                forgotten += 1;
+                self.evicted += usize::from(!old);
             }
         }
         self.complete = false;
-        if old {
-            0
-        } else {
-            forgotten
-        }
+        true
     }
 
     fn part(&self, hash: u64) -> &HashTable<Remembered> {
@@ -151,31 +171,51 @@ mod tests {
 
     #[test]
     fn a_key_is_found_until_its_time_is_over() {
-        let mut window = Window::new(1000, 1 << 20);
+        let mut window = Window::new(1000, 1 << 20, true);
         for n in 0..3000 {
             window.remember(hash(n), Place::Durable(Seq(n + 1)), UnixMs(n));
         }
         assert!(window.complete());
         assert_eq!(window.find(hash(7)), Some(Place::Durable(Seq(8))));
-        assert_eq!(window.expire(UnixMs(2022)), 0);
+        assert!(!window.expire(UnixMs(2022)));
         assert_eq!(window.len(), 3000, "the newest key of the first chunk came at 1023");
-        assert_eq!(window.expire(UnixMs(2023)), 0);
+        assert!(window.expire(UnixMs(2023)));
         assert_eq!((window.len(), window.find(hash(7))), (1976, None));
         assert!(!window.complete());
     }
 
     #[test]
     fn too_many_keys_push_out_the_oldest_but_never_one_being_committed() {
-        let mut window = Window::new(1000, 2000);
+        let mut window = Window::new(1000, 2000, true);
         for n in 0..3000 {
             window.remember(hash(n), Place::Pending(n), UnixMs(0));
         }
-        assert_eq!(window.expire(UnixMs(0)), 0);
+        assert!(!window.expire(UnixMs(0)));
         for n in 0..3000 {
             window.remember(hash(n), Place::Durable(Seq(n + 1)), UnixMs(0));
         }
-        assert_eq!(window.expire(UnixMs(0)), 1024);
-        assert_eq!(window.expire(UnixMs(0)), 0);
-        assert_eq!(window.len(), 1976);
+        assert!(window.expire(UnixMs(0)));
+        assert!(!window.expire(UnixMs(0)));
+        assert_eq!((window.len(), window.take_evicted(), window.take_evicted()), (1976, 1024, 0));
+    }
+
+    #[test]
+    fn keys_leave_as_fast_as_they_come_without_anybody_sweeping() {
+        let mut window = Window::new(1000, 4096, true);
+        for n in 0..100_000 {
+            window.remember(hash(n), Place::Durable(Seq(n + 1)), UnixMs(0));
+        }
+        assert!(window.len() <= 4096 + 2 * CHUNK, "{}", window.len());
+    }
+
+    #[test]
+    fn a_window_that_does_not_evict_keeps_every_key_for_its_time_through_a_replay() {
+        let mut window = Window::new(1000, 2000, false);
+        for n in 0..5000 {
+            window.replay(hash(n), Seq(n + 1), UnixMs(500), UnixMs(900));
+        }
+        assert!(window.full() && window.complete());
+        assert_eq!(window.find(hash(0)), Some(Place::Durable(Seq(1))));
+        assert!(!window.expire(UnixMs(1499)) && window.expire(UnixMs(1500)));
     }
 }

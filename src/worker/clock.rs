@@ -7,13 +7,13 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 pub struct Clock {
     started: Instant,
     date_second: u64,
-    date: [u8; HTTP_DATE_BYTES],
+    date: String,
 }
 
 impl Clock {
     /// A clock that starts at zero.
     pub fn new() -> Self {
-        let mut clock = Self { started: Instant::now(), date_second: u64::MAX, date: [b' '; HTTP_DATE_BYTES] };
+        let mut clock = Self { started: Instant::now(), date_second: u64::MAX, date: String::new() };
         clock.note_time();
         clock
     }
@@ -33,12 +33,13 @@ impl Clock {
         let second = self.unix_now().0 / 1000;
         if second != self.date_second {
             self.date_second = second;
-            http_date(second, &mut self.date);
+            self.date.clear();
+            self.date.push_str(http_date(second, &mut [0; HTTP_DATE_BYTES]));
         }
     }
 
     /// The date as HTTP writes it.
     pub fn date(&self) -> &str {
-        std::str::from_utf8(&self.date).expect("a date is ASCII")
+        &self.date
     }
 }

@@ -12,6 +12,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::task::Waker;
 
+/// Entries that are worth handing to the ledger while requests are still being read.
+const EARLY_ENTRIES: u32 = 48;
+
 /// A core as its tasks share it; never borrowed across an await.
 pub type SharedCore = Rc<RefCell<Core>>;
 
@@ -59,7 +62,7 @@ impl Core {
 
     /// Whether replies may leave now.
     pub fn replies_may_leave(&self) -> bool {
-        !self.stalled
+        !self.stalled && !self.engine.credits_waiting()
     }
 
     /// Takes every letter that has arrived.
@@ -137,11 +140,20 @@ impl Core {
             complete &= hand_over(&mut outbox.first, peer, &mut front.stats);
         }
         if complete {
+            engine.credits_handed_over();
             for (outbox, peer) in engine.outboxes().iter_mut().zip(peers.iter()) {
                 complete &= hand_over(&mut outbox.answers, peer, &mut front.stats);
             }
         }
         complete
+    }
+
+    /// Hands a batch to the ledger before the flush if it is worth a commit, so that the disk works while the core does.
+    pub fn hand_over_early(&mut self) {
+        if self.engine.batched() >= EARLY_ENTRIES {
+            // What does not fit now goes with the flush.
+            self.hand_batches_over();
+        }
     }
 
     /// Asks the flusher to run after the tasks that are ready now.

@@ -39,7 +39,8 @@ pub struct Front {
     /// What happened since the figures were last handed over.
     pub stats: Box<CoreStats>,
     tokens: TokenCache,
-    scratch: api::Scratch,
+    /// Taken out while a request that borrows from it is handed in.
+    scratch: Option<Box<api::Scratch>>,
     decoded: Vec<u8>,
     desk: Arc<LookupDesk<Asked>>,
     clock: Clock,
@@ -59,7 +60,7 @@ impl Front {
             connections: Connections::default(),
             stats,
             tokens,
-            scratch: api::Scratch::default(),
+            scratch: Some(Box::default()),
             decoded: Vec::new(),
             desk,
             clock: Clock::new(),
@@ -116,13 +117,14 @@ impl Front {
         let started_us = self.clock.now_us();
         let unix_now = self.clock.unix_now();
         let mut used = 0;
+        let mut taken = 0;
         let fed = loop {
             let connection = self.connections.get(place).expect("only the task that serves a connection removes it");
             if connection.closing {
                 used = input.len();
                 break Fed::All { request_bytes_max: 0 };
             }
-            if connection.unanswered() >= site.pipeline_depth {
+            if connection.unanswered() >= site.pipeline_depth || taken >= site.pipeline_depth {
                 break Fed::More;
             }
             match framer.next(&mut input[used..], &site.http_limits) {
@@ -132,6 +134,7 @@ impl Front {
                 }
                 Step::Request(request) => {
                     used += request.consumed;
+                    taken += 1;
                     connection.closing |= !request.head.keep_alive();
                     self.request(place, request, started_us, unix_now, engine);
                 }
@@ -215,7 +218,7 @@ impl Front {
     ) {
         let site = self.site.clone();
         let mut decoded = std::mem::take(&mut self.decoded);
-        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut scratch = self.scratch.take().expect("put back after each request");
         decoded.clear();
         let plain = match encoding {
             Ok(http::Encoding::Identity) => Ok(incoming),
@@ -236,7 +239,7 @@ impl Front {
                 Ok(Call::Seq { account }) => self.submit(ticket, Request::LastNonce { account }, engine),
             },
         }
-        self.scratch = scratch;
+        self.scratch = Some(scratch);
         self.decoded = decoded;
     }
 
@@ -355,6 +358,11 @@ impl Front {
         if self.answered.last() != Some(&ticket.connection) {
             self.answered.push(ticket.connection);
         }
+    }
+
+    /// Lets the next wake-ups reach a connection that has replies to write and could not write them yet.
+    pub fn wake_later(&mut self, place: u32) {
+        self.answered.push(place);
     }
 
     /// Wakes the tasks of all connections that have replies to write.

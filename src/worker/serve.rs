@@ -16,8 +16,10 @@ use std::task::Poll;
 const INPUT_BYTES: usize = 8 << 10;
 /// Bytes by which the input buffer grows for a large request, at least.
 const INPUT_STEP_BYTES: usize = 64 << 10;
-/// An input buffer above this is given back when the connection idles.
+/// An input buffer above this is given back when little is left in it.
 const INPUT_KEEP_BYTES: usize = 64 << 10;
+/// An output buffer above this is given back when it is written.
+const OUTPUT_KEEP_BYTES: usize = 64 << 10;
 /// What a client may still send after the last reply before the connection is closed for good.
 const LINGER_BYTES_MAX: usize = 1 << 20;
 
@@ -51,6 +53,7 @@ async fn converse(core: &SharedCore, stream: &mut TcpStream, place: u32) -> Resu
             core.empty_inbox();
             let core = &mut *core;
             let fed = core.front.feed(place, &mut framer, &mut input, &mut core.engine);
+            core.hand_over_early();
             core.want_flush();
             fed
         };
@@ -60,7 +63,7 @@ async fn converse(core: &SharedCore, stream: &mut TcpStream, place: u32) -> Resu
                     let (result, mut bytes) = stream.write_all(bytes).await;
                     result.map_err(drop)?;
                     bytes.clear();
-                    output = bytes;
+                    output = if bytes.capacity() > OUTPUT_KEEP_BYTES { Vec::new() } else { bytes };
                 }
                 Next::Read => break,
                 Next::Close => return Ok(()),
@@ -87,6 +90,10 @@ async fn next(core: &SharedCore, place: u32, output: &mut Vec<u8>) -> Next {
         if connection.unanswered() > 0 || !connection.out.is_empty() {
             connection.enter(Phase::Answering, now_ms);
             connection.waker = Some(context.waker().clone());
+            if !connection.out.is_empty() {
+                // Its replies were there when the last wake-ups went out; the next ones have to find it again.
+                core.front.wake_later(place);
+            }
             return Poll::Pending;
         }
         if std::mem::take(&mut connection.continue_due) {
@@ -103,8 +110,10 @@ async fn next(core: &SharedCore, place: u32, output: &mut Vec<u8>) -> Next {
 
 /// Reads once; errs at the end of the stream.
 async fn read(stream: &mut TcpStream, mut input: Vec<u8>, request_bytes_max: usize) -> std::io::Result<Vec<u8>> {
-    if input.is_empty() && input.capacity() > INPUT_KEEP_BYTES {
-        input = Vec::with_capacity(INPUT_BYTES);
+    if input.len() < INPUT_BYTES && input.capacity() > INPUT_KEEP_BYTES {
+        let mut small = Vec::with_capacity(INPUT_BYTES);
+        small.extend_from_slice(&input);
+        input = small;
     }
     if input.len() == input.capacity() {
         let room = request_bytes_max.saturating_sub(input.len()).max(1);

@@ -54,7 +54,8 @@ impl Tally {
 
 pub struct Clients {
     attempts: Vec<Attempt>,
-    tickets: BTreeMap<u64, usize>,
+    /// For each write under way its attempt, and the last nonce of its account that was promised before it was sent.
+    tickets: BTreeMap<u64, (usize, u64)>,
     reads: BTreeMap<u64, Read>,
     promises: BTreeMap<(String, String), Promise>,
     promised: Books,
@@ -148,7 +149,8 @@ impl Clients {
         // Whatever it was answered before: now it is in doubt again.
         attempt.answered = false;
         let ticket = self.ticket(core);
-        self.tickets.insert(ticket.request, index);
+        let promised = entry.from().map_or(0, |from| self.promised.sums(from.as_str()).nonce);
+        self.tickets.insert(ticket.request, (index, promised));
         world.submit(ticket, Request::Write { entry, ceiling: None });
     }
 
@@ -203,13 +205,13 @@ impl Clients {
         for (ticket, answer) in replies {
             if let Some(read) = self.reads.remove(&ticket.request) {
                 self.check_read(&read, &answer, world);
-            } else if let Some(index) = self.tickets.remove(&ticket.request) {
-                self.check_answer(index, answer);
+            } else if let Some((index, promised)) = self.tickets.remove(&ticket.request) {
+                self.check_answer(index, promised, answer);
             }
         }
     }
 
-    fn check_answer(&mut self, index: usize, answer: Answer) {
+    fn check_answer(&mut self, index: usize, promised: u64, answer: Answer) {
         let asked = self.attempts[index].bytes.clone();
         let asked = Entry::parse(&asked).unwrap().0;
         match answer {
@@ -234,7 +236,12 @@ impl Clients {
                     }
                 }
             }
-            Answer::Refused(code) => {
+            Answer::Refused { code, expected } => {
+                assert_eq!(expected.is_some(), code == Code::NonceConflict);
+                assert!(
+                    expected.map_or(true, |expected| expected > promised),
+                    "the nonce that is asked for has not been promised"
+                );
                 self.attempts[index].answered = true;
                 self.tally.funds += u64::from(code == Code::InsufficientFunds);
                 self.tally.nonces += u64::from(code == Code::NonceConflict);

@@ -12,7 +12,7 @@ use svc_wallet::shard::Settings;
 pub enum Answer {
     Receipt { entry: Vec<u8>, seq: Seq, root: [u8; 32], replayed: bool },
     Balance { account: String, amount: u128, height: Seq },
-    Refused(svc_wallet::domain::Code),
+    Refused { code: svc_wallet::domain::Code, expected: Option<u64> },
     Other,
 }
 
@@ -33,7 +33,7 @@ impl Output for Said {
                 Answer::Balance { account: account.as_str().to_owned(), amount: balance.amount, height: balance.height }
             }
             Outcome::LastNonce { .. } => Answer::Other,
-            Outcome::Refused(refusal) => Answer::Refused(refusal.code),
+            Outcome::Refused(refusal) => Answer::Refused { code: refusal.code, expected: refusal.expected.map(|nonce| nonce.0) },
         };
         self.replies.push((ticket, answer));
     }
@@ -163,11 +163,12 @@ impl World {
     /// One thing happens somewhere; returns the replies that left the core meanwhile.
     pub fn step(&mut self, rng: &mut Rng) -> Vec<(Ticket, Answer)> {
         let index = rng.below(self.cores.len() as u64) as usize;
-        match rng.below(5) {
+        match rng.below(6) {
             0 => self.empty_inbox(index),
             1 => self.acknowledge(index),
             2 => self.answer_question(index),
             3 => self.commit(rng),
+            4 => return self.release(index),
             _ => return self.hand_over(index),
         }
         Vec::new()
@@ -230,6 +231,7 @@ impl World {
         while let Some(batch) = self.cores[index].engine.take_batch() {
             self.cores[index].lane.push_back(batch);
         }
+        self.cores[index].engine.credits_handed_over();
         for answers in [false, true] {
             for to in 0..self.cores.len() {
                 let outbox = &mut self.cores[index].engine.outboxes()[to];
@@ -239,6 +241,15 @@ impl World {
             }
         }
         std::mem::take(&mut self.cores[index].said.replies)
+    }
+
+    /// Replies leave before the flush, as when a connection's task runs first: only while no credit waits.
+    fn release(&mut self, index: usize) -> Vec<(Ticket, Answer)> {
+        let core = &mut self.cores[index];
+        if core.engine.credits_waiting() {
+            return Vec::new();
+        }
+        std::mem::take(&mut core.said.replies)
     }
 
     /// The committer takes what some lanes have queued, as one batch.
