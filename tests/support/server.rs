@@ -129,13 +129,16 @@ impl Server {
         command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
     }
 
+    /// Small segments, because each is written full of zeros at the start; and much patience with the disk, which many servers
+    /// share while tests run.
     fn configuration(&self) -> String {
         format!(
             "[bind]\nhttp = \"{}\"\nmetrics = \"{}\"\nadmin = \"./admin.sock\"\n\
              [deps]\nledger_sock = \"embedded:./ledger\"\naccounting_sock = \"embedded:./accounting\"\n\
              registry_url = \"file:./registry.json\"\n\
              [security]\npolicy_file = \"./policy.json\"\nkeyring = \"./wallet.keyring\"\n\
-             [ledger]\nsegment_bytes = \"8MiB\"\n",
+             [ledger]\nsegment_bytes = \"8MiB\"\n\
+             [timeouts]\nwrite_ms = \"20s\"\n",
             self.http, self.control
         )
     }
