@@ -171,15 +171,15 @@ mod tests {
 
     #[test]
     fn a_key_is_found_until_its_time_is_over() {
-        let mut window = Window::new(1000, 1 << 20, true);
+        let mut window = Window::new(10_000, 1 << 20, true);
         for n in 0..3000 {
             window.remember(hash(n), Place::Durable(Seq(n + 1)), UnixMs(n));
         }
         assert!(window.complete());
         assert_eq!(window.find(hash(7)), Some(Place::Durable(Seq(8))));
-        assert!(!window.expire(UnixMs(2022)));
+        assert!(!window.expire(UnixMs(11_022)));
         assert_eq!(window.len(), 3000, "the newest key of the first chunk came at 1023");
-        assert!(window.expire(UnixMs(2023)));
+        assert!(window.expire(UnixMs(11_023)));
         assert_eq!((window.len(), window.find(hash(7))), (1976, None));
         assert!(!window.complete());
     }
