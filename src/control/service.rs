@@ -110,8 +110,9 @@ impl Service {
         let RegistryDep::File(registry) = &config.deps.registry else { unreachable!("only what is supported is started") };
         let registry = RegistryFile::open(registry)
             .map_err(|fault| ServiceFault::Refused(format!("registry {}: {fault}", registry.display())))?;
-        let cpus = cpus_usable().map_err(refused("cannot tell which CPUs may be used"))?;
-        let cpus = config.runtime.cores.resolve(&cpus).map_err(ServiceFault::Refused)?;
+        let usable = cpus_usable().map_err(refused("cannot tell which CPUs may be used"))?;
+        let cpus = config.runtime.cores.resolve(&usable).map_err(ServiceFault::Refused)?;
+        leave_to_cores(&usable, &cpus);
         let driver = Driver::choose(wanted(config)).map_err(ServiceFault::Refused)?;
         if let Driver::Epoll { cause: Some(cause) } = &driver {
             tracing::warn!(event = "driver_fallback", reason = %cause, "running on epoll");
@@ -365,6 +366,19 @@ fn raise_file_limit(connections_max: usize) {
             wanted,
             "fewer open files than limits.connections needs; raise ulimit -n"
         );
+    }
+}
+
+/// Keeps this thread, and those it starts, off the CPUs of the cores if there are others: a committer that waits behind a busy
+/// core makes every spend wait.
+fn leave_to_cores(usable: &[usize], cores: &[usize]) {
+    let mut others = rustix::thread::CpuSet::new();
+    usable.iter().filter(|cpu| !cores.contains(cpu)).for_each(|cpu| others.set(*cpu));
+    if others.count() == 0 {
+        return;
+    }
+    if let Err(error) = rustix::thread::sched_setaffinity(None, &others) {
+        tracing::warn!(event = "pin_failed", %error, "the threads beside the cores could not be kept off their CPUs");
     }
 }
 
