@@ -98,7 +98,7 @@ impl Server {
         let token = self.token(&vector.token);
         let sent: Vec<_> = vector.headers.iter().map(|(name, value)| (name, value.replace("$TOKEN", &token))).collect();
         let mut headers = IncomingHeaders::default();
-        sent.iter().for_each(|(name, value)| headers.observe(name, value.as_bytes()));
+        sent.iter().for_each(|(name, value)| headers.observe(name.as_bytes(), value.as_bytes()));
         let mut body = vector.body.clone().into_bytes();
         let incoming = Incoming { route, path: &vector.path, query: vector.query.as_deref(), headers, body: &mut body };
         let mut scratch = Scratch::default();

@@ -118,9 +118,9 @@ impl Server {
     /// The encoded entry of a write, nothing for a read.
     fn call(&mut self, path: &str, query: Option<&str>, body: &Value) -> Result<Vec<u8>, Refusal> {
         let mut headers = IncomingHeaders::default();
-        headers.observe("Authorization", self.authorization.as_bytes());
-        headers.observe("Content-Type", b"application/json");
-        headers.observe("Idempotency-Key", b"k");
+        headers.observe(b"Authorization", self.authorization.as_bytes());
+        headers.observe(b"Content-Type", b"application/json");
+        headers.observe(b"Idempotency-Key", b"k");
         let mut body = serde_json::to_vec(body).unwrap();
         let incoming = Incoming { route: Route::of_path(path), path, query, headers, body: &mut body };
         let call = interpret(incoming, &mut self.tokens, &self.policy, NOW, "corr", &mut self.scratch)?;

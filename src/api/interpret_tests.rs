@@ -49,7 +49,7 @@ impl Bench {
     /// The call in words, or code, status and reason of the refusal.
     fn ask(&mut self, ask: &Ask<'_>) -> Outcome {
         let mut headers = IncomingHeaders::default();
-        ask.headers.iter().for_each(|(name, value)| headers.observe(name, value.as_bytes()));
+        ask.headers.iter().for_each(|(name, value)| headers.observe(name.as_bytes(), value.as_bytes()));
         let mut body = ask.body.as_bytes().to_vec();
         let incoming = Incoming { route: Route::of_path(ask.path), path: ask.path, query: ask.query, headers, body: &mut body };
         let outcome = interpret(incoming, &mut self.tokens, &self.policy, NOW, "corr-1", &mut self.scratch);
@@ -276,9 +276,9 @@ fn the_key_is_no_part_of_the_fingerprint_and_everything_else_is() {
     let all = bench.authorization(|_| {});
     let mut fingerprint = |path: &str, key: &str, body: &str| {
         let mut headers = IncomingHeaders::default();
-        headers.observe("Authorization", all.as_bytes());
-        headers.observe("Content-Type", b"application/json");
-        headers.observe("Idempotency-Key", key.as_bytes());
+        headers.observe(b"Authorization", all.as_bytes());
+        headers.observe(b"Content-Type", b"application/json");
+        headers.observe(b"Idempotency-Key", key.as_bytes());
         let mut body = body.as_bytes().to_vec();
         let incoming = Incoming { route: Route::of_path(path), path, query: None, headers, body: &mut body };
         match interpret(incoming, &mut bench.tokens, &bench.policy, NOW, key, &mut bench.scratch) {
@@ -328,7 +328,7 @@ fn a_receipt_may_be_read_by_who_has_a_part_in_it() {
     for (account, shown) in [("acct:a", true), ("acct:b", true), ("acct:c", false)] {
         let narrow = bench.authorization(|request| request.accounts = vec![account.into()]);
         let mut headers = IncomingHeaders::default();
-        headers.observe("Authorization", narrow.as_bytes());
+        headers.observe(b"Authorization", narrow.as_bytes());
         let incoming = Incoming { route: Route::Tx, path: &path, query: None, headers, body: &mut [] };
         let call = interpret(incoming, &mut bench.tokens, &bench.policy, NOW, "", &mut bench.scratch).unwrap();
         let Call::Tx { capability, .. } = call else { panic!("{account}") };

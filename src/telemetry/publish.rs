@@ -358,8 +358,14 @@ mod tests {
     };
     const BUILD: BuildInfo = BuildInfo { version: "1.2.3", revision: "abc", driver: "epoll", cores: 2, started: UnixMs(1_500) };
 
+    fn recorded(value: u64) -> hdrhistogram::Histogram<u64> {
+        let mut histogram = hdrhistogram::Histogram::new(3).unwrap();
+        histogram.record(value).unwrap();
+        histogram
+    }
+
     fn publisher() -> Publisher {
-        Publisher::new(LABELS, &BUILD, &[5, 10, 100]).unwrap()
+        Publisher::new(LABELS, &BUILD, &[5.0, 10.0, 100.0]).unwrap()
     }
 
     /// The value of one line, found by its text before the value.
@@ -442,7 +448,7 @@ mod tests {
     #[test]
     fn figures_of_the_other_threads_show_up() {
         let publisher = publisher();
-        publisher.ledger_committed(Duration::from_micros(700), 30);
+        publisher.ledger_committed(&recorded(700), &recorded(30));
         publisher.ledger_connect_error();
         publisher.ledger_height(Seq(12));
         publisher.accounting_lag(2.5);
@@ -477,10 +483,10 @@ mod tests {
 
     #[test]
     fn buckets_that_no_histogram_can_have_are_refused() {
-        for bad in [&[][..], &[0, 5], &[5, 5], &[10, 5]] {
+        for bad in [&[][..], &[0.0, 5.0], &[5.0, 5.0], &[10.0, 5.0]] {
             assert_eq!(Publisher::new(LABELS, &BUILD, bad).err(), Some(PublisherFault::Buckets), "{bad:?}");
         }
         let crowd = BuildInfo { cores: 300, ..BUILD };
-        assert_eq!(Publisher::new(LABELS, &crowd, &[5]).err(), Some(PublisherFault::Cores(300)));
+        assert_eq!(Publisher::new(LABELS, &crowd, &[5.0]).err(), Some(PublisherFault::Cores(300)));
     }
 }
