@@ -57,10 +57,10 @@ impl Bench {
 
     fn call<'a>(&'a mut self, body: &'a mut [u8], scratch: &'a mut Scratch) -> Call<'a> {
         let mut headers = IncomingHeaders::default();
-        headers.observe("Host", b"127.0.0.1:8080");
-        headers.observe("Authorization", self.authorization.as_bytes());
-        headers.observe("Content-Type", b"application/json");
-        headers.observe("Idempotency-Key", b"spend-4711");
+        headers.observe(b"Host", b"127.0.0.1:8080");
+        headers.observe(b"Authorization", self.authorization.as_bytes());
+        headers.observe(b"Content-Type", b"application/json");
+        headers.observe(b"Idempotency-Key", b"spend-4711");
         let incoming = Incoming { route: Route::Transfer, path: "/v1/transfer", query: None, headers, body };
         interpret(incoming, &mut self.tokens, &self.policy, NOW, "corr-4711", scratch).expect("a permitted spend")
     }

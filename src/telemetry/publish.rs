@@ -211,9 +211,9 @@ impl Publisher {
         add(&self.ledger_batch, batch_entries, 1.0);
     }
 
-    /// Counts a failed attempt to reach the ledger or to commit to it.
-    pub fn ledger_connect_error(&self) {
-        self.counter(names::LEDGER_CONNECT_ERRORS, &[]).increment(1);
+    /// Shows how many attempts to get the ledger room for more entries have failed since the start.
+    pub fn ledger_connect_errors(&self, total: u64) {
+        self.counter(names::LEDGER_CONNECT_ERRORS, &[]).absolute(total);
     }
 
     /// Shows the position of the newest durable entry.
@@ -449,7 +449,7 @@ mod tests {
     fn figures_of_the_other_threads_show_up() {
         let publisher = publisher();
         publisher.ledger_committed(&recorded(700), &recorded(30));
-        publisher.ledger_connect_error();
+        publisher.ledger_connect_errors(1);
         publisher.ledger_height(Seq(12));
         publisher.accounting_lag(2.5);
         publisher.accounting_flush(false);
