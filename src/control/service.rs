@@ -114,7 +114,7 @@ impl Service {
             .map_err(|fault| ServiceFault::Refused(format!("registry {}: {fault}", registry.display())))?;
         let cpus = cpus_usable().map_err(refused("cannot tell which CPUs may be used"))?;
         let cpus = config.runtime.cores.resolve(&cpus).map_err(ServiceFault::Refused)?;
-        let driver = Driver::choose(wanted(config)).map_err(ServiceFault::Refused)?;
+        let driver = Driver::choose(wanted(config), cpus.len()).map_err(ServiceFault::Refused)?;
         if let Driver::Epoll { cause: Some(cause) } = &driver {
             tracing::warn!(event = "driver_fallback", reason = %cause, "running on epoll");
         }
@@ -293,7 +293,7 @@ fn site(
 }
 
 /// The value of the label `service`.
-pub const SERVICE: &str = "svc-wallet";
+pub const SERVICE: &str = crate::config::SERVICE_NAME;
 
 fn publisher(config: &Config, driver: &Driver, ring: Ring) -> Result<Publisher, ServiceFault> {
     let labels =
