@@ -1,4 +1,5 @@
 //! What a core spends on one spend inside the engine: decide, reserve, encode into the lane, settle, credit.
+#![allow(missing_docs)] // criterion_group makes a public function.
 use criterion::{criterion_group, criterion_main, BatchSize, Criterion};
 use svc_wallet::domain::{Account, Amount, Asset, CoreId, Draft, Durable, Entry, Key, Nonce, Op, Seq, TokenId, UnixMs};
 use svc_wallet::engine::{Engine, Gate, Outcome, Output, Repeat, Request, Ticket};

@@ -5,8 +5,10 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use svc_wallet::access::Policy;
 use svc_wallet::config::check::check;
 use svc_wallet::config::{AccountingDep, Config, ConfigError, Cores, Driver, Flags, LedgerDep, Origin, RegistryDep, Sources};
+use svc_wallet::registry::RegistryFile;
 
 /// The keys that have no default, so that a case can be about something else.
 const REQUIRED: &str = r#"
@@ -64,6 +66,13 @@ fn the_runbooks_example_loads_with_the_values_it_shows() {
     assert_eq!(config.metrics.latency_buckets_ms.len(), 13);
     assert_eq!(config.metrics.latency_buckets_ms.last(), Some(&1_600.0));
     assert!(!config.feature_flags.tor && !config.feature_flags.legacy_pay);
+}
+
+#[test]
+fn the_shipped_policy_and_topology_load() {
+    let policy = Policy::load(&shipped("policy.json")).unwrap();
+    let topology = RegistryFile::open(&shipped("registry.json")).unwrap();
+    assert_eq!((policy.version(), topology.current().version()), (1, 1));
 }
 
 #[test]
@@ -209,7 +218,11 @@ fn every_key_can_be_set_by_a_flag_in_the_form_in_which_it_is_shown() {
 const BAD_VALUES: [(&str, &str, &str); 62] = [
     ("service.name", "\"\"", "is empty; write a text"),
     ("service.name", "7", "7 is not a text; write it in double quotes"),
-    ("service.name", "\"two words\"", "write 1 to 64 of the characters"),
+    (
+        "service.name",
+        "\"wallet-7\"",
+        "\"wallet-7\" is not the name of this program, which alerts select by; write \"svc-wallet\"",
+    ),
     ("service.role", "\"ledger\"", "\"ledger\" is not the role of this program; write \"wallet\""),
     ("bind.http", "\"localhost:8080\"", "write an IP address and a port, such as \"127.0.0.1:8080\""),
     ("bind.http", "8080", "8080 is not a text"),

@@ -57,6 +57,7 @@ fn writes_are_refused_while_there_is_no_room_and_served_again_afterwards() {
     assert_eq!(next, confirmed + 1, "the refused request reserved nothing");
     assert_eq!(wallet.balance(&to), u128::from(confirmed), "reads are served");
     server.metric_reaches("rejected_total{reason=\"upstream\"}", 1.0);
+    server.metric_reaches("ledger_connect_errors_total", 1.0);
     wallet.client.call(&request).refused(503, "UPSTREAM_UNAVAILABLE");
 
     prlimit(Some(server.pid()), Resource::Fsize, Rlimit { current: None, maximum: None }).unwrap();

@@ -21,6 +21,16 @@ pub struct TokenCache {
     table: HashTable<u32>,
     slots: Vec<Slot>,
     hand: usize,
+    lookups: Lookups,
+}
+
+/// Look-ups of tokens since somebody last took the figures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lookups {
+    /// The token was in the cache.
+    pub hits: u64,
+    /// The token had to be verified in full, whatever came of it.
+    pub misses: u64,
 }
 
 struct Slot {
@@ -46,6 +56,7 @@ impl TokenCache {
             table: HashTable::new(),
             slots: Vec::new(),
             hand: 0,
+            lookups: Lookups::default(),
         }
     }
 
@@ -57,8 +68,12 @@ impl TokenCache {
         let hash = self.hasher.hash_one((token, discharges));
         let same = |slot: &Slot| *slot.token == *token && slot.discharges.as_deref() == discharges;
         let place = match self.table.find(hash, |place| same(&self.slots[*place as usize])) {
-            Some(place) => *place as usize,
+            Some(place) => {
+                self.lookups.hits += 1;
+                *place as usize
+            }
             None => {
+                self.lookups.misses += 1;
                 let capability = Arc::new(token::verify(&self.keyring, token, discharges)?);
                 let slot = Slot { hash, token: token.into(), discharges: discharges.map(Box::from), capability, used: false };
                 self.insert(slot)
@@ -95,6 +110,11 @@ impl TokenCache {
         let entry = self.table.find_entry(self.slots[place].hash, |known| *known as usize == place);
         entry.expect("every slot is in the table").remove();
         place
+    }
+
+    /// The look-ups since the last call.
+    pub fn take_lookups(&mut self) -> Lookups {
+        std::mem::take(&mut self.lookups)
     }
 
     /// How many capabilities are held.

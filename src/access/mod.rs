@@ -19,7 +19,7 @@ mod policy_reader;
 mod scope;
 mod token;
 
-pub use cache::TokenCache;
+pub use cache::{Lookups, TokenCache};
 pub use capability::{Capability, Demand, Permit};
 pub use inspect::{inspect, Description};
 pub use keyring::{Keyring, KeyringFault};

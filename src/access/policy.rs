@@ -113,7 +113,7 @@ impl std::fmt::Display for PolicyFault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Unreadable { path, source } => {
-                write!(f, "policy {}: cannot be read: {source}; check deps.policy_file", path.display())
+                write!(f, "policy {}: cannot be read: {source}; check security.policy_file", path.display())
             }
             Self::Malformed { path, flaw } => write!(f, "policy {}: {flaw}", path.display()),
         }

@@ -49,7 +49,7 @@ fn main() -> ExitCode {
             return ExitCode::from(EXIT_CONFIG);
         }
     };
-    let ended = control::run(&config);
+    let ended = control::run(&config, &log);
     log.flush();
     if let Err(error) = ended {
         eprintln!("svc-wallet: {error}");

@@ -28,7 +28,7 @@ pub const CONFIG_ENV: &str = "RON_CONFIG";
 
 /// Every key, in the order in which they are shown.
 pub static KEYS: [Key; 29] = [
-    with_default("service.name", "svc-wallet", "label `service` of metrics and logs"),
+    with_default("service.name", "svc-wallet", "label `service` of metrics and logs; this program is svc-wallet"),
     with_default("service.role", "wallet", "role in the stack; this program is the wallet"),
     with_default("bind.http", "0.0.0.0:8080", "address of the API"),
     with_default("bind.metrics", "0.0.0.0:9090", "address of health, readiness, metrics and version"),
@@ -39,13 +39,17 @@ pub static KEYS: [Key; 29] = [
     with_default("limits.inflight", "1024", "requests in flight over all cores; more are answered 429"),
     with_default("limits.body_max_bytes", "1MiB", "largest body, before and after decompression"),
     with_default("limits.decompress_max_ratio", "10", "how many times larger a body may become by decompression"),
-    with_default("limits.connections", "16384", "open connections of the server; more are closed at once"),
+    with_default("limits.connections", "16384", "open connections of the server; one more is answered 503 and closed"),
     with_default("limits.pipeline_depth", "64", "requests in flight of one connection"),
     with_default("runtime.cores", "auto", "auto, a number of cores, or a list of CPUs such as 0-3,6"),
     with_default("runtime.driver", "auto", "auto, io_uring or epoll"),
     required("deps.ledger_sock", "LEDGER_SOCK", "where the ledger is: unix:///PATH or embedded:DIR"),
     required("deps.accounting_sock", "ACCOUNTING_SOCK", "where the counters go: unix:///PATH or embedded:DIR"),
-    required("deps.registry_url", "REGISTRY_URL", "where the topology comes from: http://HOST or file:PATH"),
+    required(
+        "deps.registry_url",
+        "REGISTRY_URL",
+        "where the topology comes from: http://HOST or file:PATH; read again on SIGHUP",
+    ),
     Key {
         name: "security.amnesia",
         default: Some("off"),
@@ -53,7 +57,7 @@ pub static KEYS: [Key; 29] = [
         meaning: "on: keep everything in memory and leave nothing on disk",
     },
     with_default("security.require_caps", "true", "every request carries a capability; only true is accepted"),
-    required("security.policy_file", "POLICY_FILE", "the policy, read again on SIGHUP"),
+    required("security.policy_file", "POLICY_FILE", "the policy, read at start; SIGHUP does not read it again"),
     with_default("security.keyring", "/var/lib/ron/wallet.keyring", "root keys of the capabilities, mode 0600"),
     with_default("security.audience", "svc-wallet", "the `aud` that a capability must name"),
     with_default("ledger.segment_bytes", "64MiB", "size of one ledger segment of an embedded ledger"),

@@ -56,10 +56,13 @@ pub struct Config {
     origins: BTreeMap<&'static str, Origin>,
 }
 
+/// The only value of `service.name`: metrics and alerts know the service by it.
+pub const SERVICE_NAME: &str = "svc-wallet";
+
 /// `[service]`: who this is.
 #[derive(Clone, Debug)]
 pub struct Service {
-    /// Label `service` of metrics and logs.
+    /// Label `service` of metrics and logs; always [`SERVICE_NAME`].
     pub name: String,
     /// Role in the stack; always `wallet`.
     pub role: String,

@@ -7,7 +7,9 @@ use super::raw::Raw;
 use super::sources::Merged;
 use super::value::{self, Reading};
 use super::{cores, place};
-use super::{Bind, Config, Deps, FeatureFlags, Idempotency, Ledger, Limits, Metrics, Runtime, Security, Service, Timeouts};
+use super::{
+    Bind, Config, Deps, FeatureFlags, Idempotency, Ledger, Limits, Metrics, Runtime, Security, Service, Timeouts, SERVICE_NAME,
+};
 use crate::domain::limits::{BATCH_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -70,7 +72,10 @@ struct Reader {
 
 impl Reader {
     fn service(&mut self) -> Option<Service> {
-        let name = self.value("service.name", name);
+        let name = self.value("service.name", |raw| match value::text(raw)? {
+            SERVICE_NAME => Ok(SERVICE_NAME.to_owned()),
+            other => Err(format!("{other:?} is not the name of this program, which alerts select by; write {SERVICE_NAME:?}")),
+        });
         let role = self.value("service.role", |raw| match value::text(raw)? {
             "wallet" => Ok("wallet".to_owned()),
             other => Err(format!("{other:?} is not the role of this program; write \"wallet\"")),

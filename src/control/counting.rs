@@ -2,9 +2,11 @@
 use crate::accounting::{Bounds, Counters, CountersFault, FlushLag, Tail, TailFault};
 use crate::domain::{Entry, Seq, UnixMs};
 use crate::ledger::{DiskStorage, Reader};
+use crate::telemetry::Publisher;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::mpsc::{channel, RecvTimeoutError, Sender};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -32,11 +34,11 @@ impl Tail for LedgerTail {
 }
 
 impl Counting {
-    /// Opens the counters of this ledger and keeps them up with it.
+    /// Opens the counters of this ledger and keeps them up with it. Each flush is counted at the publisher.
     ///
     /// # Errors
     /// If the directory cannot be used or belongs to another ledger.
-    pub fn start(directory: &Path, reader: Reader<DiskStorage>) -> Result<Self, CountersFault> {
+    pub fn start(directory: &Path, reader: Reader<DiskStorage>, publisher: Arc<Publisher>) -> Result<Self, CountersFault> {
         let mut counters = Counters::open(directory, reader.log_id(), Bounds::default(), unix_now())?;
         let lag = counters.lag();
         let (stop, stopped) = channel();
@@ -44,7 +46,7 @@ impl Counting {
             let mut tail = LedgerTail(reader);
             loop {
                 let ending = !matches!(stopped.recv_timeout(FLUSH_EVERY), Err(RecvTimeoutError::Timeout));
-                catch_up(&mut counters, &mut tail);
+                catch_up(&mut counters, &mut tail, &publisher);
                 if ending {
                     return;
                 }
@@ -72,9 +74,11 @@ impl Counting {
     }
 }
 
-fn catch_up(counters: &mut Counters, tail: &mut LedgerTail) {
+fn catch_up(counters: &mut Counters, tail: &mut LedgerTail, publisher: &Publisher) {
     loop {
-        match counters.flush(tail, unix_now()) {
+        let flushed = counters.flush(tail, unix_now());
+        publisher.accounting_flush(flushed.is_ok());
+        match flushed {
             Ok(flushed) if flushed.caught_up => return,
             Ok(_) => {}
             Err(error) => {

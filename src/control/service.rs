@@ -2,6 +2,7 @@
 //!
 //! The order matters. Everything that can refuse to start does so before the ledger is touched; the control port answers while
 //! the ledger is still being read; a core gets its slice before it gets its listener.
+use super::conservation::Conservation;
 use super::counting::Counting;
 use super::watch::Watcher;
 use super::{
@@ -19,7 +20,8 @@ use crate::ledger::{Committer, DiskStorage, LedgerError, Log, LookupDesk, Option
 use crate::registry::RegistryFile;
 use crate::ring::Ring;
 use crate::shard::Settings;
-use crate::telemetry::{BuildInfo, Labels, Publisher};
+use crate::telemetry::logs::LogGuard;
+use crate::telemetry::{BuildInfo, Check, Labels, Publisher};
 use crate::worker::{self, mailbox, Admission, CoreParts, Driver, Letter, Mailbox, SharedGate, Site, Wanted, Workers};
 use crossbeam_channel::Receiver;
 use std::net::TcpListener;
@@ -80,14 +82,14 @@ fn refused(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> ServiceFau
     move |error| ServiceFault::Refused(format!("{what}: {error}"))
 }
 
-/// Runs the service until a signal ends it.
+/// Runs the service until a signal ends it. Of `log` it shows how many lines were dropped.
 ///
 /// # Errors
 /// If it cannot start, or the ledger cannot be closed in order.
-pub fn run(config: &Config) -> Result<(), ServiceFault> {
+pub fn run(config: &Config, log: &LogGuard) -> Result<(), ServiceFault> {
     let (_signals, events) = Signals::listen().map_err(refused("cannot take over the signals"))?;
     let service = Service::start(config)?;
-    service.watch(&events);
+    service.watch(&events, log);
     service.stop()
 }
 
@@ -113,7 +115,7 @@ impl Service {
         let usable = cpus_usable().map_err(refused("cannot tell which CPUs may be used"))?;
         let cpus = config.runtime.cores.resolve(&usable).map_err(ServiceFault::Refused)?;
         leave_to_cores(&usable, &cpus);
-        let driver = Driver::choose(wanted(config)).map_err(ServiceFault::Refused)?;
+        let driver = Driver::choose(wanted(config), cpus.len()).map_err(ServiceFault::Refused)?;
         if let Driver::Epoll { cause: Some(cause) } = &driver {
             tracing::warn!(event = "driver_fallback", reason = %cause, "running on epoll");
         }
@@ -135,7 +137,7 @@ impl Service {
         let pages = pages(&readiness, &publisher, &version, &status);
         let servers = control_servers(config, pages)?;
 
-        let (log, engines, recovery) = open_ledger(config, ring)?;
+        let (log, engines, recovery) = open_ledger(config, ring, &publisher)?;
         readiness.recovered();
         readiness.up(Dep::Policy);
         readiness.up(Dep::Registry);
@@ -156,7 +158,7 @@ impl Service {
         let AccountingDep::Embedded(directory) = &config.deps.accounting else {
             unreachable!("only what is supported is started")
         };
-        let counting = Counting::start(directory, committer.reader())?;
+        let counting = Counting::start(directory, committer.reader(), publisher.clone())?;
         readiness.up(Dep::Accounting);
 
         let site = Arc::new(site(config, keyring, policy, &readiness, version.clone(), committer.watch().log_id(), cpus.len()));
@@ -186,10 +188,10 @@ impl Service {
     }
 
     /// Watches until the service is to end.
-    fn watch(&self, events: &Receiver<SignalEvent>) {
+    fn watch(&self, events: &Receiver<SignalEvent>, log: &LogGuard) {
         loop {
             let event = self.watcher.wait(events);
-            self.watcher.look(&self.readiness, &self.site, &self.workers, &self.counting);
+            self.watcher.look(&self.readiness, &self.site, &self.workers, &self.counting, log);
             match event {
                 Some(SignalEvent::Reload) => self.watcher.reload(&self.readiness),
                 Some(SignalEvent::Drain | SignalEvent::Exit(_)) => return,
@@ -215,8 +217,12 @@ impl Service {
     }
 }
 
-/// Opens the ledger and rebuilds every core's slice from it.
-fn open_ledger(config: &Config, ring: Ring) -> Result<(Log<DiskStorage>, Vec<Engine>, Recovery), ServiceFault> {
+/// Opens the ledger, rebuilds every core's slice from it, and checks that no value appeared or vanished.
+fn open_ledger(
+    config: &Config,
+    ring: Ring,
+    publisher: &Publisher,
+) -> Result<(Log<DiskStorage>, Vec<Engine>, Recovery), ServiceFault> {
     let LedgerDep::Embedded(directory) = &config.deps.ledger else { unreachable!("only what is supported is started") };
     let settings = Settings {
         hash_seeds: random_words(),
@@ -224,6 +230,7 @@ fn open_ledger(config: &Config, ring: Ring) -> Result<(Log<DiskStorage>, Vec<Eng
         keys_max: config.idempotency.keys_max,
     };
     let mut engines: Vec<Engine> = (0..ring.cores()).map(|core| Engine::new(CoreId(core), ring, settings)).collect();
+    let mut conservation = Conservation::default();
     let began = Instant::now();
     let now = unix_now();
     let storage =
@@ -232,11 +239,15 @@ fn open_ledger(config: &Config, ring: Ring) -> Result<(Log<DiskStorage>, Vec<Eng
         if seq.0 % RECOVERY_NOTE_EVERY == 0 {
             tracing::info!(event = "recovering", entries = seq.0, "reading the ledger");
         }
+        conservation.note(&entry);
         engines.iter_mut().try_for_each(|engine| engine.replay(&entry, seq, now))
     })?;
     if let Some(torn) = &recovery.torn {
         tracing::warn!(event = "torn_tail", torn = ?torn, "an interrupted write was cleared away; nothing of it had been acknowledged");
     }
+    let checked = conservation.check(&engines);
+    publisher.conservation_check(if checked.is_ok() { Check::Holds } else { Check::Violated });
+    checked.map_err(ServiceFault::Refused)?;
     let took_ms = began.elapsed().as_millis() as u64;
     tracing::info!(event = "recovered", entries = recovery.entries, batches = recovery.batches, took_ms, "the ledger is open");
     Ok((log, engines, recovery))
@@ -283,7 +294,7 @@ fn site(
 }
 
 /// The value of the label `service`.
-pub const SERVICE: &str = "svc-wallet";
+pub const SERVICE: &str = crate::config::SERVICE_NAME;
 
 fn publisher(config: &Config, driver: &Driver, ring: Ring) -> Result<Publisher, ServiceFault> {
     let labels =

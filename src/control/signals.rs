@@ -1,4 +1,4 @@
-//! Signals of the operating system as events: the first SIGINT or SIGTERM drains, a second one ends at once, SIGHUP reloads.
+//! Signals of the operating system as events: the first SIGINT or SIGTERM drains, a second one ends at once, SIGHUP has the topology read again.
 //!
 //! The second signal must work when everything else is stuck, so it is acted upon in the thread that receives it and waits for
 //! nobody. Ending at once loses nothing that was acknowledged: it is a crash, and recovery is made for that.
@@ -19,7 +19,7 @@ const EVENTS_MAX: usize = 2;
 pub enum SignalEvent {
     /// Shut down in order.
     Drain,
-    /// Read policy and registry again.
+    /// Read the topology again. The policy is read at start only.
     Reload,
     /// End at once with this code. Never sent through the channel: it is carried out where the signal arrives.
     Exit(i32),

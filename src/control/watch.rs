@@ -6,6 +6,7 @@ use super::{Dep, Readiness, SharedVersion, SignalEvent};
 use crate::engine::Gate;
 use crate::ledger::{DiskStorage, Watch};
 use crate::registry::RegistryFile;
+use crate::telemetry::logs::LogGuard;
 use crate::telemetry::{Publisher, Reload};
 use crate::worker::{Site, Workers};
 use crossbeam_channel::Receiver;
@@ -20,6 +21,10 @@ const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 /// Lag of the counters beyond which the service is not ready (runbook: counters drift alert).
 const ACCOUNTING_LAG_SECONDS_MAX: f64 = 60.0;
 
+/// Requests in flight, in percent of the ceiling, above which the service is under pressure, and below which it no longer is.
+const PRESSURE_PERCENT_MIN: usize = 90;
+const RELIEF_PERCENT_MAX: usize = 70;
+
 /// The control thread's view of the service.
 pub(super) struct Watcher {
     publisher: Arc<Publisher>,
@@ -31,6 +36,7 @@ pub(super) struct Watcher {
     driver: &'static str,
     started: Instant,
     published: Cell<Option<Instant>>,
+    pressed: Cell<bool>,
 }
 
 impl Watcher {
@@ -44,7 +50,8 @@ impl Watcher {
         driver: &'static str,
     ) -> Self {
         let registry = RefCell::new(registry);
-        Self { publisher, registry, version, status, ledger, epoch, driver, started: Instant::now(), published: Cell::new(None) }
+        let (started, published, pressed) = (Instant::now(), Cell::new(None), Cell::new(false));
+        Self { publisher, registry, version, status, ledger, epoch, driver, started, published, pressed }
     }
 
     /// The next signal, or nothing after a short while.
@@ -53,7 +60,7 @@ impl Watcher {
     }
 
     /// One look around.
-    pub fn look(&self, readiness: &Readiness, site: &Site, workers: &Workers, counting: &Counting) {
+    pub fn look(&self, readiness: &Readiness, site: &Site, workers: &Workers, counting: &Counting, log: &LogGuard) {
         let writable = self.ledger.is_writable();
         if writable {
             readiness.up(Dep::Ledger);
@@ -66,6 +73,8 @@ impl Watcher {
         } else {
             readiness.down(Dep::Accounting, format!("the counters are {lag:.0} s behind the ledger"));
         }
+        self.pressed.set(under_pressure(self.pressed.get(), site.admission.in_flight(), site.admission.ceiling()));
+        readiness.pressure(self.pressed.get());
         site.gate.set(match (writable, readiness.writes_open()) {
             (true, true) => Gate::Open,
             (false, _) => Gate::LedgerDown,
@@ -76,6 +85,7 @@ impl Watcher {
         }
         if self.published.get().map_or(true, |published| published.elapsed() >= PUBLISH_EVERY) {
             self.published.set(Some(Instant::now()));
+            self.publisher.log_lines_dropped(log.dropped());
             self.publish(readiness, lag);
             workers.ask_stats();
         }
@@ -84,6 +94,7 @@ impl Watcher {
     fn publish(&self, readiness: &Readiness, lag: f64) {
         let stats = self.ledger.take_stats();
         self.publisher.ledger_committed(&stats.commit_us, &stats.batch_entries);
+        self.publisher.ledger_connect_errors(self.ledger.failed_allocations());
         self.publisher.ledger_height(self.ledger.head());
         self.publisher.accounting_lag(lag);
         self.publisher.ready(readiness.ready());
@@ -109,8 +120,9 @@ impl Watcher {
         *self.status.lock().expect("no thread panics while it holds the status") = status.to_string();
     }
 
-    /// Reads again what can change while the service runs: the topology.
+    /// Reads again what can change while the service runs: the topology. The policy is not among it.
     pub fn reload(&self, readiness: &Readiness) {
+        tracing::info!(event = "reload", "reading the topology again; the policy is read at start only, restart to change it");
         let mut registry = self.registry.borrow_mut();
         match registry.reload() {
             Ok(_) => {
@@ -130,5 +142,34 @@ impl Watcher {
                 tracing::error!(event = "registry_reload_failed", %file, %error, "the old topology stays in force");
             }
         }
+    }
+}
+
+/// Whether more arrives than is done. Between the two bounds it stays as it was, so that readiness does not flap.
+fn under_pressure(before: bool, in_flight: usize, ceiling: usize) -> bool {
+    let percent = in_flight.saturating_mul(100) / ceiling;
+    percent > PRESSURE_PERCENT_MIN || (before && percent >= RELIEF_PERCENT_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pressure_begins_high_and_ends_low() {
+        let cases = [
+            (false, 0, false),
+            (false, 900, false),
+            (false, 910, true),
+            (false, 1_000, true),
+            (true, 910, true),
+            (true, 700, true),
+            (true, 699, false),
+            (true, 0, false),
+        ];
+        for (before, in_flight, now) in cases {
+            assert_eq!(under_pressure(before, in_flight, 1_000), now, "{in_flight} after {before}");
+        }
+        assert!(!under_pressure(false, 0, 1) && under_pressure(false, 1, 1) && !under_pressure(true, 0, 1));
     }
 }

@@ -169,6 +169,11 @@ impl<S: Storage> Watch<S> {
         self.shared.is_writable()
     }
 
+    /// Attempts to allocate the next segment that have failed since the log was opened.
+    pub fn failed_allocations(&self) -> u64 {
+        self.shared.attempts.failed()
+    }
+
     /// The figures since the last call.
     pub fn take_stats(&self) -> CommitStats {
         self.signals.stats.take()

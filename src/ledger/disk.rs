@@ -5,7 +5,7 @@ use super::storage::{Storage, StorageFile};
 use rustix::fs::{flock, FlockOperation};
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ const LOCK_WAIT_MAX: Duration = Duration::from_secs(1);
 const LOCK_POLL: Duration = Duration::from_millis(20);
 /// Ledger files are for the server's user alone: they tell who paid whom.
 const FILE_MODE: u32 = 0o600;
+const DIRECTORY_MODE: u32 = 0o700;
 
 /// A directory on disk.
 #[derive(Clone, Debug)]
@@ -24,12 +25,13 @@ pub struct DiskStorage {
 }
 
 impl DiskStorage {
-    /// The directory, created with its parents if it is not there.
+    /// The directory, created with its parents if it is not there; it is then for the server's user alone, its parents are not.
     pub fn create(directory: &Path) -> io::Result<Self> {
         if !directory.is_dir() {
-            fs::create_dir_all(directory)?;
             let parent =
                 directory.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(PathBuf::from("."), PathBuf::from);
+            fs::create_dir_all(&parent)?;
+            fs::DirBuilder::new().mode(DIRECTORY_MODE).create(directory)?;
             File::open(parent)?.sync_all()?;
         }
         Ok(Self { directory: directory.into(), read_only: false })
@@ -145,5 +147,25 @@ impl StorageFile for DiskFile {
 
     fn size(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_new_directory_is_for_its_owner_alone() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = place.path().join("deep/ledger");
+        for _ in 0..2 {
+            let storage = DiskStorage::create(&directory).unwrap();
+            assert!(storage.lock().unwrap().is_some());
+            assert_eq!(fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o700);
+        }
+        assert_eq!(fs::metadata(directory.join("lock")).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::write(place.path().join("file"), "").unwrap();
+        assert!(DiskStorage::create(&place.path().join("file")).is_err());
     }
 }

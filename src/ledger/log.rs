@@ -8,7 +8,7 @@ use super::mark::Mark;
 use super::merge::Placed;
 use super::places::{Place, Places};
 use super::reader::Reader;
-use super::spares::{spare_name, Spares};
+use super::spares::{spare_name, Attempts, Spares};
 use super::storage::{segment_name, Storage, StorageFile};
 use super::LedgerError;
 use crate::domain::limits::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
@@ -52,8 +52,8 @@ pub(super) struct Shared<S> {
     pub places: RwLock<Places>,
     /// The active segment has little room left.
     pub nearly_full: AtomicBool,
-    /// The last attempt to allocate the next segment failed.
-    pub starved: Arc<AtomicBool>,
+    /// How the attempts to allocate the next segment went.
+    pub attempts: Arc<Attempts>,
 }
 
 impl<S> Shared<S> {
@@ -62,7 +62,7 @@ impl<S> Shared<S> {
     }
 
     pub(super) fn is_writable(&self) -> bool {
-        !(self.nearly_full.load(Ordering::Relaxed) && self.starved.load(Ordering::Relaxed))
+        !(self.nearly_full.load(Ordering::Relaxed) && self.attempts.starved())
     }
 }
 

@@ -7,7 +7,7 @@ use super::log::{link_segment, Active, Log, Options, Shared};
 use super::mark::Mark;
 use super::places::{Place, Places};
 use super::scan::{segment_count, End, Scan, Seen, Torn};
-use super::spares::Spares;
+use super::spares::{Attempts, Spares};
 use super::storage::{segment_name, Storage, StorageFile, TEMPORARY_SUFFIX};
 use super::LedgerError;
 use crate::domain::{Entry, LogId, Root, Seq};
@@ -79,8 +79,8 @@ impl<S: Storage> Log<S> {
             storage.remove(name).map_err(LedgerError::io(storage.place(name), "remove a temporary file"))?;
         }
         let mark = Mark::read(&storage)?;
-        let starved = Arc::new(AtomicBool::new(false));
-        let mut spares = Spares::inline(storage.clone(), options.segment_bytes, Arc::clone(&starved));
+        let attempts = Arc::new(Attempts::default());
+        let mut spares = Spares::inline(storage.clone(), options.segment_bytes, Arc::clone(&attempts));
         let mut segments = segment_count(&storage, &names)?;
         if segments == 0 {
             create_first(&storage, options, mark, &mut spares)?;
@@ -111,7 +111,7 @@ impl<S: Storage> Log<S> {
             head: AtomicU64::new(end.head.0),
             places: RwLock::new(places),
             nearly_full: AtomicBool::new(false),
-            starved,
+            attempts,
         });
         let log = Self {
             shared,

@@ -6,7 +6,7 @@
 use super::layout::BLOCK_BYTES;
 use super::storage::{Storage, StorageFile, TEMPORARY_SUFFIX};
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -19,6 +19,32 @@ pub(crate) const RETRY: Duration = Duration::from_millis(100);
 /// Name of the spare.
 pub(crate) fn spare_name() -> String {
     format!("spare{TEMPORARY_SUFFIX}")
+}
+
+/// How the attempts to allocate segments went, for whoever watches.
+#[derive(Debug, Default)]
+pub(crate) struct Attempts {
+    /// The last one failed.
+    starved: AtomicBool,
+    /// How many have failed since the log was opened.
+    failed: AtomicU64,
+}
+
+impl Attempts {
+    fn note(&self, succeeded: bool) {
+        self.starved.store(!succeeded, Ordering::Relaxed);
+        self.failed.fetch_add(u64::from(!succeeded), Ordering::Relaxed);
+    }
+
+    /// Whether the last attempt failed.
+    pub(crate) fn starved(&self) -> bool {
+        self.starved.load(Ordering::Relaxed)
+    }
+
+    /// How many attempts have failed since the log was opened.
+    pub(crate) fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
+    }
 }
 
 /// How many times as long as a chunk took an allocation ahead rests before the next one: the disk belongs to the commits.
@@ -65,7 +91,7 @@ struct Allocator<S: Storage> {
     segment_bytes: u64,
     state: Mutex<State<S::File>>,
     changed: Condvar,
-    starved: Arc<AtomicBool>,
+    attempts: Arc<Attempts>,
 }
 
 impl<S: Storage> Allocator<S> {
@@ -96,7 +122,7 @@ impl<S: Storage> Allocator<S> {
             if let (Err(error), State::Wanted) = (&allocated, &*state) {
                 tracing::warn!(directory = %self.storage.place(""), %error, "could not allocate the next segment; trying again");
             }
-            self.starved.store(allocated.is_err(), Ordering::Relaxed);
+            self.attempts.note(allocated.is_ok());
             *state = allocated.map_or_else(State::Failed, State::Ready);
             self.changed.notify_all();
         }
@@ -136,7 +162,7 @@ impl<S: Storage> Allocator<S> {
 /// Where the log gets its next segment from.
 pub(crate) enum Spares<S: Storage> {
     /// Written when it is needed, by whoever needs it: for the first segment, and for single-threaded drivers.
-    Inline { storage: S, segment_bytes: u64, starved: Arc<AtomicBool> },
+    Inline { storage: S, segment_bytes: u64, attempts: Arc<Attempts> },
     /// Written ahead by a thread of its own.
     Ahead(Ahead<S>),
 }
@@ -149,15 +175,15 @@ pub(crate) struct Ahead<S: Storage> {
 
 impl<S: Storage> Spares<S> {
     /// No thread yet.
-    pub(crate) fn inline(storage: S, segment_bytes: u64, starved: Arc<AtomicBool>) -> Self {
-        Spares::Inline { storage, segment_bytes, starved }
+    pub(crate) fn inline(storage: S, segment_bytes: u64, attempts: Arc<Attempts>) -> Self {
+        Spares::Inline { storage, segment_bytes, attempts }
     }
 
     /// From now on ahead, by a thread of its own.
     pub(crate) fn into_ahead(self) -> io::Result<Self> {
-        let Spares::Inline { storage, segment_bytes, starved } = self else { return Ok(self) };
+        let Spares::Inline { storage, segment_bytes, attempts } = self else { return Ok(self) };
         let (state, changed) = (Mutex::new(State::Wanted), Condvar::new());
-        let allocator = Arc::new(Allocator { storage, segment_bytes, state, changed, starved });
+        let allocator = Arc::new(Allocator { storage, segment_bytes, state, changed, attempts });
         let shared = Arc::clone(&allocator);
         let thread = std::thread::Builder::new().name("ledger-spares".into()).spawn(move || shared.run())?;
         Ok(Spares::Ahead(Ahead { allocator, thread: Some(thread) }))
@@ -166,9 +192,9 @@ impl<S: Storage> Spares<S> {
     /// The next spare; waits while it is being written. An error means that there is no room now.
     pub(crate) fn take(&mut self) -> io::Result<S::File> {
         match self {
-            Spares::Inline { storage, segment_bytes, starved } => {
+            Spares::Inline { storage, segment_bytes, attempts } => {
                 let allocated = allocate(storage, *segment_bytes, false);
-                starved.store(allocated.is_err(), Ordering::Relaxed);
+                attempts.note(allocated.is_ok());
                 allocated
             }
             Spares::Ahead(ahead) => ahead.allocator.take(),

@@ -34,7 +34,7 @@ macro_rules! metrics {
 }
 
 metrics! {
-    REQUEST_LATENCY Histogram "request_latency_seconds" "Time from the first byte of a request to its reply.";
+    REQUEST_LATENCY Histogram "request_latency_seconds" "Time from when a core took a whole request in until its reply stood in the output.";
     REQUESTS Counter "http_requests_total" "Replies by route, method and status.";
     INFLIGHT Gauge "inflight" "Requests admitted and not answered yet, over all cores.";
     REJECTED Counter "rejected_total" "Refused requests by reason.";
@@ -42,7 +42,7 @@ metrics! {
     CONFLICTS Counter "wallet_conflicts_total" "Refusals with 409 over a nonce or an idempotency key.";
     REPLAYS Counter "wallet_idem_replays_total" "Repeated requests answered with the first receipt.";
     QUOTA_EXHAUSTIONS Counter "quota_exhaustions_total" "Requests refused because a quota was used up.";
-    LEDGER_CONNECT_ERRORS Counter "ledger_connect_errors_total" "Failed attempts to reach the ledger or to commit to it.";
+    LEDGER_CONNECT_ERRORS Counter "ledger_connect_errors_total" "Failed attempts to get the ledger room for more entries.";
     LEDGER_COMMIT Histogram "ledger_commit_seconds" "Time of one group commit: write and sync.";
     LEDGER_BATCH_ENTRIES Histogram "ledger_batch_entries" "Entries made durable by one group commit.";
     ACCOUNTING_LAG Gauge "accounting_flush_lag_seconds" "Age of the oldest durable entry that the counters do not hold yet.";

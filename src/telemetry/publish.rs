@@ -211,9 +211,9 @@ impl Publisher {
         add(&self.ledger_batch, batch_entries, 1.0);
     }
 
-    /// Counts a failed attempt to reach the ledger or to commit to it.
-    pub fn ledger_connect_error(&self) {
-        self.counter(names::LEDGER_CONNECT_ERRORS, &[]).increment(1);
+    /// Shows how many attempts to get the ledger room for more entries have failed since the start.
+    pub fn ledger_connect_errors(&self, total: u64) {
+        self.counter(names::LEDGER_CONNECT_ERRORS, &[]).absolute(total);
     }
 
     /// Shows the position of the newest durable entry.
@@ -358,6 +358,12 @@ mod tests {
     };
     const BUILD: BuildInfo = BuildInfo { version: "1.2.3", revision: "abc", driver: "epoll", cores: 2, started: UnixMs(1_500) };
 
+    fn recorded(value: u64) -> hdrhistogram::Histogram<u64> {
+        let mut histogram = hdrhistogram::Histogram::new(3).unwrap();
+        histogram.record(value).unwrap();
+        histogram
+    }
+
     fn publisher() -> Publisher {
         Publisher::new(LABELS, &BUILD, &[5.0, 10.0, 100.0]).unwrap()
     }
@@ -442,13 +448,8 @@ mod tests {
     #[test]
     fn figures_of_the_other_threads_show_up() {
         let publisher = publisher();
-        let recorded = |value| {
-            let mut histogram = hdrhistogram::Histogram::<u64>::new(2).unwrap();
-            histogram.record(value).unwrap();
-            histogram
-        };
         publisher.ledger_committed(&recorded(700), &recorded(30));
-        publisher.ledger_connect_error();
+        publisher.ledger_connect_errors(1);
         publisher.ledger_height(Seq(12));
         publisher.accounting_lag(2.5);
         publisher.accounting_flush(false);

@@ -153,8 +153,8 @@ impl CoreStats {
         }
     }
 
-    /// Counts a reply and its latency, in microseconds from the first byte of the request to the last byte of the reply handed
-    /// to the kernel.
+    /// Counts a reply and its latency, in microseconds from when the core took the whole request in until its reply stood in the
+    /// connection's output.
     ///
     /// # Panics
     /// If route or method is outside the tables: the caller's mistake.

@@ -31,6 +31,11 @@ impl Admission {
         assert!(before >= count, "only admitted requests are released");
     }
 
+    /// How many are admitted at most.
+    pub fn ceiling(&self) -> usize {
+        self.ceiling
+    }
+
     /// Requests in flight now.
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)

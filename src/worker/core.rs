@@ -185,6 +185,7 @@ impl Core {
     }
 
     fn hand_stats_over(&mut self, empty: Box<CoreStats>) {
+        self.front.count_lookups();
         let figures = self.engine.figures();
         let waiting: usize = self.engine.outboxes().iter().map(|outbox| outbox.first.len() + outbox.answers.len()).sum();
         let gauges = [

@@ -1,7 +1,7 @@
 //! The event loop of a core: io_uring with the flags that measured best, or epoll where io_uring is not to be had.
 //!
-//! The choice is made once for all cores by building a ring and running it, so that a ring that the kernel refuses
-//! (memory lock limit, seccomp, sysctl) is found at start and the cause can be named together with its cure.
+//! The choice is made once for all cores by building as many rings as there are cores and running one, so that a ring that the
+//! kernel refuses (memory lock limit, seccomp, sysctl) is found at start and the cause can be named together with its cure.
 use monoio::time::TimeDriver;
 use monoio::{IoUringDriver, LegacyDriver, Runtime, RuntimeBuilder};
 use std::future::Future;
@@ -42,15 +42,15 @@ impl Driver {
         }
     }
 
-    /// Tries what is wanted on the calling thread.
+    /// Tries what is wanted for so many cores.
     ///
     /// # Errors
     /// If io_uring is demanded and the kernel refuses it, with cause and cure.
-    pub fn choose(wanted: Wanted) -> Result<Self, String> {
+    pub fn choose(wanted: Wanted, cores: usize) -> Result<Self, String> {
         if wanted == Wanted::Epoll {
             return Ok(Driver::Epoll { cause: None });
         }
-        match self_test() {
+        match self_test(cores) {
             Ok(()) => Ok(Driver::IoUring),
             Err(error) if wanted == Wanted::Auto => Ok(Driver::Epoll { cause: Some(explain(&error)) }),
             Err(error) => Err(explain(&error)),
@@ -80,11 +80,15 @@ fn uring() -> io::Result<Runtime<TimeDriver<IoUringDriver>>> {
     RuntimeBuilder::<TimeDriver<IoUringDriver>>::new().with_entries(ENTRIES).uring_builder(flags).build()
 }
 
-/// Builds a ring as the cores do and lets a timer run on it.
-fn self_test() -> io::Result<()> {
-    // The ring belongs to the thread that built it, so the test has a thread of its own.
-    let test = std::thread::spawn(|| -> io::Result<()> {
-        uring()?.block_on(async { monoio::time::sleep(std::time::Duration::from_millis(1)).await });
+/// Builds as many rings as there are cores, as the cores do, and lets a timer run on one of them. All of them are held at once,
+/// because what the kernel allows can be used up by the last one.
+fn self_test(cores: usize) -> io::Result<()> {
+    // A ring belongs to the thread that built it, so the test has a thread of its own.
+    let test = std::thread::spawn(move || -> io::Result<()> {
+        let mut rings = (0..cores).map(|_| uring()).collect::<io::Result<Vec<_>>>()?;
+        if let Some(ring) = rings.last_mut() {
+            ring.block_on(async { monoio::time::sleep(std::time::Duration::from_millis(1)).await });
+        }
         Ok(())
     });
     test.join().map_err(|_| io::Error::new(io::ErrorKind::Other, "the self-test of the ring panicked"))?
@@ -117,9 +121,9 @@ mod tests {
 
     #[test]
     fn both_loops_run_a_future() {
-        let epoll = Driver::choose(Wanted::Epoll).unwrap();
+        let epoll = Driver::choose(Wanted::Epoll, 2).unwrap();
         assert_eq!(epoll.run(|| async { 7 }).unwrap(), 7);
-        let auto = Driver::choose(Wanted::Auto).unwrap();
+        let auto = Driver::choose(Wanted::Auto, 2).unwrap();
         assert_eq!(std::thread::spawn(move || auto.run(|| async { 8 }).unwrap()).join().unwrap(), 8);
     }
 }

@@ -106,6 +106,13 @@ impl Front {
         self.in_flight
     }
 
+    /// Counts the look-ups of tokens since the last call among the figures.
+    pub fn count_lookups(&mut self) {
+        let lookups = self.tokens.take_lookups();
+        self.stats.tally_many(Tally::TokenCacheHit, lookups.hits);
+        self.stats.tally_many(Tally::TokenCacheMiss, lookups.misses);
+    }
+
     /// Verified tokens in memory.
     pub fn cached_tokens(&self) -> usize {
         self.tokens.len()
