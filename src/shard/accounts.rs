@@ -67,6 +67,7 @@ pub struct Record {
     first_asset: Option<AssetIx>,
     first: Holding,
     /// Further assets; most accounts have one.
+    #[allow(clippy::box_collection)] // A bare vector would make every record 16 bytes larger.
     more: Option<Box<Vec<(AssetIx, Holding)>>>,
 }
 

@@ -178,7 +178,7 @@ impl Publisher {
         }
         for (pair, latencies) in stats.latencies() {
             let histogram = self.latency(&mut cores, pair);
-            add(&histogram, latencies, MICROS_PER_SECOND);
+            add(histogram, latencies, MICROS_PER_SECOND);
         }
         for (counter, reason) in self.rejections.iter().zip(Reason::ALL) {
             counter.increment(stats.rejections(reason));

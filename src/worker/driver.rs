@@ -91,7 +91,7 @@ fn self_test(cores: usize) -> io::Result<()> {
         }
         Ok(())
     });
-    test.join().map_err(|_| io::Error::new(io::ErrorKind::Other, "the self-test of the ring panicked"))?
+    test.join().map_err(|_| io::Error::other("the self-test of the ring panicked"))?
 }
 
 fn explain(error: &io::Error) -> String {

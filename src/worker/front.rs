@@ -33,6 +33,7 @@ pub struct Front {
     core: CoreId,
     ring: Ring,
     /// Counted by this core alone: the count of an `Arc` would be written by all cores for each request.
+    #[allow(clippy::redundant_allocation)]
     site: Rc<Arc<Site>>,
     /// The open connections.
     pub connections: Connections,

@@ -6,6 +6,7 @@
 //! one history: the same seed run twice ends with the same chain hash.
 //!
 //! A failing seed is printed; `SEED=n cargo test --test simulation one_seed` runs it alone.
+#![allow(clippy::unwrap_used)] // Tests may; the lint knows only functions marked as such.
 mod clients;
 mod model;
 mod rng;
