@@ -23,3 +23,26 @@ fn tokens_flushes_and_the_check_of_conservation_are_counted() {
     assert_eq!(server.metric("wallet_conservation_checks_total{outcome=\"violated\"}"), 0.0);
     assert_eq!(server.wallet().balance("bob"), 25);
 }
+
+#[test]
+fn refusals_and_replays_are_logged_with_the_trace_that_they_belong_to() {
+    const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let mut server = Server::prepared(&[]);
+    server.log_at("debug");
+    server.launch();
+    let mut wallet = server.wallet();
+    wallet.issue("alice", 100);
+    let spend = wallet.transfer("alice", "bob", 1, 1, "k-1").header("traceparent", PARENT);
+    wallet.client.call(&spend).ok();
+    assert!(wallet.client.call(&spend).ok().replayed());
+    let bad = wallet.transfer("alice", "bob", 1, 7, "k-7").header("traceparent", PARENT);
+    wallet.client.call(&bad).refused(409, "NONCE_CONFLICT");
+    let not_one = wallet.transfer("alice", "bob", 1, 8, "k-8").header("traceparent", &PARENT.to_uppercase());
+    wallet.client.call(&not_one).refused(409, "NONCE_CONFLICT");
+    let exit = server.stop();
+    let lines: Vec<serde_json::Value> = exit.log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let of = |event: &str| lines.iter().filter(|line| line["event"] == event).map(|line| &line["trace_id"]).collect::<Vec<_>>();
+    let trace = serde_json::json!("0af7651916cd43dd8448eb211c80319c");
+    assert_eq!(of("replayed"), [&trace]);
+    assert_eq!(of("refused"), [&trace, &serde_json::Value::Null]);
+}

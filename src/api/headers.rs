@@ -18,6 +18,9 @@ pub struct IncomingHeaders<'a> {
     pub content_type: Option<&'a str>,
     /// The best of `X-Corr-ID`, `X-Request-ID` and `X-Correlation-ID`, in this order, that can be echoed as it is.
     pub corr: Option<&'a str>,
+    /// The trace that the request belongs to, from `traceparent`.
+    pub trace: Option<TraceId>,
+    traces: u8,
     corr_rank: u8,
     flaw: Option<Flaw>,
 }
@@ -54,6 +57,11 @@ impl<'a> IncomingHeaders<'a> {
             9 if is("x-corr-id") => self.corr(value, 3),
             12 if is("x-request-id") => self.corr(value, 2),
             16 if is("x-correlation-id") => self.corr(value, 1),
+            11 if is("traceparent") => {
+                self.traces = self.traces.saturating_add(1);
+                // Of two the right one cannot be known; tracing is no reason to refuse a spend.
+                self.trace = if self.traces == 1 { TraceId::of_traceparent(value) } else { None };
+            }
             _ => {}
         }
     }
@@ -94,6 +102,44 @@ impl<'a> IncomingHeaders<'a> {
         self.flaw = self.flaw.or(flaw);
         text
     }
+}
+
+/// The id of a trace that spans services, as W3C Trace Context has it: 16 bytes, not all of them zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceId([u8; 16]);
+
+impl TraceId {
+    /// The trace id of a `traceparent` of version 00. `None` for anything that is not exactly one: then there is no trace.
+    pub fn of_traceparent(value: &[u8]) -> Option<Self> {
+        let [b'0', b'0', b'-', rest @ ..] = value else { return None };
+        if rest.len() != 52 || rest[32] != b'-' || rest[49] != b'-' {
+            return None;
+        }
+        let (mut trace, mut parent, mut flags) = ([0; 16], [0; 8], [0; 1]);
+        unhex(&rest[..32], &mut trace)?;
+        unhex(&rest[33..49], &mut parent)?;
+        unhex(&rest[50..], &mut flags)?;
+        (trace != [0; 16] && parent != [0; 8]).then_some(Self(trace))
+    }
+}
+
+impl std::fmt::Display for TraceId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Reads lowercase hexadecimal digits, two for each byte of `out`.
+fn unhex(digits: &[u8], out: &mut [u8]) -> Option<()> {
+    let digit = |letter: u8| match letter {
+        b'0'..=b'9' => Some(letter - b'0'),
+        b'a'..=b'f' => Some(letter - b'a' + 10),
+        _ => None,
+    };
+    for (pair, byte) in digits.chunks_exact(2).zip(out) {
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    }
+    Some(())
 }
 
 /// A correlation id that can be kept and echoed: 1 to 64 visible ASCII characters but `"` and `\`. `None` for any other,
@@ -168,5 +214,31 @@ mod tests {
             assert_eq!(correlation(bad), None, "{bad:?}");
         }
         assert_eq!(correlation(&[b'x'; 64]).map(str::len), Some(64));
+    }
+
+    #[test]
+    fn a_trace_is_taken_over_if_it_is_exactly_one_of_version_00() {
+        const GOOD: &[u8] = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let trace = |headers: &[(&str, &'static [u8])]| observed(headers).trace.map(|trace| trace.to_string());
+        assert_eq!(trace(&[("TraceParent", GOOD)]).as_deref(), Some("0af7651916cd43dd8448eb211c80319c"));
+        assert_eq!(trace(&[("traceparent", GOOD), ("traceparent", GOOD)]), None);
+        let bad: [&[u8]; 12] = [
+            b"",
+            b"00",
+            b"01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            b"ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            b"00-0AF7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            b"00-0af7651916cd43dd8448eb211c80319g-b7ad6b7169203331-01",
+            b"00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            b"00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+            b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331",
+            b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-0",
+            b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-x",
+            b"00_0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        ];
+        for value in bad {
+            assert_eq!(TraceId::of_traceparent(value), None, "{}", String::from_utf8_lossy(value));
+            assert!(observed(&[("traceparent", value)]).check().is_ok());
+        }
     }
 }

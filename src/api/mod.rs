@@ -11,6 +11,6 @@ mod query;
 pub mod reply;
 pub mod routes;
 
-pub use headers::{correlation, IncomingHeaders};
+pub use headers::{correlation, IncomingHeaders, TraceId};
 pub use interpret::{interpret, may_read, Call, Incoming, Scratch};
 pub use routes::{resolve, Method, Resolved, Route};

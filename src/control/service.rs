@@ -161,7 +161,7 @@ impl Service {
         let counting = Counting::start(directory, committer.reader(), publisher.clone())?;
         readiness.up(Dep::Accounting);
 
-        let site = Arc::new(site(config, keyring, policy, &readiness, version.clone(), committer.watch().log_id(), cpus.len()));
+        let site = Arc::new(site(config, keyring, policy, &readiness, version.clone(), committer.watch().log_id()));
         let parts = engines.into_iter().zip(inboxes).zip(listeners).zip(&cpus).enumerate();
         let parts = parts.map(|(core, (((engine, inbox), listener), cpu))| CoreParts {
             engine,
@@ -260,7 +260,6 @@ fn site(
     readiness: &Readiness,
     version: SharedVersion,
     log_id: crate::domain::LogId,
-    cores: usize,
 ) -> Site {
     let ready = readiness.clone();
     let [process, ..] = random_words();
@@ -279,7 +278,7 @@ fn site(
             ..http::Limits::default()
         },
         pipeline_depth: config.limits.pipeline_depth,
-        connections_per_core: config.limits.connections.div_ceil(cores),
+        connections: Admission::new(config.limits.connections),
         timeouts: worker::Timeouts { read: config.timeouts.read, write: config.timeouts.write, idle: config.timeouts.idle },
         process,
         control_plane: Box::new(move |route| match route {

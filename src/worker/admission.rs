@@ -1,10 +1,10 @@
-//! The ceiling on requests in flight, over all cores.
+//! A ceiling over all cores: on requests in flight, and on open connections.
 //!
-//! One shared counter, touched once when a request is admitted and once when it is answered. It is the only thing on the
-//! spend path that cores share, because the ceiling of the runbook is one number for the whole service.
+//! One shared counter. That of requests is touched once when a request is admitted and once when it is answered. It is the only
+//! thing on the spend path that cores share, because the ceiling of the runbook is one number for the whole service.
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Counts requests in flight and refuses those above the ceiling.
+/// Counts what is admitted and refuses what is above the ceiling.
 pub struct Admission {
     in_flight: AtomicUsize,
     ceiling: usize,
@@ -16,7 +16,7 @@ impl Admission {
         Self { in_flight: AtomicUsize::new(0), ceiling }
     }
 
-    /// Admits one request if there is room.
+    /// Admits one more if there is room.
     pub fn admit(&self) -> bool {
         if self.in_flight.fetch_add(1, Ordering::Relaxed) < self.ceiling {
             return true;
@@ -25,10 +25,10 @@ impl Admission {
         false
     }
 
-    /// Gives the room of answered requests back.
+    /// Gives the room of what has ended back.
     pub fn release(&self, count: usize) {
         let before = self.in_flight.fetch_sub(count, Ordering::Relaxed);
-        assert!(before >= count, "only admitted requests are released");
+        assert!(before >= count, "only what was admitted is released");
     }
 
     /// How many are admitted at most.
@@ -36,7 +36,7 @@ impl Admission {
         self.ceiling
     }
 
-    /// Requests in flight now.
+    /// How many are admitted now.
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
     }

@@ -2,7 +2,7 @@
 //!
 //! Requests of a connection are answered in any order and written in theirs. This file knows no socket; the task that
 //! serves the connection owns it.
-use crate::api::{Method, Route};
+use crate::api::{Method, Route, TraceId};
 use crate::http;
 use crate::telemetry::Tally;
 use std::collections::VecDeque;
@@ -78,6 +78,8 @@ pub struct Meta {
     pub owner: u16,
     /// The correlation id.
     pub corr: Corr,
+    /// The trace that it belongs to.
+    pub trace: Option<TraceId>,
     /// When the request was complete, in microseconds of the core's clock.
     pub started_us: u64,
 }
@@ -186,6 +188,11 @@ impl Connection {
         }
     }
 
+    /// Whether no request has come after this one.
+    pub fn is_newest(&self, number: u64) -> bool {
+        number + 1 == self.first + self.places.len() as u64
+    }
+
     /// As [`Connection::waiting`], to note what became known of the request.
     pub fn waiting_mut(&mut self, number: u64) -> Option<&mut Meta> {
         let place = self.places.get_mut(usize::try_from(number.checked_sub(self.first)?).ok()?)?;
@@ -283,6 +290,7 @@ mod tests {
             admitted: true,
             owner: 0,
             corr: Corr::made(1, 2),
+            trace: None,
             started_us,
         }
     }
@@ -306,6 +314,7 @@ mod tests {
         connection.answer(numbers[1], |out| out.push(b'x'));
         assert_eq!(connection.overdue(20).collect::<Vec<_>>(), [numbers[0], numbers[2]]);
         assert_eq!(connection.admitted_waiting(), 2);
+        assert_eq!([0, 1, 2].map(|index| connection.is_newest(numbers[index])), [false, false, true]);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use super::clock::Clock;
 use super::connection::{Connections, Corr, Meta, Phase};
 use super::mailbox::Asked;
+use super::number::core_number;
 use super::site::Site;
 use crate::access::{Capability, TokenCache};
 use crate::api::{self, Call, Resolved, Route};
@@ -170,6 +171,7 @@ impl Front {
             admitted: false,
             owner: self.core.0,
             corr: self.made_corr(),
+            trace: None,
             started_us,
         };
         let ticket = self.expect(place, meta);
@@ -187,7 +189,8 @@ impl Front {
         let resolved = api::resolve(method, head.path());
         let (Resolved::Handler(route) | Resolved::Options(route, _) | Resolved::Refused(route, ..)) = resolved;
         let connection = http::Connection::of(head.keep_alive(), head.http_1_0());
-        let mut meta = Meta { route, method, connection, admitted: false, owner: self.core.0, corr, started_us };
+        let (owner, trace) = (self.core.0, headers.trace);
+        let mut meta = Meta { route, method, connection, admitted: false, owner, corr, trace, started_us };
         match resolved {
             Resolved::Refused(_, _, refusal) => {
                 let ticket = self.expect(place, meta);
@@ -303,6 +306,7 @@ impl Front {
         tracing::debug!(
             event = "refused",
             corr_id = meta.corr.as_str(),
+            trace_id = meta.trace.map(tracing::field::display),
             reason = refusal.reason.map_or("none", Reason::as_str),
             code = refusal.code.as_str(),
             status = refusal.status,
@@ -317,6 +321,18 @@ impl Front {
             extra.push(("Accept-Encoding", http::ACCEPT_ENCODING));
         }
         self.reply_with(ticket, refusal.status, &extra, |out| api::reply::refusal(out, &refusal, meta.corr.as_str()));
+    }
+
+    fn note_replay(&mut self, ticket: Ticket) {
+        self.stats.replay();
+        let Some(meta) = self.waiting(ticket) else { return };
+        tracing::debug!(
+            event = "replayed",
+            corr_id = meta.corr.as_str(),
+            trace_id = meta.trace.map(tracing::field::display),
+            route = meta.route.as_str(),
+            "a repeat is answered with the first receipt"
+        );
     }
 
     /// The request of a ticket, if it still waits.
@@ -334,6 +350,9 @@ impl Front {
     /// Writes a whole reply for a waiting request; one that nobody waits for any more is dropped.
     fn reply_with(&mut self, ticket: Ticket, status: u16, extra: &[(&str, &str)], body: impl FnOnce(&mut Vec<u8>)) {
         let Some(meta) = self.waiting(ticket) else { return };
+        let connection = self.connections.get(ticket.connection).expect("a request of this connection waits");
+        // A drain may have begun since the request came; the last reply tells the client that no further one follows.
+        let closes = connection.closing && connection.is_newest(ticket.request);
         let owner = core_number(meta.owner);
         let mut fields = [("", ""); 6];
         fields[0] = ("X-Corr-ID", meta.corr.as_str());
@@ -344,11 +363,10 @@ impl Front {
             status,
             date: self.clock.date(),
             content_type: if status == 204 { "" } else { "application/json" },
-            connection: meta.connection,
+            connection: if closes { http::Connection::Closes } else { meta.connection },
             to_head: meta.method == api::Method::Head,
             extra: &fields[..count],
         };
-        let connection = self.connections.get(ticket.connection).expect("a request of this connection waits");
         connection.answer(ticket.request, |out| {
             if status == 204 {
                 return http::write(out, &head, &[]);
@@ -385,6 +403,7 @@ impl Front {
     /// Removes a connection whose task ends; `broken` says that the socket failed or was cut.
     pub fn close(&mut self, place: u32, broken: bool) {
         let Some(connection) = self.connections.remove(place) else { return };
+        self.site.connections.release(1);
         let waiting = connection.admitted_waiting();
         self.site.admission.release(waiting);
         self.in_flight -= waiting;
@@ -392,7 +411,13 @@ impl Front {
         self.stats.tally(connection.cut.unwrap_or(by_peer));
     }
 
-    fn made_corr(&mut self) -> Corr {
+    /// The date of replies.
+    pub fn date(&self) -> &str {
+        self.clock.date()
+    }
+
+    /// A new correlation id.
+    pub fn made_corr(&mut self) -> Corr {
         self.corr_next += 1;
         Corr::made(self.site.process, self.corr_next)
     }
@@ -405,7 +430,7 @@ impl Output for Front {
             Outcome::Refused(refusal) => self.refuse(ticket, refusal),
             Outcome::Receipt { entry, seq, root, replayed } => {
                 if replayed {
-                    self.stats.replay();
+                    self.note_replay(ticket);
                 }
                 let extra: &[(&str, &str)] = if replayed { &[("Idempotency-Replayed", "true")] } else { &[] };
                 self.reply_with(ticket, 200, extra, |out| api::reply::receipt(out, log_id, &entry, seq, &root));
@@ -457,30 +482,5 @@ fn method_of(method: http::Method) -> api::Method {
         | http::Method::Trace
         | http::Method::Connect
         | http::Method::Other => api::Method::Other,
-    }
-}
-
-/// A small number as text without allocating.
-struct CoreNumber {
-    digits: [u8; 5],
-    start: usize,
-}
-
-fn core_number(number: u16) -> CoreNumber {
-    let mut digits = [b'0'; 5];
-    let (mut rest, mut start) = (number, digits.len());
-    loop {
-        start -= 1;
-        digits[start] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            return CoreNumber { digits, start };
-        }
-    }
-}
-
-impl CoreNumber {
-    fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.digits[self.start..]).expect("digits are ASCII")
     }
 }

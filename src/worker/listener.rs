@@ -1,12 +1,24 @@
-//! Accepts connections on a core's own listener, within the core's share of the connection cap.
+//! Accepts connections on a core's own listener, within the cap on connections of the whole server.
+//!
+//! A connection over the cap gets a whole reply before its request is read, and a short while in which to read it. It is in no
+//! table: the sweep does not know it.
 use super::core::SharedCore;
+use super::front::Front;
+use super::number::core_number;
 use super::serve::serve;
-use crate::telemetry::Tally;
-use monoio::io::{AsyncWriteRentExt, CancelHandle};
+use super::site::Site;
+use crate::api::{reply, Method, Route};
+use crate::domain::{Code, Refusal};
+use crate::http;
+use crate::telemetry::{MethodIndex, RouteIndex, Tally};
+use monoio::io::{AsyncWriteRent, AsyncWriteRentExt, CancelHandle, CancelableAsyncReadRent, Canceller};
 use monoio::net::{TcpListener, TcpStream};
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Pending connections that the kernel keeps for a listener.
@@ -20,10 +32,12 @@ const BIND_PATIENCE: Duration = Duration::from_secs(2);
 /// Pause between two tries.
 const BIND_PAUSE: Duration = Duration::from_millis(20);
 
-/// What a connection over the cap is told.
-const OVER_CAP: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\n\
-Content-Length: 141\r\n\r\n{\"code\":\"RETRY_LATER\",\"http\":503,\"message\":\"too many connections; retry later or raise limits.connections\",\
-\"retryable\":true,\"corr_id\":\"none\"}";
+/// How long a refused client may go on sending before the connection is closed under it; without that it could lose the reply.
+const REFUSED_LINGER: Duration = Duration::from_millis(500);
+/// Refused connections of one core that are waited for at once; more are closed right after the reply.
+const REFUSED_LINGERING_MAX: usize = 64;
+/// Bytes that are read at once of what a refused client sends.
+const REFUSED_READ_BYTES: usize = 4 << 10;
 
 /// Binds one listener per core to the same address; the kernel spreads connections over them.
 ///
@@ -58,13 +72,18 @@ pub fn bind(address: SocketAddr, cores: usize) -> io::Result<Vec<std::net::TcpLi
 }
 
 /// Accepts until cancelled.
-pub async fn accept(core: SharedCore, listener: TcpListener, cancel: CancelHandle, connections_max: usize) {
+pub async fn accept(core: SharedCore, listener: TcpListener, cancel: CancelHandle, site: Arc<Site>) {
+    let lingering = Rc::new(Cell::new(0));
     loop {
         if core.borrow().draining {
             return;
         }
         match listener.cancelable_accept(cancel.clone()).await {
-            Ok((stream, _)) => admit(&core, stream, connections_max),
+            Ok((stream, _)) if site.connections.admit() => admit(&core, stream),
+            Ok((stream, _)) => {
+                let reply = over_cap(&mut core.borrow_mut().front);
+                monoio::spawn(refuse(stream, reply, lingering.clone()));
+            }
             Err(_) if core.borrow().draining => return,
             Err(error) => {
                 core.borrow_mut().front.stats.tally(Tally::AcceptFault);
@@ -75,16 +94,8 @@ pub async fn accept(core: SharedCore, listener: TcpListener, cancel: CancelHandl
     }
 }
 
-fn admit(shared: &SharedCore, mut stream: TcpStream, connections_max: usize) {
+fn admit(shared: &SharedCore, stream: TcpStream) {
     let mut core = shared.borrow_mut();
-    if core.front.connections.open() >= connections_max {
-        core.front.stats.tally(Tally::ConnectionRefused);
-        monoio::spawn(async move {
-            // The client may be gone already; there is nothing more to tell it.
-            let _ = stream.write_all(OVER_CAP).await;
-        });
-        return;
-    }
     core.front.stats.tally(Tally::ConnectionAccepted);
     let now_ms = core.front.now_ms();
     let place = core.front.connections.insert(stream.as_raw_fd(), now_ms);
@@ -92,17 +103,65 @@ fn admit(shared: &SharedCore, mut stream: TcpStream, connections_max: usize) {
     monoio::spawn(serve(shared.clone(), stream, place));
 }
 
+/// The reply to a connection over the cap, counted like any other.
+fn over_cap(front: &mut Front) -> Vec<u8> {
+    let corr = front.made_corr();
+    let refusal = Refusal::new(Code::RetryLater, "too many connections; retry later or raise limits.connections");
+    front.stats.tally(Tally::ConnectionRefused);
+    if let Some(reason) = refusal.reason {
+        front.stats.rejected(reason);
+    }
+    front.stats.answered(RouteIndex(Route::Unknown as u8), MethodIndex(Method::Other as u8), refusal.status, 0);
+    let (core, corr_field) = (core_number(front.core().0), ("X-Corr-ID", corr.as_str()));
+    let retry = reply::refusal_headers(refusal.code);
+    let fields: Vec<(&str, &str)> =
+        [corr_field, ("X-Wallet-Core", core.as_str())].into_iter().chain(retry.iter().copied()).collect();
+    let head = http::ReplyHead {
+        status: refusal.status,
+        date: front.date(),
+        content_type: "application/json",
+        connection: http::Connection::Closes,
+        to_head: false,
+        extra: &fields,
+    };
+    let mut out = Vec::with_capacity(512);
+    let begun = http::begin(&mut out, &head);
+    reply::refusal(&mut out, &refusal, corr.as_str());
+    http::finish(&mut out, begun);
+    out
+}
+
+/// Writes the reply and throws away what the client still sends, for a short while, so that it can read the reply.
+async fn refuse(mut stream: TcpStream, reply: Vec<u8>, lingering: Rc<Cell<usize>>) {
+    // The reply fits the buffer of a fresh socket, so this does not wait. The client may be gone already.
+    if stream.write_all(reply).await.0.is_err() || stream.shutdown().await.is_err() {
+        return;
+    }
+    if lingering.get() >= REFUSED_LINGERING_MAX {
+        return;
+    }
+    lingering.set(lingering.get() + 1);
+    let canceller = Canceller::new();
+    let handle = canceller.handle();
+    monoio::spawn(async move {
+        monoio::time::sleep(REFUSED_LINGER).await;
+        canceller.cancel();
+    });
+    let deadline = Instant::now() + REFUSED_LINGER;
+    let mut buffer = Vec::with_capacity(REFUSED_READ_BYTES);
+    while Instant::now() < deadline {
+        let (result, back) = stream.cancelable_read(buffer, handle.clone()).await;
+        if !matches!(result, Ok(1..)) {
+            break;
+        }
+        buffer = back;
+    }
+    lingering.set(lingering.get() - 1);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_refusal_says_how_long_it_is() {
-        let text = std::str::from_utf8(OVER_CAP).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        assert!(head.contains(&format!("Content-Length: {}", body.len())), "{}", body.len());
-        serde_json::from_str::<serde_json::Value>(body).unwrap();
-    }
 
     #[test]
     fn a_taken_port_is_refused_even_if_it_could_be_shared() {

@@ -11,6 +11,7 @@ mod front;
 mod labels;
 mod listener;
 mod mailbox;
+mod number;
 mod serve;
 mod site;
 mod sweep;
@@ -173,8 +174,7 @@ impl Place {
         let core: SharedCore = Rc::new(RefCell::new(core));
         let listener = TcpListener::from_std(listener).expect("the listener was bound for this loop");
         let canceller = Canceller::new();
-        let accepting =
-            monoio::spawn(listener::accept(core.clone(), listener, canceller.handle(), self.site.connections_per_core));
+        let accepting = monoio::spawn(listener::accept(core.clone(), listener, canceller.handle(), self.site.clone()));
         monoio::spawn(flush(core.clone()));
         monoio::spawn(sweep_often(core.clone(), self.site.timeouts));
         while !core.borrow().draining {

@@ -71,8 +71,8 @@ pub struct Site {
     pub http_limits: http::Limits,
     /// Requests of one connection in flight.
     pub pipeline_depth: usize,
-    /// Connections of one core.
-    pub connections_per_core: usize,
+    /// The cap on open connections.
+    pub connections: Admission,
     /// How long things may take.
     pub timeouts: Timeouts,
     /// A random number that tells the correlation ids of this process from others'.
