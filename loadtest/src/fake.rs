@@ -175,9 +175,10 @@ impl Shared {
                 let Answer { status, body, .. } = reply;
                 out.extend(format!("HTTP/1.1 {status} X\r\n{mark}Content-Length: {}\r\n\r\n{body}", body.len()).bytes());
             }
-            let pause = self.pause_once.lock().unwrap().take();
-            if let Some(pause) = pause.filter(|_| !out.is_empty()) {
-                std::thread::sleep(pause);
+            if !out.is_empty() {
+                // Taken only with a reply at hand: a request may arrive in pieces.
+                let pause = self.pause_once.lock().unwrap().take();
+                pause.into_iter().for_each(std::thread::sleep);
             }
             stream.set_write_timeout(timeout).unwrap();
             if self.killed.load(Ordering::SeqCst) || stream.write_all(&out).is_err() {
