@@ -82,11 +82,22 @@ fn refused(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> ServiceFau
     move |error| ServiceFault::Refused(format!("{what}: {error}"))
 }
 
+/// Lets a panic of any thread end the process after its message: half a service would keep accounts and lanes silent, and the
+/// supervisor starts a whole one.
+fn end_with_any_panic() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        print(panic);
+        std::process::abort();
+    }));
+}
+
 /// Runs the service until a signal ends it. Of `log` it shows how many lines were dropped.
 ///
 /// # Errors
 /// If it cannot start, or the ledger cannot be closed in order.
 pub fn run(config: &Config, log: &LogGuard) -> Result<(), ServiceFault> {
+    end_with_any_panic();
     let (_signals, events) = Signals::listen().map_err(refused("cannot take over the signals"))?;
     let service = Service::start(config)?;
     service.watch(&events, log);

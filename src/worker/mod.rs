@@ -126,7 +126,7 @@ impl Workers {
             mailbox.put(Letter::Order(Order::Drain));
         }
         for thread in self.threads {
-            // A core that panics aborts the process, so it cannot be met here.
+            // A panic ends the process, so it cannot be met here.
             let _ = thread.join();
         }
     }
@@ -143,20 +143,8 @@ struct Place {
     stats_back: Sender<(CoreId, Box<CoreStats>)>,
 }
 
-/// Ends the process when a core panics: its accounts would be unreachable and its lane would stay silent.
-struct AbortOnPanic;
-
-impl Drop for AbortOnPanic {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            std::process::abort();
-        }
-    }
-}
-
 impl Place {
     fn run(self, parts: CoreParts) {
-        let _guard = AbortOnPanic;
         pin(parts.cpu);
         let driver = self.driver.clone();
         let ended = driver.run(|| self.serve(parts));
