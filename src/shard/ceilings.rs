@@ -8,36 +8,73 @@ use ahash::RandomState;
 use std::collections::HashMap;
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+/// Counts that are kept before those of days gone by are looked for and dropped.
+const COUNTS_MIN: usize = 4096;
 
-/// What was debited under ceilings on the newest day seen.
-pub struct Ceilings {
+/// What was debited under one capability from one account in one asset.
+#[derive(Clone, Copy)]
+struct Count {
+    /// The newest day on which something was.
     day: u64,
-    spent: HashMap<(TokenId, AccountIx, AssetIx), u128, RandomState>,
+    /// How much on that day, in minor units.
+    spent: u128,
+}
+
+/// What was debited under ceilings. Each count has a day of its own, so that one entry with a time far ahead resets no other.
+pub struct Ceilings {
+    counts: HashMap<(TokenId, AccountIx, AssetIx), Count, RandomState>,
+    purge_at: usize,
 }
 
 impl Ceilings {
     /// Nothing debited yet.
     pub fn new(hasher: RandomState) -> Self {
-        Self { day: 0, spent: HashMap::with_hasher(hasher) }
+        Self { counts: HashMap::with_hasher(hasher), purge_at: COUNTS_MIN }
     }
 
     /// What was debited on the day of `ts`, in minor units. A request stamped before midnight and decided after it counts as
     /// today's, so that the day's limit holds.
     pub fn spent(&self, ts: UnixMs, token: TokenId, account: AccountIx, asset: AssetIx) -> u128 {
-        if ts.0 / DAY_MS > self.day {
-            return 0;
-        }
-        self.spent.get(&(token, account, asset)).copied().unwrap_or(0)
+        let count = self.counts.get(&(token, account, asset));
+        count.filter(|count| ts.0 / DAY_MS <= count.day).map_or(0, |count| count.spent)
     }
 
     /// Counts a debit.
     pub fn count(&mut self, ts: UnixMs, token: TokenId, account: AccountIx, asset: AssetIx, amount: u128) {
         let day = ts.0 / DAY_MS;
-        if day > self.day {
-            self.day = day;
-            self.spent.clear();
+        if self.counts.len() >= self.purge_at {
+            self.counts.retain(|_, count| count.day + 1 >= day);
+            self.purge_at = COUNTS_MIN.max(2 * self.counts.len());
         }
-        let spent = self.spent.entry((token, account, asset)).or_default();
-        *spent = spent.saturating_add(amount);
+        let count = self.counts.entry((token, account, asset)).or_insert(Count { day, spent: 0 });
+        if day > count.day {
+            *count = Count { day, spent: 0 };
+        }
+        count.spent = count.spent.saturating_add(amount);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::accounts::Accounts;
+
+    #[test]
+    fn a_time_far_ahead_resets_no_other_count_and_old_days_are_dropped() {
+        let hasher = || RandomState::with_seeds(1, 2, 3, 4);
+        let mut accounts = Accounts::new(hasher());
+        let mut ceilings = Ceilings::new(hasher());
+        let (token, asset) = (TokenId::default(), AssetIx(0));
+        let (first, ahead) = (accounts.find_or_create("a"), accounts.find_or_create("b"));
+        let today = UnixMs(10 * DAY_MS);
+        ceilings.count(today, token, first, asset, 7);
+        ceilings.count(UnixMs(99 * DAY_MS), token, ahead, asset, 1);
+        assert_eq!(ceilings.spent(today, token, first, asset), 7);
+        assert_eq!(ceilings.spent(UnixMs(11 * DAY_MS), token, first, asset), 0, "another day begins with nothing");
+        for number in 0..2 * COUNTS_MIN {
+            let account = accounts.find_or_create(&format!("c{number}"));
+            ceilings.count(UnixMs(20 * DAY_MS), token, account, asset, 1);
+        }
+        assert!(ceilings.counts.len() <= 2 * COUNTS_MIN + 1 && ceilings.spent(today, token, first, asset) == 0);
     }
 }

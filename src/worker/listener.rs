@@ -88,10 +88,19 @@ pub async fn accept(core: SharedCore, listener: TcpListener, cancel: CancelHandl
             Err(error) => {
                 core.borrow_mut().front.stats.tally(Tally::AcceptFault);
                 tracing::warn!(event = "accept_failed", %error, "could not accept a connection; see limits.connections and ulimit -n");
-                monoio::time::sleep(BACKOFF).await;
+                if lacks_resources(&error) {
+                    monoio::time::sleep(BACKOFF).await;
+                }
             }
         }
     }
+}
+
+/// Whether the system had no descriptors or memory for one more; other faults concern one connection only.
+fn lacks_resources(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let lacking = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    error.raw_os_error().is_some_and(|number| lacking.iter().any(|errno| errno.raw_os_error() == number))
 }
 
 fn admit(shared: &SharedCore, stream: TcpStream) {
