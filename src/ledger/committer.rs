@@ -19,6 +19,9 @@ use std::time::Instant;
 /// Batches that may wait in one lane's queue.
 pub const LANE_QUEUE_BATCHES_MAX: usize = 64;
 
+/// Priority of the committer's thread: -20 goes first, 0 is everybody's.
+const COMMITTER_NICE: i32 = -15;
+
 /// What is called, on the committer's thread, when the ledger can not go on. The process must end; the default aborts it.
 pub type OnFatal = Box<dyn FnOnce(&LedgerError) + Send>;
 
@@ -89,7 +92,10 @@ impl<S: Storage> Committer<S> {
         let runner = Runner { log, group, queues, held_back, first_lane: 0, deliver, signals: Arc::clone(&signals) };
         let thread = std::thread::Builder::new()
             .name("ledger-commit".into())
-            .spawn(move || runner.run(on_fatal))
+            .spawn(move || {
+                prefer_this_thread();
+                runner.run(on_fatal)
+            })
             .map_err(LedgerError::io(shared.storage.place(""), "start the committer's thread"))?;
         let committer = thread.thread().clone();
         let lane = |queue| LaneSender { queue, signals: Arc::clone(&signals), committer: committer.clone() };
@@ -177,6 +183,14 @@ impl<S: Storage> Watch<S> {
     /// The figures since the last call.
     pub fn take_stats(&self) -> CommitStats {
         self.signals.stats.take()
+    }
+}
+
+/// Lets the committer go before busy threads when a sync has ended: everybody waits for it, and it needs little. Without the
+/// right to do so (CAP_SYS_NICE, RLIMIT_NICE) it goes on as all others.
+fn prefer_this_thread() {
+    if let Err(error) = rustix::process::setpriority_process(None, COMMITTER_NICE) {
+        tracing::debug!(%error, "the committer has no priority over other threads");
     }
 }
 
