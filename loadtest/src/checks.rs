@@ -82,7 +82,8 @@ fn a_wrong_wallet_is_caught_whatever_is_wrong_with_it() {
 fn a_spend_with_an_unknown_outcome_is_repeated_and_the_books_balance_again() {
     let report = load(Flaw::Fails);
     let resolved = report.resolved.expect("some spends failed");
-    assert!(resolved.in_doubt > 0 && report.books.balanced());
+    assert!(resolved.in_doubt > 0, "{report:?}");
+    assert!(report.books.balanced(), "{report:?}");
     assert_eq!((resolved.took_effect_now, resolved.wrong), (resolved.in_doubt, 0), "none of them had taken effect");
 }
 
@@ -189,7 +190,9 @@ fn idle_report(flaw: Flaw) -> idle::IdleReport {
 #[test]
 fn idle_connections_are_served_and_slow_clients_are_cut() {
     let report = idle_report(Flaw::None);
-    assert!(report.ok, "{report:?}");
+    // Not `report.ok`: that also judges latencies, which say nothing on a machine that is busy with other tests.
+    assert!(report.books.balanced() && report.phases.iter().all(|phase| phase.complete()), "{report:?}");
+    assert!(report.slow.values().all(|cuts| cuts.overdue == 0 && cuts.refused == 0), "{report:?}");
     assert_eq!((report.answered_at_start, report.answered_at_end), (40, 40));
     let heads = &report.slow["dribbling heads"];
     assert!(heads.cut > 0 && heads.cut_ms_min >= 290, "{heads:?}");

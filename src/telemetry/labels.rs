@@ -5,7 +5,7 @@ use super::names;
 use super::stats::{Gauge, MethodIndex, RouteIndex, Tally};
 use crate::domain::UnixMs;
 
-/// The label tables that give the indexes of [`CoreStats`] their meaning.
+/// The label tables that give the indexes of [`CoreStats`](super::CoreStats) their meaning.
 #[derive(Clone, Copy, Debug)]
 pub struct Labels {
     /// Value of the label `service`.
