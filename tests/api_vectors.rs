@@ -238,27 +238,11 @@ struct ErrorVector {
     body: String,
 }
 
-const CODES: [Code; 13] = [
-    Code::BadRequest,
-    Code::Unauthorized,
-    Code::Forbidden,
-    Code::LimitsExceeded,
-    Code::NotFound,
-    Code::MethodNotAllowed,
-    Code::InsufficientFunds,
-    Code::NonceConflict,
-    Code::IdempotencyConflict,
-    Code::Busy,
-    Code::RetryLater,
-    Code::UpstreamUnavailable,
-    Code::InternalError,
-];
-
 #[test]
 fn errors_are_the_bytes_of_the_vectors() {
     let mut seen = HashSet::new();
     for vector in load::<ErrorVector>("errors.json") {
-        let code = CODES.into_iter().find(|code| code.as_str() == vector.code).unwrap();
+        let code = Code::ALL.into_iter().find(|code| code.as_str() == vector.code).unwrap();
         seen.insert(code);
         let refusal = match (vector.expected_nonce, vector.status) {
             (Some(expected), _) => Refusal::nonce(Nonce(expected)),
@@ -273,5 +257,5 @@ fn errors_are_the_bytes_of_the_vectors() {
             reply::refusal_headers(code).iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
         assert_eq!(headers, vector.headers, "{}", vector.code);
     }
-    assert_eq!(seen.len(), CODES.len(), "every code has a vector");
+    assert_eq!(seen.len(), Code::ALL.len(), "every code has a vector");
 }

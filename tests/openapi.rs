@@ -276,22 +276,7 @@ fn every_code_has_its_status_and_headers_and_no_other() {
             told.insert((code, error["properties"]["http"]["const"].as_u64().unwrap(), headers.join(",")));
         }
     }
-    let codes = [
-        Code::BadRequest,
-        Code::Unauthorized,
-        Code::Forbidden,
-        Code::LimitsExceeded,
-        Code::NotFound,
-        Code::MethodNotAllowed,
-        Code::InsufficientFunds,
-        Code::NonceConflict,
-        Code::IdempotencyConflict,
-        Code::Busy,
-        Code::RetryLater,
-        Code::UpstreamUnavailable,
-        Code::InternalError,
-    ];
-    let every = codes.map(|code| Refusal::new(code, "")).into_iter().chain([Refusal::too_large("")]);
+    let every = Code::ALL.map(|code| Refusal::new(code, "")).into_iter().chain([Refusal::too_large("")]);
     let known: BTreeSet<_> = every
         .map(|refusal| {
             let headers: Vec<&str> = reply::refusal_headers(refusal.code).iter().map(|(name, _)| *name).collect();

@@ -1,14 +1,15 @@
 //! The thread that keeps the counters up with the ledger, off the cores and off the control thread.
 use crate::accounting::{Bounds, Counters, CountersFault, FlushLag, Tail, TailFault};
-use crate::domain::{Entry, Seq, UnixMs};
+use crate::domain::{Entry, Seq};
 use crate::ledger::{DiskStorage, Reader};
 use crate::telemetry::Publisher;
+use crate::worker::unix_now;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::mpsc::{channel, RecvTimeoutError, Sender};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// Time between two flushes. Counters are transient and may lag; rarer flushes leave the disk to the ledger.
 const FLUSH_EVERY: Duration = Duration::from_secs(10);
@@ -87,8 +88,4 @@ fn catch_up(counters: &mut Counters, tail: &mut LedgerTail, publisher: &Publishe
             }
         }
     }
-}
-
-fn unix_now() -> UnixMs {
-    UnixMs(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64))
 }

@@ -13,7 +13,7 @@ use crate::access::{Keyring, KeyringFault, Policy, PolicyFault};
 use crate::accounting::CountersFault;
 use crate::api::Route;
 use crate::config::{cpus_usable, AccountingDep, Config, LedgerDep, RegistryDep};
-use crate::domain::{CoreId, UnixMs};
+use crate::domain::CoreId;
 use crate::engine::{Engine, Gate};
 use crate::http;
 use crate::ledger::{Committer, DiskStorage, LedgerError, Log, LookupDesk, Options, Recovery};
@@ -22,13 +22,13 @@ use crate::ring::Ring;
 use crate::shard::Settings;
 use crate::telemetry::logs::LogGuard;
 use crate::telemetry::{BuildInfo, Check, Labels, Publisher};
-use crate::worker::{self, mailbox, Admission, CoreParts, Driver, Letter, Mailbox, SharedGate, Site, Wanted, Workers};
+use crate::worker::{self, mailbox, unix_now, Admission, CoreParts, Driver, Letter, Mailbox, SharedGate, Site, Wanted, Workers};
 use crossbeam_channel::Receiver;
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// Verified tokens that one core remembers.
 const TOKENS_MAX: usize = 16_384;
@@ -409,8 +409,4 @@ fn random_words() -> [u64; 4] {
         *word = getrandom::u64().expect("the operating system has randomness from its start on");
     }
     words
-}
-
-fn unix_now() -> UnixMs {
-    UnixMs(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64))
 }

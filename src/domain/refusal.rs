@@ -33,6 +33,23 @@ pub enum Code {
 }
 
 impl Code {
+    /// All codes, in the order of the contract's table.
+    pub const ALL: [Code; 13] = [
+        Code::BadRequest,
+        Code::Unauthorized,
+        Code::Forbidden,
+        Code::LimitsExceeded,
+        Code::NotFound,
+        Code::MethodNotAllowed,
+        Code::InsufficientFunds,
+        Code::NonceConflict,
+        Code::IdempotencyConflict,
+        Code::Busy,
+        Code::RetryLater,
+        Code::UpstreamUnavailable,
+        Code::InternalError,
+    ];
+
     /// The name on the wire.
     pub fn as_str(self) -> &'static str {
         match self {

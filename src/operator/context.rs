@@ -4,14 +4,14 @@
 //! short-lived and may only read.
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use super::client::{Address, Client, ClientError, Reply, Request};
 use super::exit::Failure;
 use super::output::Output;
 use crate::access::{mint, Keyring, MintFault, MintRequest};
 use crate::config::{Config, Flags, Sources};
-use crate::domain::UnixMs;
+use crate::worker::unix_now;
 
 /// How long the server may take for one answer; more than its own bound for a commit.
 const ANSWER_MS_MAX: u64 = 5_000;
@@ -69,7 +69,7 @@ impl Context {
             accounts: account.map(str::to_owned).into_iter().collect(),
             ..MintRequest::default()
         };
-        mint(&keyring, &request, now()).map_err(|fault| mint_failure(&fault))
+        mint(&keyring, &request, unix_now()).map_err(|fault| mint_failure(&fault))
     }
 }
 
@@ -79,12 +79,6 @@ pub fn mint_failure(fault: &MintFault) -> Failure {
         MintFault::Invalid { .. } | MintFault::TooLong => Failure::usage(fault.to_string(), ""),
         MintFault::NoRandomness => Failure::internal(fault.to_string(), ""),
     }
-}
-
-/// The wall clock.
-pub fn now() -> UnixMs {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    UnixMs(since.as_millis() as u64)
 }
 
 /// Where to connect to a server that listens here: "every address" is reached over loopback.

@@ -25,7 +25,7 @@ impl Clock {
 
     /// The wall clock.
     pub fn unix_now(&self) -> UnixMs {
-        UnixMs(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64))
+        unix_now()
     }
 
     /// Renews the date of replies; to be called several times a second.
@@ -42,4 +42,9 @@ impl Clock {
     pub fn date(&self) -> &str {
         &self.date
     }
+}
+
+/// The wall clock; 0 if it stands before the epoch.
+pub fn unix_now() -> UnixMs {
+    UnixMs(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64))
 }

@@ -17,6 +17,7 @@ mod site;
 mod sweep;
 
 pub use admission::Admission;
+pub use clock::unix_now;
 pub use driver::{Driver, Wanted};
 pub use labels::{METHOD_LABELS, ROUTE_LABELS, SERVED};
 pub use listener::bind;

@@ -4,9 +4,10 @@ use std::io::Read;
 use serde_json::json;
 
 use crate::access::{inspect, Description};
-use crate::operator::context::{now, Context};
+use crate::operator::context::Context;
 use crate::operator::exit::{Exit, Failure};
 use crate::operator::output::{Output, Style};
+use crate::worker::unix_now;
 
 /// Longest text that is read from standard input, in bytes.
 const INPUT_BYTES_MAX: u64 = 64 << 10;
@@ -35,7 +36,7 @@ impl Inspect {
             )
         })?;
         // Both are RFC 3339 in UTC; a token without an expiry never expires.
-        let expired = description.expires.as_deref().and_then(unix_ms).is_some_and(|expires| expires <= now().0);
+        let expired = description.expires.as_deref().and_then(unix_ms).is_some_and(|expires| expires <= unix_now().0);
         show(&context.output, &description, expired)?;
         Ok(if expired { Exit::No } else { Exit::Done })
     }

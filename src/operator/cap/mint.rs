@@ -7,8 +7,9 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::access::{inspect, mint, Keyring, MintRequest};
-use crate::operator::context::{mint_failure, now, Context};
+use crate::operator::context::{mint_failure, Context};
 use crate::operator::exit::{Exit, Failure};
+use crate::worker::unix_now;
 
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]
@@ -54,7 +55,7 @@ impl Mint {
         let config = context.config()?;
         let keyring = Keyring::open_or_create(&config.security.keyring).map_err(|fault| Failure::usage(fault.to_string(), ""))?;
         let request = self.request(&config.security.audience);
-        let token = mint(&keyring, &request, now()).map_err(|fault| mint_failure(&fault))?;
+        let token = mint(&keyring, &request, unix_now()).map_err(|fault| mint_failure(&fault))?;
         let expires = inspect(&token).and_then(|description| description.expires);
         if context.output.json {
             context.output.value(&json!({"token": token, "expires": expires}))?;

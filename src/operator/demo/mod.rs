@@ -18,11 +18,12 @@ use self::sandbox::Sandbox;
 use self::scene::{Check, Stage, Token};
 use self::script::Tokens;
 use super::client::{Address, Client};
-use super::context::{mint_failure, now, Context};
+use super::context::{mint_failure, Context};
 use super::exit::{Exit, Failure};
 use super::output::{grouped, Output, Style};
 use crate::access::{mint, Keyring, MintRequest};
 use crate::ledger::verify_directory;
+use crate::worker::unix_now;
 
 /// How long one request of the demonstration may take.
 const ANSWER_MS_MAX: u64 = 5_000;
@@ -178,7 +179,7 @@ fn tokens(sandbox: &Sandbox) -> Result<Tokens, Failure> {
             audience: AUDIENCE.to_owned(),
             ..MintRequest::default()
         };
-        mint(keyring, &request, now()).map(|secret| Token { name, secret }).map_err(|fault| mint_failure(&fault))
+        mint(keyring, &request, unix_now()).map(|secret| Token { name, secret }).map_err(|fault| mint_failure(&fault))
     };
     Ok(Tokens {
         operator: token(&own, "operator", "wallet:*")?,
