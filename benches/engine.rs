@@ -83,5 +83,58 @@ fn spends(criterion: &mut Criterion) {
     assert_eq!(out.0, nonce + 1, "every spend was answered with a receipt");
 }
 
-criterion_group!(benches, spends);
+/// Accounts of a slice that is larger than the caches.
+const ACCOUNTS: u64 = 200_000;
+/// Spends that are read from one pipelined connection at once.
+const READ: usize = 16;
+
+/// The same among many accounts, where the time goes into waiting for memory, unless the engine is told what comes.
+fn many_accounts(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("engine: 64 spends among 200,000 accounts");
+    for expected in [false, true] {
+        let settings = Settings { hash_seeds: [1, 2, 3, 4], idempotency_ttl_ms: 1 << 30, keys_max: 1 << 20 };
+        let mut engine = Engine::new(CoreId(0), Ring::new(1), settings);
+        let ticket = Ticket { core: CoreId(0), connection: 0, generation: 0, request: 0 };
+        let (mut seq, mut made, mut out) = (1, 0u64, Receipts::default());
+        let name = |number: u64| format!("load:{:08}", number % ACCOUNTS);
+        for number in 0..ACCOUNTS {
+            let issue = entry(Op::Issue, None, &name(number), 1 << 40, 0, &format!("i{number}"));
+            let issue = Entry::parse(&issue).expect("just encoded").0;
+            engine.submit(ticket, Request::Write { entry: issue, ceiling: None }, Gate::Open, &mut out);
+            commit(&mut engine, &mut seq, &mut out);
+        }
+        group.bench_function(if expected { "expected" } else { "not expected" }, |bencher| {
+            bencher.iter_batched(
+                || {
+                    let first = made;
+                    made += BATCH;
+                    let spend = |number: u64| {
+                        // Each account pays in its turn, in an order that no prefetcher guesses.
+                        let from = name(number.wrapping_mul(7_368_787) % ACCOUNTS);
+                        let to = name(number.wrapping_mul(9_973_331) % ACCOUNTS + 1);
+                        let to = if to == from { name(0) + "x" } else { to };
+                        entry(Op::Transfer, Some(&from), &to, 1, number / ACCOUNTS + 1, &format!("k{number}"))
+                    };
+                    (first..first + BATCH).map(spend).collect::<Vec<_>>()
+                },
+                |entries| {
+                    for read in entries.chunks(READ) {
+                        let parsed = || read.iter().map(|bytes| Entry::parse_own(bytes).0);
+                        if expected {
+                            engine.expect(parsed());
+                        }
+                        for entry in parsed() {
+                            engine.submit(ticket, Request::Write { entry, ceiling: None }, Gate::Open, &mut out);
+                        }
+                    }
+                    commit(&mut engine, &mut seq, &mut out);
+                },
+                BatchSize::PerIteration,
+            );
+        });
+        assert_eq!(out.0, made + ACCOUNTS, "every spend was answered with a receipt");
+    }
+}
+
+criterion_group!(benches, spends, many_accounts);
 criterion_main!(benches);

@@ -87,6 +87,11 @@ impl Lane {
         self.pending.pop_front().expect("the ledger acknowledges only what was handed over")
     }
 
+    /// What the oldest pending entries have reserved.
+    pub fn oldest(&self, count: usize) -> impl Iterator<Item = &Reservation> + Clone {
+        self.pending.range(..count).map(|pending| &pending.reservation)
+    }
+
     /// Keeps a buffer for reuse.
     pub fn recycle(&mut self, mut bytes: Vec<u8>) {
         if self.spare.len() < SPARE_MAX {

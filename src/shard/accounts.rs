@@ -56,8 +56,9 @@ impl Name {
     }
 }
 
-/// One account.
+/// One account. It fills two cache lines that the processor fetches together.
 #[derive(Debug)]
+#[repr(align(128))]
 pub struct Record {
     name: Name,
     /// Nonce of the last durable debit.
@@ -67,7 +68,7 @@ pub struct Record {
     first_asset: Option<AssetIx>,
     first: Holding,
     /// Further assets; most accounts have one.
-    #[allow(clippy::box_collection)] // A bare vector would make every record 16 bytes larger.
+    #[allow(clippy::box_collection)] // A bare vector would make every record a cache line larger.
     more: Option<Box<Vec<(AssetIx, Holding)>>>,
 }
 
@@ -136,6 +137,24 @@ impl Accounts {
 
     fn hash(&self, name: &[u8]) -> u64 {
         self.hasher.hash_one(name)
+    }
+
+    /// Touches what [`Accounts::find`] will look at for these names, all of them side by side: the processor then waits for memory
+    /// once and not for one name after the other. Nothing else comes of it.
+    pub fn touch<'n>(&self, names: impl Iterator<Item = &'n str>, scratch: &mut Vec<u64>) {
+        scratch.clear();
+        scratch.extend(names.map(|name| self.hash(name.as_bytes())));
+        // Without a look at the name, so that no step waits for the one before; the rare wrong record costs nothing.
+        let first_with = |hash: &u64| self.part(*hash).find(*hash, |_| true).copied();
+        self.touch_records(scratch.iter().filter_map(first_with));
+    }
+
+    /// As [`Accounts::touch`], for accounts that have been found before.
+    pub fn touch_records(&self, accounts: impl Iterator<Item = AccountIx>) {
+        let touched = accounts.map(|ix| self.get(ix)).fold(0, |sum: u64, record| {
+            sum.wrapping_add(record.confirmed).wrapping_add(record.first.settled as u64)
+        });
+        std::hint::black_box(touched);
     }
 
     /// The index of an account, which is created with nothing on it if it was never seen.
@@ -214,6 +233,6 @@ mod tests {
 
     #[test]
     fn a_record_stays_small() {
-        assert!(std::mem::size_of::<Record>() <= 112, "{}", std::mem::size_of::<Record>());
+        assert_eq!(std::mem::size_of::<Record>(), 128);
     }
 }

@@ -9,7 +9,7 @@ use super::number::core_number;
 use super::site::Site;
 use crate::access::{Capability, TokenCache};
 use crate::api::{self, Call, Resolved, Route};
-use crate::domain::{Code, CoreId, Found, Question, Reason, Refusal, TxId, UnixMs};
+use crate::domain::{Amount, Code, CoreId, Entry, Found, Question, Reason, Refusal, TxId, UnixMs};
 use crate::engine::{Engine, Gate, Outcome, Output, Repeat, Request, Ticket};
 use crate::http::{self, Step};
 use crate::ledger::LookupDesk;
@@ -29,6 +29,31 @@ pub enum Fed {
     },
 }
 
+/// Writes that were read from one connection and are handed in together, so that the engine can prepare for all of them at once.
+#[derive(Default)]
+struct Writes {
+    /// Their tickets, and the daily ceilings of their capabilities.
+    waiting: Vec<(Ticket, Option<Amount>)>,
+    /// Their entries, one after the other.
+    bytes: Vec<u8>,
+}
+
+impl Writes {
+    fn push(&mut self, ticket: Ticket, entry: &Entry<'_>, ceiling: Option<Amount>) {
+        self.waiting.push((ticket, ceiling));
+        self.bytes.extend_from_slice(entry.bytes());
+    }
+
+    fn entries(&self) -> impl Iterator<Item = Entry<'_>> + Clone {
+        let mut rest = &self.bytes[..];
+        self.waiting.iter().map(move |_| {
+            let (entry, after) = Entry::parse_own(rest);
+            rest = after;
+            entry
+        })
+    }
+}
+
 /// A core's front.
 pub struct Front {
     core: CoreId,
@@ -44,6 +69,7 @@ pub struct Front {
     /// Taken out while a request that borrows from it is handed in.
     scratch: Option<Box<api::Scratch>>,
     decoded: Vec<u8>,
+    writes: Writes,
     desk: Arc<LookupDesk<Asked>>,
     clock: Clock,
     corr_next: u64,
@@ -64,6 +90,7 @@ impl Front {
             tokens,
             scratch: Some(Box::default()),
             decoded: Vec::new(),
+            writes: Writes::default(),
             desk,
             clock: Clock::new(),
             corr_next: u64::from(core.0) << 48,
@@ -153,6 +180,7 @@ impl Front {
                 }
             }
         };
+        self.hand_writes_in(engine);
         input.drain(..used);
         let connection = self.connections.get(place).expect("only the task that serves a connection removes it");
         connection.partial_since_ms = match (framer.is_inside_request(input.len()), used) {
@@ -244,14 +272,35 @@ impl Front {
                 Ok(Call::Tx { id, capability }) => self.ask_transaction(ticket, id, capability),
                 Ok(Call::Write { entry, ceiling }) => {
                     self.stats.operation(entry.op());
-                    self.submit(ticket, Request::Write { entry, ceiling }, engine);
+                    self.writes.push(ticket, &entry, ceiling);
                 }
-                Ok(Call::Balance { account, asset }) => self.submit(ticket, Request::Balance { account, asset }, engine),
-                Ok(Call::Seq { account }) => self.submit(ticket, Request::LastNonce { account }, engine),
+                Ok(Call::Balance { account, asset }) => {
+                    self.hand_writes_in(engine);
+                    self.submit(ticket, Request::Balance { account, asset }, engine);
+                }
+                Ok(Call::Seq { account }) => {
+                    self.hand_writes_in(engine);
+                    self.submit(ticket, Request::LastNonce { account }, engine);
+                }
             },
         }
         self.scratch = Some(scratch);
         self.decoded = decoded;
+    }
+
+    /// Hands in the writes that were read together.
+    fn hand_writes_in(&mut self, engine: &mut Engine) {
+        if self.writes.waiting.is_empty() {
+            return;
+        }
+        let mut writes = std::mem::take(&mut self.writes);
+        engine.expect(writes.entries());
+        for ((ticket, ceiling), entry) in writes.waiting.iter().zip(writes.entries()) {
+            self.submit(*ticket, Request::Write { entry, ceiling: *ceiling }, engine);
+        }
+        writes.waiting.clear();
+        writes.bytes.clear();
+        self.writes = writes;
     }
 
     fn submit(&mut self, ticket: Ticket, request: Request<'_>, engine: &mut Engine) {
