@@ -12,8 +12,10 @@ use monoio::net::TcpStream;
 use std::future::poll_fn;
 use std::task::Poll;
 
-/// Bytes that a fresh input buffer holds; it grows only for a request that is larger.
+/// Bytes that a fresh input buffer holds; it grows for a request that is larger, and for a client that sends more at once.
 const INPUT_BYTES: usize = 8 << 10;
+/// Bytes that the input buffer of a client holds that has filled a smaller one: what is read together is committed together.
+const INPUT_BUSY_BYTES: usize = 32 << 10;
 /// Bytes by which the input buffer grows for a large request, at least.
 const INPUT_STEP_BYTES: usize = 64 << 10;
 /// An input buffer above this is given back when little is left in it.
@@ -45,6 +47,7 @@ pub async fn serve(core: SharedCore, mut stream: TcpStream, place: u32) {
 /// Errs if the connection broke or was cut, and there is nobody to linger for.
 async fn converse(core: &SharedCore, stream: &mut TcpStream, place: u32) -> Result<(), ()> {
     let mut input = Vec::with_capacity(INPUT_BYTES);
+    let mut filled = false;
     let mut output = Vec::new();
     let mut framer = http::Framer::default();
     loop {
@@ -71,7 +74,7 @@ async fn converse(core: &SharedCore, stream: &mut TcpStream, place: u32) -> Resu
         }
         match fed {
             Fed::More => continue,
-            Fed::All { request_bytes_max } => input = read(stream, input, request_bytes_max).await.map_err(drop)?,
+            Fed::All { request_bytes_max } => input = read(stream, input, &mut filled, request_bytes_max).await.map_err(drop)?,
         }
     }
 }
@@ -108,12 +111,20 @@ async fn next(core: &SharedCore, place: u32, output: &mut Vec<u8>) -> Next {
     .await
 }
 
-/// Reads once; errs at the end of the stream.
-async fn read(stream: &mut TcpStream, mut input: Vec<u8>, request_bytes_max: usize) -> std::io::Result<Vec<u8>> {
+/// Reads once; errs at the end of the stream. `filled` is kept between reads and says that one of them had no room left.
+async fn read(
+    stream: &mut TcpStream,
+    mut input: Vec<u8>,
+    filled: &mut bool,
+    request_bytes_max: usize,
+) -> std::io::Result<Vec<u8>> {
     if input.len() < INPUT_BYTES && input.capacity() > INPUT_KEEP_BYTES {
         let mut small = Vec::with_capacity(INPUT_BYTES);
         small.extend_from_slice(&input);
         input = small;
+    }
+    if input.is_empty() && input.capacity() < INPUT_BUSY_BYTES && std::mem::take(filled) {
+        input = Vec::with_capacity(INPUT_BUSY_BYTES);
     }
     if input.len() == input.capacity() {
         let room = request_bytes_max.saturating_sub(input.len()).max(1);
@@ -121,10 +132,12 @@ async fn read(stream: &mut TcpStream, mut input: Vec<u8>, request_bytes_max: usi
     }
     let (start, end) = (input.len(), input.capacity());
     let (result, slice) = stream.read(input.slice_mut(start..end)).await;
-    match result? {
-        0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
-        _ => Ok(slice.into_inner()),
+    let count = result?;
+    if count == 0 {
+        return Err(std::io::ErrorKind::UnexpectedEof.into());
     }
+    *filled |= count == end - start;
+    Ok(slice.into_inner())
 }
 
 /// Lets the client read the last reply: closing with unread input would reset the connection under it.
