@@ -95,6 +95,19 @@ impl Storage for DiskStorage {
         Ok(DiskFile(Arc::new(file)))
     }
 
+    fn create_unbuffered(&self, name: &str) -> io::Result<DiskFile> {
+        self.writable()?;
+        let direct = rustix::fs::OFlags::DIRECT.bits() as i32;
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(FILE_MODE)
+            .custom_flags(direct)
+            .open(self.path(name))?;
+        Ok(DiskFile(Arc::new(file)))
+    }
+
     fn open(&self, name: &str) -> io::Result<DiskFile> {
         let file = OpenOptions::new().read(true).write(!self.read_only).open(self.path(name))?;
         Ok(DiskFile(Arc::new(file)))

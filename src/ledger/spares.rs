@@ -53,9 +53,10 @@ const REST: u32 = 2;
 /// Writes and syncs a new spare. `gently` syncs every chunk and rests between them, so that a commit that is synced meanwhile waits
 /// for one chunk at most, and seldom.
 fn allocate<S: Storage>(storage: &S, segment_bytes: u64, gently: bool) -> io::Result<S::File> {
-    let fill = || {
-        let file = storage.create(&spare_name())?;
-        let zeros = vec![0; CHUNK_BYTES.min(segment_bytes as usize)];
+    let fill = |ahead: bool| {
+        let file = if ahead { storage.create_unbuffered(&spare_name())? } else { storage.create(&spare_name())? };
+        let room = vec![0; CHUNK_BYTES.min(segment_bytes as usize) + BLOCK_BYTES];
+        let zeros = aligned(&room);
         let mut offset = 0;
         while offset < segment_bytes {
             let chunk = zeros.len().min((segment_bytes - offset) as usize);
@@ -68,13 +69,24 @@ fn allocate<S: Storage>(storage: &S, segment_bytes: u64, gently: bool) -> io::Re
             offset += chunk as u64;
         }
         file.sync()?;
-        Ok(file)
+        storage.open(&spare_name())
     };
     assert_eq!(segment_bytes % BLOCK_BYTES as u64, 0);
-    fill().inspect_err(|_| {
+    let filled = match fill(true) {
+        // Not every file system can write past its cache.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => fill(false),
+        filled => filled,
+    };
+    filled.inspect_err(|_| {
         // Best effort: what stays is overwritten by the next attempt.
         let _ = storage.remove(&spare_name());
     })
+}
+
+/// The part of `room` that begins where a block may, without the block that this can cost.
+fn aligned(room: &[u8]) -> &[u8] {
+    let start = room.as_ptr().align_offset(BLOCK_BYTES);
+    &room[start..start + room.len() - BLOCK_BYTES]
 }
 
 enum State<F> {

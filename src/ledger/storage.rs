@@ -28,6 +28,11 @@ pub trait Storage: Clone + Send + Sync + 'static {
     fn list(&self) -> io::Result<Vec<String>>;
     /// Creates an empty file, in place of an old one of this name.
     fn create(&self, name: &str) -> io::Result<Self::File>;
+    /// As [`Storage::create`], for a file that is written in whole blocks from memory that begins where a block may, and that nobody
+    /// reads soon: where it can be done, past the cache of the system. Writing fails with `InvalidInput` where it cannot.
+    fn create_unbuffered(&self, name: &str) -> io::Result<Self::File> {
+        self.create(name)
+    }
     /// Opens a file that exists.
     fn open(&self, name: &str) -> io::Result<Self::File>;
     /// Renames a file, in place of an old one of the new name.

@@ -151,9 +151,9 @@ impl Accounts {
 
     /// As [`Accounts::touch`], for accounts that have been found before.
     pub fn touch_records(&self, accounts: impl Iterator<Item = AccountIx>) {
-        let touched = accounts.map(|ix| self.get(ix)).fold(0, |sum: u64, record| {
-            sum.wrapping_add(record.confirmed).wrapping_add(record.first.settled as u64)
-        });
+        let touched = accounts
+            .map(|ix| self.get(ix))
+            .fold(0, |sum: u64, record| sum.wrapping_add(record.confirmed).wrapping_add(record.first.settled as u64));
         std::hint::black_box(touched);
     }
 

@@ -12,8 +12,10 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::task::Waker;
 
-/// Entries that are worth handing to the ledger while requests are still being read.
-const EARLY_ENTRIES: u32 = 48;
+/// Entries that are worth handing to the ledger while requests are still being read: this many at least, because each commit has a
+/// price, and this share of what is in flight, so that the disk and the core both have something to do.
+const EARLY_ENTRIES_MIN: usize = 48;
+const EARLY_SHARE: usize = 8;
 
 /// A core as its tasks share it; never borrowed across an await.
 pub type SharedCore = Rc<RefCell<Core>>;
@@ -150,7 +152,8 @@ impl Core {
 
     /// Hands a batch to the ledger before the flush if it is worth a commit, so that the disk works while the core does.
     pub fn hand_over_early(&mut self) {
-        if self.engine.batched() >= EARLY_ENTRIES {
+        let share = self.front.in_flight_here() / EARLY_SHARE;
+        if self.engine.batched() as usize >= share.max(EARLY_ENTRIES_MIN) {
             // What does not fit now goes with the flush.
             self.hand_batches_over();
         }
