@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use svc_wallet::api::{resolve, Method, Resolved, Route};
 use svc_wallet::config::{Config, Flags, Sources};
-use svc_wallet::domain::{Account, Code, Fingerprint, LogId, Refusal, Seq, TxId};
+use svc_wallet::domain::{Account, Code, Entry, LogId, Refusal, Seq, TxId};
 use svc_wallet::ring::{slot, Ring};
 use svc_wallet::telemetry::names::{Kind, METRICS};
 
@@ -357,9 +357,15 @@ fn the_vectors_of_the_ring_and_of_transaction_ids_are_right() {
         let formula = |cores: u64| ((hash >> 50) * cores / 16_384).to_string();
         assert_eq!([core(2), core(3), core(8)], [formula(2), formula(3), formula(8)], "as the page tells gateways to compute it");
     }
+    let text = read("docs/INTEROP.md");
+    let hex: String = split(&text).1.into_iter().filter(|(language, _)| *language == "hex").map(|(_, line)| line).collect();
+    let digits = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+    let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(digits).collect();
+    let (entry, rest) = Entry::parse(&bytes).unwrap();
+    assert!(rest.is_empty());
     for row in rows("docs/INTEROP.md", "position") {
         let seq = Seq(row[0].parse().unwrap());
-        let id = TxId::new(LogId(*b"0123456789abcdef"), seq, Fingerprint([0x11; 16]));
+        let id = TxId::new(LogId(*b"0123456789abcdef"), seq, &entry);
         assert_eq!(row[1..], [format!("`{:016x}`", id.check), format!("`{id}`")]);
     }
 }

@@ -163,7 +163,7 @@ impl Capability {
     }
 
     fn covers_asset(&self, asset: Asset<'_>) -> bool {
-        self.assets.iter().all(|assets| assets.iter().any(|known| **known == *asset.as_str()))
+        self.assets.iter().all(|assets| assets.iter().any(|known| known.as_bytes() == asset.as_bytes()))
     }
 
     /// For whom the capability was minted.

@@ -84,7 +84,7 @@ impl Policy {
     }
 
     fn rule(&self, asset: Asset<'_>) -> Result<&AssetRule, Refusal> {
-        let found = self.assets.binary_search_by(|rule| (*rule.name).cmp(asset.as_str()));
+        let found = self.assets.binary_search_by(|rule| rule.name.as_bytes().cmp(asset.as_bytes()));
         let unlisted = || Refusal::new(Code::Forbidden, "the policy does not list this asset");
         found.map(|index| &self.assets[index]).map_err(|_| unlisted())
     }

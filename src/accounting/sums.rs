@@ -84,9 +84,9 @@ impl Sums {
 
     fn add_side(&mut self, account: Account<'_>, asset: Asset<'_>, op: Op, side: Side, amount: u128) {
         self.key.clear();
-        self.key.extend_from_slice(&[op as u8, side as u8, asset.as_str().len() as u8]);
-        self.key.extend_from_slice(asset.as_str().as_bytes());
-        self.key.extend_from_slice(account.as_str().as_bytes());
+        self.key.extend_from_slice(&[op as u8, side as u8, asset.as_bytes().len() as u8]);
+        self.key.extend_from_slice(asset.as_bytes());
+        self.key.extend_from_slice(account.as_bytes());
         let Some(sum) = self.sums.get_mut(self.key.as_slice()) else {
             self.sums.insert(self.key.as_slice().into(), Sum { count: 1, amount });
             return;

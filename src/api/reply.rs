@@ -12,7 +12,7 @@ const DIGITS_MAX: usize = 39;
 /// Appends the receipt of an entry at this place of this log, in a batch that ends with this chain hash.
 pub fn receipt(out: &mut Vec<u8>, log: LogId, entry: &Entry<'_>, seq: Seq, root: &Root) {
     let parts = Parts {
-        txid: TxId::new(log, seq, entry.fingerprint()).text(),
+        txid: TxId::new(log, seq, entry).text(),
         amount: Digits::of(entry.amount().minor_units()),
         nonce: entry.nonce().map(|nonce| Digits::of_u64(nonce.0)),
         ts: Digits::of_u64(entry.ts().0),
@@ -42,18 +42,18 @@ impl Parts {
         text(out, b"{\"txid\":\"", &self.txid);
         text(out, b"\",\"op\":\"", entry.op().as_str().as_bytes());
         if let Some(from) = entry.from() {
-            text(out, b"\",\"from\":\"", from.as_str().as_bytes());
+            text(out, b"\",\"from\":\"", from.as_bytes());
         }
         if let Some(to) = entry.to() {
-            text(out, b"\",\"to\":\"", to.as_str().as_bytes());
+            text(out, b"\",\"to\":\"", to.as_bytes());
         }
-        text(out, b"\",\"asset\":\"", entry.asset().as_str().as_bytes());
+        text(out, b"\",\"asset\":\"", entry.asset().as_bytes());
         text(out, b"\",\"amount_minor\":\"", self.amount.as_bytes());
         out.push(b'"');
         if let Some(nonce) = &self.nonce {
             text(out, b",\"nonce\":", nonce.as_bytes());
         }
-        text(out, b",\"idem\":\"", entry.key().as_str().as_bytes());
+        text(out, b",\"idem\":\"", entry.key().as_bytes());
         text(out, b"\",\"ts\":", self.ts.as_bytes());
         text(out, b",\"ledger_seq_start\":", self.seq.as_bytes());
         text(out, b",\"ledger_seq_end\":", self.seq.as_bytes());
@@ -65,11 +65,11 @@ impl Parts {
     /// The receipt without its hash, keys sorted, no spaces: what the hash is of.
     fn canonical(&self, out: &mut Vec<u8>, entry: &Entry<'_>) {
         text(out, b"{\"amount_minor\":\"", self.amount.as_bytes());
-        text(out, b"\",\"asset\":\"", entry.asset().as_str().as_bytes());
+        text(out, b"\",\"asset\":\"", entry.asset().as_bytes());
         if let Some(from) = entry.from() {
-            text(out, b"\",\"from\":\"", from.as_str().as_bytes());
+            text(out, b"\",\"from\":\"", from.as_bytes());
         }
-        text(out, b"\",\"idem\":\"", entry.key().as_str().as_bytes());
+        text(out, b"\",\"idem\":\"", entry.key().as_bytes());
         text(out, b"\",\"ledger_root\":\"", &self.root);
         text(out, b"\",\"ledger_seq_end\":", self.seq.as_bytes());
         text(out, b",\"ledger_seq_start\":", self.seq.as_bytes());
@@ -79,7 +79,7 @@ impl Parts {
         text(out, b",\"op\":\"", entry.op().as_str().as_bytes());
         out.extend_from_slice(b"\",\"settlement_status\":\"accepted");
         if let Some(to) = entry.to() {
-            text(out, b"\",\"to\":\"", to.as_str().as_bytes());
+            text(out, b"\",\"to\":\"", to.as_bytes());
         }
         text(out, b"\",\"ts\":", self.ts.as_bytes());
         text(out, b",\"txid\":\"", &self.txid);
@@ -89,8 +89,8 @@ impl Parts {
 
 /// Appends the balance of an account in one asset, as the owner core told it at this moment.
 pub fn balance(out: &mut Vec<u8>, account: Account<'_>, asset: Asset<'_>, balance: &Balance, now: UnixMs) {
-    text(out, b"{\"account\":\"", account.as_str().as_bytes());
-    text(out, b"\",\"asset\":\"", asset.as_str().as_bytes());
+    text(out, b"{\"account\":\"", account.as_bytes());
+    text(out, b"\",\"asset\":\"", asset.as_bytes());
     number(out, b"\",\"amount_minor\":\"", balance.amount);
     number(out, b"\",\"held_minor_units\":\"", balance.held);
     number(out, b"\",\"as_of_height\":", u128::from(balance.height.0));
@@ -100,7 +100,7 @@ pub fn balance(out: &mut Vec<u8>, account: Account<'_>, asset: Asset<'_>, balanc
 
 /// Appends how far the debits of an account have come.
 pub fn last_nonce(out: &mut Vec<u8>, account: Account<'_>, nonce: LastNonce, now: UnixMs) {
-    text(out, b"{\"account\":\"", account.as_str().as_bytes());
+    text(out, b"{\"account\":\"", account.as_bytes());
     number(out, b"\",\"last_nonce\":", u128::from(nonce.confirmed.0));
     number(out, b",\"next_nonce\":", u128::from(nonce.next.0));
     number(out, b",\"as_of\":", u128::from(now.0));

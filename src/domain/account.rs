@@ -2,16 +2,16 @@
 use super::limits::{ACCOUNT_BYTES_MAX, ASSET_BYTES_MAX, KEY_BYTES_MAX};
 
 /// An account name: 1 to 256 bytes of `A-Z a-z 0-9 : / - _`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Account<'a>(&'a str);
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Account<'a>(&'a [u8]);
 
 /// An asset name: 1 to 16 bytes of `a-z 0-9 _`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Asset<'a>(&'a str);
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Asset<'a>(&'a [u8]);
 
 /// An idempotency key: 1 to 64 bytes of `A-Z a-z 0-9 - _ : .`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key<'a>(&'a str);
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key<'a>(&'a [u8]);
 
 const ACCOUNT: u8 = 1;
 const ASSET: u8 = 2;
@@ -37,9 +37,10 @@ const fn alphabet() -> [u8; 256] {
     table
 }
 
-fn well_formed(text: &str, bytes_max: usize, kind: u8) -> bool {
-    let bytes = text.as_bytes();
-    !bytes.is_empty() && bytes.len() <= bytes_max && bytes.iter().all(|&byte| ALPHABET[byte as usize] & kind != 0)
+fn well_formed(bytes: &[u8], bytes_max: usize, kind: u8) -> bool {
+    // Without a way out in between: names are short and nearly always good.
+    let common = bytes.iter().fold(kind, |common, &byte| common & ALPHABET[usize::from(byte)]);
+    !bytes.is_empty() && bytes.len() <= bytes_max && common != 0
 }
 
 macro_rules! name {
@@ -47,24 +48,40 @@ macro_rules! name {
         impl<'a> $name<'a> {
             /// Checks length and alphabet; `None` if either is wrong.
             pub fn new(text: &'a str) -> Option<Self> {
-                well_formed(text, $bytes_max, $kind).then_some(Self(text))
+                Self::of_bytes(text.as_bytes())
+            }
+
+            /// The same for bytes, which need not be text.
+            pub fn of_bytes(bytes: &'a [u8]) -> Option<Self> {
+                well_formed(bytes, $bytes_max, $kind).then_some(Self(bytes))
             }
 
             /// A name that was checked when it was first read; repeating that on every look would cost more than the look.
-            pub(super) fn checked(text: &'a str) -> Self {
-                debug_assert!(Self::new(text).is_some());
-                Self(text)
+            pub(super) fn checked(bytes: &'a [u8]) -> Self {
+                debug_assert!(Self::of_bytes(bytes).is_some());
+                Self(bytes)
             }
 
             /// The name as it was given.
-            pub fn as_str(self) -> &'a str {
+            pub fn as_bytes(self) -> &'a [u8] {
                 self.0
+            }
+
+            /// The name as text; where bytes will do they are cheaper, because they need not be looked at.
+            pub fn as_str(self) -> &'a str {
+                std::str::from_utf8(self.0).expect("the alphabets are ASCII")
             }
         }
 
         impl std::fmt::Display for $name<'_> {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(self.0)
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl std::fmt::Debug for $name<'_> {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, "{}({:?})", stringify!($name), self.as_str())
             }
         }
     };

@@ -1,29 +1,25 @@
 //! A ledger entry: self-contained bytes, encoded once on the way in and never re-encoded.
 //!
-//! Layout, little endian; the fixed part is 80 bytes and the names follow it in this order without padding:
+//! Layout, little endian; the fixed part is 64 bytes and the names follow it in this order without padding:
 //!
 //! ```text
-//!  0 u16 total length      2 u8 op              3 u8 format (1)
+//!  0 u16 total length      2 u8 op              3 u8 format (2)
 //!  4 u16 `from` length     6 u16 `to` length    8 u16 memo length    10 u8 asset length   11 u8 key length
 //! 12 u8 corr id length    13 u8 flags          14 u16 zero
 //! 16 u64 unix ms          24 u64 nonce         32 u128 amount
-//! 48 16 bytes fingerprint 64 16 bytes token id
-//! 80 from, to, asset, key, memo, corr id
+//! 48 16 bytes token id
+//! 64 from, to, asset, key, memo, corr id
 //! ```
 //!
 //! Flags: 1 a memo was given, 2 a nonce was given, 4 the debit counts against a daily ceiling of its token.
-use super::limits::{ACCOUNT_BYTES_MAX, ASSET_BYTES_MAX, CORR_BYTES_MAX, ENTRY_BYTES_MAX, ENTRY_HEAD_BYTES, MEMO_BYTES_MAX};
+use super::limits::{CORR_BYTES_MAX, ENTRY_BYTES_MAX, ENTRY_HEAD_BYTES, MEMO_BYTES_MAX};
 use super::{Account, Amount, Asset, Key, Nonce, Op, UnixMs};
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 const FLAG_MEMO: u8 = 1;
 const FLAG_NONCE: u8 = 2;
 const FLAG_CEILING: u8 = 4;
 const TS_AT: usize = 16;
-
-/// BLAKE3 of the operation and all body fields but the key, cut to 16 bytes: two requests are the same if it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Fingerprint(pub [u8; 16]);
 
 /// The random id of the capability under which the entry was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -67,13 +63,12 @@ impl Draft<'_> {
         assert_eq!(self.op.debits(), self.from.is_some());
         assert_eq!(self.op.credits(), self.to.is_some());
         assert!(self.nonce.is_some() || !self.op.debits());
-        let memo = self.memo.unwrap_or("");
-        assert!(memo.len() <= MEMO_BYTES_MAX && self.corr.len() <= CORR_BYTES_MAX);
-        let from = self.from.map_or("", Account::as_str);
-        let to = self.to.map_or("", Account::as_str);
-        let asset = self.asset.as_str();
-        let key = self.key.as_str();
-        let total = ENTRY_HEAD_BYTES + from.len() + to.len() + asset.len() + key.len() + memo.len() + self.corr.len();
+        let from = self.from.map_or(&[][..], Account::as_bytes);
+        let to = self.to.map_or(&[][..], Account::as_bytes);
+        let (asset, key) = (self.asset.as_bytes(), self.key.as_bytes());
+        let (memo, corr) = (self.memo.unwrap_or("").as_bytes(), self.corr.as_bytes());
+        assert!(memo.len() <= MEMO_BYTES_MAX && corr.len() <= CORR_BYTES_MAX);
+        let total = ENTRY_HEAD_BYTES + from.len() + to.len() + asset.len() + key.len() + memo.len() + corr.len();
         assert!(total <= ENTRY_BYTES_MAX);
         let mut flags = 0;
         if self.memo.is_some() {
@@ -94,40 +89,18 @@ impl Draft<'_> {
         head[8..10].copy_from_slice(&(memo.len() as u16).to_le_bytes());
         head[10] = asset.len() as u8;
         head[11] = key.len() as u8;
-        head[12] = self.corr.len() as u8;
+        head[12] = corr.len() as u8;
         head[13] = flags;
         head[TS_AT..24].copy_from_slice(&self.ts.0.to_le_bytes());
         head[24..32].copy_from_slice(&self.nonce.unwrap_or_default().0.to_le_bytes());
         head[32..48].copy_from_slice(&self.amount.minor_units().to_le_bytes());
-        head[64..80].copy_from_slice(&self.token.0);
-        let fingerprint = fingerprint(&head, &[from, to, asset, memo]);
-        head[48..64].copy_from_slice(&fingerprint.0);
+        head[48..64].copy_from_slice(&self.token.0);
+        out.reserve(total);
         out.extend_from_slice(&head);
-        for text in [from, to, asset, key, memo, self.corr] {
-            out.extend_from_slice(text.as_bytes());
+        for text in [from, to, asset, key, memo, corr] {
+            out.extend_from_slice(text);
         }
     }
-}
-
-/// Hashes operation, nonce, amount, lengths and body fields; time, token, key and correlation id do not count.
-fn fingerprint(head: &[u8; ENTRY_HEAD_BYTES], texts: &[&str; 4]) -> Fingerprint {
-    /// Operation, flags, lengths, nonce and amount.
-    const FIXED_BYTES: usize = 33;
-    const INPUT_BYTES_MAX: usize = FIXED_BYTES + 2 * ACCOUNT_BYTES_MAX + ASSET_BYTES_MAX + MEMO_BYTES_MAX;
-    let mut input = [0u8; INPUT_BYTES_MAX];
-    input[0] = head[2];
-    input[1] = head[13] & (FLAG_MEMO | FLAG_NONCE);
-    input[2..8].copy_from_slice(&head[4..10]);
-    input[8..32].copy_from_slice(&head[24..48]);
-    input[32] = head[10];
-    let mut end = FIXED_BYTES;
-    for text in texts {
-        input[end..end + text.len()].copy_from_slice(text.as_bytes());
-        end += text.len();
-    }
-    let mut cut = [0u8; 16];
-    cut.copy_from_slice(&blake3::hash(&input[..end]).as_bytes()[..16]);
-    Fingerprint(cut)
 }
 
 /// What is wrong with bytes that should be an entry.
@@ -156,7 +129,7 @@ impl std::fmt::Display for EntryFault {
 pub struct Entry<'a> {
     bytes: &'a [u8],
     op: Op,
-    texts: &'a str,
+    texts: &'a [u8],
     /// Ends of from, to, asset, key and memo within `texts`; the correlation id is the rest.
     ends: [u16; 5],
 }
@@ -206,22 +179,21 @@ impl<'a> Entry<'a> {
         if ENTRY_HEAD_BYTES + usize::from(end) + usize::from(bytes[12]) != total {
             return Err(EntryFault::Malformed);
         }
-        let texts = std::str::from_utf8(&bytes[ENTRY_HEAD_BYTES..total]).map_err(|_| EntryFault::Malformed)?;
-        if ends.iter().any(|end| !texts.is_char_boundary(usize::from(*end))) {
-            return Err(EntryFault::Malformed);
-        }
-        Ok((Self { bytes: &bytes[..total], op, texts, ends }, &bytes[total..]))
+        let (bytes, rest) = bytes.split_at(total);
+        Ok((Self { bytes, op, texts: &bytes[ENTRY_HEAD_BYTES..], ends }, rest))
     }
 
     fn check(&self) -> Result<(), EntryFault> {
-        let from_fits = if self.op.debits() { Account::new(self.text(0)).is_some() } else { self.text(0).is_empty() };
-        let to_fits = if self.op.credits() { Account::new(self.text(1)).is_some() } else { self.text(1).is_empty() };
+        let from_fits = if self.op.debits() { Account::of_bytes(self.text(0)).is_some() } else { self.text(0).is_empty() };
+        let to_fits = if self.op.credits() { Account::of_bytes(self.text(1)).is_some() } else { self.text(1).is_empty() };
         let fits = from_fits
             && to_fits
-            && Asset::new(self.text(2)).is_some()
-            && Key::new(self.text(3)).is_some()
+            && Asset::of_bytes(self.text(2)).is_some()
+            && Key::of_bytes(self.text(3)).is_some()
             && self.text(4).len() <= MEMO_BYTES_MAX
-            && self.corr().len() <= CORR_BYTES_MAX
+            && std::str::from_utf8(self.text(4)).is_ok()
+            && self.text(5).len() <= CORR_BYTES_MAX
+            && std::str::from_utf8(self.text(5)).is_ok()
             && u128::from_le_bytes(self.array(32)) > 0
             && (self.nonce().is_some() || !self.op.debits())
             && self.flags() & !(FLAG_MEMO | FLAG_NONCE | FLAG_CEILING) == 0
@@ -229,9 +201,11 @@ impl<'a> Entry<'a> {
         fits.then_some(()).ok_or(EntryFault::Malformed)
     }
 
-    fn text(&self, index: usize) -> &'a str {
+    /// From, to, asset, key, memo or correlation id, in this order.
+    fn text(&self, index: usize) -> &'a [u8] {
         let start = if index == 0 { 0 } else { usize::from(self.ends[index - 1]) };
-        &self.texts[start..usize::from(self.ends[index])]
+        let end = self.ends.get(index).map_or(self.texts.len(), |end| usize::from(*end));
+        &self.texts[start..end]
     }
 
     fn array<const N: usize>(&self, at: usize) -> [u8; N] {
@@ -291,12 +265,12 @@ impl<'a> Entry<'a> {
 
     /// The client's own words.
     pub fn memo(&self) -> Option<&'a str> {
-        (self.flags() & FLAG_MEMO != 0).then(|| self.text(4))
+        (self.flags() & FLAG_MEMO != 0).then(|| utf8(self.text(4)))
     }
 
     /// The correlation id of the request.
     pub fn corr(&self) -> &'a str {
-        &self.texts[usize::from(self.ends[4])..]
+        utf8(self.text(5))
     }
 
     /// When the request was accepted.
@@ -304,20 +278,27 @@ impl<'a> Entry<'a> {
         UnixMs(u64::from_le_bytes(self.array(TS_AT)))
     }
 
-    /// What makes two requests the same.
-    pub fn fingerprint(&self) -> Fingerprint {
-        Fingerprint(self.array(48))
+    /// Whether both come from the same request: operation and all fields of the body but the key. Time, capability and
+    /// correlation id do not count.
+    pub fn same_request(&self, other: &Entry<'_>) -> bool {
+        (self.op, self.nonce(), self.amount()) == (other.op, other.nonce(), other.amount())
+            && (self.from(), self.to(), self.asset()) == (other.from(), other.to(), other.asset())
+            && self.memo() == other.memo()
     }
 
     /// The capability that allowed it.
     pub fn token(&self) -> TokenId {
-        TokenId(self.array(64))
+        TokenId(self.array(48))
     }
 
     /// Whether the debit counts against a daily ceiling of its token.
     pub fn counts_against_ceiling(&self) -> bool {
         self.flags() & FLAG_CEILING != 0
     }
+}
+
+fn utf8(text: &[u8]) -> &str {
+    std::str::from_utf8(text).expect("checked when the entry was parsed")
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Entries: what is encoded can be read back, what no encoder writes is refused, and the fingerprint tells requests apart.
+//! Entries: what is encoded can be read back, what no encoder writes is refused, and requests are told apart.
 use super::*;
 use crate::domain::TokenId;
 
@@ -42,9 +42,12 @@ fn every_field_comes_back() {
 }
 
 #[test]
-fn the_fingerprint_covers_the_body_and_nothing_else() {
-    let fingerprint = |draft: Draft<'_>| Entry::parse(&encoded(&draft)).unwrap().0.fingerprint();
-    let first = fingerprint(draft());
+fn a_request_is_its_body_without_the_key() {
+    let first = encoded(&draft());
+    let same_request = |draft: &Draft<'_>| {
+        let bytes = encoded(draft);
+        Entry::parse(&first).unwrap().0.same_request(&Entry::parse(&bytes).unwrap().0)
+    };
     let same = [
         Draft { key: Key::new("other").unwrap(), ..draft() },
         Draft { corr: "other", ..draft() },
@@ -53,7 +56,7 @@ fn the_fingerprint_covers_the_body_and_nothing_else() {
         Draft { ceiling: false, ..draft() },
     ];
     for draft in same {
-        assert_eq!(fingerprint(draft), first, "{draft:?}");
+        assert!(same_request(&draft), "{draft:?}");
     }
     let other = [
         Draft { op: Op::Hold, ..draft() },
@@ -66,7 +69,7 @@ fn the_fingerprint_covers_the_body_and_nothing_else() {
         Draft { memo: Some(""), ..draft() },
     ];
     for draft in other {
-        assert_ne!(fingerprint(draft), first, "{draft:?}");
+        assert!(!same_request(&draft), "{draft:?}");
     }
 }
 
@@ -82,7 +85,7 @@ fn what_no_encoder_writes_is_refused() {
         Entry::parse(&bytes).map(|_| ())
     };
     assert_eq!(tampered(2, 99), Err(EntryFault::Unknown), "operation");
-    assert_eq!(tampered(3, 2), Err(EntryFault::Unknown), "format");
+    assert_eq!(tampered(3, 1), Err(EntryFault::Unknown), "format");
     assert_eq!(tampered(4, 200), Err(EntryFault::Malformed), "length of from");
     assert_eq!(tampered(12, 99), Err(EntryFault::Malformed), "length of the correlation id");
     assert_eq!(tampered(13, 8), Err(EntryFault::Malformed), "unknown flag");
@@ -90,5 +93,8 @@ fn what_no_encoder_writes_is_refused() {
     assert_eq!(tampered(14, 1), Err(EntryFault::Malformed), "reserved bytes");
     assert_eq!(tampered(32, 0), Err(EntryFault::Malformed), "an amount of zero");
     assert_eq!(tampered(ENTRY_HEAD_BYTES, b' '), Err(EntryFault::Malformed), "a character that no account has");
-    assert_eq!(tampered(ENTRY_HEAD_BYTES, 0xff), Err(EntryFault::Malformed), "not UTF-8");
+    assert_eq!(tampered(ENTRY_HEAD_BYTES, 0xff), Err(EntryFault::Malformed), "an account that is not ASCII");
+    let memo = ENTRY_HEAD_BYTES + "alicebobrock1".len();
+    assert_eq!(tampered(memo, 0xff), Err(EntryFault::Malformed), "a memo that is not UTF-8");
+    assert_eq!(tampered(good.len() - 1, 0xff), Err(EntryFault::Malformed), "a correlation id that is not UTF-8");
 }

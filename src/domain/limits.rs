@@ -17,7 +17,7 @@ pub const SLOTS: usize = 16_384;
 pub const CORES_MAX: usize = 256;
 
 /// Fixed part of an encoded entry, in bytes; see `docs/LEDGER.md`.
-pub const ENTRY_HEAD_BYTES: usize = 80;
+pub const ENTRY_HEAD_BYTES: usize = 64;
 /// Longest encoded entry, in bytes.
 pub const ENTRY_BYTES_MAX: usize =
     ENTRY_HEAD_BYTES + 2 * ACCOUNT_BYTES_MAX + ASSET_BYTES_MAX + KEY_BYTES_MAX + MEMO_BYTES_MAX + CORR_BYTES_MAX;

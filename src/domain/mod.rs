@@ -13,7 +13,7 @@ mod txid;
 
 pub use account::{Account, Asset, Key};
 pub use amount::Amount;
-pub use entry::{Draft, Entry, EntryFault, Fingerprint, TokenId};
+pub use entry::{Draft, Entry, EntryFault, TokenId};
 pub use lane::{Durable, LaneBatch, Question};
 pub use op::Op;
 pub use receipt::{Balance, Found, LastNonce, Root};

@@ -2,7 +2,8 @@
 //!
 //! The check value binds the id to one log and one entry, so that an id of another ledger, or a guessed one, finds nothing.
 //! It is a locator, not a secret.
-use super::{Fingerprint, Seq};
+use super::{Entry, Seq};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const PREFIX: &str = "tx_";
@@ -26,13 +27,12 @@ impl TxId {
     /// Length on the wire, in bytes.
     pub const TEXT_BYTES: usize = PREFIX.len() + DIGITS;
 
-    /// The id of the entry with this fingerprint at this position of this log.
-    pub fn new(log: LogId, seq: Seq, fingerprint: Fingerprint) -> Self {
-        let mut input = [0u8; 40];
-        input[..16].copy_from_slice(&log.0);
-        input[16..24].copy_from_slice(&seq.0.to_le_bytes());
-        input[24..].copy_from_slice(&fingerprint.0);
-        Self { seq, check: xxhash_rust::xxh3::xxh3_64(&input) }
+    /// The id of the entry at this position of this log.
+    pub fn new(log: LogId, seq: Seq, entry: &Entry<'_>) -> Self {
+        let mut place = [0u8; 24];
+        place[..16].copy_from_slice(&log.0);
+        place[16..].copy_from_slice(&seq.0.to_le_bytes());
+        Self { seq, check: xxh3_64_with_seed(entry.bytes(), xxh3_64(&place)) }
     }
 
     /// Reads the form on the wire; `None` if it is not one that [`TxId::text`] can yield.
@@ -71,11 +71,34 @@ impl std::fmt::Display for TxId {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::{Account, Amount, Asset, Draft, Key, Op, TokenId, UnixMs};
+
+    fn issue(key: &str) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let draft = Draft {
+            op: Op::Issue,
+            from: None,
+            to: Account::new("a"),
+            asset: Asset::new("roc").unwrap(),
+            amount: Amount::new(1).unwrap(),
+            nonce: None,
+            key: Key::new(key).unwrap(),
+            memo: None,
+            corr: "",
+            token: TokenId::default(),
+            ceiling: false,
+            ts: UnixMs(1),
+        };
+        draft.encode(&mut bytes);
+        bytes
+    }
 
     #[test]
     fn text_and_id_are_inverse() {
+        let bytes = issue("k");
+        let (entry, _) = Entry::parse(&bytes).unwrap();
         for seq in [0, 1, 42, u64::MAX] {
-            let id = TxId::new(LogId([7; 16]), Seq(seq), Fingerprint([9; 16]));
+            let id = TxId::new(LogId([7; 16]), Seq(seq), &entry);
             let text = id.to_string();
             assert_eq!(text.len(), TxId::TEXT_BYTES);
             assert_eq!(TxId::parse(&text), Some(id));
@@ -83,6 +106,17 @@ mod tests {
         for bad in ["", "tx_", "tx_8ZZZZZZZZZZZZZZZZZZZZZZZZZ", "tx_0000000000000000000000000U", "TX_00000000000000000000000000"]
         {
             assert_eq!(TxId::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_check_value_binds_log_position_and_entry() {
+        let (bytes, other_bytes) = (issue("k"), issue("l"));
+        let (entry, other) = (Entry::parse(&bytes).unwrap().0, Entry::parse(&other_bytes).unwrap().0);
+        let check = |log, seq, entry| TxId::new(LogId([log; 16]), Seq(seq), entry).check;
+        let checks = [check(7, 1, &entry), check(8, 1, &entry), check(7, 2, &entry), check(7, 1, &other)];
+        for (index, one) in checks.iter().enumerate() {
+            assert!(!checks[..index].contains(one), "{index}");
         }
     }
 }

@@ -1,17 +1,23 @@
 //! A core's lane to the ledger: reserved entries in their order, first waiting to be handed over, then waiting to be durable.
 use super::Ticket;
 use crate::domain::limits::LANE_BATCH_BYTES_MAX;
-use crate::domain::{Entry, Fingerprint, LaneBatch};
+use crate::domain::{Entry, LaneBatch};
 use crate::shard::Reservation;
 use std::collections::VecDeque;
 
 /// An entry that is being committed.
 pub(super) struct Pending {
     pub reservation: Reservation,
-    pub fingerprint: Fingerprint,
     pub ticket: Ticket,
-    /// Repeats of the same request that wait for the same outcome.
-    pub joined: Vec<Ticket>,
+    /// Requests with the same key that wait for the outcome of this one.
+    pub joined: Vec<Joined>,
+}
+
+/// A request whose key is being committed for another one, or for the same one sent before.
+pub(super) struct Joined {
+    pub ticket: Ticket,
+    /// The entry that the request would have made.
+    pub entry: Box<[u8]>,
 }
 
 /// The entries of one core on their way to the ledger.

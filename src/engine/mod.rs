@@ -12,7 +12,7 @@ pub use message::{Message, Outcome, Owned, OwnedAnswer, Repeat, Request, Ticket}
 use crate::domain::{Code, CoreId, Durable, Entry, Found, LaneBatch, Question, Refusal, Seq, UnixMs};
 use crate::ring::Ring;
 use crate::shard::{Decision, Figures, Settings, Shard};
-use lane::{Lane, Pending};
+use lane::{Joined, Lane, Pending};
 use message::own_entry;
 
 /// Most entries of one core that may wait for the ledger; beyond it writes are refused before anything is reserved.
@@ -125,12 +125,14 @@ impl Engine {
             rest = after;
             let seq = Seq(durable.first_seq.0 + index);
             let pending = self.lane.pop(lane_first + index);
-            self.shard.settle(&pending.reservation, entry.ts(), seq);
+            self.shard.settle(&pending.reservation, &entry, seq);
             self.hand_credit_on(&entry, seq);
             let receipt = |replayed| Outcome::Receipt { entry, seq, root: durable.root, replayed };
             self.reply(pending.ticket, receipt(false), out);
-            for ticket in pending.joined {
-                self.reply(ticket, receipt(true), out);
+            for joined in pending.joined {
+                let same = own_entry(&joined.entry).same_request(&entry);
+                let outcome = if same { receipt(true) } else { Outcome::Refused(other_request()) };
+                self.reply(joined.ticket, outcome, out);
             }
         }
         assert!(rest.is_empty());
@@ -158,7 +160,7 @@ impl Engine {
         };
         let first = own_entry(&found.entry);
         if first.owner() == asked.owner() && first.key() == asked.key() {
-            if first.fingerprint() == asked.fingerprint() {
+            if first.same_request(&asked) {
                 let receipt = Outcome::Receipt { entry: first, seq: found.seq, root: found.root, replayed: true };
                 return self.reply(ticket, receipt, out);
             }
@@ -270,18 +272,16 @@ impl Engine {
         let number = self.lane.next_number();
         match self.shard.decide(entry, ceiling, number, closed == Gate::Open, trust_window) {
             Decision::Reserved(reservation) => {
-                let pending = Pending { reservation, fingerprint: entry.fingerprint(), ticket, joined: Vec::new() };
+                let pending = Pending { reservation, ticket, joined: Vec::new() };
                 self.lane.push(entry, pending);
             }
             Decision::Shut => self.reply(ticket, Outcome::Refused(shut(closed)), out),
             Decision::Join(number) => {
                 let pending = self.lane.find(number);
-                if pending.fingerprint != entry.fingerprint() {
-                    self.reply(ticket, Outcome::Refused(other_request()), out);
-                } else if pending.joined.len() < JOINED_MAX {
-                    pending.joined.push(ticket);
+                if pending.joined.len() < JOINED_MAX {
+                    pending.joined.push(Joined { ticket, entry: entry.bytes().into() });
                 } else {
-                    let refusal = Refusal::new(Code::Busy, "too many repeats of this request wait for its outcome; retry");
+                    let refusal = Refusal::new(Code::Busy, "too many requests with this key wait for its outcome; retry");
                     self.reply(ticket, Outcome::Refused(refusal), out);
                 }
             }

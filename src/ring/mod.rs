@@ -15,7 +15,7 @@ pub struct Slot(pub u16);
 
 /// The slot of an account name.
 pub fn slot(account: Account<'_>) -> Slot {
-    Slot((xxhash_rust::xxh3::xxh3_64(account.as_str().as_bytes()) >> SHIFT) as u16)
+    Slot((xxhash_rust::xxh3::xxh3_64(account.as_bytes()) >> SHIFT) as u16)
 }
 
 /// The dealing of all slots to a number of cores.

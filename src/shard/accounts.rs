@@ -2,6 +2,7 @@
 //!
 //! Names are stored once. The table is split into parts by hash, so that growing rehashes one part at a time, and records
 //! live in chunks that never move, so that memory grows by a chunk and not by doubling. Nothing is ever removed.
+use crate::domain::Account;
 use ahash::RandomState;
 use hashbrown::HashTable;
 
@@ -38,14 +39,20 @@ enum Name {
 }
 
 impl Name {
-    fn new(name: &str) -> Self {
-        let bytes = name.as_bytes();
+    fn new(bytes: &[u8]) -> Self {
         if bytes.len() > INLINE_BYTES {
             return Self::Long(bytes.into());
         }
         let mut inline = [0; INLINE_BYTES];
         inline[..bytes.len()].copy_from_slice(bytes);
         Self::Inline(bytes.len() as u8, inline)
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Inline(length, _) => usize::from(*length),
+            Self::Long(bytes) => bytes.len(),
+        }
     }
 
     fn as_bytes(&self) -> &[u8] {
@@ -127,12 +134,12 @@ impl Accounts {
     }
 
     /// The index of an account that has been seen before.
-    pub fn find(&self, name: &str) -> Option<AccountIx> {
-        self.find_hashed(self.hash(name.as_bytes()), name)
+    pub fn find(&self, name: Account<'_>) -> Option<AccountIx> {
+        self.find_hashed(self.hash(name.as_bytes()), name.as_bytes())
     }
 
-    fn find_hashed(&self, hash: u64, name: &str) -> Option<AccountIx> {
-        self.part(hash).find(hash, |ix| self.get(*ix).name.as_bytes() == name.as_bytes()).copied()
+    fn find_hashed(&self, hash: u64, name: &[u8]) -> Option<AccountIx> {
+        self.part(hash).find(hash, |ix| self.get(*ix).name.as_bytes() == name).copied()
     }
 
     fn hash(&self, name: &[u8]) -> u64 {
@@ -141,7 +148,7 @@ impl Accounts {
 
     /// Touches what [`Accounts::find`] will look at for these names, all of them side by side: the processor then waits for memory
     /// once and not for one name after the other. Nothing else comes of it.
-    pub fn touch<'n>(&self, names: impl Iterator<Item = &'n str>, scratch: &mut Vec<u64>) {
+    pub fn touch<'n>(&self, names: impl Iterator<Item = Account<'n>>, scratch: &mut Vec<u64>) {
         scratch.clear();
         scratch.extend(names.map(|name| self.hash(name.as_bytes())));
         // Without a look at the name, so that no step waits for the one before; the rare wrong record costs nothing.
@@ -151,15 +158,16 @@ impl Accounts {
 
     /// As [`Accounts::touch`], for accounts that have been found before.
     pub fn touch_records(&self, accounts: impl Iterator<Item = AccountIx>) {
-        let touched = accounts
-            .map(|ix| self.get(ix))
-            .fold(0, |sum: u64, record| sum.wrapping_add(record.confirmed).wrapping_add(record.first.settled as u64));
+        // A field of each cache line at least.
+        let fields = |record: &Record| record.confirmed ^ record.first.settled as u64 ^ record.name.len() as u64;
+        let touched = accounts.map(|ix| fields(self.get(ix))).fold(0, |all, fields| all ^ fields);
         std::hint::black_box(touched);
     }
 
     /// The index of an account, which is created with nothing on it if it was never seen.
-    pub fn find_or_create(&mut self, name: &str) -> AccountIx {
-        let hash = self.hash(name.as_bytes());
+    pub fn find_or_create(&mut self, name: Account<'_>) -> AccountIx {
+        let name = name.as_bytes();
+        let hash = self.hash(name);
         if let Some(found) = self.find_hashed(hash, name) {
             return found;
         }
@@ -204,26 +212,30 @@ fn record_of(chunks: &[Vec<Record>], ix: AccountIx) -> &Record {
 mod tests {
     use super::*;
 
+    fn named(name: &str) -> Account<'_> {
+        Account::new(name).unwrap()
+    }
+
     #[test]
     fn names_lead_to_the_same_record_however_many_there_are() {
         let mut accounts = Accounts::new(RandomState::with_seeds(1, 2, 3, 4));
-        let indices: Vec<_> = (0..5000).map(|n| accounts.find_or_create(&format!("a{n}"))).collect();
+        let indices: Vec<_> = (0..5000).map(|n| accounts.find_or_create(named(&format!("a{n}")))).collect();
         assert_eq!(accounts.len(), 5000);
         for (n, ix) in indices.iter().enumerate() {
-            assert_eq!(accounts.find(&format!("a{n}")), Some(*ix));
+            assert_eq!(accounts.find(named(&format!("a{n}"))), Some(*ix));
             assert_eq!(accounts.get(*ix).name(), format!("a{n}"));
         }
-        assert_eq!(accounts.find("a5000"), None);
+        assert_eq!(accounts.find(named("a5000")), None);
         let long = "x".repeat(INLINE_BYTES + 1);
-        let ix = accounts.find_or_create(&long);
-        assert_eq!((accounts.find(&long), accounts.get(ix).name()), (Some(ix), long.as_str()));
-        assert_eq!(accounts.find(&long[1..]), None);
+        let ix = accounts.find_or_create(named(&long));
+        assert_eq!((accounts.find(named(&long)), accounts.get(ix).name()), (Some(ix), long.as_str()));
+        assert_eq!(accounts.find(named(&long[1..])), None);
     }
 
     #[test]
     fn assets_do_not_mix() {
         let mut accounts = Accounts::new(RandomState::with_seeds(1, 2, 3, 4));
-        let ix = accounts.find_or_create("a");
+        let ix = accounts.find_or_create(named("a"));
         for asset in 0..3 {
             accounts.get_mut(ix).holding_mut(AssetIx(asset)).settled = 10 + u128::from(asset);
         }

@@ -57,6 +57,7 @@ impl Ceilings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Account;
     use crate::shard::accounts::Accounts;
 
     #[test]
@@ -65,15 +66,15 @@ mod tests {
         let mut accounts = Accounts::new(hasher());
         let mut ceilings = Ceilings::new(hasher());
         let (token, asset) = (TokenId::default(), AssetIx(0));
-        let (first, ahead) = (accounts.find_or_create("a"), accounts.find_or_create("b"));
+        let mut account = |name: &str| accounts.find_or_create(Account::new(name).unwrap());
+        let (first, ahead) = (account("a"), account("b"));
         let today = UnixMs(10 * DAY_MS);
         ceilings.count(today, token, first, asset, 7);
         ceilings.count(UnixMs(99 * DAY_MS), token, ahead, asset, 1);
         assert_eq!(ceilings.spent(today, token, first, asset), 7);
         assert_eq!(ceilings.spent(UnixMs(11 * DAY_MS), token, first, asset), 0, "another day begins with nothing");
         for number in 0..2 * COUNTS_MIN {
-            let account = accounts.find_or_create(&format!("c{number}"));
-            ceilings.count(UnixMs(20 * DAY_MS), token, account, asset, 1);
+            ceilings.count(UnixMs(20 * DAY_MS), token, account(&format!("c{number}")), asset, 1);
         }
         assert!(ceilings.counts.len() <= 2 * COUNTS_MIN + 1 && ceilings.spent(today, token, first, asset) == 0);
     }

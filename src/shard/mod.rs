@@ -45,15 +45,12 @@ pub enum Decision {
     Refused(Refusal),
 }
 
-/// What a reserved entry will change when it is durable.
+/// Where a reserved entry will change something when it is durable.
 #[derive(Clone, Copy, Debug)]
 pub struct Reservation {
     account: AccountIx,
     asset: AssetIx,
-    amount: u128,
     key_hash: u64,
-    op: Op,
-    nonce: u64,
 }
 
 /// Figures of a slice for metrics.
@@ -103,9 +100,11 @@ impl Shard {
     /// and much of the time of a spend would be waiting for it. Only speeds up.
     pub fn expect_requests<'e>(&mut self, entries: impl Iterator<Item = Entry<'e>> + Clone) {
         let mut touched = std::mem::take(&mut self.touched);
-        self.accounts.touch(entries.clone().map(|entry| entry.owner().as_str()), &mut touched);
+        self.accounts.touch(entries.clone().map(|entry| entry.owner()), &mut touched);
         self.touched = touched;
-        self.debit_keys.touch(entries.map(|entry| self.key_hash(&entry)));
+        let key_hashes = entries.map(|entry| self.key_hash(&entry));
+        self.debit_keys.touch(key_hashes.clone());
+        self.issue_keys.touch(key_hashes);
     }
 
     /// The same for [`Shard::settle`] and [`Shard::credit`]: since the decision, other requests have been through the cache.
@@ -115,7 +114,7 @@ impl Shard {
         reservations: impl Iterator<Item = &'e Reservation> + Clone,
     ) {
         let mut touched = std::mem::take(&mut self.touched);
-        self.accounts.touch(entries.filter_map(|entry| entry.to()).map(Account::as_str), &mut touched);
+        self.accounts.touch(entries.filter_map(|entry| entry.to()), &mut touched);
         self.touched = touched;
         self.accounts.touch_records(reservations.clone().map(|reservation| reservation.account));
         self.debit_keys.touch(reservations.map(|reservation| reservation.key_hash));
@@ -124,6 +123,8 @@ impl Shard {
     /// Decides on a request whose owner account lives here. `lane_number` is the place in the lane that it gets if it is reserved;
     /// nothing is reserved unless the ledger is `open`.
     /// With `trust_window` false a remembered durable key is known to belong to another request and is not asked about again.
+    // Inlined, because a decision that comes back through memory has to wait for everything that was written before it.
+    #[inline(always)]
     pub fn decide(
         &mut self,
         entry: &Entry<'_>,
@@ -154,10 +155,11 @@ impl Shard {
         decision
     }
 
+    #[inline(always)]
     fn decide_debit(&mut self, entry: &Entry<'_>, ceiling: Option<Amount>, open: bool, key_hash: u64) -> Decision {
         let account = entry.owner();
         let nonce = entry.nonce().expect("a debit has a nonce").0;
-        let Some(ix) = self.accounts.find(account.as_str()) else {
+        let Some(ix) = self.accounts.find(account) else {
             let refusal = if nonce == 1 { insufficient_funds() } else { Refusal::nonce(Nonce(1)) };
             return Decision::Refused(refusal);
         };
@@ -189,7 +191,7 @@ impl Shard {
         if entry.counts_against_ceiling() {
             self.ceilings.count(entry.ts(), entry.token(), ix, asset, amount);
         }
-        Decision::Reserved(Reservation { account: ix, asset, amount, key_hash, op: entry.op(), nonce })
+        Decision::Reserved(Reservation { account: ix, asset, key_hash })
     }
 
     fn decide_issue(&mut self, entry: &Entry<'_>, open: bool, key_hash: u64) -> Decision {
@@ -207,8 +209,8 @@ impl Shard {
             return Decision::Shut;
         }
         self.issued[usize::from(asset.0)] = issued;
-        let account = self.accounts.find_or_create(entry.owner().as_str());
-        Decision::Reserved(Reservation { account, asset, amount, key_hash, op: Op::Issue, nonce: 0 })
+        let account = self.accounts.find_or_create(entry.owner());
+        Decision::Reserved(Reservation { account, asset, key_hash })
     }
 
     fn over_ceiling(&self, entry: &Entry<'_>, ceiling: Option<Amount>, account: AccountIx, asset: AssetIx) -> Option<Refusal> {
@@ -236,23 +238,25 @@ impl Shard {
         (escrow.held.available < amount).then(nothing_held)
     }
 
-    /// Settles a reserved entry that became durable at `seq`; the credit is not part of it.
-    pub fn settle(&mut self, reservation: &Reservation, ts: UnixMs, seq: Seq) {
+    /// Settles an entry that was reserved and became durable at `seq`; the credit is not part of it.
+    pub fn settle(&mut self, reservation: &Reservation, entry: &Entry<'_>, seq: Seq) {
+        let Reservation { account, asset, key_hash } = *reservation;
         self.height = self.height.max(seq);
-        if reservation.op == Op::Issue {
-            self.issue_keys.remember(reservation.key_hash, Place::Durable(seq), ts);
+        if !entry.op().debits() {
+            self.issue_keys.remember(key_hash, Place::Durable(seq), entry.ts());
             return;
         }
-        let record = self.accounts.get_mut(reservation.account);
-        assert_eq!(record.confirmed + 1, reservation.nonce, "debits of one account become durable in the order of their nonces");
-        record.confirmed = reservation.nonce;
-        let holding = match reservation.op.draws_held() {
-            true => &mut self.escrows.find_mut(reservation.account, reservation.asset).expect("value was reserved here").held,
-            false => record.holding_mut(reservation.asset),
+        let record = self.accounts.get_mut(account);
+        let nonce = entry.nonce().expect("a debit has a nonce").0;
+        assert_eq!(record.confirmed + 1, nonce, "debits of one account become durable in the order of their nonces");
+        record.confirmed = nonce;
+        let holding = match entry.op().draws_held() {
+            true => &mut self.escrows.find_mut(account, asset).expect("value was reserved here").held,
+            false => record.holding_mut(asset),
         };
-        holding.settled = holding.settled.checked_sub(reservation.amount).expect("what is reserved is settled");
+        holding.settled = holding.settled.checked_sub(entry.amount().minor_units()).expect("what is reserved is settled");
         assert!(holding.available <= holding.settled);
-        self.debit_keys.remember(reservation.key_hash, Place::Durable(seq), ts);
+        self.debit_keys.remember(key_hash, Place::Durable(seq), entry.ts());
     }
 
     /// Adds the value of a durable entry to the account that it credits, which lives here.
@@ -260,7 +264,7 @@ impl Shard {
         self.height = self.height.max(seq);
         let to = entry.to().expect("only entries that credit an account are handed on as credits");
         let amount = entry.amount().minor_units();
-        let ix = self.accounts.find_or_create(to.as_str());
+        let ix = self.accounts.find_or_create(to);
         let asset = self.asset(entry.asset());
         if entry.op() == Op::Hold {
             let payer = entry.from().expect("a hold has a payer");
@@ -279,7 +283,7 @@ impl Shard {
         let key_hash = self.key_hash(entry);
         let asset = self.asset(entry.asset());
         let amount = entry.amount().minor_units();
-        let account = self.accounts.find_or_create(entry.owner().as_str());
+        let account = self.accounts.find_or_create(entry.owner());
         if entry.op().debits() {
             self.replay_debit(entry, account, asset, amount)?;
         } else {
@@ -313,7 +317,7 @@ impl Shard {
 
     /// The durable balance of an account.
     pub fn balance(&self, account: Account<'_>, asset: Asset<'_>) -> Balance {
-        let found = self.accounts.find(account.as_str()).zip(self.known_asset(asset));
+        let found = self.accounts.find(account).zip(self.known_asset(asset));
         let Some((ix, asset)) = found else { return Balance { height: self.height, ..Balance::default() } };
         let free = self.accounts.get(ix).holding(asset).settled;
         let held = self.escrows.find(ix, asset).map_or(0, |escrow| escrow.held.settled);
@@ -322,7 +326,7 @@ impl Shard {
 
     /// How far the debits of an account have come.
     pub fn last_nonce(&self, account: Account<'_>) -> LastNonce {
-        let record = self.accounts.find(account.as_str()).map(|ix| self.accounts.get(ix));
+        let record = self.accounts.find(account).map(|ix| self.accounts.get(ix));
         LastNonce {
             confirmed: Nonce(record.map_or(0, |record| record.confirmed)),
             next: Nonce(record.map_or(1, |record| record.reserved.saturating_add(1))),
@@ -360,11 +364,11 @@ impl Shard {
     }
 
     fn key_hash(&self, entry: &Entry<'_>) -> u64 {
-        self.key_hasher.hash_one((entry.owner().as_str(), entry.key().as_str()))
+        self.key_hasher.hash_one((entry.owner(), entry.key()))
     }
 
     fn known_asset(&self, asset: Asset<'_>) -> Option<AssetIx> {
-        self.assets.iter().position(|known| **known == *asset.as_str()).map(|index| AssetIx(index as u16))
+        self.assets.iter().position(|known| known.as_bytes() == asset.as_bytes()).map(|index| AssetIx(index as u16))
     }
 
     fn asset(&mut self, asset: Asset<'_>) -> AssetIx {

@@ -52,7 +52,7 @@ impl Case<'_> {
         let bytes = self.bytes();
         let entry = Entry::parse(&bytes).unwrap().0;
         match self.decide(shard, seq) {
-            Decision::Reserved(reservation) => shard.settle(&reservation, entry.ts(), Seq(seq)),
+            Decision::Reserved(reservation) => shard.settle(&reservation, &entry, Seq(seq)),
             other => panic!("not reserved: {other:?}"),
         }
         if self.op.credits() {
@@ -90,11 +90,12 @@ fn the_ladder_refuses_in_the_order_of_the_contract() {
 fn a_reservation_is_taken_at_once_and_credited_only_when_durable() {
     let mut shard = shard();
     ISSUE.commit(&mut shard, 1);
-    let Decision::Reserved(reservation) = Case { amount: 80, ..SPEND }.decide(&mut shard, 2) else { panic!("funded") };
+    let spend = Case { amount: 80, ..SPEND };
+    let Decision::Reserved(reservation) = spend.decide(&mut shard, 2) else { panic!("funded") };
     assert_eq!(balance(&shard, "a"), (100, 0), "balances are what is durable");
     assert_eq!(code(Case { nonce: 2, key: "k2", ..SPEND }.decide(&mut shard, 3)), Code::InsufficientFunds);
     assert!(matches!(Case { amount: 80, ..SPEND }.decide(&mut shard, 3), Decision::Join(2)));
-    shard.settle(&reservation, UnixMs(2), Seq(2));
+    shard.settle(&reservation, &Entry::parse(&spend.bytes()).unwrap().0, Seq(2));
     assert_eq!((balance(&shard, "a"), balance(&shard, "b")), ((20, 0), (0, 0)));
     let next = shard.last_nonce(Account::new("a").unwrap());
     assert_eq!((next.confirmed, next.next), (Nonce(1), Nonce(2)));

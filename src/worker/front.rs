@@ -7,9 +7,11 @@ use super::connection::{Connections, Corr, Meta, Phase};
 use super::mailbox::Asked;
 use super::number::core_number;
 use super::site::Site;
+use super::terms::{fault_refusal, method_of};
+use super::writes::Writes;
 use crate::access::{Capability, TokenCache};
 use crate::api::{self, Call, Resolved, Route};
-use crate::domain::{Amount, Code, CoreId, Entry, Found, Question, Reason, Refusal, TxId, UnixMs};
+use crate::domain::{Code, CoreId, Found, Question, Reason, Refusal, TxId, UnixMs};
 use crate::engine::{Engine, Gate, Outcome, Output, Repeat, Request, Ticket};
 use crate::http::{self, Step};
 use crate::ledger::LookupDesk;
@@ -27,31 +29,6 @@ pub enum Fed {
         /// What the rest of the input can grow to at most.
         request_bytes_max: usize,
     },
-}
-
-/// Writes that were read from one connection and are handed in together, so that the engine can prepare for all of them at once.
-#[derive(Default)]
-struct Writes {
-    /// Their tickets, and the daily ceilings of their capabilities.
-    waiting: Vec<(Ticket, Option<Amount>)>,
-    /// Their entries, one after the other.
-    bytes: Vec<u8>,
-}
-
-impl Writes {
-    fn push(&mut self, ticket: Ticket, entry: &Entry<'_>, ceiling: Option<Amount>) {
-        self.waiting.push((ticket, ceiling));
-        self.bytes.extend_from_slice(entry.bytes());
-    }
-
-    fn entries(&self) -> impl Iterator<Item = Entry<'_>> + Clone {
-        let mut rest = &self.bytes[..];
-        self.waiting.iter().map(move |_| {
-            let (entry, after) = Entry::parse_own(rest);
-            rest = after;
-            entry
-        })
-    }
 }
 
 /// A core's front.
@@ -326,7 +303,7 @@ impl Front {
         let not_found = || Refusal::new(Code::NotFound, "no such transaction");
         let Some(found) = found else { return self.refuse(ticket, not_found()) };
         let entry = crate::domain::Entry::parse_own(&found.entry).0;
-        if TxId::new(self.site.log_id, found.seq, entry.fingerprint()) != id {
+        if TxId::new(self.site.log_id, found.seq, &entry) != id {
             return self.refuse(ticket, not_found());
         }
         match api::may_read(capability, &entry) {
@@ -503,33 +480,5 @@ impl Output for Front {
             Asked::Repeat { repeat, .. } => repeat,
             Asked::Transaction { .. } => unreachable!("the desk gives back what it was given"),
         })
-    }
-}
-
-/// A fault of framing or of how a body is encoded, in the words of the contract. Statuses for which the contract has no code of
-/// their own keep their status under BAD_REQUEST.
-fn fault_refusal(fault: &http::Fault) -> Refusal {
-    let code = match fault.status {
-        405 => Code::MethodNotAllowed,
-        413 => Code::LimitsExceeded,
-        500 => Code::InternalError,
-        _ => Code::BadRequest,
-    };
-    Refusal { status: fault.status, ..Refusal::new(code, fault.message.clone()) }
-}
-
-/// The method as far as the API tells methods apart.
-fn method_of(method: http::Method) -> api::Method {
-    match method {
-        http::Method::Get => api::Method::Get,
-        http::Method::Head => api::Method::Head,
-        http::Method::Post => api::Method::Post,
-        http::Method::Options => api::Method::Options,
-        http::Method::Put
-        | http::Method::Delete
-        | http::Method::Patch
-        | http::Method::Trace
-        | http::Method::Connect
-        | http::Method::Other => api::Method::Other,
     }
 }

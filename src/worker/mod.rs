@@ -15,6 +15,8 @@ mod number;
 mod serve;
 mod site;
 mod sweep;
+mod terms;
+mod writes;
 
 pub use admission::Admission;
 pub use clock::unix_now;
