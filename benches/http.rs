@@ -56,7 +56,7 @@ fn replies(criterion: &mut Criterion) {
         content_type: "application/json",
         connection: Connection::Stays,
         to_head: false,
-        extra: &[("X-Corr-ID", "7f3a")],
+        extra: &[("X-Corr-ID", b"7f3a")],
     };
     let mut out = Vec::with_capacity(4096);
     criterion.bench_function("http_reply", |bencher| {

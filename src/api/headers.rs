@@ -4,6 +4,7 @@
 //! not visible ASCII is refused where it would matter. Names are compared without regard to case.
 use crate::domain::limits::CORR_BYTES_MAX;
 use crate::domain::{Code, Refusal};
+use crate::http::is_named;
 
 /// What counts of the headers of one request.
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,26 +39,25 @@ impl<'a> IncomingHeaders<'a> {
     /// Takes note of one header. To be called for each, in their order.
     pub fn observe(&mut self, name: &[u8], value: &'a [u8]) {
         // The length decides first: most headers are none of ours and cost one comparison.
-        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
         match name.len() {
-            13 if is("authorization") => {
+            13 if is_named(name, b"authorization") => {
                 let flaw = self.authorization.is_some().then_some(Flaw::RepeatedAuthorization);
                 self.authorization = self.text(value, flaw);
             }
-            15 if is("idempotency-key") => self.key(value),
-            17 if is("x-idempotency-key") => self.key(value),
-            12 if is("content-type") => {
+            15 if is_named(name, b"idempotency-key") => self.key(value),
+            17 if is_named(name, b"x-idempotency-key") => self.key(value),
+            12 if is_named(name, b"content-type") => {
                 let flaw = self.content_type.is_some_and(|known| known.as_bytes() != value).then_some(Flaw::TwoContentTypes);
                 self.content_type = self.text(value, flaw);
             }
-            18 if is("x-wallet-discharge") => {
+            18 if is_named(name, b"x-wallet-discharge") => {
                 let flaw = self.discharge.is_some().then_some(Flaw::RepeatedDischarge);
                 self.discharge = self.text(value, flaw);
             }
-            9 if is("x-corr-id") => self.corr(value, 3),
-            12 if is("x-request-id") => self.corr(value, 2),
-            16 if is("x-correlation-id") => self.corr(value, 1),
-            11 if is("traceparent") => {
+            9 if is_named(name, b"x-corr-id") => self.corr(value, 3),
+            12 if is_named(name, b"x-request-id") => self.corr(value, 2),
+            16 if is_named(name, b"x-correlation-id") => self.corr(value, 1),
+            11 if is_named(name, b"traceparent") => {
                 self.traces = self.traces.saturating_add(1);
                 // Of two the right one cannot be known; tracing is no reason to refuse a spend.
                 self.trace = if self.traces == 1 { TraceId::of_traceparent(value) } else { None };
@@ -93,11 +93,10 @@ impl<'a> IncomingHeaders<'a> {
         }
     }
 
-    /// The first flaw is kept. A value with other bytes than visible ASCII, spaces and tabs counts as absent.
+    /// The first flaw is kept. A value that is not ASCII counts as absent.
     fn text(&mut self, value: &'a [u8], flaw: Option<Flaw>) -> Option<&'a str> {
-        // Without a way out in between, so that many bytes are looked at in one step.
-        let visible = value.iter().fold(true, |all, byte| all & (matches!(byte, b' '..=b'~') | (*byte == b'\t')));
-        let text = if visible { std::str::from_utf8(value).ok() } else { None };
+        // Control bytes have not come this far: the framing refuses them.
+        let text = if value.is_ascii() { std::str::from_utf8(value).ok() } else { None };
         let flaw = if text.is_none() { Some(Flaw::NotText) } else { flaw };
         self.flaw = self.flaw.or(flaw);
         text

@@ -13,6 +13,8 @@ use super::{Fault, Limits, RequestHead, HEAD_BYTES_CAP};
 #[derive(Debug, Default)]
 pub struct Framer {
     phase: Phase,
+    /// Where the parts of the head lie that was read last.
+    places: Places,
 }
 
 #[derive(Debug)]
@@ -85,15 +87,14 @@ impl Framer {
     ///
     /// # Panics
     /// If `limits` allow a longer head than [`HEAD_BYTES_CAP`].
-    pub fn next<'b>(&mut self, buffer: &'b mut [u8], limits: &Limits) -> Step<'b> {
+    pub fn next<'b>(&'b mut self, buffer: &'b mut [u8], limits: &Limits) -> Step<'b> {
         assert!(limits.head_bytes_max <= HEAD_BYTES_CAP, "places in a head are kept in 16 bits");
-        let mut places = Places::default();
-        match self.find(buffer, limits, &mut places) {
+        match self.find(buffer, limits) {
             Ok(Found::Nothing { expect_continue }) => Step::NeedMore { expect_continue },
             Ok(Found::Request { start, end, data_bytes, body_bytes }) => {
                 self.phase = Phase::default();
                 let (head, rest) = buffer.split_at_mut(end);
-                let head = RequestHead { bytes: &head[start..], places };
+                let head = RequestHead { bytes: &head[start..], places: &self.places };
                 Step::Request(Request { head, body: &mut rest[..data_bytes], consumed: end + body_bytes })
             }
             Err(fault) => {
@@ -114,8 +115,9 @@ impl Framer {
     }
 
     /// Finds the extent of the next request, and fills in the places of its head once it is complete.
-    fn find(&mut self, buffer: &mut [u8], limits: &Limits, places: &mut Places) -> Result<Found, Fault> {
-        let (start, end, mut body, resumed) = match &mut self.phase {
+    fn find(&mut self, buffer: &mut [u8], limits: &Limits) -> Result<Found, Fault> {
+        let Self { phase, places } = self;
+        let (start, end, mut body, resumed) = match phase {
             Phase::Head(scan) => {
                 // Nearly every head arrives whole, and needs no scan; one that does not is scanned from here on.
                 let front = if scan.is_fresh() { places.read_front(buffer, limits) } else { None };
@@ -141,13 +143,9 @@ impl Framer {
         let rest = &mut buffer[end..];
         let Some((data_bytes, body_bytes)) = body.advance(rest, limits)? else {
             let expect_continue = !resumed && places.verdict.expects_continue && rest.is_empty();
-            self.phase = Phase::Body { start, end, body };
+            *phase = Phase::Body { start, end, body };
             return Ok(Found::Nothing { expect_continue });
         };
-        if resumed {
-            // Places are cheaper to find a second time than to keep for every connection.
-            places.read(&buffer[start..end], limits)?;
-        }
         Ok(Found::Request { start, end, data_bytes, body_bytes })
     }
 }

@@ -74,8 +74,8 @@ impl Span {
     }
 }
 
-/// A head without its bytes.
-#[derive(Clone)]
+/// A head without its bytes; one is filled again for each request of a connection.
+#[derive(Debug)]
 pub(super) struct Places {
     method: Method,
     http_1_0: bool,
@@ -88,7 +88,7 @@ pub(super) struct Places {
 }
 
 /// A path that stands in the head, or one that an absolute target left out.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Path {
     Written(Span),
     Implied(&'static str),
@@ -167,7 +167,7 @@ impl Places {
         let mut rules = Rules::default();
         for (place, header) in self.fields.iter_mut().zip(parsed.headers.iter()) {
             *place = (Span::of(header.name.as_bytes(), head), Span::of(header.value, head));
-            rules.take(header.name, header.value)?;
+            rules.take(header.name.as_bytes(), header.value)?;
         }
         self.field_count = parsed.headers.len();
         self.verdict = rules.finish(self.http_1_0, limits)?;
@@ -176,10 +176,10 @@ impl Places {
 }
 
 /// The request line and the fields of one request, borrowed from the connection's input.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub struct RequestHead<'b> {
     pub(super) bytes: &'b [u8],
-    pub(super) places: Places,
+    pub(super) places: &'b Places,
 }
 
 impl<'b> RequestHead<'b> {
@@ -212,7 +212,7 @@ impl<'b> RequestHead<'b> {
     }
 
     /// All fields in their order: name as sent, value without the space around it. Values may hold any byte but controls.
-    pub fn headers(&self) -> impl Iterator<Item = (&'b [u8], &'b [u8])> + '_ {
+    pub fn headers(&self) -> impl Iterator<Item = (&'b [u8], &'b [u8])> + 'b {
         let bytes = self.bytes;
         self.places.fields[..self.places.field_count].iter().map(move |(name, value)| (name.within(bytes), value.within(bytes)))
     }

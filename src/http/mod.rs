@@ -32,6 +32,7 @@ pub use chunked::CHUNK_LINE_BYTES_MAX;
 pub use date::{http_date, HTTP_DATE_BYTES};
 pub use decompress::{decode, ACCEPT_ENCODING, MEMBERS_MAX};
 pub use fault::Fault;
+pub use fields::is_named;
 pub use framer::{Framer, Request, Step};
 pub use head::{Encoding, Method, RequestHead};
 pub use query::{pairs, Pairs};

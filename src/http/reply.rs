@@ -1,8 +1,8 @@
 //! Writes replies onto a connection's output.
 //!
 //! A reply is a status line, a few fields and a body of known length, appended to one `Vec` so that the replies of a
-//! pipelined batch leave in one write. It does not know what the body says. A control byte in a field value is written as a
-//! space, so that no value can ever end its line.
+//! pipelined batch leave in one write. It does not know what the body says. A control byte in a value that may come from a
+//! client is written as a space, so that no value can ever end its line.
 
 /// What to write when [`super::Step::NeedMore`] asks for it; the final reply comes later.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -45,8 +45,8 @@ pub struct ReplyHead<'a> {
     pub connection: Connection,
     /// Whether the request was a HEAD: the body is measured and not sent.
     pub to_head: bool,
-    /// Further fields, in order.
-    pub extra: &'a [(&'a str, &'a str)],
+    /// Further fields, in order; their values may come from a client.
+    pub extra: &'a [(&'a str, &'a [u8])],
 }
 
 impl ReplyHead<'_> {
@@ -128,10 +128,10 @@ fn write_fields(out: &mut Vec<u8>, head: &ReplyHead<'_>) {
             out.extend_from_slice(b" \r\nDate: ");
         }
     }
-    write_value(out, head.date);
+    out.extend_from_slice(head.date.as_bytes());
     if !head.content_type.is_empty() {
         out.extend_from_slice(b"\r\nContent-Type: ");
-        write_value(out, head.content_type);
+        out.extend_from_slice(head.content_type.as_bytes());
     }
     for (name, value) in head.extra {
         out.extend_from_slice(b"\r\n");
@@ -147,9 +147,9 @@ fn write_fields(out: &mut Vec<u8>, head: &ReplyHead<'_>) {
     });
 }
 
-fn write_value(out: &mut Vec<u8>, value: &str) {
+fn write_value(out: &mut Vec<u8>, value: &[u8]) {
     let from = out.len();
-    out.extend_from_slice(value.as_bytes());
+    out.extend_from_slice(value);
     // Without a way out in between, so that many bytes are looked at in one step.
     if out[from..].iter().fold(false, |any, byte| any | (*byte < b' ') | (*byte == 0x7f)) {
         out[from..].iter_mut().filter(|byte| byte.is_ascii_control()).for_each(|byte| *byte = b' ');
@@ -236,7 +236,7 @@ mod tests {
             written(&empty, ""),
             format!("beforeHTTP/1.1 204 No Content\r\nDate: {DATE}\r\nConnection: keep-alive\r\n\r\n")
         );
-        let extra = &[("Retry-After", "1"), ("X-Corr-ID", "a\r\nSet-Cookie: b\0é")];
+        let extra = &[("Retry-After", &b"1"[..]), ("X-Corr-ID", "a\r\nSet-Cookie: b\0é".as_bytes())];
         assert_eq!(
             written(&ReplyHead { extra, connection: Connection::Closes, ..head(599) }, ""),
             format!(

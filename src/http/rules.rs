@@ -41,37 +41,37 @@ pub(super) struct Rules<'b> {
 
 impl<'b> Rules<'b> {
     /// Looks at one field. The order of fields does not matter.
-    pub fn take(&mut self, name: &str, value: &'b [u8]) -> Result<(), Fault> {
+    pub fn take(&mut self, name: &[u8], value: &'b [u8]) -> Result<(), Fault> {
         // The length tells most fields apart before their letters are compared.
         match name.len() {
-            4 if name.eq_ignore_ascii_case("host") => {
+            4 if fields::is_named(name, b"host") => {
                 once(&mut self.host, value, "Host is given more than once; send it once")?;
                 if !fields::is_authority(value) {
                     return Err(Fault::malformed("Host is not a host name or address with an optional port"));
                 }
             }
-            6 if name.eq_ignore_ascii_case("expect") => {
+            6 if fields::is_named(name, b"expect") => {
                 if !value.eq_ignore_ascii_case(b"100-continue") {
                     return Err(Fault::closing(417, "the only expectation that can be met is 100-continue"));
                 }
                 self.expects_continue = true;
             }
-            10 if name.eq_ignore_ascii_case("connection") => {
+            10 if fields::is_named(name, b"connection") => {
                 for option in fields::list(value) {
                     self.close |= option.eq_ignore_ascii_case(b"close");
                     self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
                 }
             }
-            14 if name.eq_ignore_ascii_case("content-length") => {
+            14 if fields::is_named(name, b"content-length") => {
                 once(&mut self.content_length, value, "Content-Length is given more than once; send it once")?;
             }
-            16 if name.eq_ignore_ascii_case("content-encoding") => {
+            16 if fields::is_named(name, b"content-encoding") => {
                 for coding in fields::list(value) {
                     self.content_codings += 1;
                     self.encoding = coding_named(coding);
                 }
             }
-            17 if name.eq_ignore_ascii_case("transfer-encoding") => {
+            17 if fields::is_named(name, b"transfer-encoding") => {
                 once(&mut self.transfer_encoding, value, "Transfer-Encoding is given more than once; send one chunked")?;
             }
             _ => {}

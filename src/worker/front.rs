@@ -189,9 +189,10 @@ impl Front {
         for (name, value) in head.headers() {
             headers.observe(name, value);
         }
-        let corr = headers.corr.and_then(Corr::given).unwrap_or_else(|| self.made_corr());
+        let corr = headers.corr.map_or_else(|| self.made_corr(), Corr::given);
         let method = method_of(head.method());
-        let resolved = api::resolve(method, head.path());
+        let path = head.path();
+        let resolved = api::resolve(method, path);
         let (Resolved::Handler(route) | Resolved::Options(route, _) | Resolved::Refused(route, ..)) = resolved;
         let connection = http::Connection::of(head.keep_alive(), head.http_1_0());
         let (owner, trace) = (self.core.0, headers.trace);
@@ -219,7 +220,7 @@ impl Front {
         }
         let ticket = self.expect(place, meta);
         let encoding = head.encoding();
-        let incoming = api::Incoming { route, path: head.path(), query: head.query(), headers, body };
+        let incoming = api::Incoming { route, path, query: head.query(), headers, body };
         self.interpret(ticket, incoming, encoding, corr.as_str(), unix_now, engine);
     }
 
@@ -380,11 +381,11 @@ impl Front {
         // A drain may have begun since the request came; the last reply tells the client that no further one follows.
         let closes = connection.closing && connection.is_newest(ticket.request);
         let owner = core_number(meta.owner);
-        let mut fields = [("", ""); 6];
-        fields[0] = ("X-Corr-ID", meta.corr.as_str());
-        fields[1] = ("X-Wallet-Core", owner.as_str());
+        let mut fields = [("", &[][..]); 6];
+        fields[0] = ("X-Corr-ID", meta.corr.as_bytes());
+        fields[1] = ("X-Wallet-Core", owner.as_bytes());
         let count = 2 + extra.len();
-        fields[2..count].copy_from_slice(extra);
+        fields[2..count].iter_mut().zip(extra).for_each(|(field, (name, value))| *field = (*name, value.as_bytes()));
         let head = http::ReplyHead {
             status,
             date: self.clock.date(),

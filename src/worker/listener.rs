@@ -121,10 +121,9 @@ fn over_cap(front: &mut Front) -> Vec<u8> {
         front.stats.rejected(reason);
     }
     front.stats.answered(RouteIndex(Route::Unknown as u8), MethodIndex(Method::Other as u8), refusal.status, 0);
-    let (core, corr_field) = (core_number(front.core().0), ("X-Corr-ID", corr.as_str()));
-    let retry = reply::refusal_headers(refusal.code);
-    let fields: Vec<(&str, &str)> =
-        [corr_field, ("X-Wallet-Core", core.as_str())].into_iter().chain(retry.iter().copied()).collect();
+    let (core, corr_field) = (core_number(front.core().0), ("X-Corr-ID", corr.as_bytes()));
+    let retry = reply::refusal_headers(refusal.code).iter().map(|(name, value)| (*name, value.as_bytes()));
+    let fields: Vec<(&str, &[u8])> = [corr_field, ("X-Wallet-Core", core.as_bytes())].into_iter().chain(retry).collect();
     let head = http::ReplyHead {
         status: refusal.status,
         date: front.date(),
