@@ -107,7 +107,7 @@ pub struct ServerArgs {
     /// The svc-wallet binary; by default the one beside this program. `ronctl` is looked for beside it.
     #[arg(long)]
     pub server: Option<PathBuf>,
-    /// CPUs of the server: one core worker on each.
+    /// CPUs of the server's cores; its other threads find time on the other CPUs.
     #[arg(long, default_value = "0", value_parser = cpu_list)]
     pub server_cpus: CpuList,
     /// Event loop of the server: auto, io_uring or epoll.

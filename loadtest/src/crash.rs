@@ -121,8 +121,9 @@ pub fn run(args: &CrashArgs, quiet: bool, stop: &Arc<AtomicBool>) -> Result<Cras
     }
     machine::raise_open_files(args.traffic.connections + 128)?;
     let cpu = machine::generator_cpu(args.traffic.cpu, &args.server.server_cpus.0)?;
+    let plan = ServerPlan::new(&args.server, cpu)?;
     machine::pin(&[cpu])?;
-    let mut server = Server::prepare(ServerPlan::new(&args.server, cpu)?)?;
+    let mut server = Server::prepare(plan)?;
     server.start(stop)?;
     let seed = machine::seed(args.traffic.seed);
     let mut workload = run::workload(&args.traffic, server.address(), &server.token()?, "load:", seed);

@@ -108,8 +108,8 @@ pub fn run(args: &IdleArgs, quiet: bool, stop: &Arc<AtomicBool>) -> Result<IdleR
     let needed = args.connections + args.slow + args.load_connections + OTHER_FILES;
     machine::raise_open_files(needed)?;
     let cpu = machine::generator_cpu(args.cpu, &args.server.server_cpus.0)?;
-    machine::pin(&[cpu])?;
     let mut plan = ServerPlan::new(&args.server, cpu)?;
+    machine::pin(&[cpu])?;
     plan.read_timeout = args.read_timeout;
     plan.connections = needed;
     let mut server = Server::prepare(plan)?;

@@ -43,15 +43,17 @@ pub fn run(args: &RunArgs, quiet: bool, stop: &Arc<AtomicBool>) -> Result<RunRep
     let own = args.target.is_none();
     let server_cpus = if own { args.server.server_cpus.0.clone() } else { Vec::new() };
     let cpu = machine::generator_cpu(args.traffic.cpu, &server_cpus)?;
+    let plan = if own { Some(ServerPlan::new(&args.server, cpu)?) } else { None };
     machine::pin(&[cpu])?;
     let mut server = None;
-    let (address, token) = match args.target {
-        Some(address) => (address, given_token(args)?),
-        None => {
-            let server = server.insert(Server::prepare(ServerPlan::new(&args.server, cpu)?)?);
+    let (address, token) = match (args.target, plan) {
+        (None, Some(plan)) => {
+            let server = server.insert(Server::prepare(plan)?);
             server.start(stop)?;
             (server.address(), server.token()?)
         }
+        (Some(address), _) => (address, given_token(args)?),
+        (None, None) => unreachable!("a server of one's own has a plan"),
     };
     let mut report = load(args, address, &token, !own, quiet, stop)?;
     report.server_cpus = server_cpus;

@@ -35,8 +35,10 @@ const LOG_LINES: usize = 12;
 pub struct ServerPlan {
     /// The binary.
     pub program: PathBuf,
-    /// CPUs of the server.
+    /// CPUs of the server's cores.
     pub cpus: Vec<usize>,
+    /// CPUs on which its other threads may run, as far as it leaves them there.
+    pub usable: Vec<usize>,
     /// CPU to go back to after the start.
     pub own_cpu: usize,
     /// auto, io_uring or epoll.
@@ -52,14 +54,15 @@ pub struct ServerPlan {
 }
 
 impl ServerPlan {
-    /// The plan that the arguments ask for.
+    /// The plan that the arguments ask for. To be made before the generator is pinned: the server gets the CPUs of this moment.
     ///
     /// # Errors
-    /// [`Fault::MissingProgram`].
+    /// [`Fault::MissingProgram`], or [`Fault::Io`] if the CPUs are not known.
     pub fn new(args: &ServerArgs, own_cpu: usize) -> Result<ServerPlan, Fault> {
         Ok(ServerPlan {
             program: machine::server_program(args.server.clone())?,
             cpus: args.server_cpus.0.clone(),
+            usable: machine::cpus_usable()?,
             own_cpu,
             driver: args.driver.clone(),
             read_timeout: Duration::from_secs(10),
@@ -128,7 +131,7 @@ impl Server {
         if std::env::var_os("RUST_LOG").is_none() {
             command.env("RUST_LOG", "warn");
         }
-        machine::pin(&self.plan.cpus)?;
+        machine::pin(&self.plan.usable)?;
         let spawned = command.spawn();
         machine::pin(&[self.plan.own_cpu])?;
         self.child = Some(spawned.map_err(Fault::io(format!("starting {}", self.plan.program.display())))?);

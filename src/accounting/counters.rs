@@ -17,7 +17,7 @@ const MILLIS_PER_SECOND: f64 = 1e3;
 pub struct Bounds {
     /// Most entries of one flush.
     pub entries_max: u64,
-    /// Most deltas of one flush, up to 50,000; an entry has two at most.
+    /// Most deltas of one flush, up to 250,000; an entry has two at most.
     pub deltas_max: usize,
     /// Size at which a file is full, in bytes. A single line may be longer.
     pub file_bytes_max: u64,

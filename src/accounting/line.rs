@@ -17,10 +17,10 @@ const ENDING_BYTES: usize = BEFORE_CHECK.len() + CHECK_HEX + AFTER_CHECK.len();
 const DELTA_BYTES_MAX: usize = ACCOUNT_BYTES_MAX + ASSET_BYTES_MAX + 8 + 6 + 20 + 39 + 19;
 /// What stands before the deltas, generously.
 const OPENING_BYTES_MAX: usize = 256;
-/// Most deltas of one line.
-pub(super) const DELTAS_MAX: usize = 50_000;
+/// Most deltas of one line: enough for some hundred thousand busy accounts, because what does not fit costs one more round.
+pub(super) const DELTAS_MAX: usize = 250_000;
 /// Longest line, in bytes.
-pub(super) const LINE_BYTES_MAX: usize = 32 << 20;
+pub(super) const LINE_BYTES_MAX: usize = 96 << 20;
 
 const _: () = assert!(OPENING_BYTES_MAX + DELTAS_MAX * DELTA_BYTES_MAX + ENDING_BYTES <= LINE_BYTES_MAX);
 

@@ -14,6 +14,9 @@ use std::time::Duration;
 /// Time between two flushes. Counters are transient and may lag; rarer flushes leave the disk to the ledger.
 const FLUSH_EVERY: Duration = Duration::from_secs(10);
 
+/// Niceness of the thread: counters may lag, and where CPUs are few they leave them to those for whom somebody waits.
+const NICENESS: i32 = 10;
+
 /// The running counters.
 pub(super) struct Counting {
     lag: FlushLag,
@@ -44,6 +47,9 @@ impl Counting {
         let lag = counters.lag();
         let (stop, stopped) = channel();
         let count = move || {
+            if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+                tracing::debug!(%error, "the counters have the priority of all others");
+            }
             let mut tail = LedgerTail(reader);
             loop {
                 let ending = !matches!(stopped.recv_timeout(FLUSH_EVERY), Err(RecvTimeoutError::Timeout));
