@@ -295,9 +295,11 @@ impl Clients {
         assert_eq!(kept, self.promises.len(), "I-6: a promise was lost");
     }
 
-    /// The process that the clients talked to is gone; what is unanswered stays in doubt.
+    /// The process that the clients talked to is gone. What has no answer is in doubt, even where another copy of it was refused.
     pub fn forget_connections(&mut self) {
-        self.tickets.clear();
+        for (_, (index, _)) in std::mem::take(&mut self.tickets) {
+            self.attempts[index].answered = false;
+        }
         self.reads.clear();
     }
 
