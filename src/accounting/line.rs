@@ -173,7 +173,7 @@ mod tests {
     fn a_line_is_read_back_as_it_was_meant() {
         let text =
             line(&[entry(Op::Transfer, "bob", "ann", 7), entry(Op::Issue, "", "ann", 5), entry(Op::Transfer, "bob", "ann", 1)]);
-        assert!(text.contains(r#""deltas":[["ann","roc","issue","credit",1,"5"],["ann","roc","transfer","credit",2,"8"],["bob","roc","transfer","debit",2,"8"]]"#), "{text}");
+        assert!(text.contains(r#""deltas":[["bob","roc","transfer","debit",2,"8"],["ann","roc","transfer","credit",2,"8"],["ann","roc","issue","credit",1,"5"]]"#), "{text}");
         let line = Line::parse(text.as_bytes()).unwrap();
         assert_eq!((line.log, line.from, line.through, line.deltas.len()), (LogId([0xab; 16]), Seq(5), Seq(9), 3));
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();

@@ -1,5 +1,6 @@
 //! Sums over a stretch of entries, per account, asset, operation and side; pure, and bounded by its caller.
-use std::collections::HashMap;
+use ahash::RandomState;
+use hashbrown::HashTable;
 
 use crate::domain::{Account, Asset, Entry, Op};
 
@@ -38,16 +39,36 @@ pub(super) struct Label<'a> {
     pub side: Side,
 }
 
-/// Bytes of a key before the names: operation, side, length of the asset.
-const KEY_HEAD_BYTES: usize = 3;
+/// A sum, and where the names are that it belongs to.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    hash: u64,
+    op: Op,
+    side: Side,
+    asset_bytes: u8,
+    account_bytes: u16,
+    /// Where the asset begins, and the account behind it.
+    names_at: u32,
+    sum: Sum,
+}
+
+impl Slot {
+    fn names<'n>(&self, names: &'n [u8]) -> (&'n [u8], &'n [u8]) {
+        let both = &names[self.names_at as usize..][..usize::from(self.asset_bytes) + usize::from(self.account_bytes)];
+        both.split_at(usize::from(self.asset_bytes))
+    }
+}
 
 /// Sums that grow entry by entry.
 #[derive(Debug, Default)]
 pub(super) struct Sums {
-    sums: HashMap<Box<[u8]>, Sum, ahash::RandomState>,
-    /// Sums that were full: their amount and the next one do not fit 128 bits together.
-    full: Vec<(Box<[u8]>, Sum)>,
-    key: Vec<u8>,
+    hasher: RandomState,
+    /// Places in `slots`, by the hash of what they belong to.
+    table: HashTable<u32>,
+    /// In the order in which the first entry of each came.
+    slots: Vec<Slot>,
+    /// The names of all slots, one behind the other, so that counting allocates nothing.
+    names: Vec<u8>,
 }
 
 impl Sums {
@@ -64,47 +85,49 @@ impl Sums {
 
     /// How many deltas there are.
     pub fn len(&self) -> usize {
-        self.sums.len() + self.full.len()
+        self.slots.len()
     }
 
     /// Forgets everything and keeps the memory.
     pub fn clear(&mut self) {
-        self.sums.clear();
-        self.full.clear();
+        self.table.clear();
+        self.slots.clear();
+        self.names.clear();
     }
 
-    /// Gives every sum to `each`, in an order that depends on the entries only.
+    /// Gives every sum to `each`, in the order in which they were begun.
     pub fn for_each(&self, mut each: impl FnMut(Label<'_>, Sum)) {
-        let all = self.full.iter().map(|(key, sum)| (key, sum)).chain(&self.sums);
-        let mut all: Vec<_> = all.map(|(key, sum)| (label(key), *sum)).collect();
-        // A full sum and the one that goes on from it stay in the order in which they were filled: the sort is stable.
-        all.sort_by_key(|(label, _)| (label.account, label.asset, label.op as u8, label.side));
-        all.into_iter().for_each(|(label, sum)| each(label, sum));
+        let text = |name| std::str::from_utf8(name).expect("names of entries are ASCII");
+        for slot in &self.slots {
+            let (asset, account) = slot.names(&self.names);
+            each(Label { account: text(account), asset: text(asset), op: slot.op, side: slot.side }, slot.sum);
+        }
     }
 
     fn add_side(&mut self, account: Account<'_>, asset: Asset<'_>, op: Op, side: Side, amount: u128) {
-        self.key.clear();
-        self.key.extend_from_slice(&[op as u8, side as u8, asset.as_bytes().len() as u8]);
-        self.key.extend_from_slice(asset.as_bytes());
-        self.key.extend_from_slice(account.as_bytes());
-        let Some(sum) = self.sums.get_mut(self.key.as_slice()) else {
-            self.sums.insert(self.key.as_slice().into(), Sum { count: 1, amount });
-            return;
-        };
-        match sum.amount.checked_add(amount) {
-            Some(total) => *sum = Sum { count: sum.count + 1, amount: total },
-            None => {
-                self.full.push((self.key.as_slice().into(), *sum));
-                *sum = Sum { count: 1, amount };
+        let (account, asset) = (account.as_bytes(), asset.as_bytes());
+        let Self { hasher, table, slots, names } = self;
+        let hash = hasher.hash_one((op as u8, side, asset, account));
+        let next = u32::try_from(slots.len()).expect("the caller bounds the deltas");
+        let belongs = |slot: &Slot| slot.op == op && slot.side == side && slot.names(names) == (asset, account);
+        if let Some(place) = table.find_mut(hash, |place| belongs(&slots[*place as usize])) {
+            let slot = &mut slots[*place as usize];
+            match slot.sum.amount.checked_add(amount) {
+                Some(total) => slot.sum = Sum { count: slot.sum.count + 1, amount: total },
+                None => {
+                    // Full: its amount and this one do not fit 128 bits together, so it goes on in a slot of the same names.
+                    let more = Slot { sum: Sum { count: 1, amount }, ..*slot };
+                    *place = next;
+                    slots.push(more);
+                }
             }
+            return;
         }
+        let names_at = u32::try_from(names.len()).expect("the caller bounds the deltas");
+        names.extend_from_slice(asset);
+        names.extend_from_slice(account);
+        let (asset_bytes, account_bytes) = (asset.len() as u8, account.len() as u16);
+        slots.push(Slot { hash, op, side, asset_bytes, account_bytes, names_at, sum: Sum { count: 1, amount } });
+        table.insert_unique(hash, next, |place| slots[*place as usize].hash);
     }
-}
-
-fn label(key: &[u8]) -> Label<'_> {
-    let op = Op::from_number(key[0]).expect("the key was made from an operation");
-    let side = if key[1] == Side::Debit as u8 { Side::Debit } else { Side::Credit };
-    let names = std::str::from_utf8(&key[KEY_HEAD_BYTES..]).expect("the key was made from texts");
-    let (asset, account) = names.split_at(usize::from(key[2]));
-    Label { account, asset, op, side }
 }
