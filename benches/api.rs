@@ -82,7 +82,7 @@ fn requests(criterion: &mut Criterion) {
     let keyring = bench.keyring.clone();
     group.bench_function("verify a token, not known", |bencher| {
         let cache = || TokenCache::new(keyring.clone(), "svc-wallet", 1);
-        bencher.iter_batched_ref(cache, |cache| cache.verify(&token, None, NOW).is_ok(), BatchSize::SmallInput);
+        bencher.iter_batched_ref(cache, |cache| cache.verify(token.as_bytes(), None, NOW).is_ok(), BatchSize::SmallInput);
     });
     let Call::Write { entry, .. } = bench.call(&mut body, &mut scratch) else { panic!("a spend is a write") };
     let encoded = entry.bytes().to_vec();

@@ -37,8 +37,8 @@ pub struct Lookups {
 
 struct Slot {
     hash: u64,
-    token: Box<str>,
-    discharges: Option<Box<str>>,
+    token: Box<[u8]>,
+    discharges: Option<Box<[u8]>>,
     capability: Arc<Capability>,
     used: bool,
 }
@@ -67,7 +67,7 @@ impl TokenCache {
     ///
     /// Refuses with UNAUTHORIZED what is not a token of this service, has a wrong signature, is for another service or
     /// out of its time, and with FORBIDDEN what has a caveat that is not understood.
-    pub fn verify(&mut self, token: &str, discharges: Option<&str>, now: UnixMs) -> Result<&Arc<Capability>, Refusal> {
+    pub fn verify(&mut self, token: &[u8], discharges: Option<&[u8]>, now: UnixMs) -> Result<&Arc<Capability>, Refusal> {
         self.newest = self.place_of(token, discharges)?;
         let slot = &mut self.slots[self.newest];
         slot.used = true;
@@ -76,7 +76,7 @@ impl TokenCache {
     }
 
     /// The place of a token, which is verified in full if it has none.
-    fn place_of(&mut self, token: &str, discharges: Option<&str>) -> Result<usize, Refusal> {
+    fn place_of(&mut self, token: &[u8], discharges: Option<&[u8]>) -> Result<usize, Refusal> {
         let same = |slot: &Slot| *slot.token == *token && slot.discharges.as_deref() == discharges;
         // Requests of one client come together, and comparing costs less than hashing.
         if self.slots.get(self.newest).is_some_and(same) {

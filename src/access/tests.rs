@@ -34,7 +34,7 @@ impl Bench {
     }
 
     fn verify(&self, token: &str, discharges: Option<&str>) -> Result<Arc<Capability>, Refusal> {
-        self.cache().verify(token, discharges, NOW).cloned()
+        self.cache().verify(token.as_bytes(), discharges.map(str::as_bytes), NOW).cloned()
     }
 
     /// A bare token, narrowed by these predicates.
@@ -347,11 +347,11 @@ fn a_cached_token_expires_and_keeps_its_discharges_apart() {
     let bench = Bench::new();
     let mut cache = bench.cache();
     let token = bench.token();
-    assert!(cache.verify(&token, None, NOW).is_ok());
-    assert!(cache.verify(&token, None, UnixMs(NOW.0 + 899_999)).is_ok());
-    assert_eq!(cache.verify(&token, None, UnixMs(NOW.0 + 900_000)).unwrap_err().code, Code::Unauthorized);
-    assert!(cache.verify(&token, None, NOW).is_ok());
-    assert!(cache.verify(&token, Some("AAAA"), NOW).is_err(), "a discharge is part of what was verified");
+    assert!(cache.verify(token.as_bytes(), None, NOW).is_ok());
+    assert!(cache.verify(token.as_bytes(), None, UnixMs(NOW.0 + 899_999)).is_ok());
+    assert_eq!(cache.verify(token.as_bytes(), None, UnixMs(NOW.0 + 900_000)).unwrap_err().code, Code::Unauthorized);
+    assert!(cache.verify(token.as_bytes(), None, NOW).is_ok());
+    assert!(cache.verify(token.as_bytes(), Some(b"AAAA"), NOW).is_err(), "a discharge is part of what was verified");
     assert_eq!(cache.len(), 1);
 }
 
@@ -362,11 +362,11 @@ fn the_cache_is_bounded_and_keeps_what_is_used() {
     assert!(cache.is_empty());
     let busy = bench.token();
     for round in 0..100 {
-        assert!(cache.verify(&busy, None, NOW).is_ok());
-        assert!(cache.verify("garbage", None, NOW).is_err());
+        assert!(cache.verify(busy.as_bytes(), None, NOW).is_ok());
+        assert!(cache.verify(b"garbage", None, NOW).is_err());
         let token = bench.narrowed(&[&format!("account = acct:{round}")]);
-        let first = Arc::as_ptr(cache.verify(&token, None, NOW).unwrap());
-        assert_eq!(first, Arc::as_ptr(cache.verify(&token, None, NOW).unwrap()), "the second look is a hit");
+        let first = Arc::as_ptr(cache.verify(token.as_bytes(), None, NOW).unwrap());
+        assert_eq!(first, Arc::as_ptr(cache.verify(token.as_bytes(), None, NOW).unwrap()), "the second look is a hit");
         assert!(cache.len() <= 8);
     }
 }
@@ -385,7 +385,7 @@ fn a_token_of_an_older_key_is_believed_until_the_key_is_gone() {
         Arc::new(Keyring::open(&path).unwrap())
     };
     let token = mint(&ring("before", "old", &[("old", 1)]), &request(), NOW).unwrap();
-    let believes = |keyring| TokenCache::new(keyring, AUDIENCE, 1).verify(&token, None, NOW).is_ok();
+    let believes = |keyring| TokenCache::new(keyring, AUDIENCE, 1).verify(token.as_bytes(), None, NOW).is_ok();
     assert!(believes(ring("during", "new", &[("old", 1), ("new", 2)])));
     assert!(!believes(ring("after", "new", &[("new", 2)])));
     assert!(!believes(ring("swapped", "new", &[("old", 2), ("new", 1)])));

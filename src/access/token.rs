@@ -33,9 +33,10 @@ pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// Checks the token and its discharges against the keyring.
 ///
 /// What depends on the time, the service or the request is left to the capability.
-pub(super) fn verify(keyring: &Keyring, token: &str, discharges: Option<&str>) -> Result<Capability, Refusal> {
-    let root = parse(token).ok_or_else(foreign)?;
-    let discharges = parse_discharges(discharges.unwrap_or(""))?;
+pub(super) fn verify(keyring: &Keyring, token: &[u8], discharges: Option<&[u8]>) -> Result<Capability, Refusal> {
+    let text = |bytes| std::str::from_utf8(bytes).map_err(|_| foreign());
+    let root = parse(text(token)?).ok_or_else(foreign)?;
+    let discharges = parse_discharges(text(discharges.unwrap_or_default())?)?;
     let identifier = root.identifier();
     let identifier = Identifier::parse(&identifier.0).ok_or_else(foreign)?;
     let key = keyring.root(identifier.key_id).ok_or_else(foreign)?;

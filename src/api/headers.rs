@@ -6,17 +6,17 @@ use crate::domain::limits::CORR_BYTES_MAX;
 use crate::domain::{Code, Refusal};
 use crate::http::is_named;
 
-/// What counts of the headers of one request.
+/// What counts of the headers of one request. Values are ASCII.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct IncomingHeaders<'a> {
     /// `Authorization`.
-    pub authorization: Option<&'a str>,
+    pub authorization: Option<&'a [u8]>,
     /// `X-Wallet-Discharge`.
-    pub discharge: Option<&'a str>,
+    pub discharge: Option<&'a [u8]>,
     /// `Idempotency-Key`, or `X-Idempotency-Key`.
-    pub idempotency_key: Option<&'a str>,
+    pub idempotency_key: Option<&'a [u8]>,
     /// `Content-Type`.
-    pub content_type: Option<&'a str>,
+    pub content_type: Option<&'a [u8]>,
     /// The best of `X-Corr-ID`, `X-Request-ID` and `X-Correlation-ID`, in this order, that can be echoed as it is.
     pub corr: Option<&'a str>,
     /// The trace that the request belongs to, from `traceparent`.
@@ -42,17 +42,17 @@ impl<'a> IncomingHeaders<'a> {
         match name.len() {
             13 if is_named(name, b"authorization") => {
                 let flaw = self.authorization.is_some().then_some(Flaw::RepeatedAuthorization);
-                self.authorization = self.text(value, flaw);
+                self.authorization = self.ascii(value, flaw);
             }
             15 if is_named(name, b"idempotency-key") => self.key(value),
             17 if is_named(name, b"x-idempotency-key") => self.key(value),
             12 if is_named(name, b"content-type") => {
-                let flaw = self.content_type.is_some_and(|known| known.as_bytes() != value).then_some(Flaw::TwoContentTypes);
-                self.content_type = self.text(value, flaw);
+                let flaw = self.content_type.is_some_and(|known| known != value).then_some(Flaw::TwoContentTypes);
+                self.content_type = self.ascii(value, flaw);
             }
             18 if is_named(name, b"x-wallet-discharge") => {
                 let flaw = self.discharge.is_some().then_some(Flaw::RepeatedDischarge);
-                self.discharge = self.text(value, flaw);
+                self.discharge = self.ascii(value, flaw);
             }
             9 if is_named(name, b"x-corr-id") => self.corr(value, 3),
             12 if is_named(name, b"x-request-id") => self.corr(value, 2),
@@ -80,8 +80,8 @@ impl<'a> IncomingHeaders<'a> {
     }
 
     fn key(&mut self, value: &'a [u8]) {
-        let flaw = self.idempotency_key.is_some_and(|known| known.as_bytes() != value).then_some(Flaw::TwoKeys);
-        self.idempotency_key = self.text(value, flaw);
+        let flaw = self.idempotency_key.is_some_and(|known| known != value).then_some(Flaw::TwoKeys);
+        self.idempotency_key = self.ascii(value, flaw);
     }
 
     fn corr(&mut self, value: &'a [u8], rank: u8) {
@@ -93,13 +93,12 @@ impl<'a> IncomingHeaders<'a> {
         }
     }
 
-    /// The first flaw is kept. A value that is not ASCII counts as absent.
-    fn text(&mut self, value: &'a [u8], flaw: Option<Flaw>) -> Option<&'a str> {
-        // Control bytes have not come this far: the framing refuses them.
-        let text = if value.is_ascii() { std::str::from_utf8(value).ok() } else { None };
-        let flaw = if text.is_none() { Some(Flaw::NotText) } else { flaw };
-        self.flaw = self.flaw.or(flaw);
-        text
+    /// The first flaw is kept. A value that is not ASCII counts as absent; control bytes have not come this far, because the framing
+    /// refuses them.
+    fn ascii(&mut self, value: &'a [u8], flaw: Option<Flaw>) -> Option<&'a [u8]> {
+        let ascii = value.is_ascii();
+        self.flaw = self.flaw.or(if ascii { flaw } else { Some(Flaw::NotText) });
+        ascii.then_some(value)
     }
 }
 
@@ -171,10 +170,10 @@ mod tests {
             ("x-wallet-discharge", b"a,b"),
             ("X-Request-ID", b"r-1"),
         ]);
-        assert_eq!(incoming.authorization, Some("Bearer x"));
-        assert_eq!(incoming.content_type, Some("application/json"));
-        assert_eq!(incoming.idempotency_key, Some("k"));
-        assert_eq!(incoming.discharge, Some("a,b"));
+        assert_eq!(incoming.authorization, Some(&b"Bearer x"[..]));
+        assert_eq!(incoming.content_type, Some(&b"application/json"[..]));
+        assert_eq!(incoming.idempotency_key, Some(&b"k"[..]));
+        assert_eq!(incoming.discharge, Some(&b"a,b"[..]));
         assert_eq!(incoming.corr, Some("r-1"));
         assert!(incoming.check().is_ok());
     }

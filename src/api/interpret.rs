@@ -188,13 +188,13 @@ fn bad(message: &'static str) -> Refusal {
 }
 
 /// The scheme of a capability, with the space that ends it.
-const BEARER: &str = "bearer ";
+const BEARER: &[u8] = b"bearer ";
 
 /// The token of `Authorization: Bearer <token>`; the scheme is compared without regard to case (RFC 9110, 11.1).
-fn bearer(authorization: Option<&str>) -> Result<&str, Refusal> {
+fn bearer(authorization: Option<&[u8]>) -> Result<&[u8], Refusal> {
     let unauthorized = || Refusal::new(Code::Unauthorized, "no capability; send Authorization: Bearer <macaroon>");
     let (scheme, token) = authorization.and_then(|value| value.split_at_checked(BEARER.len())).ok_or_else(unauthorized)?;
-    let token = token.trim_matches(' ');
+    let token = token.trim_ascii();
     if !scheme.eq_ignore_ascii_case(BEARER) || token.is_empty() {
         return Err(unauthorized());
     }
@@ -202,22 +202,25 @@ fn bearer(authorization: Option<&str>) -> Result<&str, Refusal> {
 }
 
 /// Parameters of the media type do not matter: JSON is UTF-8 whatever they say (RFC 8259).
-fn require_json(content_type: Option<&str>) -> Result<(), Refusal> {
-    if content_type == Some("application/json") {
+fn require_json(content_type: Option<&[u8]>) -> Result<(), Refusal> {
+    const JSON: &[u8] = b"application/json";
+    if content_type == Some(JSON) {
         return Ok(());
     }
-    let media_type = content_type.and_then(|value| value.split(';').next()).unwrap_or("");
-    if media_type.trim_matches([' ', '\t']).eq_ignore_ascii_case("application/json") {
+    let media_type = content_type.and_then(|value| value.split(|byte| *byte == b';').next()).unwrap_or_default();
+    if media_type.trim_ascii().eq_ignore_ascii_case(JSON) {
         return Ok(());
     }
     Err(bad("the body is not declared as JSON; send Content-Type: application/json"))
 }
 
 /// A key stands bare or as a structured-field string, whose quotes do not belong to it.
-fn header_key(value: &str) -> Result<Key<'_>, Refusal> {
-    let quoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
-    let key = Key::new(quoted.unwrap_or(value));
-    key.ok_or_else(|| bad("the header Idempotency-Key is not 1 to 64 characters of A-Z a-z 0-9 - _ : ."))
+fn header_key(value: &[u8]) -> Result<Key<'_>, Refusal> {
+    let bare = match value {
+        [b'"', quoted @ .., b'"'] => quoted,
+        bare => bare,
+    };
+    Key::of_bytes(bare).ok_or_else(|| bad("the header Idempotency-Key is not 1 to 64 characters of A-Z a-z 0-9 - _ : ."))
 }
 
 fn account_parameter<'a>(value: &'a str, buffer: &'a mut Vec<u8>) -> Result<Account<'a>, Refusal> {
