@@ -12,10 +12,11 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::task::Waker;
 
-/// Entries that are worth handing to the ledger while requests are still being read: this many at least, because each commit has a
-/// price, and this share of what is in flight, so that the disk and the core both have something to do.
-const EARLY_ENTRIES_MIN: usize = 48;
-const EARLY_SHARE: usize = 8;
+/// Entries that are worth handing to the ledger while requests are still being read, so that the disk works while the core does.
+const EARLY_ENTRIES: u32 = 128;
+/// A batch of fewer entries waits for one more turn, because each commit has its price, if so many requests are in flight.
+const HELD_ENTRIES: u32 = 48;
+const HELD_IN_FLIGHT_MIN: usize = 64;
 
 /// A core as its tasks share it; never borrowed across an await.
 pub type SharedCore = Rc<RefCell<Core>>;
@@ -32,6 +33,8 @@ pub struct Core {
     stats_back: crossbeam_channel::Sender<(CoreId, Box<CoreStats>)>,
     /// Whether something could not be handed over and replies have to wait for it.
     stalled: bool,
+    /// Whether a small batch was left to grow at the last flush.
+    held: bool,
     flusher: Option<Waker>,
     flush_wanted: bool,
     /// Whether the core is to end when nothing is in flight.
@@ -56,6 +59,7 @@ impl Core {
             lane,
             stats_back,
             stalled: false,
+            held: false,
             flusher: None,
             flush_wanted: false,
             draining: false,
@@ -101,24 +105,24 @@ impl Core {
     }
 
     /// Hands over what has to leave the core and wakes the connections whose replies may now be written. Returns whether
-    /// something had to stay behind and has to be tried again shortly.
+    /// something stayed behind and has to be tried again shortly.
     pub fn flush(&mut self) -> bool {
         self.flush_wanted = false;
-        let lane_full = !self.hand_batches_over();
+        self.held = !self.held && self.had_better_grow();
+        let lane_full = !self.held && !self.hand_batches_over();
         self.stalled = !self.hand_messages_over();
         if self.stalled {
             self.front.stats.tally(Tally::InboxStall);
         } else {
             self.front.wake_answered();
         }
-        lane_full || self.stalled
+        self.held || lane_full || self.stalled
     }
 
-    /// Like [`Core::flush`], and asks the flusher to try again if something had to stay behind.
-    pub fn flush_now(&mut self) {
-        if self.flush() {
-            self.want_flush();
-        }
+    /// Whether the batch is too small for a commit while so much is in flight that the next turn will make it larger.
+    fn had_better_grow(&self) -> bool {
+        let small = (1..HELD_ENTRIES).contains(&self.engine.batched());
+        small && self.front.in_flight_here() >= HELD_IN_FLIGHT_MIN && !self.draining
     }
 
     fn hand_batches_over(&mut self) -> bool {
@@ -152,8 +156,7 @@ impl Core {
 
     /// Hands a batch to the ledger before the flush if it is worth a commit, so that the disk works while the core does.
     pub fn hand_over_early(&mut self) {
-        let share = self.front.in_flight_here() / EARLY_SHARE;
-        if self.engine.batched() as usize >= share.max(EARLY_ENTRIES_MIN) {
+        if self.engine.batched() >= EARLY_ENTRIES {
             // What does not fit now goes with the flush.
             self.hand_batches_over();
         }

@@ -172,7 +172,7 @@ impl Place {
             poll_fn(|context| sleeper.poll_letters(context)).await;
             let mut core = core.borrow_mut();
             core.empty_inbox();
-            core.flush_now();
+            core.want_flush();
         }
         canceller.cancel();
         accepting.await;
@@ -189,19 +189,20 @@ impl Place {
             monoio::time::sleep(DRAIN_LOOK_EVERY).await;
             let mut core = core.borrow_mut();
             core.empty_inbox();
-            core.flush_now();
+            core.want_flush();
         }
     }
 }
 
 /// Hands over what has collected since the tasks that were ready began to run.
 async fn flush(core: SharedCore) {
+    let wanted =
+        || poll_fn(|context| if core.borrow_mut().poll_flush(context.waker()) { Poll::Ready(()) } else { Poll::Pending });
     loop {
-        poll_fn(|context| if core.borrow_mut().poll_flush(context.waker()) { Poll::Ready(()) } else { Poll::Pending }).await;
-        let again = core.borrow_mut().flush();
-        if again {
-            monoio::time::sleep(RETRY_AFTER).await;
-            core.borrow_mut().want_flush();
+        wanted().await;
+        while core.borrow_mut().flush() {
+            // Whether somebody asks before or the time is over makes no difference.
+            let _ = monoio::time::timeout(RETRY_AFTER, wanted()).await;
         }
     }
 }
