@@ -38,9 +38,9 @@ const fn alphabet() -> [u8; 256] {
 }
 
 fn well_formed(bytes: &[u8], bytes_max: usize, kind: u8) -> bool {
-    // Without a way out in between: names are short and nearly always good.
-    let common = bytes.iter().fold(kind, |common, &byte| common & ALPHABET[usize::from(byte)]);
-    !bytes.is_empty() && bytes.len() <= bytes_max && common != 0
+    // Without a way out in between: what is not too long is nearly always good.
+    let common = || bytes.iter().fold(kind, |common, &byte| common & ALPHABET[usize::from(byte)]);
+    (1..=bytes_max).contains(&bytes.len()) && common() != 0
 }
 
 macro_rules! name {

@@ -152,6 +152,16 @@ impl<'a> Entry<'a> {
         (entry, rest)
     }
 
+    /// The entries that lie one behind the other in `bytes`, which are as for [`Entry::parse_own`].
+    pub fn all_own(bytes: &'a [u8]) -> impl Iterator<Item = Self> + Clone {
+        let mut rest = bytes;
+        std::iter::from_fn(move || {
+            let (entry, after) = (!rest.is_empty()).then(|| Self::parse_own(rest))?;
+            rest = after;
+            Some(entry)
+        })
+    }
+
     /// Finds the fields without looking into them.
     fn divide(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), EntryFault> {
         if bytes.len() < ENTRY_HEAD_BYTES {

@@ -141,13 +141,7 @@ impl Engine {
 
     /// Prepares for the next entries that are to be settled.
     fn expect_settlements(&mut self, bytes: &[u8], count: usize) {
-        let mut rest = bytes;
-        let entries = (0..count).map(|_| {
-            let (entry, after) = Entry::parse_own(rest);
-            rest = after;
-            entry
-        });
-        self.shard.expect_settlements(entries, self.lane.oldest(count));
+        self.shard.expect_settlements(Entry::all_own(bytes).take(count), self.lane.oldest(count));
     }
 
     /// Takes the ledger's answer to a question; `None` if it has no such entry.

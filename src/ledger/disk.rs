@@ -2,7 +2,7 @@
 //!
 //! The lock is `flock` on the file `lock`: it goes with the process, however that ends. Nothing here interprets a byte.
 use super::storage::{Storage, StorageFile};
-use rustix::fs::{flock, FlockOperation};
+use rustix::fs::{flock, FlockOperation, OFlags};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
@@ -45,6 +45,13 @@ impl DiskStorage {
 
     fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
+    }
+
+    fn create_with(&self, name: &str, flags: OFlags) -> io::Result<DiskFile> {
+        self.writable()?;
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(true).read(true).write(true).mode(FILE_MODE).custom_flags(flags.bits() as i32);
+        Ok(DiskFile(Arc::new(options.open(self.path(name))?)))
     }
 
     fn writable(&self) -> io::Result<()> {
@@ -90,22 +97,11 @@ impl Storage for DiskStorage {
     }
 
     fn create(&self, name: &str) -> io::Result<DiskFile> {
-        self.writable()?;
-        let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).mode(FILE_MODE).open(self.path(name))?;
-        Ok(DiskFile(Arc::new(file)))
+        self.create_with(name, OFlags::empty())
     }
 
     fn create_unbuffered(&self, name: &str) -> io::Result<DiskFile> {
-        self.writable()?;
-        let direct = rustix::fs::OFlags::DIRECT.bits() as i32;
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(true)
-            .write(true)
-            .mode(FILE_MODE)
-            .custom_flags(direct)
-            .open(self.path(name))?;
-        Ok(DiskFile(Arc::new(file)))
+        self.create_with(name, OFlags::DIRECT)
     }
 
     fn open(&self, name: &str) -> io::Result<DiskFile> {

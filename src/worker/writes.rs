@@ -18,11 +18,6 @@ impl Writes {
     }
 
     pub fn entries(&self) -> impl Iterator<Item = Entry<'_>> + Clone {
-        let mut rest = &self.bytes[..];
-        self.waiting.iter().map(move |_| {
-            let (entry, after) = Entry::parse_own(rest);
-            rest = after;
-            entry
-        })
+        Entry::all_own(&self.bytes)
     }
 }
