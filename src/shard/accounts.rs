@@ -2,12 +2,10 @@
 //!
 //! Names are stored once. The table is split into parts by hash, so that growing rehashes one part at a time, and records
 //! live in chunks that never move, so that memory grows by a chunk and not by doubling. Nothing is ever removed.
+use super::parts::Parts;
 use crate::domain::Account;
 use ahash::RandomState;
-use hashbrown::HashTable;
 
-/// Parts of the name table; growing one part rehashes 1/64 of the accounts.
-const PARTS: usize = 64;
 /// Records that are allocated together.
 const CHUNK: usize = 1024;
 
@@ -117,7 +115,7 @@ impl Record {
 /// All accounts of a slice.
 pub struct Accounts {
     hasher: RandomState,
-    parts: Vec<HashTable<AccountIx>>,
+    parts: Parts<AccountIx>,
     chunks: Vec<Vec<Record>>,
     count: usize,
 }
@@ -125,7 +123,7 @@ pub struct Accounts {
 impl Accounts {
     /// No accounts; `hasher` is keyed at random by the caller, so that nobody can choose colliding names.
     pub fn new(hasher: RandomState) -> Self {
-        Self { hasher, parts: (0..PARTS).map(|_| HashTable::new()).collect(), chunks: Vec::new(), count: 0 }
+        Self { hasher, parts: Parts::new(), chunks: Vec::new(), count: 0 }
     }
 
     /// How many accounts there are.
@@ -139,7 +137,7 @@ impl Accounts {
     }
 
     fn find_hashed(&self, hash: u64, name: &[u8]) -> Option<AccountIx> {
-        self.part(hash).find(hash, |ix| self.get(*ix).name.as_bytes() == name).copied()
+        self.parts.of(hash).find(hash, |ix| self.get(*ix).name.as_bytes() == name).copied()
     }
 
     fn hash(&self, name: &[u8]) -> u64 {
@@ -152,7 +150,7 @@ impl Accounts {
         scratch.clear();
         scratch.extend(names.map(|name| self.hash(name.as_bytes())));
         // Without a look at the name, so that no step waits for the one before; the rare wrong record costs nothing.
-        let first_with = |hash: &u64| self.part(*hash).find(*hash, |_| true).copied();
+        let first_with = |hash: &u64| self.parts.of(*hash).find(*hash, |_| true).copied();
         self.touch_records(scratch.iter().filter_map(first_with));
     }
 
@@ -180,7 +178,7 @@ impl Accounts {
         self.chunks.last_mut().expect("a chunk was just made or has room").push(record);
         self.count += 1;
         let Self { hasher, parts, chunks, .. } = self;
-        parts[hash as usize % PARTS].insert_unique(hash, ix, |ix| hasher.hash_one(record_of(chunks, *ix).name.as_bytes()));
+        parts.of_mut(hash).insert_unique(hash, ix, |ix| hasher.hash_one(record_of(chunks, *ix).name.as_bytes()));
         ix
     }
 
@@ -197,10 +195,6 @@ impl Accounts {
     /// All accounts, in the order in which they were first seen.
     pub fn iter(&self) -> impl Iterator<Item = &Record> {
         self.chunks.iter().flatten()
-    }
-
-    fn part(&self, hash: u64) -> &HashTable<AccountIx> {
-        &self.parts[hash as usize % PARTS]
     }
 }
 

@@ -4,12 +4,10 @@
 //! position afterwards. Who finds a place confirms it against the entry itself, so a hash collision costs a look-up and
 //! never a wrong answer. Keys leave in the order in which they came, a chunk at a time, when they are older than the time to
 //! live or when there are too many; never while they are being committed.
+use super::parts::Parts;
 use crate::domain::{Seq, UnixMs};
-use hashbrown::HashTable;
 use std::collections::VecDeque;
 
-/// Parts of the table; growing one part rehashes 1/64 of the keys.
-const PARTS: usize = 64;
 /// Keys that are forgotten together.
 const CHUNK: usize = 1024;
 /// Set in a packed place that is a lane number.
@@ -38,7 +36,7 @@ struct Chunk {
 
 /// The keys that one slice remembers.
 pub struct Window {
-    parts: Vec<HashTable<Remembered>>,
+    parts: Parts<Remembered>,
     order: VecDeque<Chunk>,
     ttl_ms: u64,
     keys_max: usize,
@@ -53,8 +51,7 @@ impl Window {
     /// An empty window that remembers a key for at least `ttl_ms`. If it `evicts`, it holds at most about `keys_max` keys, and the
     /// oldest go first.
     pub fn new(ttl_ms: u64, keys_max: usize, evicts: bool) -> Self {
-        let parts = (0..PARTS).map(|_| HashTable::new()).collect();
-        Self { parts, order: VecDeque::new(), ttl_ms, keys_max, evicts, evicted: 0, count: 0, complete: true }
+        Self { parts: Parts::new(), order: VecDeque::new(), ttl_ms, keys_max, evicts, evicted: 0, count: 0, complete: true }
     }
 
     /// How many keys are remembered.
@@ -74,7 +71,7 @@ impl Window {
 
     /// Where the entry with this hash is, if the key is remembered.
     pub fn find(&self, hash: u64) -> Option<Place> {
-        let found = self.part(hash).find(hash, |known| known.hash == hash)?;
+        let found = self.parts.of(hash).find(hash, |known| known.hash == hash)?;
         Some(if found.place & PENDING != 0 { Place::Pending(found.place & !PENDING) } else { Place::Durable(Seq(found.place)) })
     }
 
@@ -90,7 +87,7 @@ impl Window {
             Place::Pending(number) => number | PENDING,
             Place::Durable(seq) => seq.0,
         };
-        let part = &mut self.parts[hash as usize % PARTS];
+        let part = self.parts.of_mut(hash);
         if let Some(known) = part.find_mut(hash, |known| known.hash == hash) {
             known.place = place;
             return;
@@ -105,7 +102,7 @@ impl Window {
     }
 
     fn insert(&mut self, hash: u64, place: u64, now: UnixMs) {
-        let part = &mut self.parts[hash as usize % PARTS];
+        let part = self.parts.of_mut(hash);
         part.insert_unique(hash, Remembered { hash, place }, |known| known.hash);
         self.count += 1;
         match self.order.back_mut() {
@@ -152,7 +149,7 @@ impl Window {
         }
         let chunk = self.order.pop_front().expect("the front was just looked at");
         for hash in chunk.hashes {
-            if let Ok(found) = self.parts[hash as usize % PARTS].find_entry(hash, |known| known.hash == hash) {
+            if let Ok(found) = self.parts.of_mut(hash).find_entry(hash, |known| known.hash == hash) {
                 found.remove();
                 self.count -= 1;
                 self.evicted += usize::from(!old);
@@ -160,10 +157,6 @@ impl Window {
         }
         self.complete = false;
         true
-    }
-
-    fn part(&self, hash: u64) -> &HashTable<Remembered> {
-        &self.parts[hash as usize % PARTS]
     }
 }
 
