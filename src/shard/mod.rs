@@ -6,6 +6,7 @@
 mod accounts;
 mod ceilings;
 mod escrow;
+mod parts;
 mod window;
 
 pub use accounts::{AccountIx, AssetIx};
