@@ -185,7 +185,8 @@ impl Engine {
     /// debit still gets its first answer.
     fn earlier_use(&self, asked: &Entry<'_>, found: &Entry<'_>) -> Option<Question> {
         let (account, nonce) = (asked.from()?, asked.nonce()?);
-        let used = nonce <= self.shard.last_nonce(account).confirmed && found.nonce() != Some(nonce);
+        let itself = found.op().debits() && found.nonce() == Some(nonce);
+        let used = nonce <= self.shard.last_nonce(account).confirmed && !itself;
         used.then(|| Question::Debit { account: account.as_str().into(), nonce })
     }
 
@@ -329,3 +330,6 @@ fn shut(gate: Gate) -> Refusal {
         Gate::NotReady | Gate::Open => Refusal::new(Code::RetryLater, "not ready for writes; see /readyz for what is missing"),
     }
 }
+
+#[cfg(test)]
+mod tests;
