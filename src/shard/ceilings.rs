@@ -24,12 +24,14 @@ struct Count {
 pub struct Ceilings {
     counts: HashMap<(TokenId, AccountIx, AssetIx), Count, RandomState>,
     purge_at: usize,
+    /// The day up to which counts were last dropped: it follows the entries one day at a time, however far ahead one of them is.
+    purge_day: u64,
 }
 
 impl Ceilings {
     /// Nothing debited yet.
     pub fn new(hasher: RandomState) -> Self {
-        Self { counts: HashMap::with_hasher(hasher), purge_at: COUNTS_MIN }
+        Self { counts: HashMap::with_hasher(hasher), purge_at: COUNTS_MIN, purge_day: u64::MAX }
     }
 
     /// What was debited on the day of `ts`, in minor units. A request stamped before midnight and decided after it counts as
@@ -43,9 +45,11 @@ impl Ceilings {
     pub fn count(&mut self, ts: UnixMs, token: TokenId, account: AccountIx, asset: AssetIx, amount: u128) {
         let day = ts.0 / DAY_MS;
         if self.counts.len() >= self.purge_at {
-            self.counts.retain(|_, count| count.day + 1 >= day);
+            self.purge_day = day.min(self.purge_day.saturating_add(1));
+            self.counts.retain(|_, count| count.day + 1 >= self.purge_day);
             self.purge_at = COUNTS_MIN.max(2 * self.counts.len());
         }
+        self.purge_day = self.purge_day.min(day);
         let count = self.counts.entry((token, account, asset)).or_insert(Count { day, spent: 0 });
         if day > count.day {
             *count = Count { day, spent: 0 };
@@ -77,5 +81,17 @@ mod tests {
             ceilings.count(UnixMs(20 * DAY_MS), token, account(&format!("c{number}")), asset, 1);
         }
         assert!(ceilings.counts.len() <= 2 * COUNTS_MIN + 1 && ceilings.spent(today, token, first, asset) == 0);
+    }
+
+    #[test]
+    fn a_time_far_ahead_drops_no_count_of_today_however_many_there_are() {
+        let hasher = || RandomState::with_seeds(1, 2, 3, 4);
+        let mut accounts = Accounts::new(hasher());
+        let mut ceilings = Ceilings::new(hasher());
+        let (token, asset, today) = (TokenId::default(), AssetIx(0), UnixMs(10 * DAY_MS));
+        let all: Vec<_> = (0..COUNTS_MIN).map(|n| accounts.find_or_create(Account::new(&format!("a{n}")).unwrap())).collect();
+        all.iter().for_each(|account| ceilings.count(today, token, *account, asset, 7));
+        ceilings.count(UnixMs(99 * DAY_MS), token, accounts.find_or_create(Account::new("ahead").unwrap()), asset, 1);
+        assert!(all.iter().all(|account| ceilings.spent(today, token, *account, asset) == 7));
     }
 }
