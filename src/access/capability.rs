@@ -4,7 +4,7 @@
 //! speaks about (a read has no receiver), the caveat holds, but for one case: value must not leave through an operation
 //! without receiver when the capability limits receivers.
 //! Deliberately not known here: signatures, bytes of tokens, and what was debited today (the owner core counts that).
-use super::caveat::{Caveat, Patterns};
+use super::caveat::{Caveat, List, Patterns};
 use super::scope::ScopeSet;
 use crate::domain::{Account, Amount, Asset, Code, Key, Refusal, TokenId, UnixMs};
 
@@ -20,7 +20,7 @@ pub struct Capability {
     scopes: Vec<ScopeSet>,
     accounts: Vec<Patterns>,
     to: Vec<Patterns>,
-    assets: Vec<Box<[Box<str>]>>,
+    assets: Vec<List>,
     keys: Vec<Patterns>,
     amount_max: Option<u128>,
     ceiling: Option<u128>,
@@ -163,7 +163,7 @@ impl Capability {
     }
 
     fn covers_asset(&self, asset: Asset<'_>) -> bool {
-        self.assets.iter().all(|assets| assets.iter().any(|known| known.as_bytes() == asset.as_bytes()))
+        self.assets.iter().all(|assets| assets.holds(asset.as_str()))
     }
 
     /// For whom the capability was minted.

@@ -23,7 +23,7 @@ pub(super) enum Caveat {
     /// Only accounts that match are credited.
     To(Patterns),
     /// Only these assets.
-    Assets(Box<[Box<str>]>),
+    Assets(List),
     /// At most this much in one request, in minor units.
     AmountMax(u128),
     /// At most this much debited in one UTC day, in minor units.
@@ -47,7 +47,7 @@ impl Caveat {
             "scope" => scopes(value).map(Self::Scopes),
             "account" => Patterns::parse(value).map(Self::Accounts),
             "to" => Patterns::parse(value).map(Self::To),
-            "asset" => items(value).map(|items| items.into_iter().map(Box::from).collect()).map(Self::Assets),
+            "asset" => List::parse(value).map(Self::Assets),
             "max_amount" => units(value).map(Self::AmountMax),
             "daily_ceiling" => units(value).map(Self::DailyCeiling),
             "idem" => Patterns::parse(value).map(Self::Keys),
@@ -58,46 +58,49 @@ impl Caveat {
 
 const BLANK: [char; 2] = [' ', '\t'];
 
+/// A comma-separated list. Kept as it was read, because whoever narrows a token chooses how many items there are, and many small
+/// pieces would take many times the memory of the token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct List(Box<str>);
+
+impl List {
+    /// Reads a list; `None` if an item is empty.
+    fn parse(value: &str) -> Option<Self> {
+        items(value).all(|item| !item.is_empty()).then(|| Self(value.into()))
+    }
+
+    /// Whether an item is exactly this name.
+    pub(super) fn holds(&self, name: &str) -> bool {
+        items(&self.0).any(|item| item == name)
+    }
+}
+
 /// Names of which one has to match: exactly, or by a prefix where the pattern ends with `*`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Patterns(Box<[Pattern]>);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Pattern {
-    text: Box<str>,
-    prefix: bool,
-}
+pub(super) struct Patterns(List);
 
 impl Patterns {
     /// Reads a list; `None` if an item is empty or has a `*` that is not its last character.
     pub(super) fn parse(value: &str) -> Option<Self> {
-        let mut patterns = Vec::new();
-        for item in items(value)? {
-            let text = item.strip_suffix('*').unwrap_or(item);
-            if text.contains('*') {
-                return None;
-            }
-            patterns.push(Pattern { text: text.into(), prefix: text.len() < item.len() });
-        }
-        Some(Self(patterns.into()))
+        let understood = items(value).all(|item| !item.strip_suffix('*').unwrap_or(item).contains('*'));
+        List::parse(value).filter(|_| understood).map(Self)
     }
 
     /// Whether some pattern matches the name.
     pub(super) fn cover(&self, name: &str) -> bool {
-        self.0.iter().any(|pattern| if pattern.prefix { name.starts_with(&*pattern.text) } else { name == &*pattern.text })
+        items(&self.0 .0).any(|item| item.strip_suffix('*').map_or(name == item, |prefix| name.starts_with(prefix)))
     }
 }
 
-/// The items of a comma-separated list without the spaces around them; `None` if one is empty.
-fn items(value: &str) -> Option<Vec<&str>> {
-    let items: Vec<&str> = value.split(',').map(|item| item.trim_matches(BLANK)).collect();
-    items.iter().all(|item| !item.is_empty()).then_some(items)
+/// The items of a comma-separated list without the spaces around them.
+fn items(value: &str) -> impl Iterator<Item = &str> {
+    value.split(',').map(|item| item.trim_matches(BLANK))
 }
 
 /// Scopes of other services in the list grant nothing here, and harm nothing either.
 fn scopes(value: &str) -> Option<ScopeSet> {
-    let named = items(value)?.into_iter().filter_map(ScopeSet::named);
-    Some(named.fold(ScopeSet::default(), ScopeSet::with))
+    let whole = items(value).all(|item| !item.is_empty());
+    whole.then(|| items(value).filter_map(ScopeSet::named).fold(ScopeSet::default(), ScopeSet::with))
 }
 
 fn units(value: &str) -> Option<u128> {
@@ -153,7 +156,7 @@ mod tests {
             Some(Caveat::Scopes(ScopeSet::of(&[Scope::Read, Scope::Spend])))
         );
         assert_eq!(parse("scope = storage:get"), Some(Caveat::Scopes(ScopeSet::default())));
-        assert_eq!(parse("asset = roc, ron"), Some(Caveat::Assets(Box::new(["roc".into(), "ron".into()]))));
+        assert_eq!(parse("asset = roc, ron"), Some(Caveat::Assets(List("roc, ron".into()))));
         assert_eq!(parse("max_amount = 0"), Some(Caveat::AmountMax(0)));
         assert_eq!(parse(&format!("daily_ceiling={}", u128::MAX)), Some(Caveat::DailyCeiling(u128::MAX)));
     }
