@@ -3,21 +3,20 @@
 //! Invariants: compact, keys in the order of the contract, absent ones left out; a receipt depends on nothing but the entry
 //! and its place, so that it is the same bytes whenever it is written. Names and keys need no escaping: their alphabets
 //! hold no character that JSON would escape. Messages and correlation ids are escaped.
-use crate::domain::{Account, Asset, Balance, Code, Entry, LastNonce, LogId, Refusal, Root, Seq, TxId, UnixMs};
+use crate::domain::{Account, Asset, Balance, Code, Entry, LastNonce, LogId, Nonce, Refusal, Root, Seq, TxId, UnixMs};
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
-/// Digits of the largest 128-bit integer.
-const DIGITS_MAX: usize = 39;
 
 /// Appends the receipt of an entry at this place of this log, in a batch that ends with this chain hash.
 pub fn receipt(out: &mut Vec<u8>, log: LogId, entry: &Entry<'_>, seq: Seq, root: &Root) {
+    let [mut amount, mut nonce, mut ts, mut position] = [itoa::Buffer::new(); 4];
     let parts = Parts {
-        txid: TxId::new(log, seq, entry).text(),
-        amount: Digits::of(entry.amount().minor_units()),
-        nonce: entry.nonce().map(|nonce| Digits::of_u64(nonce.0)),
-        ts: Digits::of_u64(entry.ts().0),
-        seq: Digits::of_u64(seq.0),
-        root: hex(root),
+        txid: &TxId::new(log, seq, entry).text(),
+        amount: amount.format(entry.amount().minor_units()).as_bytes(),
+        nonce: entry.nonce().map(|Nonce(number)| nonce.format(number).as_bytes()),
+        ts: ts.format(entry.ts().0).as_bytes(),
+        seq: position.format(seq.0).as_bytes(),
+        root: &hex(root),
     };
     let start = out.len();
     parts.canonical(out, entry);
@@ -27,19 +26,19 @@ pub fn receipt(out: &mut Vec<u8>, log: LogId, entry: &Entry<'_>, seq: Seq, root:
 }
 
 /// What a receipt says twice, once for its hash and once for the client, in the form in which it is written.
-struct Parts {
-    txid: [u8; TxId::TEXT_BYTES],
-    amount: Digits,
-    nonce: Option<Digits>,
-    ts: Digits,
-    seq: Digits,
-    root: [u8; 64],
+struct Parts<'p> {
+    txid: &'p [u8],
+    amount: &'p [u8],
+    nonce: Option<&'p [u8]>,
+    ts: &'p [u8],
+    seq: &'p [u8],
+    root: &'p [u8],
 }
 
-impl Parts {
+impl Parts<'_> {
     /// The receipt with its keys in the order of the contract.
     fn in_order(&self, out: &mut Vec<u8>, entry: &Entry<'_>, hash: &[u8; 64]) {
-        text(out, b"{\"txid\":\"", &self.txid);
+        text(out, b"{\"txid\":\"", self.txid);
         text(out, b"\",\"op\":\"", entry.op().as_str().as_bytes());
         if let Some(from) = entry.from() {
             text(out, b"\",\"from\":\"", from.as_bytes());
@@ -48,41 +47,41 @@ impl Parts {
             text(out, b"\",\"to\":\"", to.as_bytes());
         }
         text(out, b"\",\"asset\":\"", entry.asset().as_bytes());
-        text(out, b"\",\"amount_minor\":\"", self.amount.as_bytes());
+        text(out, b"\",\"amount_minor\":\"", self.amount);
         out.push(b'"');
-        if let Some(nonce) = &self.nonce {
-            text(out, b",\"nonce\":", nonce.as_bytes());
+        if let Some(nonce) = self.nonce {
+            text(out, b",\"nonce\":", nonce);
         }
         text(out, b",\"idem\":\"", entry.key().as_bytes());
-        text(out, b"\",\"ts\":", self.ts.as_bytes());
-        text(out, b",\"ledger_seq_start\":", self.seq.as_bytes());
-        text(out, b",\"ledger_seq_end\":", self.seq.as_bytes());
-        text(out, b",\"ledger_root\":\"", &self.root);
+        text(out, b"\",\"ts\":", self.ts);
+        text(out, b",\"ledger_seq_start\":", self.seq);
+        text(out, b",\"ledger_seq_end\":", self.seq);
+        text(out, b",\"ledger_root\":\"", self.root);
         text(out, b"\",\"settlement_status\":\"accepted\",\"receipt_hash\":\"b3:", hash);
         out.extend_from_slice(b"\"}");
     }
 
     /// The receipt without its hash, keys sorted, no spaces: what the hash is of.
     fn canonical(&self, out: &mut Vec<u8>, entry: &Entry<'_>) {
-        text(out, b"{\"amount_minor\":\"", self.amount.as_bytes());
+        text(out, b"{\"amount_minor\":\"", self.amount);
         text(out, b"\",\"asset\":\"", entry.asset().as_bytes());
         if let Some(from) = entry.from() {
             text(out, b"\",\"from\":\"", from.as_bytes());
         }
         text(out, b"\",\"idem\":\"", entry.key().as_bytes());
-        text(out, b"\",\"ledger_root\":\"", &self.root);
-        text(out, b"\",\"ledger_seq_end\":", self.seq.as_bytes());
-        text(out, b",\"ledger_seq_start\":", self.seq.as_bytes());
-        if let Some(nonce) = &self.nonce {
-            text(out, b",\"nonce\":", nonce.as_bytes());
+        text(out, b"\",\"ledger_root\":\"", self.root);
+        text(out, b"\",\"ledger_seq_end\":", self.seq);
+        text(out, b",\"ledger_seq_start\":", self.seq);
+        if let Some(nonce) = self.nonce {
+            text(out, b",\"nonce\":", nonce);
         }
         text(out, b",\"op\":\"", entry.op().as_str().as_bytes());
         out.extend_from_slice(b"\",\"settlement_status\":\"accepted");
         if let Some(to) = entry.to() {
             text(out, b"\",\"to\":\"", to.as_bytes());
         }
-        text(out, b"\",\"ts\":", self.ts.as_bytes());
-        text(out, b",\"txid\":\"", &self.txid);
+        text(out, b"\",\"ts\":", self.ts);
+        text(out, b",\"txid\":\"", self.txid);
         out.extend_from_slice(b"\"}");
     }
 }
@@ -166,50 +165,8 @@ static HEX_PAIRS: [[u8; 2]; 256] = {
     pairs
 };
 
-/// A number in decimal digits.
-struct Digits {
-    digits: [u8; DIGITS_MAX],
-    start: usize,
-}
-
-impl Digits {
-    fn of(value: u128) -> Self {
-        if let Ok(narrow) = u64::try_from(value) {
-            return Self::of_u64(narrow);
-        }
-        // Division of 128 bits is slow, and hardly any number needs it: once for the upper and the lower nineteen digits.
-        const LOW: u128 = 10_000_000_000_000_000_000;
-        let mut number = Self::of(value / LOW);
-        let low = Self::of_u64((value % LOW) as u64);
-        let digits = DIGITS_MAX - number.start;
-        let start = number.start - 19;
-        number.digits.copy_within(number.start.., start);
-        number.digits[start + digits..].fill(b'0');
-        number.digits[low.start..].copy_from_slice(low.as_bytes());
-        number.start = start;
-        number
-    }
-
-    fn of_u64(value: u64) -> Self {
-        let mut number = Self { digits: [b'0'; DIGITS_MAX], start: DIGITS_MAX };
-        let mut rest = value;
-        loop {
-            number.start -= 1;
-            number.digits[number.start] = b'0' + (rest % 10) as u8;
-            rest /= 10;
-            if rest == 0 {
-                return number;
-            }
-        }
-    }
-
-    fn as_bytes(&self) -> &[u8] {
-        &self.digits[self.start..]
-    }
-}
-
 fn number(out: &mut Vec<u8>, before: &[u8], value: u128) {
-    text(out, before, Digits::of(value).as_bytes());
+    text(out, before, itoa::Buffer::new().format(value).as_bytes());
 }
 
 fn escaped(out: &mut Vec<u8>, value: &str) {
@@ -228,7 +185,6 @@ fn escaped(out: &mut Vec<u8>, value: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Nonce;
 
     #[test]
     fn numbers_are_written_like_everybody_writes_them() {

@@ -63,10 +63,8 @@ impl ReplyHead<'_> {
 pub fn write(out: &mut Vec<u8>, head: &ReplyHead<'_>, body: &[u8]) {
     write_fields(out, head);
     if head.has_body() {
-        let mut digits = [b' '; 20];
-        let first = write_decimal(&mut digits, body.len() as u64);
         out.extend_from_slice(b"Content-Length: ");
-        out.extend_from_slice(&digits[first..]);
+        out.extend_from_slice(itoa::Buffer::new().format(body.len()).as_bytes());
         out.extend_from_slice(b"\r\n\r\n");
         if !head.to_head {
             out.extend_from_slice(body);
@@ -104,11 +102,11 @@ pub fn begin(out: &mut Vec<u8>, head: &ReplyHead<'_>) -> Begun {
 /// If `out` has lost the head since, or has grown by more than 9,999,999,999 bytes.
 pub fn finish(out: &mut Vec<u8>, begun: Begun) {
     let body_bytes = out.len().checked_sub(begun.body_at).expect("the output still holds the head that was begun");
-    let mut digits = [b' '; 20];
-    let first = write_decimal(&mut digits, body_bytes as u64);
-    assert!(digits.len() - first <= LENGTH_WIDTH, "the length of a reply has room");
+    let mut digits = itoa::Buffer::new();
+    let digits = digits.format(body_bytes).as_bytes();
+    assert!(digits.len() <= LENGTH_WIDTH, "the length of a reply has room");
     let length_end = begun.body_at - b"\r\n\r\n".len();
-    out[length_end - LENGTH_WIDTH..length_end].copy_from_slice(&digits[digits.len() - LENGTH_WIDTH..]);
+    out[length_end - digits.len()..length_end].copy_from_slice(digits);
     if begun.to_head {
         out.truncate(begun.body_at);
     }
@@ -122,9 +120,7 @@ fn write_fields(out: &mut Vec<u8>, head: &ReplyHead<'_>) {
         None => {
             // A status without a known phrase keeps the space before the phrase that it lacks.
             out.extend_from_slice(b"HTTP/1.1 ");
-            let mut digits = [b'0'; 20];
-            let first = write_decimal(&mut digits, u64::from(head.status));
-            out.extend_from_slice(&digits[first..]);
+            out.extend_from_slice(itoa::Buffer::new().format(head.status).as_bytes());
             out.extend_from_slice(b" \r\nDate: ");
         }
     }
@@ -153,19 +149,6 @@ fn write_value(out: &mut Vec<u8>, value: &[u8]) {
     // Without a way out in between, so that many bytes are looked at in one step.
     if out[from..].iter().fold(false, |any, byte| any | (*byte < b' ') | (*byte == 0x7f)) {
         out[from..].iter_mut().filter(|byte| byte.is_ascii_control()).for_each(|byte| *byte = b' ');
-    }
-}
-
-/// Writes a number right-aligned; the place of its first digit.
-fn write_decimal(digits: &mut [u8; 20], mut value: u64) -> usize {
-    let mut place = digits.len();
-    loop {
-        place -= 1;
-        digits[place] = b'0' + (value % 10) as u8;
-        value /= 10;
-        if value == 0 {
-            return place;
-        }
     }
 }
 
