@@ -9,6 +9,7 @@ use std::time::Duration;
 use svc_wallet::access::{mint, Keyring, MintRequest, Policy, TokenCache};
 use svc_wallet::api::{interpret, reply, Call, Incoming, IncomingHeaders, Route, Scratch};
 use svc_wallet::domain::{Entry, LogId, Seq, UnixMs};
+use svc_wallet::http::{Encoding, Limits};
 
 const NOW: UnixMs = UnixMs(1_800_000_000_000);
 const BODY: &[u8] = br#"{"from":"acct:000017","to":"svc:storage","asset":"roc","amount_minor":"125000","nonce":4711}"#;
@@ -31,6 +32,7 @@ struct Bench {
     tokens: TokenCache,
     policy: Policy,
     authorization: String,
+    limits: Limits,
     _directory: tempfile::TempDir,
 }
 
@@ -52,7 +54,7 @@ impl Bench {
         let policy = br#"{"version":1,"operations":["transfer"],"assets":{"roc":{},"ron":{}}}"#;
         let policy = Policy::parse(policy).expect("a policy");
         let tokens = TokenCache::new(keyring.clone(), "svc-wallet", 1024);
-        Self { keyring, tokens, policy, authorization, _directory: directory }
+        Self { keyring, tokens, policy, authorization, limits: Limits::default(), _directory: directory }
     }
 
     fn call<'a>(&'a mut self, body: &'a mut [u8], scratch: &'a mut Scratch) -> Call<'a> {
@@ -61,7 +63,15 @@ impl Bench {
         headers.observe(b"Authorization", self.authorization.as_bytes());
         headers.observe(b"Content-Type", b"application/json");
         headers.observe(b"Idempotency-Key", b"spend-4711");
-        let incoming = Incoming { route: Route::Transfer, path: "/v1/transfer", query: None, headers, body };
+        let incoming = Incoming {
+            route: Route::Transfer,
+            path: "/v1/transfer",
+            query: None,
+            headers,
+            encoding: Ok(Encoding::Identity),
+            limits: &self.limits,
+            body,
+        };
         interpret(incoming, &mut self.tokens, &self.policy, NOW, "corr-4711", scratch).expect("a permitted spend")
     }
 }

@@ -11,6 +11,7 @@ use svc_wallet::api::{self, reply, Call, Incoming, IncomingHeaders, Method, Reso
 use svc_wallet::domain::{
     Account, Amount, Asset, Code, Draft, Entry, Key, LogId, Nonce, Op, Refusal, Seq, TokenId, TxId, UnixMs,
 };
+use svc_wallet::http::{Encoding, Limits};
 
 const NOW: UnixMs = UnixMs(1_800_000_000_000);
 
@@ -100,7 +101,15 @@ impl Server {
         let mut headers = IncomingHeaders::default();
         sent.iter().for_each(|(name, value)| headers.observe(name.as_bytes(), value.as_bytes()));
         let mut body = vector.body.clone().into_bytes();
-        let incoming = Incoming { route, path: &vector.path, query: vector.query.as_deref(), headers, body: &mut body };
+        let incoming = Incoming {
+            route,
+            path: &vector.path,
+            query: vector.query.as_deref(),
+            headers,
+            encoding: Ok(Encoding::Identity),
+            limits: &Limits::default(),
+            body: &mut body,
+        };
         let mut scratch = Scratch::default();
         let call = api::interpret(incoming, &mut self.tokens, &self.policy, NOW, "corr", &mut scratch)?;
         Ok(match call {

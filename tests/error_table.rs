@@ -158,6 +158,7 @@ fn limits_exceeded() {
         client.send(format!("POST /v1/transfer HTTP/1.1\r\nHost: a\r\nX-Corr-ID: {CORR}\r\n{framing}"));
         let reply = client.reply();
         check(&reply, 413, "LIMITS_EXCEEDED", false);
+        assert_eq!(reply.header("X-Corr-ID"), Some(CORR), "{reply}");
         assert_eq!(reply.header("Connection"), Some("close"), "{reply}");
         client.assert_closed(framing);
     }

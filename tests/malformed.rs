@@ -272,6 +272,14 @@ fn headers_and_queries_that_are_not_what_the_contract_says_are_refused_and_the_c
     cases.push((request("GET", &long).token(token), 400, "BAD_REQUEST"));
     assert!(cases.len() >= 40);
     refuse_all(&server, &cases);
+    // Strangers get nothing decoded: who they are comes first.
+    for coding in ["gzip", "br"] {
+        let stranger = request("POST", "/v1/transfer")
+            .key("k")
+            .header("Content-Type", "application/json")
+            .header("Content-Encoding", coding);
+        wallet.client.call(&stranger.body("not gzip")).refused(401, "UNAUTHORIZED");
+    }
     // What looks odd and is right.
     for target in
         ["/v1/balance?asset=roc&account=%61", "/wallet/balance?account=a&asset=roc", "/v1/balance?account=a%2Fb:c&asset=roc"]

@@ -9,6 +9,7 @@ use std::time::Duration;
 use svc_wallet::access::{mint, Keyring, MintRequest, Policy, TokenCache};
 use svc_wallet::api::{interpret, reply, resolve, Call, Incoming, IncomingHeaders, Method, Resolved, Route, Scratch};
 use svc_wallet::domain::{Account, Asset, Balance, Code, Entry, LastNonce, LogId, Nonce, Refusal, Seq, TxId, UnixMs};
+use svc_wallet::http::{Encoding, Limits};
 
 const NOW: UnixMs = UnixMs(1_800_000_000_000);
 const TXID: &str = "tx_00000000000J00000000000001";
@@ -122,7 +123,15 @@ impl Server {
         headers.observe(b"Content-Type", b"application/json");
         headers.observe(b"Idempotency-Key", b"k");
         let mut body = serde_json::to_vec(body).unwrap();
-        let incoming = Incoming { route: Route::of_path(path), path, query, headers, body: &mut body };
+        let incoming = Incoming {
+            route: Route::of_path(path),
+            path,
+            query,
+            headers,
+            encoding: Ok(Encoding::Identity),
+            limits: &Limits::default(),
+            body: &mut body,
+        };
         let call = interpret(incoming, &mut self.tokens, &self.policy, NOW, "corr", &mut self.scratch)?;
         Ok(match call {
             Call::Write { entry, .. } => entry.bytes().to_vec(),

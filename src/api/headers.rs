@@ -66,6 +66,20 @@ impl<'a> IncomingHeaders<'a> {
         }
     }
 
+    /// What can be told of the headers of a message that is not served: the lines that are complete, however wrong others are.
+    pub fn of_lines(input: &'a [u8]) -> Self {
+        let mut headers = Self::default();
+        // The request line holds no header, and what follows the last line end may be cut short.
+        let mut lines = input.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n")).map(<[u8]>::trim_ascii);
+        let fields = lines.by_ref().skip_while(|line| line.is_empty()).skip(1).take_while(|line| !line.is_empty());
+        for line in fields {
+            if let Some(colon) = line.iter().position(|byte| *byte == b':') {
+                headers.observe(&line[..colon], line[colon + 1..].trim_ascii());
+            }
+        }
+        headers
+    }
+
     /// Refuses headers that contradict each other; to be asked before any of them is used.
     pub fn check(&self) -> Result<(), Refusal> {
         let Some(flaw) = self.flaw else { return Ok(()) };
@@ -212,6 +226,17 @@ mod tests {
             assert_eq!(correlation(bad), None, "{bad:?}");
         }
         assert_eq!(correlation(&[b'x'; 64]).map(str::len), Some(64));
+    }
+
+    #[test]
+    fn what_is_told_of_a_message_that_is_not_served_comes_from_its_complete_lines() {
+        let corr = |input: &'static [u8]| IncomingHeaders::of_lines(input).corr;
+        assert_eq!(corr(b"POST / HTTP/1.1\r\nHost: a\r\nX-Corr-ID: mine \r\nContent-Length: 99999999\r\n\r\n"), Some("mine"));
+        assert_eq!(corr(b"\r\nPOST / HTTP/1.1\nbroken\nx-corr-id:mine\n"), Some("mine"));
+        assert_eq!(corr(b"POST / HTTP/1.1\r\nX-Corr-ID: min"), None, "the line may be cut short");
+        assert_eq!(corr(b"POST / HTTP/1.1\r\n\r\nX-Corr-ID: body\r\n"), None);
+        assert_eq!(corr(b"X-Corr-ID: no request line\r\n\r\n"), None);
+        assert_eq!(corr(b""), None);
     }
 
     #[test]

@@ -1,17 +1,19 @@
-//! From a request to a call: capability, then shape, then caveats, then policy; the first that fails refuses.
+//! From a request to a call: capability, then decoding and shape, then caveats, then policy; the first that fails refuses.
 //!
 //! Decisions that the contract leaves open: contradicting headers are a malformed message and refused before the
 //! capability is looked at (400); a body that is not declared as JSON is BAD_REQUEST, because no code stands for 415; the key
 //! of a body has to be well formed even where the header wins; a caveat that is not understood is FORBIDDEN.
 use super::body::BodyReader;
+use super::fault::fault_refusal;
 use super::headers::IncomingHeaders;
 use super::query::{decoded, parameters};
 use super::routes::{txid_text, Route};
 use crate::access::{Capability, Demand, Policy, TokenCache};
 use crate::domain::{Account, Amount, Asset, Code, Draft, Entry, Key, Op, Refusal, TxId, UnixMs};
+use crate::http;
 use std::sync::Arc;
 
-/// A request as the worker hands it over, after framing, size caps and decompression.
+/// A request as the worker hands it over, after framing and size caps.
 #[derive(Debug)]
 pub struct Incoming<'a> {
     /// The handler that [`super::resolve`] found; one that needs a capability.
@@ -22,13 +24,18 @@ pub struct Incoming<'a> {
     pub query: Option<&'a str>,
     /// The headers that count.
     pub headers: IncomingHeaders<'a>,
-    /// The whole body; changed while it is read.
+    /// How the body is encoded, if that is understood. It is decoded once the capability is known: strangers get no work done.
+    pub encoding: Result<http::Encoding, http::Fault>,
+    /// What a decoded body may grow to.
+    pub limits: &'a http::Limits,
+    /// The whole body as it was sent; changed while it is read.
     pub body: &'a mut [u8],
 }
 
 /// Buffers of one core that are reused from request to request. A [`Call`] borrows from them.
 pub struct Scratch {
     reader: BodyReader,
+    decoded: Vec<u8>,
     entry: Vec<u8>,
     account: Vec<u8>,
     asset: Vec<u8>,
@@ -36,7 +43,7 @@ pub struct Scratch {
 
 impl Default for Scratch {
     fn default() -> Self {
-        Self { reader: BodyReader::new(), entry: Vec::new(), account: Vec::new(), asset: Vec::new() }
+        Self { reader: BodyReader::new(), decoded: Vec::new(), entry: Vec::new(), account: Vec::new(), asset: Vec::new() }
     }
 }
 
@@ -147,7 +154,15 @@ fn write<'a>(op: Op, incoming: Incoming<'a>, context: Context<'_>, scratch: &'a 
     let Context { capability, demand, policy, now, corr } = context;
     let [] = parameters(incoming.query, [])?;
     require_json(incoming.headers.content_type)?;
-    let body = scratch.reader.read(op, incoming.body)?;
+    let plain = match incoming.encoding.map_err(|fault| fault_refusal(&fault))? {
+        http::Encoding::Identity => incoming.body,
+        encoding => {
+            let decoded = http::decode(encoding, incoming.body, &mut scratch.decoded, incoming.limits);
+            decoded.map_err(|fault| fault_refusal(&fault))?;
+            &mut scratch.decoded[..]
+        }
+    };
+    let body = scratch.reader.read(op, plain)?;
     let key = match incoming.headers.idempotency_key {
         Some(header) => header_key(header)?,
         None => body.key.ok_or_else(|| bad("the header Idempotency-Key is missing; every write needs a key of its own"))?,

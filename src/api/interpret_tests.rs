@@ -51,7 +51,15 @@ impl Bench {
         let mut headers = IncomingHeaders::default();
         ask.headers.iter().for_each(|(name, value)| headers.observe(name.as_bytes(), value.as_bytes()));
         let mut body = ask.body.as_bytes().to_vec();
-        let incoming = Incoming { route: Route::of_path(ask.path), path: ask.path, query: ask.query, headers, body: &mut body };
+        let incoming = Incoming {
+            route: Route::of_path(ask.path),
+            path: ask.path,
+            query: ask.query,
+            headers,
+            encoding: Ok(http::Encoding::Identity),
+            limits: &http::Limits::default(),
+            body: &mut body,
+        };
         let outcome = interpret(incoming, &mut self.tokens, &self.policy, NOW, "corr-1", &mut self.scratch);
         outcome.map_err(|refusal| (refusal.code, refusal.reason)).map(|call| match call {
             Call::Write { entry, ceiling } => {
@@ -280,7 +288,15 @@ fn a_request_is_the_same_whatever_its_key_and_its_spelling() {
         headers.observe(b"Content-Type", b"application/json");
         headers.observe(b"Idempotency-Key", key.as_bytes());
         let mut body = body.as_bytes().to_vec();
-        let incoming = Incoming { route: Route::of_path(path), path, query: None, headers, body: &mut body };
+        let incoming = Incoming {
+            route: Route::of_path(path),
+            path,
+            query: None,
+            headers,
+            encoding: Ok(http::Encoding::Identity),
+            limits: &http::Limits::default(),
+            body: &mut body,
+        };
         match interpret(incoming, &mut bench.tokens, &bench.policy, NOW, key, &mut bench.scratch) {
             Ok(Call::Write { entry, .. }) => entry.bytes().to_vec(),
             other => panic!("{other:?}"),
@@ -331,7 +347,15 @@ fn a_receipt_may_be_read_by_who_has_a_part_in_it() {
         let narrow = bench.authorization(|request| request.accounts = vec![account.into()]);
         let mut headers = IncomingHeaders::default();
         headers.observe(b"Authorization", narrow.as_bytes());
-        let incoming = Incoming { route: Route::Tx, path: &path, query: None, headers, body: &mut [] };
+        let incoming = Incoming {
+            route: Route::Tx,
+            path: &path,
+            query: None,
+            headers,
+            encoding: Ok(http::Encoding::Identity),
+            limits: &http::Limits::default(),
+            body: &mut [],
+        };
         let call = interpret(incoming, &mut bench.tokens, &bench.policy, NOW, "", &mut bench.scratch).unwrap();
         let Call::Tx { capability, .. } = call else { panic!("{account}") };
         assert_eq!(may_read(&capability, &entry).is_ok(), shown, "{account}");

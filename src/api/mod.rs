@@ -5,12 +5,14 @@
 //! turn what came of it into bytes.
 //! Deliberately not known here: sockets, framing, balances, and what the owner core decides.
 mod body;
+mod fault;
 mod headers;
 mod interpret;
 mod query;
 pub mod reply;
 pub mod routes;
 
+pub use fault::fault_refusal;
 pub use headers::{correlation, IncomingHeaders, TraceId};
 pub use interpret::{interpret, may_read, Call, Incoming, Scratch};
 pub use routes::{resolve, Method, Resolved, Route};

@@ -1,7 +1,7 @@
 //! The log: one JSON object a line on standard error, at a cost that no caller and no reader can drive up.
 //!
-//! Each line has `ts`, `level`, `service`, `target` and `message`; the fields of the event stand beside them, and `corr_id`
-//! and `reason` of the enclosing spans are lifted to the top when the event has none of its own.
+//! Each line has `ts`, `level`, `service`, `target` and `message`; the fields of the event stand beside them, and `corr_id`,
+//! `reason`, `trace_id` and `route` of the enclosing spans are lifted to the top when the event has none of its own.
 //!
 //! Invariants: a line is at most [`LINE_BYTES_MAX`] long; a thread that logs below the level error never waits for the reader of
 //! standard error, because its lines go through a queue of [`QUEUE_LINES_MAX`] and are dropped and counted when that is full;
@@ -32,7 +32,7 @@ const CLOSING_BYTES: usize = 64;
 /// Fields that every line has; an event's field of the same name gets a `_` before it.
 const OWN_FIELDS: [&str; 4] = ["ts", "level", "service", "target"];
 /// Fields that are lifted from the spans.
-const LIFTED_FIELDS: [&str; 2] = ["corr_id", "reason"];
+const LIFTED_FIELDS: [&str; 4] = ["corr_id", "reason", "trace_id", "route"];
 /// The crate that prints tokens at level debug.
 const SILENCED_CRATE: &str = "macaroon";
 

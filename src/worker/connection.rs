@@ -77,14 +77,26 @@ pub struct Meta {
     pub connection: http::Connection,
     /// Whether the request counts against the inflight ceiling.
     pub admitted: bool,
-    /// The core that owns the account asked about.
-    pub owner: u16,
+    /// The core that owns the account asked about, once the request was handed to it.
+    pub owner: Option<u16>,
     /// The correlation id.
     pub corr: Corr,
     /// The trace that it belongs to.
     pub trace: Option<TraceId>,
     /// When the request was complete, in microseconds of the core's clock.
     pub started_us: u64,
+}
+
+impl Meta {
+    /// The span of what is logged about the request, under the names by which gateways and SDKs know it.
+    pub fn span(&self) -> tracing::Span {
+        tracing::debug_span!(
+            "request",
+            corr_id = self.corr.as_str(),
+            trace_id = self.trace.map(tracing::field::display),
+            route = self.route.as_str()
+        )
+    }
 }
 
 /// The place of one reply.
@@ -215,6 +227,10 @@ impl Connection {
 
     /// Waits for input: the rest of a request that has begun, or the next one.
     pub fn enter_reading(&mut self, now_ms: u64) {
+        if matches!(self.phase, Phase::Answering | Phase::Writing) {
+            // Nothing was read meanwhile, which is not the client's fault: its time begins now.
+            self.partial_since_ms = self.partial_since_ms.map(|_| now_ms);
+        }
         match self.partial_since_ms {
             Some(since_ms) => (self.phase, self.since_ms) = (Phase::Reading, since_ms),
             None => (self.phase, self.since_ms) = (Phase::Idle, now_ms),
@@ -291,7 +307,7 @@ mod tests {
             method: Method::Get,
             connection: http::Connection::Stays,
             admitted: true,
-            owner: 0,
+            owner: None,
             corr: Corr::made(1, 2),
             trace: None,
             started_us,
@@ -318,6 +334,19 @@ mod tests {
         assert_eq!(connection.overdue(20).collect::<Vec<_>>(), [numbers[0], numbers[2]]);
         assert_eq!(connection.admitted_waiting(), 2);
         assert_eq!([0, 1, 2].map(|index| connection.is_newest(numbers[index])), [false, false, true]);
+    }
+
+    #[test]
+    fn the_time_to_send_a_request_does_not_run_while_earlier_ones_are_answered() {
+        let mut connection = Connection::new(1, 0, 0);
+        connection.partial_since_ms = Some(100);
+        connection.enter_reading(150);
+        assert_eq!((connection.phase, connection.since_ms), (Phase::Reading, 100), "a slow sender gains nothing by dribbling");
+        connection.enter(Phase::Answering, 160);
+        connection.enter_reading(9_000);
+        assert_eq!((connection.phase, connection.since_ms), (Phase::Reading, 9_000));
+        connection.enter_reading(9_500);
+        assert_eq!((connection.phase, connection.since_ms), (Phase::Reading, 9_000));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! The three promises that the engine asks of its driver are kept here: the inbox is emptied before a request is handed in,
 //! no reply leaves while a credit waits for another core's inbox, and batches go to the ledger in their order.
 use super::front::Front;
-use super::mailbox::{Asked, Inbox, Letter, Mailbox, Order};
+use super::mailbox::{mailbox, Asked, Inbox, Letter, Mailbox, Order};
 use crate::domain::{CoreId, Refusal};
 use crate::engine::{Engine, Gate, Message};
 use crate::ledger::LaneSender;
@@ -183,6 +183,11 @@ impl Core {
     /// A handle on which the core's main task sleeps until letters arrive.
     pub fn sleeper(&self) -> super::mailbox::Sleeper {
         self.inbox.sleeper()
+    }
+
+    /// Lets go of the inbox of a core that ends: whoever puts a letter there from now on waits for nobody.
+    pub fn close_inbox(&mut self) {
+        (_, self.inbox) = mailbox();
     }
 
     /// Whether nothing is left to do for a core that is to end.

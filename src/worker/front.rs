@@ -5,9 +5,8 @@
 use super::clock::Clock;
 use super::connection::{Connections, Corr, Meta, Phase};
 use super::mailbox::Asked;
-use super::number::core_number;
 use super::site::Site;
-use super::terms::{fault_refusal, method_of};
+use super::terms::method_of;
 use super::writes::Writes;
 use crate::access::{Capability, TokenCache};
 use crate::api::{self, Call, Resolved, Route};
@@ -45,7 +44,6 @@ pub struct Front {
     tokens: TokenCache,
     /// Taken out while a request that borrows from it is handed in.
     scratch: Option<Box<api::Scratch>>,
-    decoded: Vec<u8>,
     writes: Writes,
     desk: Arc<LookupDesk<Asked>>,
     clock: Clock,
@@ -66,7 +64,6 @@ impl Front {
             stats,
             tokens,
             scratch: Some(Box::default()),
-            decoded: Vec::new(),
             writes: Writes::default(),
             desk,
             clock: Clock::new(),
@@ -153,7 +150,7 @@ impl Front {
                 }
                 Step::Refused(fault) => {
                     connection.closing = true;
-                    self.framing_fault(place, &fault, started_us);
+                    self.framing_fault(place, &fault, &input[used..], started_us);
                 }
             }
         };
@@ -168,19 +165,20 @@ impl Front {
         fed
     }
 
-    fn framing_fault(&mut self, place: u32, fault: &http::Fault, started_us: u64) {
+    fn framing_fault(&mut self, place: u32, fault: &http::Fault, input: &[u8], started_us: u64) {
+        let headers = api::IncomingHeaders::of_lines(input);
         let meta = Meta {
             route: Route::Unknown,
             method: api::Method::Other,
             connection: http::Connection::Closes,
             admitted: false,
-            owner: self.core.0,
-            corr: self.made_corr(),
-            trace: None,
+            owner: None,
+            corr: headers.corr.map_or_else(|| self.made_corr(), Corr::given),
+            trace: headers.trace,
             started_us,
         };
         let ticket = self.expect(place, meta);
-        self.refuse(ticket, fault_refusal(fault));
+        self.refuse(ticket, api::fault_refusal(fault));
     }
 
     fn request(&mut self, place: u32, request: http::Request<'_>, started_us: u64, unix_now: UnixMs, engine: &mut Engine) {
@@ -195,8 +193,8 @@ impl Front {
         let resolved = api::resolve(method, path);
         let (Resolved::Handler(route) | Resolved::Options(route, _) | Resolved::Refused(route, ..)) = resolved;
         let connection = http::Connection::of(head.keep_alive(), head.http_1_0());
-        let (owner, trace) = (self.core.0, headers.trace);
-        let mut meta = Meta { route, method, connection, admitted: false, owner, corr, trace, started_us };
+        let trace = headers.trace;
+        let mut meta = Meta { route, method, connection, admitted: false, owner: None, corr, trace, started_us };
         match resolved {
             Resolved::Refused(_, _, refusal) => {
                 let ticket = self.expect(place, meta);
@@ -219,51 +217,31 @@ impl Front {
             return self.refuse(ticket, Refusal::new(Code::Busy, "too many requests in flight; retry after a moment"));
         }
         let ticket = self.expect(place, meta);
-        let encoding = head.encoding();
-        let incoming = api::Incoming { route, path, query: head.query(), headers, body };
-        self.interpret(ticket, incoming, encoding, corr.as_str(), unix_now, engine);
+        let (site, query, encoding) = (self.site.clone(), head.query(), head.encoding());
+        let incoming = api::Incoming { route, path, query, headers, encoding, limits: &site.http_limits, body };
+        self.interpret(ticket, incoming, corr.as_str(), unix_now, engine);
     }
 
-    fn interpret(
-        &mut self,
-        ticket: Ticket,
-        incoming: api::Incoming<'_>,
-        encoding: Result<http::Encoding, http::Fault>,
-        corr: &str,
-        now: UnixMs,
-        engine: &mut Engine,
-    ) {
+    fn interpret(&mut self, ticket: Ticket, incoming: api::Incoming<'_>, corr: &str, now: UnixMs, engine: &mut Engine) {
         let site = self.site.clone();
-        let mut decoded = std::mem::take(&mut self.decoded);
         let mut scratch = self.scratch.take().expect("put back after each request");
-        decoded.clear();
-        let plain = match encoding {
-            Ok(http::Encoding::Identity) => Ok(incoming),
-            Ok(encoding) => http::decode(encoding, incoming.body, &mut decoded, &site.http_limits)
-                .map(|()| api::Incoming { body: &mut decoded, ..incoming }),
-            Err(fault) => Err(fault),
-        };
-        match plain {
-            Err(fault) => self.refuse(ticket, fault_refusal(&fault)),
-            Ok(incoming) => match api::interpret(incoming, &mut self.tokens, &site.policy, now, corr, &mut scratch) {
-                Err(refusal) => self.refuse(ticket, refusal),
-                Ok(Call::Tx { id, capability }) => self.ask_transaction(ticket, id, capability),
-                Ok(Call::Write { entry, ceiling }) => {
-                    self.stats.operation(entry.op());
-                    self.writes.push(ticket, &entry, ceiling);
-                }
-                Ok(Call::Balance { account, asset }) => {
-                    self.hand_writes_in(engine);
-                    self.submit(ticket, Request::Balance { account, asset }, engine);
-                }
-                Ok(Call::Seq { account }) => {
-                    self.hand_writes_in(engine);
-                    self.submit(ticket, Request::LastNonce { account }, engine);
-                }
-            },
+        match api::interpret(incoming, &mut self.tokens, &site.policy, now, corr, &mut scratch) {
+            Err(refusal) => self.refuse(ticket, refusal),
+            Ok(Call::Tx { id, capability }) => self.ask_transaction(ticket, id, capability),
+            Ok(Call::Write { entry, ceiling }) => {
+                self.stats.operation(entry.op());
+                self.writes.push(ticket, &entry, ceiling);
+            }
+            Ok(Call::Balance { account, asset }) => {
+                self.hand_writes_in(engine);
+                self.submit(ticket, Request::Balance { account, asset }, engine);
+            }
+            Ok(Call::Seq { account }) => {
+                self.hand_writes_in(engine);
+                self.submit(ticket, Request::LastNonce { account }, engine);
+            }
         }
         self.scratch = Some(scratch);
-        self.decoded = decoded;
     }
 
     /// Hands in the writes that were read together.
@@ -287,7 +265,7 @@ impl Front {
             .get(ticket.connection)
             .and_then(|connection| connection.waiting_mut(ticket.request))
             .expect("just made")
-            .owner = owner;
+            .owner = Some(owner);
         let gate = self.gate();
         engine.submit(ticket, request, gate, self);
     }
@@ -330,16 +308,14 @@ impl Front {
         if matches!(refusal.code, Code::NonceConflict | Code::IdempotencyConflict) {
             self.stats.conflict();
         }
-        tracing::debug!(
-            event = "refused",
-            corr_id = meta.corr.as_str(),
-            trace_id = meta.trace.map(tracing::field::display),
-            reason = refusal.reason.map_or("none", Reason::as_str),
-            code = refusal.code.as_str(),
-            status = refusal.status,
-            route = meta.route.as_str(),
-            "a request was refused"
-        );
+        let (code, status) = (refusal.code.as_str(), refusal.status);
+        if refusal.code == Code::InternalError {
+            let (corr_id, route) = (meta.corr.as_str(), meta.route.as_str());
+            tracing::error!(event = "failed", corr_id, route, code, status, cause = %refusal.message, "a request failed by our own fault");
+        }
+        let _span = meta.span().entered();
+        let reason = refusal.reason.map_or("none", Reason::as_str);
+        tracing::debug!(event = "refused", reason, code, status, "a request was refused");
         let mut extra: Vec<(&str, &str)> = api::reply::refusal_headers(refusal.code).to_vec();
         if refusal.status == 405 {
             extra.push(("Allow", meta.route.allow()));
@@ -353,13 +329,8 @@ impl Front {
     fn note_replay(&mut self, ticket: Ticket) {
         self.stats.replay();
         let Some(meta) = self.waiting(ticket) else { return };
-        tracing::debug!(
-            event = "replayed",
-            corr_id = meta.corr.as_str(),
-            trace_id = meta.trace.map(tracing::field::display),
-            route = meta.route.as_str(),
-            "a repeat is answered with the first receipt"
-        );
+        let _span = meta.span().entered();
+        tracing::debug!(event = "replayed", "a repeat is answered with the first receipt");
     }
 
     /// The request of a ticket, if it still waits.
@@ -380,12 +351,13 @@ impl Front {
         let connection = self.connections.get(ticket.connection).expect("a request of this connection waits");
         // A drain may have begun since the request came; the last reply tells the client that no further one follows.
         let closes = connection.closing && connection.is_newest(ticket.request);
-        let owner = core_number(meta.owner);
+        let mut core = itoa::Buffer::new();
         let mut fields = [("", &[][..]); 6];
         fields[0] = ("X-Corr-ID", meta.corr.as_bytes());
-        fields[1] = ("X-Wallet-Core", owner.as_bytes());
-        let count = 2 + extra.len();
-        fields[2..count].iter_mut().zip(extra).for_each(|(field, (name, value))| *field = (*name, value.as_bytes()));
+        fields[1] = ("X-Wallet-Core", core.format(meta.owner.unwrap_or_default()).as_bytes());
+        let own = if meta.owner.is_some() { 2 } else { 1 };
+        let count = own + extra.len();
+        fields[own..count].iter_mut().zip(extra).for_each(|(field, (name, value))| *field = (*name, value.as_bytes()));
         let head = http::ReplyHead {
             status,
             date: self.clock.date(),

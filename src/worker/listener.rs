@@ -4,7 +4,6 @@
 //! table: the sweep does not know it.
 use super::core::SharedCore;
 use super::front::Front;
-use super::number::core_number;
 use super::serve::serve;
 use super::site::Site;
 use crate::api::{reply, Method, Route};
@@ -121,9 +120,9 @@ fn over_cap(front: &mut Front) -> Vec<u8> {
         front.stats.rejected(reason);
     }
     front.stats.answered(RouteIndex(Route::Unknown as u8), MethodIndex(Method::Other as u8), refusal.status, 0);
-    let (core, corr_field) = (core_number(front.core().0), ("X-Corr-ID", corr.as_bytes()));
+    let corr_field = ("X-Corr-ID", corr.as_bytes());
     let retry = reply::refusal_headers(refusal.code).iter().map(|(name, value)| (*name, value.as_bytes()));
-    let fields: Vec<(&str, &[u8])> = [corr_field, ("X-Wallet-Core", core.as_bytes())].into_iter().chain(retry).collect();
+    let fields: Vec<(&str, &[u8])> = [corr_field].into_iter().chain(retry).collect();
     let head = http::ReplyHead {
         status: refusal.status,
         date: front.date(),

@@ -11,7 +11,6 @@ mod front;
 mod labels;
 mod listener;
 mod mailbox;
-mod number;
 mod serve;
 mod site;
 mod sweep;
@@ -176,21 +175,27 @@ impl Place {
         }
         canceller.cancel();
         accepting.await;
-        let deadline = Instant::now() + self.site.timeouts.write;
-        let (cores, mut finished) = (usize::from(self.ring.cores()), false);
-        while Instant::now() < deadline {
-            if !finished && core.borrow().finished() {
-                finished = true;
-                self.site.cores_finished.fetch_add(1, Ordering::Relaxed);
-            }
-            if self.site.cores_finished.load(Ordering::Relaxed) >= cores {
-                return;
-            }
-            monoio::time::sleep(DRAIN_LOOK_EVERY).await;
-            let mut core = core.borrow_mut();
-            core.empty_inbox();
-            core.want_flush();
+        finish(&core, &self.site, usize::from(self.ring.cores())).await;
+        core.borrow_mut().close_inbox();
+    }
+}
+
+/// Goes on until all cores have finished what is in flight, for at most the write timeout.
+async fn finish(core: &SharedCore, site: &Site, cores: usize) {
+    let deadline = Instant::now() + site.timeouts.write;
+    let mut finished = false;
+    while Instant::now() < deadline {
+        if !finished && core.borrow().finished() {
+            finished = true;
+            site.cores_finished.fetch_add(1, Ordering::Relaxed);
         }
+        if site.cores_finished.load(Ordering::Relaxed) >= cores {
+            return;
+        }
+        monoio::time::sleep(DRAIN_LOOK_EVERY).await;
+        let mut core = core.borrow_mut();
+        core.empty_inbox();
+        core.want_flush();
     }
 }
 
