@@ -1,6 +1,7 @@
 //! The ledger's directory on a real file system.
 //!
 //! The lock is `flock` on the file `lock`: it goes with the process, however that ends. Nothing here interprets a byte.
+use super::layout::BLOCK_BYTES;
 use super::storage::{Storage, StorageFile};
 use rustix::fs::{flock, FlockOperation, OFlags};
 use std::fs::{self, File, OpenOptions};
@@ -27,13 +28,7 @@ pub struct DiskStorage {
 impl DiskStorage {
     /// The directory, created with its parents if it is not there; it is then for the server's user alone, its parents are not.
     pub fn create(directory: &Path) -> io::Result<Self> {
-        if !directory.is_dir() {
-            let parent =
-                directory.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(PathBuf::from("."), PathBuf::from);
-            fs::create_dir_all(&parent)?;
-            fs::DirBuilder::new().mode(DIRECTORY_MODE).create(directory)?;
-            File::open(parent)?.sync_all()?;
-        }
+        make_directory(directory, &mut sync_directory)?;
         Ok(Self { directory: directory.into(), read_only: false })
     }
 
@@ -51,7 +46,7 @@ impl DiskStorage {
         self.writable()?;
         let mut options = OpenOptions::new();
         options.create(true).truncate(true).read(true).write(true).mode(FILE_MODE).custom_flags(flags.bits() as i32);
-        Ok(DiskFile(Arc::new(options.open(self.path(name))?)))
+        Ok(DiskFile { file: Arc::new(options.open(self.path(name))?), unbuffered: !flags.is_empty() })
     }
 
     fn writable(&self) -> io::Result<()> {
@@ -106,7 +101,12 @@ impl Storage for DiskStorage {
 
     fn open(&self, name: &str) -> io::Result<DiskFile> {
         let file = OpenOptions::new().read(true).write(!self.read_only).open(self.path(name))?;
-        Ok(DiskFile(Arc::new(file)))
+        Ok(DiskFile { file: Arc::new(file), unbuffered: false })
+    }
+
+    fn open_unbuffered(&self, name: &str) -> io::Result<DiskFile> {
+        let file = OpenOptions::new().read(true).custom_flags(OFlags::DIRECT.bits() as i32).open(self.path(name))?;
+        Ok(DiskFile { file: Arc::new(file), unbuffered: true })
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -120,7 +120,7 @@ impl Storage for DiskStorage {
     }
 
     fn sync_directory(&self) -> io::Result<()> {
-        File::open(&self.directory)?.sync_all()
+        sync_directory(&self.directory)
     }
 
     fn place(&self, name: &str) -> String {
@@ -128,17 +128,57 @@ impl Storage for DiskStorage {
     }
 }
 
+/// Makes the directory for its owner alone, its missing parents for whom the umask says, and every new name durable: each
+/// directory that was made is synced, and the one that has the topmost of them.
+fn make_directory(directory: &Path, sync: &mut dyn FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
+    let missing: Vec<&Path> = directory.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.is_dir()).collect();
+    for path in missing.iter().rev() {
+        let mut builder = fs::DirBuilder::new();
+        if *path == directory {
+            builder.mode(DIRECTORY_MODE);
+        }
+        match builder.create(path) {
+            // Somebody else was faster, or the path names a directory in two ways.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+            made => made?,
+        }
+        sync(parent(path))?;
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    sync(directory)
+}
+
+/// The directory that has this name.
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
 /// An open file on disk.
 #[derive(Clone, Debug)]
-pub struct DiskFile(Arc<File>);
+pub struct DiskFile {
+    file: Arc<File>,
+    unbuffered: bool,
+}
 
 impl StorageFile for DiskFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut filled = 0;
         while filled < buffer.len() {
-            match self.0.read_at(&mut buffer[filled..], offset + filled as u64) {
+            match self.file.read_at(&mut buffer[filled..], offset + filled as u64) {
                 Ok(0) => break,
-                Ok(read) => filled += read,
+                Ok(read) => {
+                    filled += read;
+                    // The end of a file that was cut within a block; asking again from there would not be aligned.
+                    if self.unbuffered && read % BLOCK_BYTES != 0 {
+                        break;
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -147,15 +187,15 @@ impl StorageFile for DiskFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+        self.file.write_all_at(bytes, offset)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn size(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 }
 
@@ -176,5 +216,30 @@ mod tests {
         assert_eq!(fs::metadata(directory.join("lock")).unwrap().permissions().mode() & 0o777, 0o600);
         fs::write(place.path().join("file"), "").unwrap();
         assert!(DiskStorage::create(&place.path().join("file")).is_err());
+        assert!(DiskStorage::create(&place.path().join("file/ledger")).is_err());
+    }
+
+    #[test]
+    fn every_directory_that_is_made_is_synced_in_the_one_above_it() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        for (directory, expected) in [
+            ("a/b/ledger", vec![at(""), at("a"), at("a/b"), at("a/b/ledger")]),
+            ("a/b/ledger", vec![]),
+            ("a/b/other", vec![at("a/b"), at("a/b/other")]),
+            ("new", vec![at(""), at("new")]),
+        ] {
+            let mut synced = Vec::new();
+            make_directory(&at(directory), &mut |path| {
+                assert!(path.is_dir(), "{path:?} is synced before it is there");
+                synced.push(path.to_path_buf());
+                sync_directory(path)
+            })
+            .unwrap();
+            assert_eq!(synced, expected, "{directory}");
+        }
+        assert_eq!(parent(Path::new("ledger")), Path::new("."));
+        let failed = make_directory(&at("c/d"), &mut |_| Err(io::Error::other("injected error")));
+        assert!(failed.is_err(), "a sync that fails is told");
     }
 }

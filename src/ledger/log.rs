@@ -4,7 +4,7 @@
 //! thread in here but the one that allocates segments ahead, and that one only if asked for.
 use super::batch::{assemble, body_bytes, Position};
 use super::layout::{body_bytes_max, extent_bytes, SegmentHeader, BLOCK_BYTES, SEGMENT_HEAD_BYTES};
-use super::mark::Mark;
+use super::mark::{Mark, EPOCH_NAME};
 use super::merge::Placed;
 use super::places::{Place, Places};
 use super::reader::Reader;
@@ -123,8 +123,7 @@ impl<S: Storage> Log<S> {
             return Err(AppendError::Failed(LedgerError::Io { place: self.shared.storage.place(""), doing: "append", source }));
         }
         if self.active.offset + extent > self.active.segment_bytes {
-            let spare = self.spares.as_mut().expect("set but while it is exchanged").take().map_err(AppendError::NoRoom)?;
-            self.roll(spare).map_err(|error| self.fail(error))?;
+            self.roll()?;
         }
         let position = Position {
             log_id: self.shared.log_id,
@@ -165,7 +164,23 @@ impl<S: Storage> Log<S> {
         AppendError::Failed(error)
     }
 
-    fn roll(&mut self, spare: S::File) -> Result<(), LedgerError> {
+    /// Begins the next segment. What needs room comes first, so that without it nothing has changed. `epoch` names the segment
+    /// before the first batch is written to it, so that entries in it cannot be lost with it unnoticed; and after its name is
+    /// durable, so that no crash leaves a mark that asks for a segment which never was.
+    fn roll(&mut self) -> Result<(), AppendError> {
+        if let Err(error) = self.mark(self.active.index + 1).prepare(&self.shared.storage) {
+            if !is_lack_of_room(&error) {
+                let place = self.shared.storage.place(EPOCH_NAME);
+                return Err(self.fail(LedgerError::io(place, "prepare the epoch file")(error)));
+            }
+            self.shared.attempts.note(false);
+            return Err(AppendError::NoRoom(error));
+        }
+        let spare = self.spares.as_mut().expect("set but while it is exchanged").take().map_err(AppendError::NoRoom)?;
+        self.begin_segment(spare).map_err(|error| self.fail(error))
+    }
+
+    fn begin_segment(&mut self, spare: S::File) -> Result<(), LedgerError> {
         let header = SegmentHeader {
             log_id: self.shared.log_id,
             index: self.active.index + 1,
@@ -174,6 +189,7 @@ impl<S: Storage> Log<S> {
             prev: self.root,
         };
         link_segment(&self.shared.storage, &spare, &header)?;
+        Mark::install(&self.shared.storage)?;
         self.spares.as_mut().expect("set but while it is exchanged").linked();
         tracing::debug!(segment = header.index, first_seq = header.first_seq.0, "began a segment");
         let first = Place { segment: header.index, offset: SEGMENT_HEAD_BYTES, first_seq: header.first_seq };
@@ -231,7 +247,15 @@ impl<S: Storage> Log<S> {
     /// Notes how far the log reaches, so that the next opening can tell if anything of it is lost, and lets go of it.
     pub fn close(self) -> Result<(), LedgerError> {
         assert!(!self.failed, "a log that failed is not closed in order");
-        let mark = Mark { log_id: self.shared.log_id, epoch: self.epoch, head: self.head, root: self.root };
-        mark.write(&self.shared.storage)
+        self.mark(self.active.index).write(&self.shared.storage)
     }
+
+    fn mark(&self, segment: u64) -> Mark {
+        Mark { log_id: self.shared.log_id, epoch: self.epoch, head: self.head, root: self.root, segment }
+    }
+}
+
+fn is_lack_of_room(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(Errno::from_io_error(error), Some(Errno::NOSPC | Errno::DQUOT))
 }

@@ -1,9 +1,10 @@
 //! The file `epoch`: which opening of the log is the current one, and how far the log certainly reached.
 //!
-//! It is replaced when a log is opened, before anything is written, and when it is closed. So it fences (each opening has a higher
-//! number) and it bounds what a damaged tail can hide: entries up to its mark are never taken for an interrupted write.
+//! It is replaced when a log is opened, before anything is written, when a segment is begun, before its first batch, and when the
+//! log is closed. So it fences (each opening has a higher number), it bounds what a damaged tail can hide (entries up to its mark
+//! are never taken for an interrupted write), and the loss of the last segment shows.
 use super::layout::{array_at, put, u32_at, u64_at, FORMAT_VERSION};
-use super::storage::{replace, Storage, StorageFile};
+use super::storage::{install, prepare, replace, Storage, StorageFile};
 use super::LedgerError;
 use crate::domain::{LogId, Root, Seq};
 
@@ -11,7 +12,8 @@ use crate::domain::{LogId, Root, Seq};
 pub const EPOCH_NAME: &str = "epoch";
 
 const MAGIC: [u8; 8] = *b"RONEPOCH";
-const HASH_AT: usize = 88;
+const SEGMENT_AT: usize = 80;
+const HASH_AT: usize = SEGMENT_AT + 8;
 const MARK_BYTES: usize = HASH_AT + 32;
 
 /// What the file says.
@@ -25,6 +27,8 @@ pub struct Mark {
     pub head: Seq,
     /// Chain hash after that entry.
     pub root: Root,
+    /// The newest segment, which was durable under its name by then; 0 if unknown, in a file from before this was noted.
+    pub segment: u64,
 }
 
 impl Mark {
@@ -36,6 +40,7 @@ impl Mark {
         put(&mut bytes, 32, self.epoch.to_le_bytes());
         put(&mut bytes, 40, self.head.0.to_le_bytes());
         put(&mut bytes, 48, self.root);
+        put(&mut bytes, SEGMENT_AT, self.segment.to_le_bytes());
         let hash = *blake3::hash(&bytes[..HASH_AT]).as_bytes();
         put(&mut bytes, HASH_AT, hash);
         bytes
@@ -60,6 +65,7 @@ impl Mark {
                 epoch: u64_at(&bytes, 32),
                 head: Seq(u64_at(&bytes, 40)),
                 root: array_at(&bytes, 48),
+                segment: u64_at(&bytes, SEGMENT_AT),
             })),
             version => Err(LedgerError::Unsupported { file: place, offset: 0, version }),
         }
@@ -68,6 +74,16 @@ impl Mark {
     /// Replaces the file, durably.
     pub fn write<S: Storage>(&self, storage: &S) -> Result<(), LedgerError> {
         replace(storage, EPOCH_NAME, &self.encode()).map_err(LedgerError::io(storage.place(EPOCH_NAME), "write the epoch file"))
+    }
+
+    /// Writes the new content aside, durably: the half of [`Mark::write`] that needs room.
+    pub fn prepare<S: Storage>(&self, storage: &S) -> std::io::Result<()> {
+        prepare(storage, EPOCH_NAME, &self.encode())
+    }
+
+    /// Replaces the file by what was prepared, durably.
+    pub fn install<S: Storage>(storage: &S) -> Result<(), LedgerError> {
+        install(storage, EPOCH_NAME).map_err(LedgerError::io(storage.place(EPOCH_NAME), "replace the epoch file"))
     }
 }
 
@@ -80,7 +96,7 @@ mod tests {
     fn the_mark_is_read_as_written_and_damage_is_refused() {
         let storage = MemoryStorage::new();
         assert_eq!(Mark::read(&storage).unwrap(), None);
-        let mark = Mark { log_id: LogId([1; 16]), epoch: 2, head: Seq(3), root: [4; 32] };
+        let mark = Mark { log_id: LogId([1; 16]), epoch: 2, head: Seq(3), root: [4; 32], segment: 5 };
         mark.write(&storage).unwrap();
         assert_eq!(Mark::read(&storage.crash(&mut || false)).unwrap(), Some(mark));
         for byte in 0..MARK_BYTES {

@@ -173,12 +173,16 @@ impl Storage for MemoryStorage {
         disk.files.push(Contents::default());
         disk.names.insert(name.into(), at);
         disk.changed();
-        Ok(MemoryFile { disk: Arc::clone(&self.disk), at })
+        Ok(MemoryFile { disk: Arc::clone(&self.disk), at, unbuffered: false })
     }
 
     fn open(&self, name: &str) -> io::Result<MemoryFile> {
         let at = self.disk().find(name)?;
-        Ok(MemoryFile { disk: Arc::clone(&self.disk), at })
+        Ok(MemoryFile { disk: Arc::clone(&self.disk), at, unbuffered: false })
+    }
+
+    fn open_unbuffered(&self, name: &str) -> io::Result<MemoryFile> {
+        Ok(MemoryFile { unbuffered: true, ..self.open(name)? })
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -218,6 +222,8 @@ impl Storage for MemoryStorage {
 pub struct MemoryFile {
     disk: Arc<Mutex<Disk>>,
     at: usize,
+    /// Reads see what is durable, not what was written last.
+    unbuffered: bool,
 }
 
 impl MemoryFile {
@@ -229,10 +235,11 @@ impl MemoryFile {
 impl StorageFile for MemoryFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let disk = self.disk();
-        let live = &disk.files[self.at].live;
-        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(live.len());
-        let read = buffer.len().min(live.len() - start);
-        buffer[..read].copy_from_slice(&live[start..start + read]);
+        let file = &disk.files[self.at];
+        let bytes = if self.unbuffered { &file.durable } else { &file.live };
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+        let read = buffer.len().min(bytes.len() - start);
+        buffer[..read].copy_from_slice(&bytes[start..start + read]);
         Ok(read)
     }
 
@@ -304,6 +311,25 @@ mod tests {
         assert_eq!(read(&storage.crash(&mut || true), "b"), (2, 2));
         let mut first = true;
         assert_eq!(read(&storage.crash(&mut || std::mem::take(&mut first)), "a"), (2, 1));
+    }
+
+    #[test]
+    fn a_failed_sync_leaves_the_new_bytes_readable_and_the_old_ones_on_disk() {
+        let storage = MemoryStorage::new();
+        let file = storage.create("a").unwrap();
+        file.write_at(&[1; 512], 0).unwrap();
+        file.sync().unwrap();
+        file.write_at(&[2; 512], 0).unwrap();
+        storage.fail_syncs(true);
+        assert!(file.sync().is_err());
+        storage.fail_syncs(false);
+        file.sync().unwrap();
+        let first = |file: MemoryFile| {
+            let mut byte = [0];
+            file.read_at(&mut byte, 0).unwrap();
+            byte[0]
+        };
+        assert_eq!((first(storage.open("a").unwrap()), first(storage.open_unbuffered("a").unwrap())), (2, 1));
     }
 
     #[test]

@@ -81,7 +81,7 @@ impl<S: Storage> Log<S> {
         let mark = Mark::read(&storage)?;
         let attempts = Arc::new(Attempts::default());
         let mut spares = Spares::inline(storage.clone(), options.segment_bytes, Arc::clone(&attempts));
-        let mut segments = segment_count(&storage, &names)?;
+        let mut segments = segment_count(&storage, &names, mark)?;
         if segments == 0 {
             create_first(&storage, options, mark, &mut spares)?;
             segments = 1;
@@ -104,7 +104,7 @@ impl<S: Storage> Log<S> {
         }
         let file = settle_tail(&storage, &end)?;
         let epoch = mark.map_or(0, |mark| mark.epoch).max(end.epoch) + 1;
-        Mark { log_id: end.log_id, epoch, head: end.head, root: end.root }.write(&storage)?;
+        Mark { log_id: end.log_id, epoch, head: end.head, root: end.root, segment: end.segments }.write(&storage)?;
         let shared = Arc::new(Shared {
             storage,
             log_id: end.log_id,

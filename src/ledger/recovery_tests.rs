@@ -3,7 +3,7 @@
 use super::layout::{SegmentHeader, BATCH_HEAD_BYTES, BLOCK_BYTES};
 use super::mark::EPOCH_NAME;
 use super::sample::{lane_batch, open};
-use super::{segment_name, LedgerError, Log, MemoryStorage, Options, Storage};
+use super::{segment_name, verify, AppendError, LedgerError, Log, MemoryStorage, Options, Storage, StorageFile};
 use crate::domain::{Entry, LogId, Seq};
 
 const SEGMENT: u64 = 32 << 10;
@@ -212,8 +212,15 @@ fn what_is_missing_foreign_or_misplaced_is_named() {
     missing.remove(&segment_name(2)).unwrap();
     assert!(refusal(&missing).to_string().contains(&segment_name(2)));
 
+    let last_missing = storage.fork();
+    last_missing.remove(&segment_name(3)).unwrap();
+    assert!(refusal(&last_missing).to_string().contains(&segment_name(3)));
+    assert!(verify(&last_missing, &mut |_| ()).unwrap_err().to_string().contains(&segment_name(3)));
+
     let swapped = storage.fork();
-    swapped.rename(&segment_name(3), &segment_name(2)).unwrap();
+    for (from, to) in [(segment_name(2), "aside".into()), (segment_name(3), segment_name(2)), ("aside".into(), segment_name(3))] {
+        swapped.rename(&from, &to).unwrap();
+    }
     assert!(damaged(&swapped).3.contains("segment 3 under another name"));
 
     let foreign = storage.fork();
@@ -240,6 +247,97 @@ fn what_is_missing_foreign_or_misplaced_is_named() {
     assert_eq!(recovery.epoch, 2, "the epoch then follows from the batches");
     storage.tamper(EPOCH_NAME, |bytes| bytes[40] ^= 1);
     assert!(refusal(&storage).to_string().contains("epoch"));
+}
+
+#[test]
+fn a_mark_that_names_no_segment_asks_for_none() {
+    let (storage, _, entries) = written(&[30; 14]);
+    storage.tamper(EPOCH_NAME, |bytes| {
+        bytes[80..88].fill(0);
+        let hash = *blake3::hash(&bytes[..88]).as_bytes();
+        bytes[88..].copy_from_slice(&hash);
+    });
+    let (log, _, found) = open(&storage, SEGMENT).unwrap();
+    assert_eq!(found, entries);
+    drop(log);
+    storage.remove(&segment_name(3)).unwrap();
+    assert!(refusal(&storage).to_string().contains(&segment_name(3)), "the opening has noted it");
+}
+
+#[test]
+fn a_roll_without_room_for_the_mark_changes_nothing_and_succeeds_later() {
+    let storage = MemoryStorage::new();
+    let (mut log, _, _) = open(&storage, SEGMENT).unwrap();
+    let room = SEGMENT / BLOCK_BYTES as u64 - 2;
+    for number in 1..=room {
+        log.append(&[lane_batch(0, number, 1)]).unwrap();
+    }
+    storage.limit_bytes(Some(SEGMENT));
+    let refused = log.append(&[lane_batch(0, room + 1, 1)]);
+    assert!(matches!(refused, Err(AppendError::NoRoom(_))), "{refused:?}");
+    assert!(log.shared.attempts.starved() && !storage.list().unwrap().contains(&segment_name(2)));
+    storage.limit_bytes(None);
+    log.append(&[lane_batch(0, room + 1, 1)]).unwrap();
+    drop(log);
+    assert_eq!(open(&storage.crash(&mut || false), SEGMENT).unwrap().1.head, Seq(room + 1));
+}
+
+/// Writes this in such a way that the cache shows it and the disk does not have it.
+fn write_without_effect(storage: &MemoryStorage, bytes: &[u8], offset: u64) {
+    let file = storage.open(&segment_name(1)).unwrap();
+    file.write_at(bytes, offset).unwrap();
+    storage.fail_syncs(true);
+    assert!(file.sync().is_err());
+    storage.fail_syncs(false);
+}
+
+#[test]
+fn what_only_the_cache_has_after_a_failed_sync_is_not_believed() {
+    let storage = MemoryStorage::new();
+    let (mut log, _, _) = open(&storage, SEGMENT).unwrap();
+    log.append(&[lane_batch(0, 1, 1)]).unwrap();
+    storage.fail_syncs(true);
+    // Two blocks, of which the batch that comes in its place covers one.
+    assert!(matches!(log.append(&[lane_batch(0, 2, 60)]), Err(AppendError::Failed(_))));
+    storage.fail_syncs(false);
+    drop(log);
+
+    let (mut log, recovery, entries) = open(&storage, SEGMENT).unwrap();
+    assert_eq!((recovery.head, entries.len()), (Seq(1), 1));
+    let torn = recovery.torn.expect("what the cache shows is cleared away");
+    assert!(torn.bytes > BLOCK_BYTES as u64, "{torn:?}");
+    let again = lane_batch(0, 2, 1);
+    log.append(std::slice::from_ref(&again)).unwrap();
+    drop(log);
+    for crashed in [storage.crash(&mut || false), storage] {
+        let (_, recovery, entries) = open(&crashed, SEGMENT).unwrap();
+        assert_eq!((recovery.head, recovery.torn), (Seq(2), None));
+        assert_eq!(entries.concat(), [lane_batch(0, 1, 1).bytes, again.bytes.clone()].concat());
+    }
+}
+
+#[test]
+fn a_torn_tail_that_only_seems_cleared_is_cleared_again() {
+    let (storage, offsets, entries) = written(&[3, 60]);
+    let last = offsets[1] as usize;
+    storage.tamper(&segment_name(1), |bytes| bytes[last + 5000..].fill(0));
+    write_without_effect(&storage, &[0; 2 * BLOCK_BYTES], offsets[1]);
+    let (log, recovery, found) = open(&storage, SEGMENT).unwrap();
+    assert_eq!((found, recovery.torn.map(|torn| torn.offset)), (entries[..3].to_vec(), Some(offsets[1])));
+    drop(log);
+    assert_eq!(open(&storage.crash(&mut || false), SEGMENT).unwrap().1.torn, None);
+}
+
+#[test]
+fn more_than_one_batch_that_only_the_cache_has_is_damage() {
+    let (storage, offsets, _) = written(&[1, 1, 1]);
+    let mut bytes = vec![0; 2 * BLOCK_BYTES];
+    storage.open(&segment_name(1)).unwrap().read_at(&mut bytes, offsets[1]).unwrap();
+    storage.tamper(&segment_name(1), |bytes| bytes[offsets[1] as usize..].fill(0));
+    write_without_effect(&storage, &bytes, offsets[1]);
+    let (_, offset, expected, what) = damaged(&storage);
+    assert_eq!((offset, expected), (offsets[1], Seq(2)));
+    assert!(what.contains("the cache of the system shows") && what.contains("intact batch follows"), "{what}");
 }
 
 #[test]

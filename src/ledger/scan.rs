@@ -8,10 +8,11 @@ use super::layout::{
 };
 use super::mark::Mark;
 use super::places::Place;
-use super::storage::{read_zero_filled, segment_name, segment_number, Storage, StorageFile};
+use super::storage::{aligned_start, read_zero_filled, segment_name, segment_number, Storage, StorageFile};
 use super::LedgerError;
 use crate::domain::limits::SEGMENT_BYTES_MAX;
 use crate::domain::{LogId, Root, Seq};
+use std::io;
 use std::time::Duration;
 
 /// How much is read at once, in bytes.
@@ -25,34 +26,62 @@ pub(crate) type Checked<'a> = Result<(BatchHeader, Root, &'a [u8]), Fault>;
 /// Reads a file in large pieces, in ascending order; what is beyond the end reads as zeros.
 pub(crate) struct Window<F> {
     file: F,
+    /// The same file past the cache of the system: what is read, unless it cannot be.
+    unbuffered: Option<F>,
     place: String,
     start: u64,
-    bytes: Vec<u8>,
+    length: usize,
+    /// What was read, and a block more, so that it can begin where memory is aligned.
+    room: Vec<u8>,
+    room_start: usize,
     bytes_max: usize,
 }
 
 impl<F: StorageFile> Window<F> {
     /// Reads ahead up to `bytes_max` bytes at a time.
     pub(crate) fn new(file: F, place: String, bytes_max: usize) -> Self {
-        Self { file, place, start: 0, bytes: Vec::new(), bytes_max }
+        Self { file, unbuffered: None, place, start: 0, length: 0, room: Vec::new(), room_start: 0, bytes_max }
+    }
+
+    /// Reads from this handle, which goes past the cache, as long as that can be done. `bytes_max` is then whole blocks.
+    fn past_the_cache(mut self, unbuffered: io::Result<F>) -> Result<Self, LedgerError> {
+        assert_eq!(self.bytes_max % BLOCK_BYTES, 0);
+        self.unbuffered = match unbuffered {
+            Ok(file) => Some(file),
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => None,
+            Err(error) => return Err(LedgerError::io(self.place, "open the segment past the cache")(error)),
+        };
+        Ok(self)
     }
 
     /// `length` bytes at `offset`.
     pub(crate) fn get(&mut self, offset: u64, length: usize) -> Result<&[u8], LedgerError> {
-        let end = self.start + self.bytes.len() as u64;
+        let end = self.start + self.length as u64;
         if offset < self.start || offset + length as u64 > end {
-            self.bytes.resize(length.max(self.bytes_max), 0);
-            self.start = offset;
-            read_zero_filled(&self.file, &mut self.bytes, offset)
-                .map_err(LedgerError::io(self.place.as_str(), "read the segment"))?;
+            (self.start, self.length) = (offset, length.max(self.bytes_max));
+            self.room.resize((self.length + BLOCK_BYTES).max(self.room.len()), 0);
+            self.room_start = aligned_start(&self.room);
+            self.fill().map_err(LedgerError::io(self.place.as_str(), "read the segment"))?;
         }
-        let at = (offset - self.start) as usize;
-        Ok(&self.bytes[at..at + length])
+        let at = self.room_start + (offset - self.start) as usize;
+        Ok(&self.room[at..at + length])
+    }
+
+    fn fill(&mut self) -> io::Result<()> {
+        let bytes = &mut self.room[self.room_start..][..self.length];
+        if let Some(unbuffered) = &self.unbuffered {
+            match read_zero_filled(unbuffered, bytes, self.start) {
+                // Not every file system that opens a file for reading past its cache can do it.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => self.unbuffered = None,
+                read => return read,
+            }
+        }
+        read_zero_filled(&self.file, bytes, self.start)
     }
 
     /// Forgets what was read, so that the next call sees the file as it is then.
     pub(crate) fn forget(&mut self) {
-        self.bytes.clear();
+        self.length = 0;
     }
 
     /// The batch at this place, checked but for its order. The outer error is the disk's.
@@ -115,8 +144,9 @@ pub(crate) struct End {
     pub torn: Option<Torn>,
 }
 
-/// The numbers of the segments, which must be 1 and the following. The error says which one is missing.
-pub(crate) fn segment_count<S: Storage>(storage: &S, names: &[String]) -> Result<u64, LedgerError> {
+/// The numbers of the segments, which must be 1 and the following, up to the one that the mark names or beyond: a crash may come
+/// between the name of a segment and the mark. The error says which one is missing; that there is none at all is for the caller.
+pub(crate) fn segment_count<S: Storage>(storage: &S, names: &[String], mark: Option<Mark>) -> Result<u64, LedgerError> {
     let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
     numbers.sort_unstable();
     for (expected, number) in (1..).zip(&numbers) {
@@ -125,7 +155,13 @@ pub(crate) fn segment_count<S: Storage>(storage: &S, names: &[String]) -> Result
             return Err(LedgerError::Incomplete { place: storage.place(""), what });
         }
     }
-    Ok(numbers.len() as u64)
+    let count = numbers.len() as u64;
+    if let Some(mark) = mark.filter(|mark| count > 0 && mark.segment > count) {
+        let (missing, last) = (segment_name(count + 1), mark.segment);
+        let what = format!("{missing} is missing, although the file `epoch` has noted segments up to number {last}");
+        return Err(LedgerError::Incomplete { place: storage.place(""), what });
+    }
+    Ok(count)
 }
 
 /// How a scan is made.
@@ -133,7 +169,7 @@ pub(crate) struct Scan<'a, S> {
     pub storage: &'a S,
     pub segments: u64,
     pub mark: Option<Mark>,
-    /// Make each file durable before it is read: what was read must not be lost afterwards.
+    /// Make each file durable before it is read, and read the last one past the cache: what was read must not be lost afterwards.
     pub sync: bool,
     /// A writer may be at work: look again before calling something bad.
     pub patient: bool,
@@ -232,7 +268,13 @@ impl<S: Storage> Scan<'_, S> {
         (end.log_id, end.segment_bytes, end.offset) = (log_id, segment_bytes, SEGMENT_HEAD_BYTES);
         each(Seen::Segment(header))?;
         let place = self.storage.place(&segment_name(index));
-        let mut window = Window::new(file, place.clone(), WINDOW_BYTES);
+        let mut window = Window::new(file.clone(), place.clone(), WINDOW_BYTES);
+        // A sync that fails ends the process, so only what was written last can be in the cache and not on the disk: a batch in
+        // the last segment. A segment gets a successor only after all that it has was synced.
+        let past_the_cache = self.sync && index == self.segments;
+        if past_the_cache {
+            window = window.past_the_cache(self.storage.open_unbuffered(&segment_name(index)))?;
+        }
         let mut looked_again = false;
         while end.offset + BLOCK_BYTES as u64 <= segment_bytes {
             let offset = end.offset;
@@ -263,10 +305,30 @@ impl<S: Storage> Scan<'_, S> {
                 looked_again = true;
                 continue;
             }
-            self.judge(index, end, segment_bytes, &fault, &remains)?;
+            self.judge(index, end, &fault, &remains)?;
             end.torn = Some(Torn { file: place.clone(), offset, bytes: remains.bytes });
             break;
         }
+        if past_the_cache && window.unbuffered.is_none() && self.mark.map_or(Seq(0), |mark| mark.head) < end.head {
+            tracing::warn!(file = %place, "the file system cannot be read past its cache; if a sync failed before this start, \
+                the last entries may not be on the disk");
+        }
+        if past_the_cache {
+            self.look_into_the_cache(Window::new(file, place, WINDOW_BYTES), index, end)?;
+        }
+        Ok(())
+    }
+
+    /// The cache may go on showing a write whose sync has failed. Readers would see it, and it would come back in part with later
+    /// writes; so it is cleared away as an interrupted write is, if it can be one.
+    fn look_into_the_cache(&self, mut cached: Window<S::File>, index: u64, end: &mut End) -> Result<(), LedgerError> {
+        let shown = Remains::survey(&mut cached, end.log_id, index, end.segment_bytes, end.offset)?;
+        let on_disk = end.torn.as_ref().map_or(0, |torn| torn.bytes);
+        if shown.bytes == 0 {
+            return Ok(());
+        }
+        self.judge_remains(index, end, "the disk does not have what the cache of the system shows", &shown)?;
+        end.torn = Some(Torn { file: cached.place, offset: end.offset, bytes: shown.bytes.max(on_disk) });
         Ok(())
     }
 
@@ -283,23 +345,26 @@ impl<S: Storage> Scan<'_, S> {
 
     /// Whether what stands behind the last good batch may be an interrupted write: then it was never acknowledged. It may not if
     /// anything was written after it, if it is larger than one write, if it was once durable, or if it is intact and still wrong.
-    fn judge(&self, index: u64, end: &End, segment_bytes: u64, fault: &Fault, remains: &Remains) -> Result<(), LedgerError> {
-        let refuse = |what: String| Err(self.damaged(index, end.offset, end.head, what));
+    fn judge(&self, index: u64, end: &End, fault: &Fault, remains: &Remains) -> Result<(), LedgerError> {
         match fault {
             Fault::Version(version) => {
                 let file = self.storage.place(&segment_name(index));
-                return Err(LedgerError::Unsupported { file, offset: end.offset, version: *version });
+                Err(LedgerError::Unsupported { file, offset: end.offset, version: *version })
             }
-            Fault::Misfit(what) => return refuse(what.clone()),
-            Fault::HeaderHash | Fault::BodyHash => {}
+            Fault::Misfit(what) => Err(self.damaged(index, end.offset, end.head, what.clone())),
+            Fault::HeaderHash | Fault::BodyHash => self.judge_remains(index, end, &fault.to_string(), remains),
         }
+    }
+
+    fn judge_remains(&self, index: u64, end: &End, fault: &str, remains: &Remains) -> Result<(), LedgerError> {
+        let refuse = |what: String| Err(self.damaged(index, end.offset, end.head, what));
         if index < self.segments {
             return refuse(format!("{fault}, and another segment follows"));
         }
         if let Some(later) = remains.batch_at {
             return refuse(format!("{fault}, yet an intact batch follows at byte {later}"));
         }
-        let bytes_max = remains.header_bytes.unwrap_or(extent_bytes(body_bytes_max(segment_bytes)));
+        let bytes_max = remains.header_bytes.unwrap_or(extent_bytes(body_bytes_max(end.segment_bytes)));
         if remains.bytes > bytes_max {
             return refuse(format!(
                 "{fault}, and {} bytes are in use, more than the one write that can be interrupted",
@@ -349,5 +414,46 @@ impl Remains {
             offset += BLOCK_BYTES as u64;
         }
         Ok(remains)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::disk::DiskStorage;
+    use crate::ledger::memory::MemoryStorage;
+
+    /// Whatever the file system of the temporary directory can do: past the cache or, where that cannot be done, through it.
+    #[test]
+    fn a_file_is_read_past_the_cache_as_through_it_even_if_it_was_cut_within_a_block() {
+        let directory = tempfile::tempdir().unwrap();
+        let storage = DiskStorage::create(directory.path()).unwrap();
+        for length in [0, 1, 511, 512, BLOCK_BYTES, 3 * BLOCK_BYTES + 700, 6 * BLOCK_BYTES] {
+            let file = storage.create("a").unwrap();
+            let bytes: Vec<u8> = (0..length).map(|at| (at / 7) as u8).collect();
+            file.write_at(&bytes, 0).unwrap();
+            file.sync().unwrap();
+            let window = Window::new(file, "a".into(), 2 * BLOCK_BYTES);
+            let mut window = window.past_the_cache(storage.open_unbuffered("a")).unwrap();
+            for (block, blocks) in [(0, 1), (1, 1), (2, 3), (3, 4), (0, 8), (7, 1)] {
+                let found = window.get((block * BLOCK_BYTES) as u64, blocks * BLOCK_BYTES).unwrap();
+                let rest = &bytes[length.min(block * BLOCK_BYTES)..length.min((block + blocks) * BLOCK_BYTES)];
+                assert_eq!((&found[..rest.len()], is_zero(&found[rest.len()..])), (rest, true), "{length} bytes, block {block}");
+            }
+        }
+    }
+
+    #[test]
+    fn where_the_cache_cannot_be_passed_it_is_read() {
+        let storage = MemoryStorage::new();
+        let file = storage.create("a").unwrap();
+        file.write_at(&[7; BLOCK_BYTES], 0).unwrap();
+        for fault in [io::ErrorKind::InvalidInput, io::ErrorKind::PermissionDenied] {
+            let window = Window::new(file.clone(), "a".into(), BLOCK_BYTES).past_the_cache(Err(fault.into()));
+            match fault {
+                io::ErrorKind::InvalidInput => assert_eq!(window.unwrap().get(0, BLOCK_BYTES).unwrap(), &[7; BLOCK_BYTES]),
+                _ => assert!(window.is_err()),
+            }
+        }
     }
 }

@@ -1,13 +1,13 @@
 //! Segments allocated ahead: files full of real zeros, synced, waiting under a temporary name for their header.
 //!
 //! Invariants: at most one spare exists, and the next one is begun only when the last one has left the temporary name, which both
-//! use; an allocation that fails leaves nothing behind and is tried again. Whether the lack of a
-//! spare matters yet is for the log to say.
+//! use; an allocation that fails leaves nothing behind and is tried again; one that is waited for no longer rests, and one that
+//! nobody needs any more ends with its chunk. Whether the lack of a spare matters yet is for the log to say.
 use super::layout::BLOCK_BYTES;
-use super::storage::{Storage, StorageFile, TEMPORARY_SUFFIX};
+use super::storage::{aligned_start, Storage, StorageFile, TEMPORARY_SUFFIX};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,7 @@ pub(crate) struct Attempts {
 }
 
 impl Attempts {
-    fn note(&self, succeeded: bool) {
+    pub(crate) fn note(&self, succeeded: bool) {
         self.starved.store(!succeeded, Ordering::Relaxed);
         self.failed.fetch_add(u64::from(!succeeded), Ordering::Relaxed);
     }
@@ -50,23 +50,38 @@ impl Attempts {
 /// How many times as long as a chunk took an allocation ahead rests before the next one: the disk belongs to the commits.
 const REST: u32 = 2;
 
-/// Writes and syncs a new spare. `gently` syncs every chunk and rests between them, so that a commit that is synced meanwhile waits
-/// for one chunk at most, and seldom.
-fn allocate<S: Storage>(storage: &S, segment_bytes: u64, gently: bool) -> io::Result<S::File> {
+/// How an allocation goes on after a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    /// Each chunk is synced, and followed by a rest: a commit that is synced meanwhile waits for one chunk at most, and seldom.
+    Gentle,
+    /// A commit waits for the spare: one sync at the end, and no rest.
+    Hurried,
+    /// The log is being closed: no further chunk.
+    Stopped,
+}
+
+/// Writes and syncs a new spare; after each chunk at the pace of this allocator, or hurried if there is none.
+fn allocate<S: Storage>(storage: &S, segment_bytes: u64, allocator: Option<&Allocator<S>>) -> io::Result<S::File> {
     let fill = |ahead: bool| {
         let file = if ahead { storage.create_unbuffered(&spare_name())? } else { storage.create(&spare_name())? };
         let room = vec![0; CHUNK_BYTES.min(segment_bytes as usize) + BLOCK_BYTES];
-        let zeros = aligned(&room);
+        let zeros = &room[aligned_start(&room)..][..room.len() - BLOCK_BYTES];
         let mut offset = 0;
         while offset < segment_bytes {
             let chunk = zeros.len().min((segment_bytes - offset) as usize);
             let began = Instant::now();
             file.write_at(&zeros[..chunk], offset)?;
-            if gently {
-                file.sync()?;
-                std::thread::sleep(REST * began.elapsed());
-            }
             offset += chunk as u64;
+            let Some(allocator) = allocator else { continue };
+            if allocator.pace() == Pace::Gentle {
+                file.sync()?;
+                allocator.rest(REST * began.elapsed());
+            }
+            // Asked anew: this may be what has ended the rest.
+            if allocator.pace() == Pace::Stopped {
+                return Err(closing());
+            }
         }
         file.sync()?;
         storage.open(&spare_name())
@@ -83,10 +98,8 @@ fn allocate<S: Storage>(storage: &S, segment_bytes: u64, gently: bool) -> io::Re
     })
 }
 
-/// The part of `room` that begins where a block may, without the block that this can cost.
-fn aligned(room: &[u8]) -> &[u8] {
-    let start = room.as_ptr().align_offset(BLOCK_BYTES);
-    &room[start..start + room.len() - BLOCK_BYTES]
+fn closing() -> io::Error {
+    io::Error::other("the log is being closed")
 }
 
 enum State<F> {
@@ -98,65 +111,111 @@ enum State<F> {
     Stopped,
 }
 
+/// What the allocator and the log tell each other.
+struct Slot<F> {
+    state: State<F>,
+    /// The log has asked for a spare and has not got one yet.
+    awaited: bool,
+}
+
+impl<F> Slot<F> {
+    fn pace(&self) -> Pace {
+        match (&self.state, self.awaited) {
+            (State::Stopped, _) => Pace::Stopped,
+            (State::Wanted | State::Failed(_) | State::Ready(_) | State::Taken, true) => Pace::Hurried,
+            (State::Wanted | State::Failed(_) | State::Ready(_) | State::Taken, false) => Pace::Gentle,
+        }
+    }
+}
+
 struct Allocator<S: Storage> {
     storage: S,
     segment_bytes: u64,
-    state: Mutex<State<S::File>>,
+    slot: Mutex<Slot<S::File>>,
     changed: Condvar,
     attempts: Arc<Attempts>,
 }
 
 impl<S: Storage> Allocator<S> {
+    fn new(storage: S, segment_bytes: u64, attempts: Arc<Attempts>) -> Self {
+        let slot = Mutex::new(Slot { state: State::Wanted, awaited: false });
+        Self { storage, segment_bytes, slot, changed: Condvar::new(), attempts }
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Slot<S::File>> {
+        self.slot.lock().expect("no thread panics while it holds the slot")
+    }
+
+    fn wait<'a>(&self, slot: MutexGuard<'a, Slot<S::File>>) -> MutexGuard<'a, Slot<S::File>> {
+        self.changed.wait(slot).expect("no thread panics while it holds the slot")
+    }
+
+    fn pace(&self) -> Pace {
+        self.slot().pace()
+    }
+
+    /// Leaves the disk to the commits for so long, unless one of them comes to wait for the spare, or the log is closed.
+    fn rest(&self, rest: Duration) {
+        let gentle = |slot: &mut Slot<S::File>| slot.pace() == Pace::Gentle;
+        drop(self.changed.wait_timeout_while(self.slot(), rest, gentle).expect("no thread panics while it holds the slot"));
+    }
+
     fn run(&self) {
-        let mut state = self.state.lock().expect("no thread panics while it holds the state");
+        let mut slot = self.slot();
         loop {
-            match *state {
+            match slot.state {
                 State::Stopped => return,
                 State::Ready(_) | State::Taken => {
-                    state = self.changed.wait(state).expect("no thread panics while it holds the state");
+                    slot = self.wait(slot);
                     continue;
                 }
                 State::Failed(_) => {
-                    let waited = self.changed.wait_timeout(state, RETRY).expect("no thread panics while it holds the state");
-                    state = waited.0;
-                    if matches!(*state, State::Stopped) {
+                    let open = |slot: &mut Slot<S::File>| slot.pace() != Pace::Stopped;
+                    let waited = self.changed.wait_timeout_while(slot, RETRY, open);
+                    slot = waited.expect("no thread panics while it holds the slot").0;
+                    if matches!(slot.state, State::Stopped) {
                         return;
                     }
                 }
                 State::Wanted => {}
             }
-            drop(state);
-            let allocated = allocate(&self.storage, self.segment_bytes, true);
-            state = self.state.lock().expect("no thread panics while it holds the state");
-            if matches!(*state, State::Stopped) {
+            drop(slot);
+            let allocated = allocate(&self.storage, self.segment_bytes, Some(self));
+            slot = self.slot();
+            if matches!(slot.state, State::Stopped) {
                 return;
             }
-            if let (Err(error), State::Wanted) = (&allocated, &*state) {
+            if let (Err(error), State::Wanted) = (&allocated, &slot.state) {
                 tracing::warn!(directory = %self.storage.place(""), %error, "could not allocate the next segment; trying again");
             }
             self.attempts.note(allocated.is_ok());
-            *state = allocated.map_or_else(State::Failed, State::Ready);
+            slot.state = allocated.map_or_else(State::Failed, State::Ready);
             self.changed.notify_all();
         }
     }
 
     fn take(&self) -> io::Result<S::File> {
-        let mut state = self.state.lock().expect("no thread panics while it holds the state");
+        let mut slot = self.slot();
         loop {
-            match std::mem::replace(&mut *state, State::Taken) {
-                State::Ready(file) => return Ok(file),
+            match std::mem::replace(&mut slot.state, State::Taken) {
+                State::Ready(file) => {
+                    slot.awaited = false;
+                    return Ok(file);
+                }
                 State::Failed(error) => {
                     let copy = io::Error::new(error.kind(), error.to_string());
-                    *state = State::Failed(error);
+                    (slot.state, slot.awaited) = (State::Failed(error), true);
                     return Err(copy);
                 }
                 State::Stopped => {
-                    *state = State::Stopped;
-                    return Err(io::Error::other("the log is being closed"));
+                    slot.state = State::Stopped;
+                    return Err(closing());
                 }
                 State::Wanted => {
-                    *state = State::Wanted;
-                    state = self.changed.wait(state).expect("no thread panics while it holds the state");
+                    (slot.state, slot.awaited) = (State::Wanted, true);
+                    // The allocator may be resting.
+                    self.changed.notify_all();
+                    slot = self.wait(slot);
                 }
                 State::Taken => panic!("the last spare has not been linked yet"),
             }
@@ -164,9 +223,16 @@ impl<S: Storage> Allocator<S> {
     }
 
     fn linked(&self) {
-        let mut state = self.state.lock().expect("no thread panics while it holds the state");
-        assert!(matches!(*state, State::Taken), "only a spare that was taken can have been linked");
-        *state = State::Wanted;
+        let mut slot = self.slot();
+        assert!(matches!(slot.state, State::Taken), "only a spare that was taken can have been linked");
+        slot.state = State::Wanted;
+        self.changed.notify_all();
+    }
+
+    fn stop(&self) {
+        if let Ok(mut slot) = self.slot.lock() {
+            slot.state = State::Stopped;
+        }
         self.changed.notify_all();
     }
 }
@@ -194,8 +260,7 @@ impl<S: Storage> Spares<S> {
     /// From now on ahead, by a thread of its own.
     pub(crate) fn into_ahead(self) -> io::Result<Self> {
         let Spares::Inline { storage, segment_bytes, attempts } = self else { return Ok(self) };
-        let (state, changed) = (Mutex::new(State::Wanted), Condvar::new());
-        let allocator = Arc::new(Allocator { storage, segment_bytes, state, changed, attempts });
+        let allocator = Arc::new(Allocator::new(storage, segment_bytes, attempts));
         let shared = Arc::clone(&allocator);
         let thread = std::thread::Builder::new().name("ledger-spares".into()).spawn(move || shared.run())?;
         Ok(Spares::Ahead(Ahead { allocator, thread: Some(thread) }))
@@ -205,7 +270,7 @@ impl<S: Storage> Spares<S> {
     pub(crate) fn take(&mut self) -> io::Result<S::File> {
         match self {
             Spares::Inline { storage, segment_bytes, attempts } => {
-                let allocated = allocate(storage, *segment_bytes, false);
+                let allocated = allocate(storage, *segment_bytes, None);
                 attempts.note(allocated.is_ok());
                 allocated
             }
@@ -224,13 +289,180 @@ impl<S: Storage> Spares<S> {
 
 impl<S: Storage> Drop for Ahead<S> {
     fn drop(&mut self) {
-        if let Ok(mut state) = self.allocator.state.lock() {
-            *state = State::Stopped;
-        }
-        self.allocator.changed.notify_all();
+        self.allocator.stop();
         if let Some(thread) = self.thread.take() {
             // A panic of the allocator has been reported by its own thread; there is nothing to add.
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::memory::{MemoryFile, MemoryLock, MemoryStorage};
+    use std::sync::mpsc::{sync_channel, Receiver, SyncSender};
+
+    const CHUNKS: u64 = 16;
+    const SEGMENT: u64 = CHUNKS * CHUNK_BYTES as u64;
+
+    /// Where a sync says that it has begun, and where it hears that it may end.
+    type Gate = (SyncSender<()>, Receiver<()>);
+
+    /// A disk in memory whose first sync of a file says that it has begun and ends only when it is told to; the others take 5 ms.
+    #[derive(Clone)]
+    struct SlowStorage {
+        memory: MemoryStorage,
+        gate: Arc<Mutex<Option<Gate>>>,
+    }
+
+    #[derive(Clone)]
+    struct SlowFile {
+        memory: MemoryFile,
+        storage: SlowStorage,
+    }
+
+    impl SlowStorage {
+        /// Also what tells that the first sync has begun, and what ends it.
+        fn new() -> (Self, Receiver<()>, SyncSender<()>) {
+            let ((begin, begun), (end, ended)) = (sync_channel(1), sync_channel(1));
+            (Self { memory: MemoryStorage::new(), gate: Arc::new(Mutex::new(Some((begin, ended)))) }, begun, end)
+        }
+
+        fn file(&self, memory: MemoryFile) -> SlowFile {
+            SlowFile { memory, storage: self.clone() }
+        }
+    }
+
+    impl StorageFile for SlowFile {
+        fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+            self.memory.read_at(buffer, offset)
+        }
+        fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+            self.memory.write_at(bytes, offset)
+        }
+        fn sync(&self) -> io::Result<()> {
+            let gate = self.storage.gate.lock().unwrap().take();
+            match gate {
+                Some((begin, ended)) => {
+                    begin.send(()).unwrap();
+                    ended.recv().unwrap();
+                }
+                None => std::thread::sleep(Duration::from_millis(5)),
+            }
+            self.memory.sync()
+        }
+        fn size(&self) -> io::Result<u64> {
+            self.memory.size()
+        }
+    }
+
+    impl Storage for SlowStorage {
+        type File = SlowFile;
+        type Lock = MemoryLock;
+
+        fn lock(&self) -> io::Result<Option<MemoryLock>> {
+            self.memory.lock()
+        }
+        fn list(&self) -> io::Result<Vec<String>> {
+            self.memory.list()
+        }
+        fn create(&self, name: &str) -> io::Result<SlowFile> {
+            Ok(self.file(self.memory.create(name)?))
+        }
+        fn open(&self, name: &str) -> io::Result<SlowFile> {
+            Ok(self.file(self.memory.open(name)?))
+        }
+        fn open_unbuffered(&self, name: &str) -> io::Result<SlowFile> {
+            Ok(self.file(self.memory.open_unbuffered(name)?))
+        }
+        fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+            self.memory.rename(from, to)
+        }
+        fn remove(&self, name: &str) -> io::Result<()> {
+            self.memory.remove(name)
+        }
+        fn sync_directory(&self) -> io::Result<()> {
+            self.memory.sync_directory()
+        }
+        fn place(&self, name: &str) -> String {
+            self.memory.place(name)
+        }
+    }
+
+    /// An allocator thread whose first chunk is being synced; and the allocator, the storage, and what ends that sync.
+    fn within_the_first_chunk() -> (Ahead<SlowStorage>, Arc<Allocator<SlowStorage>>, SlowStorage, SyncSender<()>) {
+        let (storage, begun, end) = SlowStorage::new();
+        let Ok(Spares::Ahead(ahead)) = Spares::inline(storage.clone(), SEGMENT, Arc::default()).into_ahead() else {
+            panic!("a thread was asked for");
+        };
+        begun.recv().unwrap();
+        let allocator = Arc::clone(&ahead.allocator);
+        (ahead, allocator, storage, end)
+    }
+
+    /// Looks until it is so. What is counted afterwards does not depend on how long that takes.
+    fn until(so: impl Fn() -> bool) {
+        while !so() {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_spare_that_is_waited_for_is_no_longer_allocated_gently() {
+        let (ahead, allocator, storage, end) = within_the_first_chunk();
+        std::thread::scope(|scope| {
+            let taken = scope.spawn(|| allocator.take());
+            until(|| allocator.slot().awaited);
+            end.send(()).unwrap();
+            assert_eq!(taken.join().unwrap().unwrap().size().unwrap(), SEGMENT);
+        });
+        assert_eq!(storage.memory.operations(), (CHUNKS, 2), "one sync was under way, one at the end is for all other chunks");
+        assert_eq!(allocator.pace(), Pace::Gentle, "the next one is not in a hurry");
+        drop(ahead);
+    }
+
+    #[test]
+    fn a_spare_that_nobody_needs_any_more_is_given_up_after_its_chunk() {
+        let (ahead, allocator, storage, end) = within_the_first_chunk();
+        std::thread::scope(|scope| {
+            let dropped = scope.spawn(|| drop(ahead));
+            until(|| allocator.pace() == Pace::Stopped);
+            end.send(()).unwrap();
+            dropped.join().unwrap();
+        });
+        assert_eq!(storage.memory.operations(), (1, 1), "no chunk but the one under way");
+        assert_eq!(storage.list().unwrap(), Vec::<String>::new(), "nothing is left behind");
+    }
+
+    #[test]
+    fn a_rest_ends_when_somebody_waits_or_the_log_is_closed() {
+        const LONG: Duration = Duration::from_secs(60);
+        for close in [false, true] {
+            let allocator = Allocator::new(MemoryStorage::new(), SEGMENT, Arc::default());
+            let rested = std::thread::scope(|scope| {
+                let rest = scope.spawn(|| {
+                    let began = Instant::now();
+                    allocator.rest(LONG);
+                    began.elapsed()
+                });
+                if !close {
+                    scope.spawn(|| allocator.take().is_err());
+                    until(|| allocator.slot().awaited);
+                    until(|| rest.is_finished());
+                }
+                allocator.stop();
+                rest.join().unwrap()
+            });
+            assert!(rested < LONG, "close: {close}");
+        }
+    }
+
+    #[test]
+    fn an_allocation_that_nobody_waits_for_syncs_every_chunk() {
+        let storage = MemoryStorage::new();
+        let allocator = Allocator::new(storage.clone(), 3 * CHUNK_BYTES as u64, Arc::default());
+        allocate(&storage, allocator.segment_bytes, Some(&allocator)).unwrap();
+        assert_eq!(storage.operations(), (3, 4));
     }
 }

@@ -1,6 +1,7 @@
 //! What the ledger asks of a disk, and how its files are named. The simulator puts a disk in memory behind the same trait.
 //!
 //! A storage is one directory. What was written is durable only after `sync` of the file; a name only after `sync_directory`.
+use super::layout::BLOCK_BYTES;
 use std::io;
 
 /// An open file; clones share it.
@@ -35,6 +36,11 @@ pub trait Storage: Clone + Send + Sync + 'static {
     }
     /// Opens a file that exists.
     fn open(&self, name: &str) -> io::Result<Self::File>;
+    /// Opens a file that exists, to read what the disk has rather than what the cache of the system shows: after a sync that
+    /// failed the two differ, and a later sync that succeeds tells nothing. It is read in whole blocks, into memory that begins
+    /// at [`aligned_start`]. Opening or reading fails with `InvalidInput` where this cannot be done. There is deliberately no
+    /// default: a storage that forgot it would believe its cache.
+    fn open_unbuffered(&self, name: &str) -> io::Result<Self::File>;
     /// Renames a file, in place of an old one of the new name.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file.
@@ -65,6 +71,11 @@ pub fn index_name(index: u64) -> String {
     format!("index-{index:010}.idx")
 }
 
+/// How far into `room` the first block boundary of memory is: less than one block, which the caller allocates in addition.
+pub fn aligned_start(room: &[u8]) -> usize {
+    room.as_ptr().align_offset(BLOCK_BYTES)
+}
+
 /// Reads exactly the buffer; what lies beyond the end of the file reads as zeros.
 pub fn read_zero_filled(file: &impl StorageFile, buffer: &mut [u8], offset: u64) -> io::Result<()> {
     let read = file.read_at(buffer, offset)?;
@@ -74,11 +85,20 @@ pub fn read_zero_filled(file: &impl StorageFile, buffer: &mut [u8], offset: u64)
 
 /// Writes a small file so that after a crash the old or the new content is there, never a mixture.
 pub fn replace<S: Storage>(storage: &S, name: &str, content: &[u8]) -> io::Result<()> {
-    let temporary = format!("{name}{TEMPORARY_SUFFIX}");
-    let file = storage.create(&temporary)?;
+    prepare(storage, name, content)?;
+    install(storage, name)
+}
+
+/// The first half of [`replace`]: the new content is durable under a temporary name. It needs room; the second half does not.
+pub fn prepare<S: Storage>(storage: &S, name: &str, content: &[u8]) -> io::Result<()> {
+    let file = storage.create(&format!("{name}{TEMPORARY_SUFFIX}"))?;
     file.write_at(content, 0)?;
-    file.sync()?;
-    storage.rename(&temporary, name)?;
+    file.sync()
+}
+
+/// The second half of [`replace`]: what was prepared takes the place of the old content, durably.
+pub fn install<S: Storage>(storage: &S, name: &str) -> io::Result<()> {
+    storage.rename(&format!("{name}{TEMPORARY_SUFFIX}"), name)?;
     storage.sync_directory()
 }
 

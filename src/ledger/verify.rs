@@ -61,12 +61,13 @@ pub fn verify_directory(directory: &Path, progress: &mut dyn FnMut(Progress)) ->
 /// Checks chain, density, hashes and the books of the whole log. The error is the first thing that is wrong.
 pub fn verify<S: Storage>(storage: &S, progress: &mut dyn FnMut(Progress)) -> Result<Report, LedgerError> {
     let place = storage.place("");
+    // The mark first: a writer may begin a segment meanwhile, and the mark must not know of one that the list has not.
+    let mark = Mark::read(storage)?;
     let names = storage.list().map_err(LedgerError::io(place.as_str(), "list the directory"))?;
-    let segments = segment_count(storage, &names)?;
+    let segments = segment_count(storage, &names, mark)?;
     if segments == 0 {
         return Err(LedgerError::Incomplete { place, what: "there is no ledger here: no segment file".into() });
     }
-    let mark = Mark::read(storage)?;
     let mut books = Books::default();
     let mut now = Progress { segment: 0, segments, entries: 0 };
     let mut batches = 0u64;
