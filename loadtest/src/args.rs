@@ -197,9 +197,6 @@ pub struct CrashArgs {
     /// The latest moment.
     #[arg(long, default_value = "1500ms", value_parser = duration)]
     pub kill_after_max: Duration,
-    /// Receipts of earlier rounds that are looked for again after each restart; all are, at the end.
-    #[arg(long, default_value = "2_000", value_parser = count)]
-    pub earlier: u64,
 }
 
 /// Arguments of `idle`.
@@ -226,7 +223,7 @@ pub struct IdleArgs {
     /// The server's `timeouts.read_ms` and `write_ms`; slow clients must be cut after it.
     #[arg(long, default_value = "3s", value_parser = duration)]
     pub read_timeout: Duration,
-    /// The 99th percentile of the load may grow to this many times that of the load alone (or by 10 ms).
+    /// The 99th percentile of the load may grow to this many times that of the load alone; up to the promised 150 ms it always may.
     #[arg(long, default_value = "10")]
     pub starvation_factor: f64,
     /// Seed of everything that is random.

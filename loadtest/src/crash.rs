@@ -1,8 +1,8 @@
 //! `loadtest crash`: SIGKILL under load, restart on the same directory, and nothing acknowledged may be missing.
 //!
-//! After each restart: every receipt of the round, and a sample of earlier ones, is fetched and compared byte for byte;
-//! every spend that was sent and not answered is repeated with its key, twice; then the books must balance. At the end
-//! all receipts of all rounds are fetched once more. The first round that finds something is the last one.
+//! After each restart: every receipt that was ever acknowledged is fetched and compared byte for byte; every spend that was sent
+//! and not answered is repeated with its key, twice; then the books must balance. At the end all receipts are fetched once more,
+//! those of the last repeats among them. The first round that finds something is the last one.
 
 use std::{
     net::SocketAddr,
@@ -78,7 +78,7 @@ pub struct Round {
     pub rate: f64,
     /// Receipts that had been acknowledged in this round.
     pub acknowledged: u64,
-    /// Receipts asked for after the restart, this round's and a sample of earlier ones.
+    /// Receipts asked for after the restart: all that were ever acknowledged.
     pub found: Found,
     /// What became of the requests without a reply.
     pub resolved: Resolved,
@@ -165,7 +165,7 @@ pub fn rounds(
     for number in 1..=args.rounds {
         let span = args.kill_after_max - args.kill_after_min;
         let kill_after = args.kill_after_min + span.mul_f64(random.below(1_000_001) as f64 / 1e6);
-        let (round, receipts) = round(args, victim, workload, number, kill_after, &history, &mut random, quiet, stop)?;
+        let (round, receipts) = round(args, victim, workload, number, kill_after, &history, quiet, stop)?;
         if !quiet {
             eprintln!("{}", line(&round));
         }
@@ -197,7 +197,6 @@ fn round(
     number: u64,
     kill_after: Duration,
     history: &[Fingerprint],
-    random: &mut Random,
     quiet: bool,
     stop: &Arc<AtomicBool>,
 ) -> Result<(Round, Vec<Fingerprint>), Fault> {
@@ -225,9 +224,7 @@ fn round(
     let restart = victim.restart(stop)?;
     let mut receipts = take_journal(workload);
     let acknowledged = receipts.len() as u64;
-    let earlier = (0..args.earlier).filter(|_| !history.is_empty());
-    let sampled = earlier.map(|_| history[random.below(history.len() as u64) as usize]);
-    let wanted: Vec<Fingerprint> = receipts.iter().copied().chain(sampled).collect();
+    let wanted = [history, &receipts].concat();
     let mut reader = run::preparation_engine(traffic, victim.address(), stop)?;
     let mut progress = Progress::new(label("finding receipts"), Some(wanted.len() as u64), quiet);
     let found = receipts::fetch(&mut reader, &workload.requests, &wanted, &mut workload.tally, &mut progress)?;

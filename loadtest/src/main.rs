@@ -41,15 +41,29 @@ use fault::Fault;
 use report::Report;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(fault) if fault.use_stderr() && arguments.iter().any(|argument| argument == "--json") => {
+            return fail(true, &Fault::Usage(fault.render().to_string().split_whitespace().collect::<Vec<_>>().join(" ")));
+        }
+        Err(help_or_fault) => help_or_fault.exit(),
+    };
     match execute(&cli) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
-        Err(fault) => {
-            eprintln!("loadtest: {fault}");
-            ExitCode::from(fault.exit_code())
-        }
+        Err(fault) => fail(cli.json, &fault),
     }
+}
+
+/// Tells on standard error why nothing was proven: for people, or as one JSON object.
+fn fail(json: bool, fault: &Fault) -> ExitCode {
+    if json {
+        eprintln!("{}", serde_json::json!({"error": {"exit": fault.exit_code(), "message": fault.to_string()}}));
+    } else {
+        eprintln!("loadtest: {fault}");
+    }
+    ExitCode::from(fault.exit_code())
 }
 
 fn execute(cli: &Cli) -> Result<bool, Fault> {

@@ -75,6 +75,8 @@ struct Client {
     opened: Instant,
     next_byte: Instant,
     sent: usize,
+    /// Since when nothing more of what one that never reads wants to send could be sent: its replies have nowhere to go.
+    stuck: Option<Instant>,
 }
 
 /// Slow clients at work.
@@ -109,8 +111,7 @@ fn work(
     let head = memchr::memmem::find(&script.post, b"\r\n\r\n").map_or(script.post.len(), |at| at + 4);
     let mut found: BTreeMap<&'static str, (Cuts, Vec<u64>)> = BTreeMap::new();
     let now = Instant::now();
-    let mut clients: Vec<Client> =
-        (0..count).map(|number| Client { kind: kind_of(number), stream: None, opened: now, next_byte: now, sent: 0 }).collect();
+    let mut clients: Vec<Client> = (0..count).map(|number| Client::new(kind_of(number), None, now)).collect();
     while !stop.load(Ordering::Relaxed) {
         for client in &mut clients {
             let (cuts, times) = found.entry(name(client.kind)).or_default();
@@ -119,7 +120,7 @@ fn work(
                 match open(address, client.kind) {
                     Ok(stream) => {
                         cuts.opened += 1;
-                        *client = Client { kind: client.kind, stream: Some(stream), opened: now, next_byte: now, sent: 0 };
+                        *client = Client::new(client.kind, Some(stream), now);
                     }
                     Err(_) => cuts.refused += 1,
                 }
@@ -132,23 +133,23 @@ fn work(
         }
         std::thread::sleep(TICK);
     }
-    for client in clients.iter().filter(|client| client.stream.is_some() && client.kind != Slowness::Reader) {
-        if client.opened.elapsed() > read_timeout + GRACE {
+    for client in clients.iter().filter(|client| client.stream.is_some()) {
+        let since = if client.kind == Slowness::Reader { client.stuck } else { Some(client.opened) };
+        if since.is_some_and(|since| since.elapsed() > read_timeout + GRACE) {
             found.entry(name(client.kind)).or_default().0.overdue += 1;
         }
     }
     found.into_iter().map(|(kind, (cuts, times))| (kind, with_times(kind, cuts, times, read_timeout))).collect()
 }
 
-/// Fills the times in. A late cut is overdue as well; those who never read are overdue if none of them was ever cut.
+/// Fills the times in. A late cut is overdue as well, but for those who never read: how long the system had room for what they send
+/// is not the server's doing, and whoever is left stuck has been counted.
 fn with_times(kind: &'static str, mut cuts: Cuts, mut times: Vec<u64>, read_timeout: Duration) -> Cuts {
     times.sort_unstable();
     cuts.cut_ms_min = times.first().copied().unwrap_or(0);
     cuts.cut_ms_p50 = times.get(times.len() / 2).copied().unwrap_or(0);
     cuts.cut_ms_max = times.last().copied().unwrap_or(0);
-    if kind == name(Slowness::Reader) {
-        cuts.overdue = if cuts.cut == 0 { cuts.opened } else { 0 };
-    } else {
+    if kind != name(Slowness::Reader) {
         let latest = (read_timeout + GRACE).as_millis() as u64;
         cuts.overdue += times.iter().filter(|after| **after > latest).count() as u64;
     }
@@ -156,6 +157,10 @@ fn with_times(kind: &'static str, mut cuts: Cuts, mut times: Vec<u64>, read_time
 }
 
 impl Client {
+    fn new(kind: Slowness, stream: Option<TcpStream>, now: Instant) -> Self {
+        Self { kind, stream, opened: now, next_byte: now, sent: 0, stuck: None }
+    }
+
     /// Sends what is due, and looks whether the server has ended the connection. `Err` if it has.
     fn step(&mut self, script: &Script, head: usize, now: Instant) -> Result<(), ()> {
         let Some(stream) = &mut self.stream else { return Ok(()) };
@@ -181,8 +186,10 @@ impl Client {
                     let offset = self.sent % script.get.len();
                     let bytes = written(stream.write(&script.get[offset..]))?;
                     if bytes == 0 {
+                        self.stuck.get_or_insert(now);
                         break;
                     }
+                    self.stuck = None;
                     self.sent += bytes;
                     budget = budget.saturating_sub(bytes);
                 }
