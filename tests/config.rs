@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use svc_wallet::access::Policy;
 use svc_wallet::config::check::check;
-use svc_wallet::config::{AccountingDep, Config, ConfigError, Cores, Driver, Flags, LedgerDep, Origin, RegistryDep, Sources};
+use svc_wallet::config::{
+    AccountingDep, Config, ConfigError, Cores, Driver, Flags, LedgerDep, Origin, Problem, RegistryDep, Sources,
+};
 use svc_wallet::registry::RegistryFile;
 
 /// The keys that have no default, so that a case can be about something else.
@@ -419,7 +421,8 @@ fn a_check_shows_every_value_with_its_origin() {
     let file = file_of(&format!("{REQUIRED}[limits]\ninflight = 7\n"));
     let env = |name: &str| (name == "POLICY_FILE").then(|| "/etc/p.json".to_owned());
     let sources = Sources { flags: flags(Some(file.path()), &["limits.pipeline_depth=9"]), env: &env, file_default: None };
-    let report = check(&sources, false);
+    let nothing_around = |_: &Config| Vec::new();
+    let report = check(&sources, false, &nothing_around);
     assert!(report.ok, "{}", report.text);
     let line_of = |key: &str| {
         let line = report.text.lines().find(|line| line.starts_with(key)).unwrap_or_else(|| panic!("{key} is not shown"));
@@ -429,9 +432,11 @@ fn a_check_shows_every_value_with_its_origin() {
     assert_eq!(line_of("limits.pipeline_depth"), ["limits.pipeline_depth", "9", "flag", "--set"]);
     assert_eq!(line_of("security.policy_file"), ["security.policy_file", "\"/etc/p.json\"", "env", "POLICY_FILE"]);
     assert_eq!(line_of("timeouts.read_ms"), ["timeouts.read_ms", "\"3s\"", "default"]);
-    assert!(report.text.ends_with("The configuration is valid, and this version can run it.\n"));
+    let last: Vec<&str> = report.text.lines().rev().take(2).collect();
+    assert_eq!(last[1], "The configuration is valid, and this version can run it here.");
+    assert!(last[0].starts_with("Seen at the start only: "), "{}", last[0]);
 
-    let report = check(&sources, true);
+    let report = check(&sources, true, &nothing_around);
     let json: serde_json::Value = serde_json::from_str(&report.text).unwrap();
     assert_eq!(json["ok"], true);
     let values = json["values"].as_array().unwrap();
@@ -448,15 +453,37 @@ fn a_check_shows_every_value_with_its_origin() {
 fn a_check_of_what_cannot_run_says_why() {
     let env = |_: &str| None;
     let example = Sources { flags: flags(Some(&shipped("svc-wallet.example.toml")), &[]), env: &env, file_default: None };
-    let report = check(&example, false);
+    let nothing_around = |_: &Config| Vec::new();
+    let report = check(&example, false, &nothing_around);
     assert!(!report.ok);
     assert!(report.text.contains("bind.http") && report.text.contains("The configuration cannot be used, 3 problems:"));
-    let json: serde_json::Value = serde_json::from_str(&check(&example, true).text).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&check(&example, true, &nothing_around).text).unwrap();
     assert_eq!(json["ok"], false);
     assert_eq!(json["problems"][0]["subject"], "deps.ledger_sock");
 
     let nothing = Sources { flags: Flags::default(), env: &env, file_default: None };
-    let report = check(&nothing, true);
+    let report = check(&nothing, true, &|_| unreachable!("there is no configuration to look around with"));
     let json: serde_json::Value = serde_json::from_str(&report.text).unwrap();
     assert!(!report.ok && json["values"].is_null() && json["problems"].as_array().unwrap().len() == 4);
+}
+
+#[test]
+fn what_stands_in_the_way_around_the_configuration_is_told_with_the_rest() {
+    let file = file_of(REQUIRED);
+    let env = |_: &str| None;
+    let sources = Sources { flags: flags(Some(file.path()), &["feature_flags.tor=true"]), env: &env, file_default: None };
+    let around = |config: &Config| {
+        let key = "security.policy_file";
+        vec![Problem { subject: key.to_owned(), origin: Some(config.origin(key).clone()), message: "no such file".to_owned() }]
+    };
+    let report = check(&sources, false, &around);
+    assert!(
+        !report.ok && report.text.contains("cannot be used, 2 problems:") && !report.text.contains("is valid"),
+        "{}",
+        report.text
+    );
+    let line = format!("  - security.policy_file (file {}:7): no such file\n", file.path().display());
+    assert!(report.text.contains(&line), "{}", report.text);
+    let json: serde_json::Value = serde_json::from_str(&check(&sources, true, &around).text).unwrap();
+    assert_eq!((json["ok"].as_bool(), json["problems"][1]["subject"].as_str()), (Some(false), Some("security.policy_file")));
 }

@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Output};
-use support::{body, eventually, request, Server};
+use support::{body, eventually, request, Client, Server};
 
 #[test]
 fn the_pages_are_those_of_the_contract_on_both_ports() {
@@ -202,6 +202,31 @@ fn the_topology_is_read_again_on_sighup_and_a_bad_one_changes_nothing() {
 }
 
 #[test]
+fn figures_are_published_until_the_cores_have_ended() {
+    let mut server = Server::with(&[("timeouts.read_ms", "20s")]);
+    server.metric_reaches("wallet_ready", 1.0);
+    // Two clients in the middle of a request keep the cores from ending.
+    let (mut first, mut second) = (server.connect(), server.connect());
+    for client in [&mut first, &mut second] {
+        client.send("GET /healthz HTTP/1.1\r\nHost: a\r\n");
+    }
+    server.metric_reaches("wallet_connections", 2.0);
+    server.signal(Signal::TERM);
+    eventually("readiness drops", || (server.page("/readyz").status == 503).then_some(()));
+    eventually("the gauge drops with it", || (server.metric("wallet_ready") == 0.0).then_some(()));
+    eventually("the listeners close", || Client::try_connect(server.http).is_err().then_some(()));
+    let ended = "wallet_connections_closed_total{cause=\"error\"}";
+    assert_eq!(server.metric(ended), 0.0);
+    drop(first);
+    server.metric_reaches(ended, 1.0);
+    eventually("the gauges follow", || (server.metric("wallet_connections") == 1.0).then_some(()));
+    drop(second);
+    let exit = server.wait_exit();
+    assert_eq!(exit.status.code(), Some(0), "{}", exit.log);
+    assert!(exit.log.contains("\"event\":\"stopped\"") && exit.log.contains("\"unanswered\":0"), "{}", exit.log);
+}
+
+#[test]
 fn the_server_runs_on_epoll_if_it_is_told_to() {
     let mut server = Server::with(&[("runtime.driver", "epoll")]);
     let mut wallet = server.wallet();
@@ -272,13 +297,20 @@ fn run(server: &Server, arguments: &[&str], environment: &[(&str, &str)]) -> Out
 fn check_config_shows_every_value_and_its_origin_and_starts_nothing() {
     let server = Server::prepared(&[]);
     let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/configs/svc-wallet.toml");
+    // The shipped configuration names its files from the directory of the sources.
+    std::fs::create_dir(server.path("configs")).unwrap();
+    for (file, place) in
+        [("policy.json", "other.json"), ("policy.json", "configs/policy.json"), ("registry.json", "configs/registry.json")]
+    {
+        std::fs::copy(server.path(file), server.path(place)).unwrap();
+    }
     let told = ["--config", shipped, "--check-config", "--set", "limits.inflight=77"];
-    let output = run(&server, &told, &[("POLICY_FILE", "/etc/other.json")]);
+    let output = run(&server, &told, &[("POLICY_FILE", "./other.json")]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{text}");
     for (key, value, origin) in [
         ("limits.inflight", "77", "--set"),
-        ("security.policy_file", "/etc/other.json", "POLICY_FILE"),
+        ("security.policy_file", "./other.json", "POLICY_FILE"),
         ("bind.http", "127.0.0.1:8080", "svc-wallet.toml"),
         ("timeouts.read_ms", "3", "svc-wallet.toml"),
     ] {
@@ -297,6 +329,47 @@ fn check_config_shows_every_value_and_its_origin_and_starts_nothing() {
         assert!(text.contains("limits.inflihgt") && text.contains("limits.inflight"), "{text}");
     }
     assert!(!server.path("ledger").exists() && !server.path("var").exists(), "nothing was started");
+}
+
+#[test]
+fn check_config_tells_what_stands_in_the_way_around_the_configuration() {
+    let mut server = Server::start();
+    let check = |server: &Server, more: &[&str]| {
+        let file = server.path("svc-wallet.toml");
+        let output = run(server, &[&["--config", file.to_str().unwrap(), "--check-config", "--json"], more].concat(), &[]);
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let problems: Vec<(String, String)> = json["problems"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|problem| (problem["subject"].as_str().unwrap().to_owned(), problem["message"].as_str().unwrap().to_owned()))
+            .collect();
+        assert_eq!(output.status.code(), Some(if problems.is_empty() { 0 } else { 2 }), "{json}");
+        assert_eq!(json["ok"].as_bool(), Some(problems.is_empty()));
+        problems
+    };
+    // A server that runs with this very configuration is not in the way, and serves on.
+    assert_eq!(check(&server, &[]), []);
+    server.wallet().issue("a", 1);
+    for (setting, message) in [
+        ("runtime.cores=1000-1000", "CPU 1000 is not among those that this process may use"),
+        ("runtime.cores=256", "256 cores are asked for, but this process may use only"),
+        ("security.policy_file=./nowhere.json", "policy ./nowhere.json: cannot be read: No such file"),
+        ("security.keyring=./registry.json", "keyring ./registry.json: "),
+        ("deps.registry_url=file:./policy.json", "registry ./policy.json: "),
+        ("bind.http=192.0.2.1:8080", "cannot listen on 192.0.2.1:8080: Cannot assign requested address"),
+        ("bind.metrics=192.0.2.1:9090", "cannot listen on 192.0.2.1:9090: Cannot assign requested address"),
+        ("bind.admin=./policy.json", "./policy.json: this is no socket"),
+    ] {
+        let problems = check(&server, &["--set", setting]);
+        assert_eq!(problems.len(), 1, "{setting}: {problems:?}");
+        assert_eq!(problems[0].0, setting.split_once('=').unwrap().0, "{problems:?}");
+        assert!(problems[0].1.starts_with(message), "{setting}: {problems:?}");
+    }
+    // A keyring that is not there is made at the first start, and not by a check.
+    assert_eq!(check(&server, &["--set", "security.keyring=./new.keyring"]), []);
+    assert!(!server.path("new.keyring").exists());
+    server.stop();
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The counters: how often and for how much each account was debited and credited, derived from the durable ledger alone.
 //!
-//! Nothing on the spend path knows of them. A thread of its own calls [`Counters::flush`] about once a second; each flush reads
+//! Nothing on the spend path knows of them. A thread of its own calls [`Counters::flush`] every few seconds; each flush reads
 //! what became durable, adds it up per account, asset, operation and side, and appends one line to `counters.jsonl`:
 //!
 //! ```json

@@ -18,7 +18,7 @@ const EXIT_FAILED: u8 = 1;
 struct Args {
     #[command(flatten)]
     flags: Flags,
-    /// Print the effective configuration and where each value came from, then exit.
+    /// Print the effective configuration, where each value came from and what stands in the way of a start, then exit.
     #[arg(long)]
     check_config: bool,
     /// With --check-config: print JSON.
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let sources = Sources::of_process(args.flags);
     if args.check_config {
-        let report = check::check(&sources, args.json);
+        let report = check::check(&sources, args.json, &control::findings);
         println!("{}", report.text.trim_end());
         return ExitCode::from(if report.ok { 0 } else { EXIT_CONFIG });
     }

@@ -1,4 +1,7 @@
 //! `--check-config`: the effective configuration with its origins, and everything that stands in the way of a start.
+//!
+//! What lies outside of the configuration, such as files and addresses, is looked at by the caller's function: this module reads
+//! no other file and asks nothing of the machine.
 use super::{Config, ConfigError, Described, Problem, Sources};
 use serde_json::{json, Value};
 use std::fmt::Write;
@@ -8,15 +11,19 @@ use std::fmt::Write;
 pub struct Report {
     /// For standard output; ends with a line feed.
     pub text: String,
-    /// Whether a server would start with it, as far as the configuration decides.
+    /// Whether a server would start with it, as far as can be told without starting one.
     pub ok: bool,
 }
 
-/// Checks the configuration. The report is a table for people, or one JSON object.
-pub fn check(sources: &Sources<'_>, as_json: bool) -> Report {
+/// What a usable configuration does not promise.
+const NOT_CHECKED: &str = "Seen at the start only: whether the addresses are free, and what is in the ledger and the counters.";
+
+/// Checks the configuration, and with `look_around` what it names. The report is a table for people, or one JSON object.
+pub fn check(sources: &Sources<'_>, as_json: bool, look_around: &dyn Fn(&Config) -> Vec<Problem>) -> Report {
     let (config, problems) = match Config::load(sources) {
         Ok(config) => {
-            let problems = config.supported().err().map_or(Vec::new(), |ConfigError { problems }| problems);
+            let mut problems = config.supported().err().map_or(Vec::new(), |ConfigError { problems }| problems);
+            problems.extend(look_around(&config));
             (Some(config), problems)
         }
         Err(ConfigError { problems }) => (None, problems),
@@ -37,7 +44,10 @@ fn table_of(config: Option<&Config>, problems: &[Problem]) -> String {
         line(&mut text, "");
     }
     match problems.len() {
-        0 => line(&mut text, "The configuration is valid, and this version can run it."),
+        0 => {
+            line(&mut text, "The configuration is valid, and this version can run it here.");
+            line(&mut text, NOT_CHECKED);
+        }
         1 => line(&mut text, "The configuration cannot be used, 1 problem:"),
         count => line(&mut text, &format!("The configuration cannot be used, {count} problems:")),
     }

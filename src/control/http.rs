@@ -17,7 +17,7 @@ use socket2::SockRef;
 
 use super::page::{Page, PageReply, Pages, Surface};
 use super::socket::AdminSocket;
-use crate::domain::limits::CORR_BYTES_MAX;
+use crate::api::IncomingHeaders;
 use crate::domain::Code;
 
 /// Most connections at once.
@@ -27,6 +27,8 @@ pub const CONNECTION_TIME: Duration = Duration::from_secs(5);
 /// Longest request head, in bytes.
 pub const HEAD_BYTES_MAX: usize = 8 << 10;
 const HEADERS_MAX: usize = 64;
+/// What can be done with every page, as the header `Allow` lists it.
+const ALLOW: &str = "GET, HEAD, OPTIONS";
 /// How long, and for how many bytes, a refused client may go on sending before the connection is closed under it.
 const LINGER_TIME: Duration = Duration::from_millis(200);
 const LINGER_BYTES_MAX: usize = 64 << 10;
@@ -247,6 +249,7 @@ struct Line {
 enum Malformed {
     TooLarge,
     Syntax,
+    LineEnds,
     Host,
 }
 
@@ -279,6 +282,10 @@ fn parse(bytes: &[u8]) -> Option<Request> {
     let mut parsed = httparse::Request::new(&mut headers);
     let refused = |malformed| Some(Request { line: Err(malformed), corr_id: None, more_follows: true });
     let head_bytes = match parsed.parse(bytes) {
+        Ok(httparse::Status::Complete(head_bytes)) if has_bare_line_feed(&bytes[..head_bytes]) => {
+            return refused(Malformed::LineEnds);
+        }
+        Ok(httparse::Status::Partial) if has_bare_line_feed(bytes) => return refused(Malformed::LineEnds),
         Ok(httparse::Status::Complete(head_bytes)) => head_bytes,
         Ok(httparse::Status::Partial) => return None,
         Err(httparse::Error::TooManyHeaders) => return refused(Malformed::TooLarge),
@@ -290,18 +297,19 @@ fn parse(bytes: &[u8]) -> Option<Request> {
     let named = |name: &'static str| parsed.headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name));
     let hosts = named("host").count();
     let host_fits = hosts == 1 || (hosts == 0 && parsed.version == Some(0));
-    let corr_id = ["x-corr-id", "x-request-id", "x-correlation-id"].into_iter().flat_map(named);
-    let corr_id = corr_id.filter_map(|header| std::str::from_utf8(header.value).ok()).find(|value| is_corr_id(value));
-    let corr_id = corr_id.map(str::to_owned);
+    let mut known = IncomingHeaders::default();
+    parsed.headers.iter().for_each(|header| known.observe(header.name.as_bytes(), header.value));
+    let corr_id = known.corr.map(str::to_owned);
     let body_follows = named("content-length").chain(named("transfer-encoding")).next().is_some();
     let line = Line { method: method.to_owned(), target: target.to_owned() };
     let line = if host_fits { Ok(line) } else { Err(Malformed::Host) };
     Some(Request { line, corr_id, more_follows: body_follows || head_bytes < bytes.len() })
 }
 
-fn is_corr_id(text: &str) -> bool {
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
-    (1..=CORR_BYTES_MAX).contains(&text.len()) && text.bytes().all(fits)
+/// The parser takes a bare LF for a line end. The API does not, and two parties that read one head differently are how requests
+/// are smuggled, so it is refused here as well.
+fn has_bare_line_feed(head: &[u8]) -> bool {
+    memchr::memchr_iter(b'\n', head).any(|at| at == 0 || head[at - 1] != b'\r')
 }
 
 fn made_corr_id() -> String {
@@ -320,26 +328,34 @@ fn answer(request: &Request, surface: Surface, pages: &dyn Pages) -> Vec<u8> {
             refusal(431, Code::BadRequest, "the head of the request is too large; 8 KiB and 64 headers at most")
         }
         Err(Malformed::Syntax) => refusal(400, Code::BadRequest, "this is not an HTTP/1.1 request"),
+        Err(Malformed::LineEnds) => {
+            refusal(400, Code::BadRequest, "a line of the head ends with a bare LF; end every line with CRLF")
+        }
         Err(Malformed::Host) => refusal(400, Code::BadRequest, "an HTTP/1.1 request has exactly one Host header"),
         Ok(line) => match (Page::of(&line.target, surface), line.method.as_str()) {
+            // What the server can do as a whole (RFC 9110 section 9.3.7).
+            (None, "OPTIONS") if line.target == "*" => (PageReply::options(), false),
             (None, _) => refusal(404, Code::NotFound, "no such page; there are /healthz, /readyz, /metrics and /version"),
             (Some(page), "GET") => (pages.page(page), false),
             (Some(page), "HEAD") => (pages.page(page), true),
+            (Some(_), "OPTIONS") => (PageReply::options(), false),
             (Some(_), _) => refusal(405, Code::MethodNotAllowed, "this page can only be read, with GET or HEAD"),
         },
     };
     let mut head = format!(
-        "HTTP/1.1 {} {}\r\ncontent-type: {}\r\ncontent-length: {}\r\nconnection: close\r\ncache-control: no-store\r\nx-corr-id: {corr_id}\r\n",
+        "HTTP/1.1 {} {}\r\nconnection: close\r\ncache-control: no-store\r\nx-corr-id: {corr_id}\r\n",
         reply.status,
         phrase(reply.status),
-        reply.content_type,
-        reply.body.len(),
     );
+    if reply.status != 204 {
+        // A reply without content must not even have a length (RFC 9110 section 8.6).
+        head.push_str(&format!("content-type: {}\r\ncontent-length: {}\r\n", reply.content_type, reply.body.len()));
+    }
     if let Some(seconds) = reply.retry_after {
         head.push_str(&format!("retry-after: {seconds}\r\n"));
     }
-    if reply.status == 405 {
-        head.push_str("allow: GET, HEAD\r\n");
+    if matches!(reply.status, 204 | 405) {
+        head.push_str(&format!("allow: {ALLOW}\r\n"));
     }
     head.push_str("\r\n");
     let mut bytes = head.into_bytes();
@@ -352,6 +368,7 @@ fn answer(request: &Request, surface: Surface, pages: &dyn Pages) -> Vec<u8> {
 fn phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",
+        204 => "No Content",
         400 => "Bad Request",
         404 => "Not Found",
         405 => "Method Not Allowed",

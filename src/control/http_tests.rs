@@ -58,9 +58,13 @@ fn bad_requests_are_refused_in_the_form_of_the_contract() {
     let (_server, address) = server();
     let long_header = format!("GET /healthz HTTP/1.1\r\nHost: x\r\nA: {}\r\n\r\n", "a".repeat(HEAD_BYTES_MAX));
     let many_headers = format!("GET /healthz HTTP/1.1\r\nHost: x\r\n{}\r\n", "A: b\r\n".repeat(HEADERS_MAX));
-    let cases: [(&str, u16, &str); 9] = [
+    let cases: [(&str, u16, &str); 12] = [
         ("POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello", 405, "METHOD_NOT_ALLOWED"),
-        ("OPTIONS /metrics HTTP/1.1\r\nHost: x\r\n\r\n", 405, "METHOD_NOT_ALLOWED"),
+        ("options /metrics HTTP/1.1\r\nHost: x\r\n\r\n", 405, "METHOD_NOT_ALLOWED"),
+        ("OPTIONS /nothing HTTP/1.1\r\nHost: x\r\n\r\n", 404, "NOT_FOUND"),
+        ("GET /healthz HTTP/1.1\nHost: x\n\n", 400, "BAD_REQUEST"),
+        // Refused as soon as it is seen: the rest may never come.
+        ("GET /healthz HTTP/1.1\r\nHost: x\nA: b", 400, "BAD_REQUEST"),
         ("GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n", 404, "NOT_FOUND"),
         ("GET /healthz HTTP/1.1\r\n\r\n", 400, "BAD_REQUEST"),
         ("GET /healthz HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400, "BAD_REQUEST"),
@@ -74,7 +78,39 @@ fn bad_requests_are_refused_in_the_form_of_the_contract() {
         let body: serde_json::Value = serde_json::from_str(&body).unwrap();
         assert_eq!((found, body["code"].as_str()), (status, Some(code)), "{request:?}");
         assert_eq!(body["corr_id"].as_str().map(str::len), Some(32));
-        assert_eq!(head.contains("allow: GET, HEAD"), status == 405);
+        assert_eq!(head.contains("\r\nallow: GET, HEAD, OPTIONS"), status == 405, "{head}");
+    }
+}
+
+#[test]
+fn options_tells_what_can_be_done_with_a_page_and_with_all_of_them() {
+    let (_server, address) = server();
+    for target in ["/healthz", "/metrics?x=y", "*"] {
+        let request = format!("OPTIONS {target} HTTP/1.1\r\nHost: x\r\n\r\n");
+        let (status, head, body) = exchange(&mut TcpStream::connect(address).unwrap(), request.as_bytes());
+        assert_eq!((status, body.as_str()), (204, ""), "{target}");
+        assert!(head.starts_with("HTTP/1.1 204 No Content\r\n") && head.contains("\r\nallow: GET, HEAD, OPTIONS"), "{head}");
+        assert!(!head.contains("content-length") && !head.contains("content-type"), "{head}");
+    }
+}
+
+#[test]
+fn correlation_ids_are_those_of_the_api() {
+    let (_server, address) = server();
+    let echoed = |fields: &str| {
+        let request = format!("GET /healthz HTTP/1.1\r\nHost: x\r\n{fields}\r\n");
+        let (_, head, _) = exchange(&mut TcpStream::connect(address).unwrap(), request.as_bytes());
+        let field = format!("{head}\r\n");
+        field.split_once("\r\nx-corr-id: ").unwrap().1.split_once("\r\n").unwrap().0.to_owned()
+    };
+    let all_that_fit: String = (b'!'..=b'~').map(char::from).filter(|letter| !"\"\\".contains(*letter)).collect();
+    for id in [&all_that_fit[..64], &all_that_fit[all_that_fit.len() - 64..], "a/b+c=", "x"] {
+        assert_eq!(echoed(&format!("X-Corr-ID: {id}\r\n")), id);
+    }
+    let too_long = "c".repeat(65);
+    for bad in ["a b", "a\"b", "a\\b", "\u{e4}", &too_long] {
+        assert_eq!(echoed(&format!("X-Corr-ID: {bad}\r\n")).len(), 32, "{bad:?} is replaced");
+        assert_eq!(echoed(&format!("X-Corr-ID: {bad}\r\nX-Correlation-ID: c\r\nX-Request-ID: r\r\n")), "r");
     }
 }
 

@@ -5,7 +5,9 @@ mod conservation;
 mod counting;
 mod http;
 mod page;
+mod preflight;
 mod readiness;
+mod replay;
 mod service;
 mod signals;
 mod socket;
@@ -14,6 +16,7 @@ mod watch;
 
 pub use http::ControlServer;
 pub use page::{Page, PageReply, Pages, Surface};
+pub use preflight::findings;
 pub use readiness::{Dep, Readiness, Snapshot};
 pub use service::{run, ServiceFault, SERVICE};
 pub use signals::{SignalEvent, Signals, EXIT_SIGINT, EXIT_SIGTERM};

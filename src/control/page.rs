@@ -71,6 +71,11 @@ impl PageReply {
         Self { content_type: "text/plain; version=0.0.4; charset=utf-8", ..Self::json(body) }
     }
 
+    /// The answer to OPTIONS: nothing but the header that the server adds.
+    pub(super) fn options() -> Self {
+        Self { status: 204, content_type: "", retry_after: None, body: Vec::new() }
+    }
+
     /// The answer of `/readyz`, with the reasons.
     pub fn readiness(snapshot: &super::Snapshot) -> Self {
         let body = snapshot.body_with_reasons.as_bytes();

@@ -2,8 +2,8 @@
 //!
 //! The order matters. Everything that can refuse to start does so before the ledger is touched; the control port answers while
 //! the ledger is still being read; a core gets its slice before it gets its listener.
-use super::conservation::Conservation;
 use super::counting::Counting;
+use super::replay::{self, Interruption, Opening};
 use super::watch::Watcher;
 use super::{
     bind_admin, health_body, AdminFault, ControlServer, Dep, Page, PageReply, Readiness, SharedVersion, SignalEvent, Signals,
@@ -16,18 +16,21 @@ use crate::config::{cpus_usable, AccountingDep, Config, LedgerDep, RegistryDep};
 use crate::domain::CoreId;
 use crate::engine::{Engine, Gate};
 use crate::http;
-use crate::ledger::{Committer, DiskStorage, LedgerError, Log, LookupDesk, Options, Recovery};
+use crate::ledger::{Committer, DiskStorage, LedgerError, LookupDesk, Options};
 use crate::registry::RegistryFile;
 use crate::ring::Ring;
 use crate::shard::Settings;
 use crate::telemetry::logs::LogGuard;
 use crate::telemetry::{BuildInfo, Check, Labels, Publisher};
-use crate::worker::{self, mailbox, unix_now, Admission, CoreParts, Driver, Letter, Mailbox, SharedGate, Site, Wanted, Workers};
+use crate::worker::{
+    self, mailbox, unix_now, Admission, CoreParts, Driver, Letter, Mailbox, Order, SharedGate, Site, Wanted, Workers,
+};
 use crossbeam_channel::Receiver;
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Verified tokens that one core remembers.
@@ -36,8 +39,8 @@ const TOKENS_MAX: usize = 16_384;
 const QUESTIONS_MAX: usize = 4096;
 /// Time between readiness off and listeners closed, so that a balancer that looks can turn away.
 const DRAIN_NOTICE: Duration = Duration::from_millis(200);
-/// Log a line about recovery progress after this many entries.
-const RECOVERY_NOTE_EVERY: u64 = 1_000_000;
+/// Time between two looks at the figures while the service drains: what is counted after the last look is not seen any more.
+const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// Why the service did not start, or did not end in order.
 #[derive(Debug)]
@@ -99,15 +102,22 @@ fn end_with_any_panic() {
 pub fn run(config: &Config, log: &LogGuard) -> Result<(), ServiceFault> {
     end_with_any_panic();
     let (_signals, events) = Signals::listen().map_err(refused("cannot take over the signals"))?;
-    let service = Service::start(config)?;
+    let mut interruption = Interruption::new(&events);
+    let Some(service) = Service::start(config, &mut interruption)? else {
+        return Ok(());
+    };
+    if interruption.reload_wanted() {
+        service.watcher.reload(&service.readiness);
+    }
     service.watch(&events, log);
-    service.stop()
+    service.stop(log)
 }
 
 struct Service {
     readiness: Readiness,
     site: Arc<Site>,
     workers: Workers,
+    mailboxes: Vec<Mailbox>,
     committer: Committer<DiskStorage>,
     desk: Arc<LookupDesk<worker::Asked>>,
     counting: Counting,
@@ -116,7 +126,8 @@ struct Service {
 }
 
 impl Service {
-    fn start(config: &Config) -> Result<Self, ServiceFault> {
+    /// `None` if a signal asked for an end while the ledger was being read.
+    fn start(config: &Config, interruption: &mut Interruption<'_>) -> Result<Option<Self>, ServiceFault> {
         raise_file_limit(config.limits.connections);
         let policy = Arc::new(Policy::load(&config.security.policy_file)?);
         let keyring = Arc::new(Keyring::open_or_create(&config.security.keyring)?);
@@ -148,7 +159,20 @@ impl Service {
         let pages = pages(&readiness, &publisher, &version, &status);
         let servers = control_servers(config, pages)?;
 
-        let (log, engines, recovery) = open_ledger(config, ring, &publisher)?;
+        let mut engines = engines(config, ring);
+        let (log, recovery) = match open_ledger(config, &mut engines, interruption)? {
+            Opening::Open { log, recovery, conserved } => {
+                publisher.conservation_check(if conserved.is_ok() { Check::Holds } else { Check::Violated });
+                conserved.map_err(ServiceFault::Refused)?;
+                (log, recovery)
+            }
+            Opening::GivenUp { entries } => {
+                readiness.drain();
+                let what = "a signal asked for an end while the ledger was being read; the ledger is as it was";
+                tracing::info!(event = "start_given_up", entries, "{what}");
+                return Ok(None);
+            }
+        };
         readiness.recovered();
         readiness.up(Dep::Policy);
         readiness.up(Dep::Registry);
@@ -181,8 +205,8 @@ impl Service {
             lane: committer.lane(core as u16),
             cpu: *cpu,
         });
-        let workers =
-            worker::start(&site, ring, &driver, &desk, mailboxes, parts.collect()).map_err(refused("cannot start a core"))?;
+        let workers = worker::start(&site, ring, &driver, &desk, mailboxes.clone(), parts.collect())
+            .map_err(refused("cannot start a core"))?;
         readiness.up(Dep::Ledger);
         let watcher = Watcher::new(publisher, registry, version, status, committer.watch(), recovery.epoch, driver.name());
         tracing::info!(
@@ -195,7 +219,7 @@ impl Service {
             epoch = recovery.epoch,
             "serving"
         );
-        Ok(Self { readiness, site, workers, committer, desk, counting, watcher, _servers: servers })
+        Ok(Some(Self { readiness, site, workers, mailboxes, committer, desk, counting, watcher, _servers: servers }))
     }
 
     /// Watches until the service is to end.
@@ -211,16 +235,34 @@ impl Service {
         }
     }
 
-    /// Degrades first: readiness drops, then the listeners close, what is in flight finishes, the ledger is closed.
-    fn stop(self) -> Result<(), ServiceFault> {
+    /// Degrades first: readiness drops, then the listeners close, what is in flight finishes, the ledger is closed. Figures are
+    /// published all the while, so that whoever watches sees the drain and not the moment before it.
+    fn stop(self, log: &LogGuard) -> Result<(), ServiceFault> {
         self.readiness.drain();
         self.site.gate.set(Gate::NotReady);
+        self.watcher.publish_now(&self.readiness, &self.counting, log);
         tracing::info!(event = "draining", "not ready any more; listeners close shortly");
-        std::thread::sleep(DRAIN_NOTICE);
-        self.workers.drain();
+        let noticed = Instant::now() + DRAIN_NOTICE;
+        while Instant::now() < noticed {
+            self.workers.ask_stats();
+            std::thread::sleep(DRAIN_LOOK_EVERY);
+            self.watcher.look(&self.readiness, &self.site, &self.workers, &self.counting, log);
+        }
+        let figures = self.workers.stats().clone();
+        let ending = end_cores(self.workers)?;
+        while !ending.is_finished() {
+            ask_figures(&self.mailboxes);
+            std::thread::sleep(DRAIN_LOOK_EVERY);
+            self.watcher.absorb(&figures);
+            self.watcher.publish_if_due(&self.readiness, &self.counting, log);
+        }
+        // A panic ends the process, so it cannot be met here.
+        let _ = ending.join();
+        self.watcher.absorb(&figures);
         let unanswered = self.site.admission.in_flight();
         let head = self.committer.watch();
         self.committer.close()?;
+        self.watcher.publish_now(&self.readiness, &self.counting, log);
         self.counting.stop();
         drop(self.desk);
         tracing::info!(event = "stopped", entries = head.head().0, unanswered, "the ledger is closed");
@@ -228,40 +270,43 @@ impl Service {
     }
 }
 
-/// Opens the ledger, rebuilds every core's slice from it, and checks that no value appeared or vanished.
-fn open_ledger(
-    config: &Config,
-    ring: Ring,
-    publisher: &Publisher,
-) -> Result<(Log<DiskStorage>, Vec<Engine>, Recovery), ServiceFault> {
-    let LedgerDep::Embedded(directory) = &config.deps.ledger else { unreachable!("only what is supported is started") };
+/// Drains the cores on a thread of their own, so that the control thread can go on with the figures.
+fn end_cores(workers: Workers) -> Result<JoinHandle<()>, ServiceFault> {
+    let end = move || workers.drain();
+    std::thread::Builder::new()
+        .name("drain".to_owned())
+        .spawn(end)
+        .map_err(refused("cannot start the thread that ends the cores"))
+}
+
+/// Asks cores that drain for their figures. The drain owns the [`Workers`], and a core that has ended takes no letters.
+fn ask_figures(mailboxes: &[Mailbox]) {
+    for mailbox in mailboxes {
+        if mailbox.try_put(Letter::Order(Order::Stats(worker::empty_stats()))).is_ok() {
+            mailbox.ring();
+        }
+    }
+}
+
+/// The engines of all cores, without accounts.
+fn engines(config: &Config, ring: Ring) -> Vec<Engine> {
     let settings = Settings {
         hash_seeds: random_words(),
         idempotency_ttl_ms: config.idempotency.ttl.as_millis() as u64,
         keys_max: config.idempotency.keys_max,
     };
-    let mut engines: Vec<Engine> = (0..ring.cores()).map(|core| Engine::new(CoreId(core), ring, settings)).collect();
-    let mut conservation = Conservation::default();
-    let began = Instant::now();
-    let now = unix_now();
+    (0..ring.cores()).map(|core| Engine::new(CoreId(core), ring, settings)).collect()
+}
+
+fn open_ledger(
+    config: &Config,
+    engines: &mut [Engine],
+    interruption: &mut Interruption<'_>,
+) -> Result<Opening<DiskStorage>, ServiceFault> {
+    let LedgerDep::Embedded(directory) = &config.deps.ledger else { unreachable!("only what is supported is started") };
     let storage =
         DiskStorage::create(directory).map_err(refused(format!("cannot use the ledger directory {}", directory.display())))?;
-    let (log, recovery) = Log::open(storage, &Options::new(config.ledger.segment_bytes), &mut |seq, _, entry| {
-        if seq.0 % RECOVERY_NOTE_EVERY == 0 {
-            tracing::info!(event = "recovering", entries = seq.0, "reading the ledger");
-        }
-        conservation.note(&entry);
-        engines.iter_mut().try_for_each(|engine| engine.replay(&entry, seq, now))
-    })?;
-    if let Some(torn) = &recovery.torn {
-        tracing::warn!(event = "torn_tail", torn = ?torn, "an interrupted write was cleared away; nothing of it had been acknowledged");
-    }
-    let checked = conservation.check(&engines);
-    publisher.conservation_check(if checked.is_ok() { Check::Holds } else { Check::Violated });
-    checked.map_err(ServiceFault::Refused)?;
-    let took_ms = began.elapsed().as_millis() as u64;
-    tracing::info!(event = "recovered", entries = recovery.entries, batches = recovery.batches, took_ms, "the ledger is open");
-    Ok((log, engines, recovery))
+    Ok(replay::open(storage, &Options::new(config.ledger.segment_bytes), engines, unix_now(), interruption)?)
 }
 
 fn site(
@@ -359,7 +404,8 @@ fn control_servers(config: &Config, pages: Arc<dyn super::Pages>) -> Result<Vec<
     Ok(servers)
 }
 
-fn wanted(config: &Config) -> Wanted {
+/// The event loop that is asked for.
+pub(super) fn wanted(config: &Config) -> Wanted {
     match config.runtime.driver {
         crate::config::Driver::Auto => Wanted::Auto,
         crate::config::Driver::IoUring => Wanted::IoUring,

@@ -3,11 +3,12 @@
 use super::counting::Counting;
 use super::SERVICE;
 use super::{Dep, Readiness, SharedVersion, SignalEvent};
+use crate::domain::CoreId;
 use crate::engine::Gate;
 use crate::ledger::{DiskStorage, Watch};
 use crate::registry::RegistryFile;
 use crate::telemetry::logs::LogGuard;
-use crate::telemetry::{Publisher, Reload};
+use crate::telemetry::{CoreStats, Publisher, Reload};
 use crate::worker::{Site, Workers};
 use crossbeam_channel::Receiver;
 use std::cell::{Cell, RefCell};
@@ -80,24 +81,40 @@ impl Watcher {
             (false, _) => Gate::LedgerDown,
             (true, false) => Gate::NotReady,
         });
-        for (core, stats) in workers.stats().try_iter() {
-            self.publisher.absorb(core, &stats);
-        }
-        if self.published.get().map_or(true, |published| published.elapsed() >= PUBLISH_EVERY) {
-            self.published.set(Some(Instant::now()));
-            self.publisher.log_lines_dropped(log.dropped());
-            self.publish(readiness, lag);
+        self.absorb(workers.stats());
+        if self.publish_if_due(readiness, counting, log) {
             workers.ask_stats();
         }
     }
 
-    fn publish(&self, readiness: &Readiness, lag: f64) {
+    /// Adds up what the cores have handed over.
+    pub fn absorb(&self, figures: &Receiver<(CoreId, Box<CoreStats>)>) {
+        for (core, stats) in figures.try_iter() {
+            self.publisher.absorb(core, &stats);
+        }
+    }
+
+    /// Publishes what is not the cores' if it was not done within the last second. Returns whether it was now.
+    pub fn publish_if_due(&self, readiness: &Readiness, counting: &Counting, log: &LogGuard) -> bool {
+        let due = self.published.get().map_or(true, |published| published.elapsed() >= PUBLISH_EVERY);
+        if due {
+            self.publish_now(readiness, counting, log);
+        }
+        due
+    }
+
+    /// Publishes what is not the cores'.
+    pub fn publish_now(&self, readiness: &Readiness, counting: &Counting, log: &LogGuard) {
+        // What is not ready any more is to be known first.
+        self.publisher.ready(readiness.ready());
+        self.published.set(Some(Instant::now()));
+        self.publisher.log_lines_dropped(log.dropped());
+        let lag = counting.lag_seconds();
         let stats = self.ledger.take_stats();
         self.publisher.ledger_committed(&stats.commit_us, &stats.batch_entries);
         self.publisher.ledger_connect_errors(self.ledger.failed_allocations());
         self.publisher.ledger_height(self.ledger.head());
         self.publisher.accounting_lag(lag);
-        self.publisher.ready(readiness.ready());
         self.publisher.run_upkeep();
         let status = serde_json::json!({
             "service": SERVICE,

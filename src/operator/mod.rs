@@ -19,6 +19,7 @@ pub mod wallet;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::error::ErrorKind;
 use clap::Parser;
 
 use context::Context;
@@ -83,8 +84,13 @@ impl Command {
 
 /// Runs `ronctl` with these arguments, the program's name first, and says how to end.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
-    let cli = match Cli::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
+        Err(fault) if fault.use_stderr() && asks_for_json(&arguments) => {
+            Output::detect(true).failure(&usage_failure(&fault));
+            return Exit::Usage;
+        }
         Err(help_or_fault) => {
             // If the stream is gone there is nobody to tell.
             let _ = help_or_fault.print();
@@ -96,6 +102,27 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         context.output.failure(&failure);
         failure.exit
     })
+}
+
+/// Whether `--json` is among arguments that may be wrong. Behind `--` it would be a value.
+fn asks_for_json(arguments: &[OsString]) -> bool {
+    arguments.iter().take_while(|argument| *argument != "--").any(|argument| argument == "--json")
+}
+
+/// What clap says of a wrong command line, without the layout that it has for people.
+fn usage_failure(fault: &clap::Error) -> Failure {
+    let help = "see ronctl --help, or --help behind the command";
+    if matches!(fault.kind(), ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand) {
+        // Here clap shows the help, which says nothing of what is wrong.
+        return Failure::usage("a command is missing", help);
+    }
+    let shown = fault.to_string();
+    let before = |text: &str, end: &str| text.split(end).next().unwrap_or_default().to_owned();
+    let said = before(&before(&shown, "\n\nUsage:"), "\n\nFor more information");
+    let (said, tip) = said.split_once("\n\n  tip: ").unwrap_or((&said, ""));
+    let in_one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let message = in_one_line(said.strip_prefix("error: ").unwrap_or(said));
+    Failure::usage(message, if tip.is_empty() { help.to_owned() } else { format!("{}; {help}", in_one_line(tip)) })
 }
 
 #[cfg(test)]
@@ -126,6 +153,35 @@ mod tests {
         for line in ["ronctl", "ronctl wallet", "ronctl cap mint", "ronctl wallet seq", "ronctl nothing"] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_told_in_one_sentence_for_programs() {
+        let cases = [
+            ("ronctl --json", "a command is missing"),
+            ("ronctl --json wallet", "a command is missing"),
+            (
+                "ronctl --json wallet balance",
+                "the following required arguments were not provided: --account <ACCOUNT> --asset <ASSET>",
+            ),
+            ("ronctl nothing --json", "unrecognized subcommand 'nothing'"),
+            ("ronctl wallet seq --acount a --json", "unexpected argument '--acount' found"),
+            (
+                "ronctl --json cap mint --subject a --scopes wallet:read --ttl soon",
+                "invalid value 'soon' for '--ttl <DURATION>': expected number at 0",
+            ),
+        ];
+        for (line, expected) in cases {
+            let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            assert!(asks_for_json(&arguments), "{line}");
+            let fault = Cli::try_parse_from(&arguments).expect_err(line);
+            assert!(fault.use_stderr(), "{line}");
+            let failure = usage_failure(&fault);
+            assert_eq!((failure.message.as_str(), failure.exit), (expected, Exit::Usage), "{line}");
+            let tip = if expected.contains("--acount") { "a similar argument exists: '--account'; see " } else { "see " };
+            assert!(failure.next.starts_with(tip), "{line}: {failure}");
+        }
+        assert!(!asks_for_json(&["ronctl", "wallet", "tx", "--", "--json"].map(OsString::from)));
     }
 
     #[test]

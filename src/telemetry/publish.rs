@@ -1,8 +1,8 @@
 //! Publication of what the cores counted: adds their deltas to a Prometheus recorder and renders `/metrics`.
 //!
-//! Invariants: every counter exists from the start with the value 0, so that the first event is seen as an increase; every
-//! label value comes from a fixed table. The recorder is this value's own and never installed for the whole process, so several
-//! publishers can live side by side. Nothing here runs on a core.
+//! Invariants: every counter exists from the start with the value 0, so that the first event is seen as an increase, but for the
+//! statuses of a route that no alert compares; every label value comes from a fixed table. The recorder is this value's own and
+//! never installed for the whole process, so several publishers can live side by side. Nothing here runs on a core.
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use metrics::{Counter, Gauge as GaugeHandle, Histogram, Key, KeyName, Label, Level, Metadata, Recorder};
@@ -16,7 +16,8 @@ use crate::domain::limits::CORES_MAX;
 use crate::domain::{CoreId, Op, Reason, Seq};
 
 const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
-/// Statuses that exist from the start for each served route, because alerts compare their rates.
+/// Statuses that exist from the start for each served route, because alerts compare their rates. A series for every status of every
+/// route would be many times more, nearly all of them 0 for ever.
 const STATUSES_FROM_START: [u16; 4] = [200, 429, 500, 503];
 const MICROS_PER_SECOND: f64 = 1e6;
 const MILLIS_PER_SECOND: f64 = 1e3;

@@ -1,0 +1,191 @@
+//! The start of the ledger: opens it, rebuilds every core's slice from it, and checks that no value appeared or vanished.
+//!
+//! A ledger can take minutes to read, so a signal to end is looked for in between. Nothing of the ledger is changed before all of
+//! it has been read, so giving up leaves it as it was.
+use super::conservation::Conservation;
+use super::SignalEvent;
+use crate::domain::UnixMs;
+use crate::engine::Engine;
+use crate::ledger::{LedgerError, Log, Options, Recovery, Storage};
+use crossbeam_channel::Receiver;
+use std::time::Instant;
+
+/// Log a line about recovery progress after this many entries.
+const RECOVERY_NOTE_EVERY: u64 = 1_000_000;
+/// Look for a signal to end after this many entries: some milliseconds of reading.
+const RECOVERY_LOOK_EVERY: u64 = 4096;
+
+/// What opening the ledger came to.
+// There is one of these in the life of a process, so its size does not matter.
+#[allow(clippy::large_enum_variant)]
+pub(super) enum Opening<S: Storage> {
+    /// It is open. `conserved` says what does not add up, and what to do.
+    Open {
+        /// The open ledger.
+        log: Log<S>,
+        /// What was found.
+        recovery: Recovery,
+        /// Whether issued less burned is what the accounts hold.
+        conserved: Result<(), String>,
+    },
+    /// A signal asked for an end after so many entries.
+    GivenUp {
+        /// Entries that had been read.
+        entries: u64,
+    },
+}
+
+/// Reads the ledger into these engines, which are empty. `now` decides which keys are still remembered.
+///
+/// # Errors
+/// If the ledger cannot be opened, or an engine cannot take an entry.
+pub(super) fn open<S: Storage>(
+    storage: S,
+    options: &Options,
+    engines: &mut [Engine],
+    now: UnixMs,
+    interruption: &mut Interruption<'_>,
+) -> Result<Opening<S>, LedgerError> {
+    let mut conservation = Conservation::default();
+    let began = Instant::now();
+    let opened = Log::open(storage, options, &mut |seq, _, entry| {
+        if seq.0 % RECOVERY_NOTE_EVERY == 0 {
+            tracing::info!(event = "recovering", entries = seq.0, "reading the ledger");
+        }
+        interruption.look(seq.0)?;
+        conservation.note(&entry);
+        engines.iter_mut().try_for_each(|engine| engine.replay(&entry, seq, now))
+    });
+    let (log, recovery) = match (opened, interruption.given_up_at) {
+        (Ok(opened), _) => opened,
+        (Err(_), Some(seq)) => return Ok(Opening::GivenUp { entries: seq - 1 }),
+        (Err(error), None) => return Err(error),
+    };
+    if let Some(torn) = &recovery.torn {
+        tracing::warn!(event = "torn_tail", torn = ?torn, "an interrupted write was cleared away; nothing of it had been acknowledged");
+    }
+    let conserved = conservation.check(engines);
+    let took_ms = began.elapsed().as_millis() as u64;
+    tracing::info!(event = "recovered", entries = recovery.entries, batches = recovery.batches, took_ms, "the ledger is open");
+    Ok(Opening::Open { log, recovery, conserved })
+}
+
+/// What the signals ask for while the ledger is read.
+pub(super) struct Interruption<'a> {
+    events: &'a Receiver<SignalEvent>,
+    given_up_at: Option<u64>,
+    reload: bool,
+}
+
+impl<'a> Interruption<'a> {
+    /// Nothing has been asked for yet.
+    pub fn new(events: &'a Receiver<SignalEvent>) -> Self {
+        Self { events, given_up_at: None, reload: false }
+    }
+
+    /// Whether a reload was asked for and is still to be done.
+    pub fn reload_wanted(&self) -> bool {
+        self.reload
+    }
+
+    /// Errs if the reading is to end before this entry.
+    fn look(&mut self, seq: u64) -> Result<(), String> {
+        if seq % RECOVERY_LOOK_EVERY != 0 {
+            return Ok(());
+        }
+        for event in self.events.try_iter() {
+            match event {
+                SignalEvent::Reload => self.reload = true,
+                SignalEvent::Drain | SignalEvent::Exit(_) => {
+                    self.given_up_at = Some(seq);
+                    return Err("a signal asked for an end".to_owned());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Account, Amount, Asset, CoreId, Draft, Key, LaneBatch, LogId, Op, Seq, TokenId};
+    use crate::ledger::MemoryStorage;
+    use crate::ring::Ring;
+    use crate::shard::Settings;
+
+    const NOW: UnixMs = UnixMs(1_700_000_000_000);
+
+    fn options() -> Options {
+        Options::for_simulation(8 << 20, LogId([7; 16]))
+    }
+
+    fn engine() -> Engine {
+        let settings = Settings { hash_seeds: [1, 2, 3, 4], idempotency_ttl_ms: 1_000, keys_max: 1_024 };
+        Engine::new(CoreId(0), Ring::new(1), settings)
+    }
+
+    fn issue(number: u64, bytes: &mut Vec<u8>) {
+        let key = format!("k-{number}");
+        let draft = Draft {
+            op: Op::Issue,
+            from: None,
+            to: Some(Account::new("alice").unwrap()),
+            asset: Asset::new("roc").unwrap(),
+            amount: Amount::new(1).unwrap(),
+            nonce: None,
+            key: Key::new(&key).unwrap(),
+            memo: None,
+            corr: "corr",
+            token: TokenId([4; 16]),
+            ceiling: false,
+            ts: NOW,
+        };
+        draft.encode(bytes);
+    }
+
+    /// A ledger of so many batches of 1024 issues.
+    fn ledger(batches: u64) -> MemoryStorage {
+        let storage = MemoryStorage::new();
+        let (mut log, _) = Log::open(storage.clone(), &options(), &mut |_, _, _| Ok(())).unwrap();
+        for batch in 0..batches {
+            let lane_first = batch * 1024 + 1;
+            let mut bytes = Vec::new();
+            (lane_first..lane_first + 1024).for_each(|number| issue(number, &mut bytes));
+            log.append(&[LaneBatch { lane: 0, lane_first, count: 1024, bytes }]).unwrap();
+        }
+        log.close().unwrap();
+        storage
+    }
+
+    #[test]
+    fn a_signal_to_end_gives_the_reading_up_and_leaves_the_ledger_as_it_was() {
+        let entries = 2 * RECOVERY_LOOK_EVERY;
+        let storage = ledger(entries / 1024);
+        let (sender, events) = crossbeam_channel::bounded(2);
+        sender.send(SignalEvent::Reload).unwrap();
+        sender.send(SignalEvent::Drain).unwrap();
+        let mut interruption = Interruption::new(&events);
+        let given_up = open(storage.clone(), &options(), &mut [engine()], NOW, &mut interruption).unwrap();
+        let Opening::GivenUp { entries: read } = given_up else { panic!("the signal was not heeded") };
+        assert_eq!(read, RECOVERY_LOOK_EVERY - 1, "the first look is early");
+        // The lock is free again, and no opening was counted.
+        let mut interruption = Interruption::new(&events);
+        let again = open(storage, &options(), &mut [engine()], NOW, &mut interruption).unwrap();
+        let Opening::Open { recovery, conserved, .. } = again else { panic!("nobody asked for an end") };
+        assert_eq!((recovery.head, recovery.epoch, conserved), (Seq(entries), 2, Ok(())));
+    }
+
+    #[test]
+    fn a_reload_is_kept_for_later_and_most_entries_look_at_nothing() {
+        let (sender, events) = crossbeam_channel::bounded(2);
+        let mut interruption = Interruption::new(&events);
+        sender.send(SignalEvent::Reload).unwrap();
+        assert!(interruption.look(RECOVERY_LOOK_EVERY - 1).is_ok() && !interruption.reload_wanted());
+        assert!(interruption.look(RECOVERY_LOOK_EVERY).is_ok() && interruption.reload_wanted());
+        sender.send(SignalEvent::Drain).unwrap();
+        assert!(interruption.look(RECOVERY_LOOK_EVERY + 1).is_ok());
+        assert!(interruption.look(2 * RECOVERY_LOOK_EVERY).is_err());
+        assert_eq!(interruption.given_up_at, Some(2 * RECOVERY_LOOK_EVERY));
+    }
+}
