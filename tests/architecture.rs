@@ -3,6 +3,12 @@
 //!
 //! Comments, strings and code under `#[cfg(test)]` are blanked first, at the same offsets, so that lines stay right. It
 //! does not know types or macros: a rule broken through an alias or a macro of another crate is not seen.
+#[path = "architecture/bounds.rs"]
+mod bounds;
+#[path = "architecture/code.rs"]
+mod code;
+
+use code::{blanked, paths, tokens, without_tests, Token};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -33,8 +39,18 @@ const TOP: [&str; 1] = ["operator"];
 /// Modules without clock, randomness, input, output or async, as a whole.
 const PURE: [&str; 4] = ["domain", "ring", "shard", "engine"];
 
-/// Paths that a pure file may not name.
-const IMPURE: [&[&str]; 14] = [
+/// Files of other modules that are pure as well. Each says so in its header, and no file that is not listed does.
+const PURE_FILES: [&str; 6] = [
+    "src/http/fields.rs",
+    "src/ledger/batch.rs",
+    "src/ledger/books.rs",
+    "src/ledger/layout.rs",
+    "src/ledger/merge.rs",
+    "src/ledger/places.rs",
+];
+
+/// Paths that a pure file may not name. `std::sync` is among them for its channels and locks: a pure file shares nothing.
+const IMPURE: [&[&str]; 19] = [
     &["std", "fs"],
     &["std", "net"],
     &["std", "io"],
@@ -42,14 +58,31 @@ const IMPURE: [&[&str]; 14] = [
     &["std", "process"],
     &["std", "env"],
     &["std", "os"],
+    &["std", "sync"],
     &["rand"],
     &["getrandom"],
     &["fastrand"],
+    &["crossbeam_channel"],
+    &["atomic_waker"],
+    &["tracing"],
+    &["metrics"],
     &["monoio"],
     &["rustix"],
     &["socket2"],
     &["tokio"],
 ];
+
+/// What stands under an impure path and is a plain value: addresses are read and written without a network.
+const VALUES: [&[&str]; 2] = [&["std", "net", "Ipv4Addr"], &["std", "net", "Ipv6Addr"]];
+
+/// Macros that a pure file may not call.
+const IMPURE_MACROS: [&str; 5] = ["print", "println", "eprint", "eprintln", "thread_local"];
+
+/// Collections whose order is random unless a hasher is given, with the number of their parameters including the hasher.
+const HASHED: [(&str, usize); 4] = [("HashMap", 3), ("HashSet", 2), ("AHashMap", 3), ("AHashSet", 2)];
+
+/// Pure files with a collection in random order, because nothing that they say depends on it: the books only add up what is in it.
+const ORDER_UNSEEN: [&str; 1] = ["src/ledger/books.rs"];
 
 /// Most lines of a file, and of a file under `src/bin`.
 const LINES_MAX: usize = 500;
@@ -81,105 +114,12 @@ impl Source {
     }
 
     fn is_pure(&self) -> bool {
-        let Some(module) = self.module() else { return false };
-        let says_pure = || self.header().split(|letter: char| !letter.is_alphanumeric()).any(|word| word == "Pure");
-        PURE.contains(&module) || (module == "ledger" && says_pure())
+        self.module().is_some_and(|module| PURE.contains(&module)) || PURE_FILES.contains(&&*self.path)
     }
-}
 
-/// Replaces comments and the contents of literals by spaces; byte offsets and line feeds stay.
-fn blanked(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut out = bytes.to_vec();
-    let mut at = 0;
-    while at < bytes.len() {
-        let end = match bytes[at] {
-            b'/' if bytes[at..].starts_with(b"//") => find(bytes, at, b"\n"),
-            b'/' if bytes[at..].starts_with(b"/*") => block_comment_end(bytes, at),
-            b'"' => text_end(bytes, at),
-            b'r' if !is_word_before(bytes, at) => raw_text_end(bytes, at).unwrap_or(at),
-            b'\'' => char_end(bytes, at).unwrap_or(at),
-            _ => at,
-        };
-        for byte in &mut out[at..end] {
-            if *byte != b'\n' {
-                *byte = b' ';
-            }
-        }
-        at = end.max(at + 1);
+    fn says_pure(&self) -> bool {
+        self.header().split(|letter: char| !letter.is_alphanumeric()).any(|word| word == "Pure")
     }
-    String::from_utf8(out).expect("whole literals and comments were replaced")
-}
-
-fn find(bytes: &[u8], from: usize, what: &[u8]) -> usize {
-    (from..bytes.len()).find(|at| bytes[*at..].starts_with(what)).unwrap_or(bytes.len())
-}
-
-fn block_comment_end(bytes: &[u8], from: usize) -> usize {
-    let (mut depth, mut at) = (0, from);
-    while at < bytes.len() {
-        match &bytes[at..] {
-            [b'/', b'*', ..] => (depth, at) = (depth + 1, at + 2),
-            [b'*', b'/', ..] => (depth, at) = (depth - 1, at + 2),
-            _ => at += 1,
-        }
-        if depth == 0 {
-            return at;
-        }
-    }
-    at
-}
-
-fn text_end(bytes: &[u8], from: usize) -> usize {
-    let mut at = from + 1;
-    while at < bytes.len() && bytes[at] != b'"' {
-        at += if bytes[at] == b'\\' { 2 } else { 1 };
-    }
-    (at + 1).min(bytes.len())
-}
-
-fn raw_text_end(bytes: &[u8], from: usize) -> Option<usize> {
-    let hashes = bytes[from + 1..].iter().take_while(|byte| **byte == b'#').count();
-    let open = from + 1 + hashes;
-    (bytes.get(open) == Some(&b'"')).then(|| {
-        let close = [b"\"".as_slice(), &b"#".repeat(hashes)].concat();
-        (find(bytes, open + 1, &close) + close.len()).min(bytes.len())
-    })
-}
-
-/// The end of a character literal; `None` for a lifetime.
-fn char_end(bytes: &[u8], from: usize) -> Option<usize> {
-    if bytes.get(from + 1) == Some(&b'\\') {
-        return Some(find(bytes, from + 3, b"'") + 1);
-    }
-    let close = find(bytes, from + 1, b"'");
-    let inner = std::str::from_utf8(bytes.get(from + 1..close)?).ok()?;
-    (close < bytes.len() && inner.chars().count() == 1).then_some(close + 1)
-}
-
-fn is_word_before(bytes: &[u8], at: usize) -> bool {
-    at > 0 && (bytes[at - 1].is_ascii_alphanumeric() || (bytes[at - 1] == b'_'))
-}
-
-/// Blanks every item that stands under `#[cfg(test)]`.
-fn without_tests(code: &str) -> String {
-    const MARK: &str = "#[cfg(test)]";
-    let mut out = code.to_owned();
-    while let Some(start) = out.find(MARK) {
-        let body = out[start..].find(['{', ';']).map_or(out.len(), |at| start + at);
-        let mut depth = 0i32;
-        let mut end = out.len();
-        for (at, letter) in out[body..].char_indices() {
-            depth += i32::from(letter == '{') - i32::from(letter == '}');
-            if depth == 0 {
-                end = body + at + letter.len_utf8();
-                break;
-            }
-        }
-        let blank: String = out[start..end].chars().map(|letter| if letter == '\n' { '\n' } else { ' ' }).collect();
-        out.replace_range(start..end, &blank);
-    }
-    out
 }
 
 /// Files of modules that are declared under `#[cfg(test)]`, as paths from the root of the workspace.
@@ -200,70 +140,6 @@ fn test_files(source: &Source) -> Vec<String> {
         files.extend(paths.iter().map(|path| path.display().to_string()));
     }
     files
-}
-
-/// A word or a sign of the code with the line on which it stands.
-#[derive(Clone, Copy, PartialEq)]
-struct Token<'a> {
-    text: &'a str,
-    line: usize,
-}
-
-fn tokens(code: &str) -> Vec<Token<'_>> {
-    let mut tokens = Vec::new();
-    for (index, line) in code.lines().enumerate() {
-        let mut rest = line.trim_start();
-        while let Some(first) = rest.chars().next() {
-            let is_word = |letter: char| letter.is_alphanumeric() || letter == '_';
-            let length = match first {
-                _ if is_word(first) => rest.find(|letter| !is_word(letter)).unwrap_or(rest.len()),
-                ':' if rest.starts_with("::") => 2,
-                _ => first.len_utf8(),
-            };
-            tokens.push(Token { text: &rest[..length], line: index + 1 });
-            rest = rest[length..].trim_start();
-        }
-    }
-    tokens
-}
-
-/// Every path that the code names, with groups of `use` written out, and the line on which it ends.
-fn paths(code: &str) -> Vec<(Vec<&str>, usize)> {
-    let tokens = tokens(code);
-    let (mut paths, mut at) = (Vec::new(), 0);
-    while at < tokens.len() {
-        at = path_at(&tokens, at, &[], &mut paths);
-    }
-    paths
-}
-
-/// Reads one path, or one branch of a group, and returns where it ends.
-fn path_at<'a>(tokens: &[Token<'a>], from: usize, prefix: &[&'a str], paths: &mut Vec<(Vec<&'a str>, usize)>) -> usize {
-    let text = |at: usize| tokens.get(at).map_or("", |token| token.text);
-    let is_word = |at: usize| text(at).starts_with(|letter: char| letter.is_alphanumeric() || letter == '_');
-    if !is_word(from) {
-        return from + 1;
-    }
-    if text(from) == "as" && !prefix.is_empty() {
-        return from + 2;
-    }
-    let (mut path, mut at) = ([prefix, &[text(from)]].concat(), from + 1);
-    while text(at) == "::" {
-        if text(at + 1) == "{" {
-            at += 2;
-            while at < tokens.len() && text(at) != "}" {
-                at = path_at(tokens, at, &path, paths);
-            }
-            return at + 1;
-        }
-        if !is_word(at + 1) && text(at + 1) != "*" {
-            break;
-        }
-        path.push(text(at + 1));
-        at += 2;
-    }
-    paths.push((path, tokens[at - 1].line));
-    at
 }
 
 /// What is wrong with one file, as lines `path:line: message`.
@@ -336,20 +212,64 @@ fn check_imports(source: &Source, say: &mut impl FnMut(usize, String)) {
 }
 
 fn check_purity(source: &Source, say: &mut impl FnMut(usize, String)) {
+    match (PURE_FILES.contains(&&*source.path), source.says_pure()) {
+        (true, false) => say(1, "a pure file whose header does not say \"Pure\"".to_owned()),
+        (false, true) if !source.is_pure() => say(1, "the header says \"Pure\", but the file is not listed as pure".to_owned()),
+        (true, true) | (false, true | false) => {}
+    }
     if !source.is_pure() {
         return;
     }
     for (path, line) in paths(&source.code) {
         let from_std: Vec<&str> = path.iter().map(|segment| if *segment == "core" { "std" } else { *segment }).collect();
         let impure = IMPURE.iter().any(|impure| from_std.starts_with(impure) && (impure.len() > 1 || path.len() > 1));
+        let value = VALUES.iter().any(|value| from_std.starts_with(value));
         let clock = path.iter().any(|segment| matches!(*segment, "Instant" | "SystemTime")) || from_std == ["std", "time", "*"];
-        if impure || clock {
+        let random_keys = from_std.starts_with(&["std"]) && path.contains(&"RandomState");
+        if (impure && !value) || clock || random_keys {
             say(line, format!("`{}` in a pure file: no clock, randomness, input, output or threads here", path.join("::")));
         }
         if path.iter().any(|segment| matches!(*segment, "async" | "await")) {
             say(line, "async in a pure file".to_owned());
         }
     }
+    let tokens = tokens(&source.code);
+    for (at, token) in tokens.iter().enumerate() {
+        let next = |ahead: usize| tokens.get(at + ahead).map_or("", |token| token.text);
+        if IMPURE_MACROS.contains(&token.text) && next(1) == "!" {
+            say(token.line, format!("`{}!` in a pure file: no input, output or threads here", token.text));
+        }
+        if token.text == "RandomState" && next(1) == "::" && next(2) != "with_seeds" {
+            say(token.line, "`RandomState` with keys of its own in a pure file; make it `with_seeds`".to_owned());
+        }
+        let Some((_, parameters)) = HASHED.iter().find(|(name, _)| *name == token.text) else { continue };
+        let keyed = match next(1) {
+            "::" => matches!(next(2), "with_hasher" | "with_capacity_and_hasher"),
+            "<" => parameters_at(&tokens[at + 1..]) == *parameters,
+            _ => true,
+        };
+        if !keyed && !ORDER_UNSEEN.contains(&&*source.path) {
+            say(token.line, format!("`{}` with random keys in a pure file; give it a hasher", token.text));
+        }
+    }
+}
+
+/// How many parameters stand between the angle brackets that open here.
+fn parameters_at(tokens: &[Token<'_>]) -> usize {
+    let (mut depth, mut commas, mut last) = (0usize, 0, "");
+    for token in tokens {
+        match token.text {
+            "<" | "(" | "[" => depth += 1,
+            // The arrow of a function type closes nothing.
+            ">" if last == "-" => {}
+            ">" | ")" | "]" if depth == 1 => return commas + usize::from(last != ","),
+            ">" | ")" | "]" => depth -= 1,
+            "," if depth == 1 => commas += 1,
+            _ => {}
+        }
+        last = token.text;
+    }
+    0
 }
 
 fn line_at(text: &str, at: usize) -> usize {
@@ -401,6 +321,22 @@ fn every_source_keeps_the_rules() {
 }
 
 #[test]
+fn the_files_that_are_listed_as_pure_are_there() {
+    let sources = sources();
+    let found: BTreeSet<&str> = sources.iter().map(|source| source.path.as_str()).collect();
+    for path in PURE_FILES.iter().chain(&ORDER_UNSEEN) {
+        assert!(found.contains(path), "{path} is listed as pure and does not exist");
+    }
+    // The table of files in the header of the ledger marks the same ones.
+    let ledger = sources.iter().find(|source| source.path == "src/ledger/mod.rs").expect("the ledger has a root");
+    let header = ledger.header();
+    let marked = header.lines().filter(|line| line.contains("(pure)")).flat_map(|line| line.split('`').skip(1).step_by(2));
+    let marked: BTreeSet<String> = marked.map(|name| format!("src/ledger/{name}.rs")).collect();
+    let listed = PURE_FILES.iter().filter(|path| path.starts_with("src/ledger/")).map(|path| (*path).to_owned());
+    assert_eq!(marked, listed.collect::<BTreeSet<_>>());
+}
+
+#[test]
 fn every_module_of_the_library_is_in_the_table() {
     let listed: BTreeSet<&str> = IMPORTS.iter().map(|(module, _)| *module).collect();
     let found = sources();
@@ -436,7 +372,20 @@ fn each_rule_is_seen_to_be_broken() {
         ("src/ring/a.rs", "//! x\nfn a() { std::fs::read(\"x\"); }\n", "`std::fs::read` in a pure file"),
         ("src/shard/a.rs", "//! x\nfn a() { getrandom::fill(&mut []); }\n", "`getrandom::fill` in a pure file"),
         ("src/shard/a.rs", "//! x\nasync fn a() {}\n", ":2: async in a pure file"),
-        ("src/ledger/a.rs", "//! The codec. Pure: bytes only.\nuse std::fs::File;\n", "`std::fs::File` in a pure file"),
+        ("src/shard/a.rs", "//! x\nfn a() {\n    eprintln!(\"b\");\n}\n", ":3: `eprintln!` in a pure file"),
+        ("src/shard/a.rs", "//! x\nfn a() { b(HashMap::new()) }\n", ":2: `HashMap` with random keys in a pure file"),
+        ("src/shard/a.rs", "//! x\nfn a() { b(HashSet::<u8>::new()) }\n", ":2: `HashSet` with random keys in a pure file"),
+        ("src/shard/a.rs", "//! x\nstruct A(HashMap<u8, (u8, Vec<u8>)>);\n", ":2: `HashMap` with random keys in a pure file"),
+        ("src/ring/a.rs", "//! x\nfn a() { b(c::RandomState::new()) }\n", ":2: `RandomState` with keys of its own"),
+        ("src/ring/a.rs", "//! x\nuse std::hash::RandomState;\n", "`std::hash::RandomState` in a pure file"),
+        ("src/ring/a.rs", "//! x\nfn a() { tracing::info!(b); }\n", "`tracing::info` in a pure file"),
+        ("src/ring/a.rs", "//! x\nuse std::sync::{mpsc};\n", "`std::sync::mpsc` in a pure file"),
+        ("src/ring/a.rs", "//! x\nfn a() { crossbeam_channel::bounded(1); }\n", "`crossbeam_channel::bounded` in a pure file"),
+        ("src/ring/a.rs", "//! x\nfn a() { std::env::var(\"b\"); }\n", "`std::env::var` in a pure file"),
+        ("src/http/fields.rs", "//! Pure.\nuse std::net::{Ipv6Addr, TcpStream};\n", "`std::net::TcpStream` in a pure file"),
+        ("src/ledger/batch.rs", "//! The codec. Pure.\nuse std::fs::File;\n", "`std::fs::File` in a pure file"),
+        ("src/ledger/batch.rs", "//! The codec.\nuse std::fmt;\n", ":1: a pure file whose header does not say \"Pure\""),
+        ("src/ledger/a.rs", "//! The codec. Pure: bytes only.\nuse std::fmt;\n", ":1: the header says \"Pure\", but"),
         ("src/http/a.rs", "fn a() {}\n", "does not begin with a `//!` header"),
         ("src/http/a.rs", "//! x\n// nothing\n", "the file has no code"),
         ("src/http/a.rs", "//! x\nfn a() { todo!() }\n", "`todo!` is left behind"),
@@ -479,7 +428,11 @@ fn what_only_looks_like_a_broken_rule_is_let_through() {
             "src/http/a.rs",
             "//! x\n// SAFETY: the slice has been checked,\n// as the caller promised.\n#[allow(unsafe_code)]\nfn a() { unsafe { b() } }\n",
         ),
-        ("src/http/a.rs", "//! x\nfn a() { b().unwrap_or(1); todo(); }\n"),
+        (
+            "src/shard/a.rs",
+            "//! x\nstruct A(HashMap<u8, B<C, fn(u8) -> u8>, RandomState>);\nfn a() { A(HashMap::with_hasher(RandomState::with_seeds(1, 2, 3, 4))) }\n",
+        ),
+        ("src/http/a.rs", "//! x\nfn a() { println!(\"{:?}\", HashMap::<u8, u8>::new()); b().unwrap_or(1); todo(); }\n"),
         ("tests/a.rs", "//! x\nuse std::fs;\nfn a() { b().unwrap() }\n"),
         ("src/operator/a.rs", "//! x\nuse crate::{access as a, config, control, ledger};\n"),
     ];
