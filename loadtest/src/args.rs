@@ -21,10 +21,10 @@ use crate::{rng::Share, workload::Mix};
                   out; 130 interrupted."
 )]
 pub struct Cli {
-    /// Print one JSON object on standard output instead of tables.
+    /// Print one JSON object on standard output instead of tables, and one on standard error if there is no result.
     #[arg(long, global = true)]
     pub json: bool,
-    /// No progress on standard error.
+    /// No progress on standard error; there is none with --json either.
     #[arg(long, short, global = true)]
     pub quiet: bool,
     /// What to do.

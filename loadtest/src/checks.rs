@@ -18,6 +18,7 @@ use crate::{
     progress::Progress,
     report::RunReport,
     responder, run,
+    slow::{SlowClients, GRACE},
     tokens::Token,
 };
 
@@ -169,6 +170,25 @@ fn a_wallet_that_forgets_or_changes_what_it_acknowledged_is_caught() {
 }
 
 #[test]
+fn an_earlier_receipt_that_is_missing_for_one_round_is_missed_in_that_round() {
+    let report = crash(Flaw::ForgetsOneForARound);
+    // At the end it is back, so only looking for every receipt after each restart can tell.
+    let second = report.rounds.last().unwrap();
+    assert!(!report.ok && second.number == 2 && second.found.identical + 1 == second.found.asked, "{report:?}");
+}
+
+#[test]
+fn every_restart_is_followed_by_a_look_for_every_receipt_so_far() {
+    let report = crash(Flaw::None);
+    let mut earlier = 0;
+    for round in &report.rounds {
+        assert_eq!(round.found.asked, earlier + round.acknowledged, "{report:?}");
+        assert_eq!(round.found.identical, round.found.asked, "{report:?}");
+        earlier += round.acknowledged + round.resolved.in_doubt;
+    }
+}
+
+#[test]
 fn a_wallet_that_forgets_keys_is_caught_by_repeating_what_is_in_doubt() {
     // Only spends whose effect outlived the kill can show it, so it is looked for in several runs.
     let caught = (0..5).any(|_| !crash(Flaw::ForgetsKeysAtRestart).ok);
@@ -203,4 +223,25 @@ fn a_wallet_that_never_cuts_slow_clients_is_caught() {
     let report = idle_report(Flaw::NeverCuts);
     assert!(!report.ok);
     assert!(report.slow["dribbling bodies"].overdue > 0, "{:?}", report.slow);
+}
+
+#[test]
+fn each_client_that_never_reads_is_to_be_cut_in_time_and_not_only_one_of_them() {
+    let readers = |flaw: Flaw| {
+        let fake = Fake::start(flaw);
+        let workload = run::workload(&run_args(&[]).traffic, fake.address(), &token(), "load:", 3);
+        // One in fifty never reads: three of so many.
+        let slow = SlowClients::start(fake.address(), 101, idle::script(&workload.requests), fake.read_timeout());
+        // Until the system has no room left for their requests, and then the limit, its grace, and as much as a late cut is late.
+        std::thread::sleep(Duration::from_secs(10) + fake.read_timeout() + GRACE);
+        slow.finish().remove("never reading").unwrap()
+    };
+    std::thread::scope(|scope| {
+        let [right, one, late] =
+            [Flaw::None, Flaw::CutsOneReader, Flaw::CutsReadersLate].map(|flaw| scope.spawn(move || readers(flaw)));
+        let [right, one, late] = [right, one, late].map(|thread| thread.join().unwrap());
+        assert!(right.cut >= 3 && right.overdue == 0, "{right:?}");
+        assert!(one.cut > 0 && one.overdue >= 2, "{one:?}");
+        assert!(late.cut >= 3 && late.overdue >= late.cut, "{late:?}");
+    });
 }

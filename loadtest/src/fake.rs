@@ -8,7 +8,7 @@ use std::{
     io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         Arc, Mutex, Weak,
     },
     time::Duration,
@@ -16,7 +16,7 @@ use std::{
 
 use serde_json::{json, Value};
 
-use crate::{crash::Victim, fault::Fault, memory};
+use crate::{crash::Victim, fault::Fault, memory, slow};
 
 /// How the wallet is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +47,12 @@ pub enum Flaw {
     ForgetsKeysAtRestart,
     /// Slow clients are never cut.
     NeverCuts,
+    /// Those that never read are cut, but long after they should have been.
+    CutsReadersLate,
+    /// Of those that never read, only the first is cut.
+    CutsOneReader,
+    /// One receipt of an earlier round is gone after the second restart and back after the third.
+    ForgetsOneForARound,
 }
 
 #[derive(Clone, Default)]
@@ -63,6 +69,11 @@ struct Shared {
     older: Mutex<Option<State>>,
     open: Mutex<Vec<Weak<TcpStream>>>,
     killed: AtomicBool,
+    /// A client that did not read has been cut.
+    reader_cut: AtomicBool,
+    restarts: AtomicU64,
+    /// The receipt that is gone for a round.
+    mislaid: Mutex<Option<(String, String)>>,
     flaw: Flaw,
     read_timeout: Duration,
     /// Makes one reply wait, once.
@@ -84,6 +95,9 @@ impl Fake {
             older: Mutex::default(),
             open: Mutex::default(),
             killed: AtomicBool::new(false),
+            reader_cut: AtomicBool::new(false),
+            restarts: AtomicU64::new(0),
+            mislaid: Mutex::default(),
             flaw,
             read_timeout: Duration::from_millis(300),
             pause_once: Mutex::default(),
@@ -92,6 +106,9 @@ impl Fake {
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let shared = Arc::clone(&accepting);
+                // Little room, so that a client that never reads is stuck soon, however busy the machine is.
+                let socket = socket2::SockRef::from(&stream);
+                socket.set_send_buffer_size(16 * 1024).and_then(|()| socket.set_recv_buffer_size(16 * 1024)).unwrap();
                 let stream = Arc::new(stream);
                 shared.open.lock().unwrap().push(Arc::downgrade(&stream));
                 std::thread::spawn(move || shared.serve(&stream));
@@ -134,7 +151,19 @@ impl Victim for Fake {
 
     fn restart(&mut self, _stop: &AtomicBool) -> Result<Duration, Fault> {
         let mut state = self.shared.state.lock().unwrap();
+        let restart = self.shared.restarts.fetch_add(1, Ordering::SeqCst) + 1;
         match self.shared.flaw {
+            Flaw::ForgetsOneForARound => {
+                let mut mislaid = self.shared.mislaid.lock().unwrap();
+                match restart {
+                    1 => {
+                        let first = state.by_txid.iter().filter(|(_, receipt)| receipt.contains("transfer")).min();
+                        *mislaid = first.map(|(txid, receipt)| (txid.clone(), receipt.clone()));
+                    }
+                    2 => drop(state.by_txid.remove(&mislaid.as_ref().unwrap().0)),
+                    _later => state.by_txid.extend(mislaid.take()),
+                }
+            }
             Flaw::ForgetsAtRestart => *state = self.shared.older.lock().unwrap().take().unwrap(),
             Flaw::AltersReceiptsAtRestart => {
                 state.by_txid.values_mut().for_each(|receipt| *receipt = receipt.replacen("accepted", "settled!", 1));
@@ -180,8 +209,15 @@ impl Shared {
                 let pause = self.pause_once.lock().unwrap().take();
                 pause.into_iter().for_each(std::thread::sleep);
             }
-            stream.set_write_timeout(timeout).unwrap();
-            if self.killed.load(Ordering::SeqCst) || stream.write_all(&out).is_err() {
+            let patient = self.flaw == Flaw::CutsOneReader && self.reader_cut.load(Ordering::SeqCst);
+            let late = (self.flaw == Flaw::CutsReadersLate).then(|| self.read_timeout + slow::GRACE + Duration::from_secs(2));
+            stream.set_write_timeout(if patient { None } else { late.or(timeout) }).unwrap();
+            let written = stream.write_all(&out);
+            if written.is_err() && self.flaw == Flaw::CutsOneReader && self.reader_cut.swap(true, Ordering::SeqCst) {
+                // Somebody else was cut first: this one is kept until the test ends.
+                std::thread::sleep(Duration::from_secs(60));
+            }
+            if self.killed.load(Ordering::SeqCst) || written.is_err() {
                 let _already_closed = stream.shutdown(Shutdown::Both);
                 return;
             }

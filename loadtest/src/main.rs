@@ -7,6 +7,7 @@ mod connection;
 mod crash;
 mod doubt;
 mod engine;
+mod failure;
 mod fault;
 mod funding;
 mod idle;
@@ -44,26 +45,20 @@ fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
-        Err(fault) if fault.use_stderr() && arguments.iter().any(|argument| argument == "--json") => {
-            return fail(true, &Fault::Usage(fault.render().to_string().split_whitespace().collect::<Vec<_>>().join(" ")));
+        Err(fault) if fault.use_stderr() && failure::asks_for_json(&arguments) => {
+            failure::tell_usage(&fault);
+            return ExitCode::from(2);
         }
         Err(help_or_fault) => help_or_fault.exit(),
     };
     match execute(&cli) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
-        Err(fault) => fail(cli.json, &fault),
+        Err(fault) => {
+            failure::tell(cli.json, &fault);
+            ExitCode::from(fault.exit_code())
+        }
     }
-}
-
-/// Tells on standard error why nothing was proven: for people, or as one JSON object.
-fn fail(json: bool, fault: &Fault) -> ExitCode {
-    if json {
-        eprintln!("{}", serde_json::json!({"error": {"exit": fault.exit_code(), "message": fault.to_string()}}));
-    } else {
-        eprintln!("loadtest: {fault}");
-    }
-    ExitCode::from(fault.exit_code())
 }
 
 fn execute(cli: &Cli) -> Result<bool, Fault> {
@@ -72,11 +67,13 @@ fn execute(cli: &Cli) -> Result<bool, Fault> {
         return responder::run().map(|()| true);
     }
     let stop = machine::stop_flag()?;
+    // Whoever reads standard error for the one object must not have to look for it among progress.
+    let quiet = cli.quiet || cli.json;
     match &cli.command {
-        Command::Run(args) => show(cli, run::run(args, cli.quiet, &stop)?),
-        Command::Baseline(args) => show(cli, baseline::run(args, cli.quiet, &stop)?),
-        Command::Crash(args) => show(cli, crash::run(args, cli.quiet, &stop)?),
-        Command::Idle(args) => show(cli, idle::run(args, cli.quiet, &stop)?),
+        Command::Run(args) => show(cli, run::run(args, quiet, &stop)?),
+        Command::Baseline(args) => show(cli, baseline::run(args, quiet, &stop)?),
+        Command::Crash(args) => show(cli, crash::run(args, quiet, &stop)?),
+        Command::Idle(args) => show(cli, idle::run(args, quiet, &stop)?),
         Command::Responder(_) => unreachable!("the responder has been started above"),
     }
 }

@@ -50,7 +50,7 @@ pub struct Cuts {
     pub refused: u64,
     /// Connections that the server ended.
     pub cut: u64,
-    /// Connections that it should have ended, and did not.
+    /// Connections that it should have ended, and did not, or did too late.
     pub overdue: u64,
     /// The earliest end after the opening.
     pub cut_ms_min: u64,
@@ -127,38 +127,37 @@ fn work(
             }
             if client.step(script, head, now).is_err() {
                 cuts.cut += 1;
+                cuts.overdue += u64::from(client.is_overdue(read_timeout));
                 times.push(client.opened.elapsed().as_millis() as u64);
                 client.stream = None;
             }
         }
         std::thread::sleep(TICK);
     }
-    for client in clients.iter().filter(|client| client.stream.is_some()) {
-        let since = if client.kind == Slowness::Reader { client.stuck } else { Some(client.opened) };
-        if since.is_some_and(|since| since.elapsed() > read_timeout + GRACE) {
-            found.entry(name(client.kind)).or_default().0.overdue += 1;
-        }
+    for client in clients.iter().filter(|client| client.stream.is_some() && client.is_overdue(read_timeout)) {
+        found.entry(name(client.kind)).or_default().0.overdue += 1;
     }
-    found.into_iter().map(|(kind, (cuts, times))| (kind, with_times(kind, cuts, times, read_timeout))).collect()
+    found.into_iter().map(|(kind, (cuts, times))| (kind, with_times(cuts, times))).collect()
 }
 
-/// Fills the times in. A late cut is overdue as well, but for those who never read: how long the system had room for what they send
-/// is not the server's doing, and whoever is left stuck has been counted.
-fn with_times(kind: &'static str, mut cuts: Cuts, mut times: Vec<u64>, read_timeout: Duration) -> Cuts {
+fn with_times(mut cuts: Cuts, mut times: Vec<u64>) -> Cuts {
     times.sort_unstable();
     cuts.cut_ms_min = times.first().copied().unwrap_or(0);
     cuts.cut_ms_p50 = times.get(times.len() / 2).copied().unwrap_or(0);
     cuts.cut_ms_max = times.last().copied().unwrap_or(0);
-    if kind != name(Slowness::Reader) {
-        let latest = (read_timeout + GRACE).as_millis() as u64;
-        cuts.overdue += times.iter().filter(|after| **after > latest).count() as u64;
-    }
     cuts
 }
 
 impl Client {
     fn new(kind: Slowness, stream: Option<TcpStream>, now: Instant) -> Self {
         Self { kind, stream, opened: now, next_byte: now, sent: 0, stuck: None }
+    }
+
+    /// Whether the server should have ended it before now. For those who never read time counts from when they were stuck: how
+    /// long the system had room for what they send is not the server's doing.
+    fn is_overdue(&self, read_timeout: Duration) -> bool {
+        let since = if self.kind == Slowness::Reader { self.stuck } else { Some(self.opened) };
+        since.is_some_and(|since| since.elapsed() > read_timeout + GRACE)
     }
 
     /// Sends what is due, and looks whether the server has ended the connection. `Err` if it has.

@@ -142,10 +142,14 @@ impl Service {
             tracing::warn!(event = "driver_fallback", reason = %cause, "running on epoll");
         }
         let ring = Ring::new(cpus.len() as u16);
-        let listeners = worker::bind(config.bind.http, cpus.len()).map_err(refused(format!(
-            "bind.http: cannot listen on {}; stop what listens there or choose another address",
-            config.bind.http
-        )))?;
+        let bind = || {
+            worker::bind(config.bind.http, cpus.len()).map_err(refused(format!(
+                "bind.http: cannot listen on {}; stop what listens there or choose another address",
+                config.bind.http
+            )))
+        };
+        // A bad address is told at once. Nobody is let in before the ledger has been read: who came early would only wait.
+        drop(bind()?);
 
         let readiness = Readiness::new(true);
         for dep in Dep::ALL {
@@ -196,6 +200,7 @@ impl Service {
         let counting = Counting::start(directory, committer.reader(), publisher.clone())?;
         readiness.up(Dep::Accounting);
 
+        let listeners = bind()?;
         let site = Arc::new(site(config, keyring, policy, &readiness, version.clone(), committer.watch().log_id()));
         let parts = engines.into_iter().zip(inboxes).zip(listeners).zip(&cpus).enumerate();
         let parts = parts.map(|(core, (((engine, inbox), listener), cpu))| CoreParts {

@@ -22,7 +22,8 @@ pub struct Balance {
     pub amount: u128,
     /// The part of it that holds have placed here and that only capture and release can take, in minor units.
     pub held: u128,
-    /// Ledger position up to which the owner core knows everything that concerns its accounts.
+    /// The newest ledger position that the owner core has seen. A credit of an earlier one, committed by another core in the same batch,
+    /// may still be on its way, and is not acknowledged before it has arrived.
     pub height: Seq,
 }
 

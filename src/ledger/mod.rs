@@ -12,7 +12,7 @@
 //! | `scan`, `mark`, `recovery` | reading everything, telling a torn tail from damage, opening for writing |
 //! | `log`, `spares` | one batch, one write, one sync; segments allocated ahead |
 //! | `committer`, `stats` | the thread that does so for all lanes |
-//! | `cursor`, `reader`, `index`, `desk` | finding entries, off the cores |
+//! | `cursor`, `reader`, `recent`, `index`, `desk` | finding entries, off the cores |
 //! | `verify` | replaying everything against every promise |
 //!
 //! The pure files know no clock, randomness, I/O or threads. Nothing in here knows HTTP, capabilities or what a core decides.
@@ -31,6 +31,7 @@ mod memory;
 mod merge;
 mod places;
 mod reader;
+mod recent;
 mod recovery;
 mod scan;
 mod spares;

@@ -144,6 +144,8 @@ fn damage_is_reported_and_never_returned_as_an_answer() {
     draft(Op::Transfer, "alice", "bob", 1, 1).encode(&mut bytes);
     assert!(Entry::parse(&found.entry).unwrap().0.same_request(&Entry::parse(&bytes).unwrap().0));
     storage.tamper(&segment_name(1), |bytes| bytes[8192 + 4096 + 250] ^= 4);
+    assert_eq!(reader.find(&Question::At(Seq(4))).unwrap(), Some(found), "what was verified is kept");
+    let reader = log.reader();
     let error = reader.find(&Question::At(Seq(4))).unwrap_err();
     assert!(matches!(&error, LedgerError::Damaged { offset: 12288, .. }), "{error}");
     assert!(reader.scan(Seq(1), &mut |_, _, _| ControlFlow::Continue(())).is_err());

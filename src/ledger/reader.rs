@@ -7,6 +7,7 @@ use super::cursor::Cursor;
 use super::index::DebitIndex;
 use super::layout::{Fault, BLOCK_BYTES};
 use super::log::Shared;
+use super::recent::Recent;
 use super::scan::SeenBatch;
 use super::storage::Storage;
 use super::LedgerError;
@@ -17,15 +18,16 @@ use std::sync::{Arc, Mutex};
 /// How much a scan reads at once, in bytes.
 const SCAN_WINDOW_BYTES: usize = 1 << 20;
 
-/// A handle for reading the log; clones share the index.
+/// A handle for reading the log; clones share the index and the batches looked into last.
 pub struct Reader<S: Storage> {
     shared: Arc<Shared<S>>,
     index: Arc<Mutex<DebitIndex<S>>>,
+    recent: Arc<Mutex<Recent>>,
 }
 
 impl<S: Storage> Clone for Reader<S> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), index: Arc::clone(&self.index) }
+        Self { shared: Arc::clone(&self.shared), index: Arc::clone(&self.index), recent: Arc::clone(&self.recent) }
     }
 }
 
@@ -64,7 +66,8 @@ pub(super) fn visit(
 
 impl<S: Storage> Reader<S> {
     pub(super) fn new(shared: Arc<Shared<S>>) -> Self {
-        Self { index: Arc::new(Mutex::new(DebitIndex::new(Arc::clone(&shared)))), shared }
+        let index = Arc::new(Mutex::new(DebitIndex::new(Arc::clone(&shared))));
+        Self { index, recent: Arc::default(), shared }
     }
 
     /// The last durable entry.
@@ -90,18 +93,15 @@ impl<S: Storage> Reader<S> {
         if seq == Seq(0) || seq > head {
             return Ok(None);
         }
+        let mut recent = self.recent.lock().expect("no thread panics while it holds the recent batches");
+        if let Some(found) = recent.find(seq) {
+            return Ok(Some(found));
+        }
         let mut cursor = Cursor::before(&self.shared, seq, BLOCK_BYTES)?;
         cursor.skip_to(seq, head)?;
         let batch = cursor.next_batch(head)?.expect("the entry is durable, so its batch is not behind the head");
-        let mut found = None;
-        let _ = visit(&batch, |at, entry| {
-            if at < seq {
-                return ControlFlow::Continue(());
-            }
-            found = Some(Found { entry: entry.bytes().into(), seq, root: batch.root });
-            ControlFlow::Break(())
-        })?;
-        Ok(found)
+        recent.keep(&batch)?;
+        Ok(recent.find(seq))
     }
 
     fn debit(&self, account: &str, nonce: Nonce) -> Result<Option<Found>, LedgerError> {
