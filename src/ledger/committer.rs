@@ -1,6 +1,6 @@
 //! The committer: one plain thread that makes durable whatever the lanes have queued, over and over.
 //!
-//! While it waits for the disk the next commit collects; there is no timer that lingers. Invariants: a batch is acknowledged only
+//! While it waits for the disk the next commit collects, and after a small one it rests as long as that took. Invariants: a batch is acknowledged only
 //! after its sync; after a failed write or sync nothing is acknowledged any more and the process ends. It never looks into an entry.
 use super::log::{AppendError, Log, Shared};
 use super::merge::GroupCommit;
@@ -14,10 +14,15 @@ use crossbeam_channel::{bounded, Receiver, Sender, TrySendError};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::thread::{JoinHandle, Thread};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Batches that may wait in one lane's queue.
 pub const LANE_QUEUE_BATCHES_MAX: usize = 64;
+
+/// Entries from which on a commit is worth its price to the processor, which hardly depends on how many there are.
+const WORTHWHILE_ENTRIES: u64 = 32;
+/// Longest rest after a small commit.
+const REST_MAX: Duration = Duration::from_micros(250);
 
 /// Priority of the committer's thread: -20 goes first, 0 is everybody's.
 const COMMITTER_NICE: i32 = -15;
@@ -194,6 +199,17 @@ fn prefer_this_thread() {
     }
 }
 
+/// How long to rest after a commit, so that the next one is larger: as long as it took if others are on their way, as more than one
+/// entry shows. Whoever is alone waits for nobody.
+fn rest_after(entries: u64, took: Duration) -> Duration {
+    let small = (2..WORTHWHILE_ENTRIES).contains(&entries);
+    if small {
+        took.min(REST_MAX)
+    } else {
+        Duration::ZERO
+    }
+}
+
 struct Runner<S: Storage> {
     log: Log<S>,
     group: GroupCommit,
@@ -262,12 +278,14 @@ impl<S: Storage> Runner<S> {
         }
         let entries: u64 = batches.iter().map(|batch| u64::from(batch.count)).sum();
         let bytes: u64 = batches.iter().map(|batch| batch.bytes.len() as u64).sum();
-        let mut was_full = false;
+        let (mut was_full, mut rest) = (false, Duration::ZERO);
         let placed = loop {
             let started = Instant::now();
             match self.log.append(self.group.batches()) {
                 Ok(placed) => {
-                    self.signals.stats.record(started.elapsed(), entries, bytes);
+                    let took = started.elapsed();
+                    self.signals.stats.record(took, entries, bytes);
+                    rest = rest_after(entries, took);
                     break placed;
                 }
                 Err(AppendError::Failed(error)) => return Err(error),
@@ -289,6 +307,22 @@ impl<S: Storage> Runner<S> {
             tracing::warn!("there is room for the next ledger segment again; commits go on");
         }
         self.group.settle(Some(placed), &self.deliver);
+        if !rest.is_zero() {
+            std::thread::sleep(rest);
+        }
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_small_commits_that_are_not_alone_are_followed_by_a_rest() {
+        let (short, long) = (Duration::from_micros(80), Duration::from_millis(9));
+        let rests =
+            [(1, short), (2, short), (31, short), (31, long), (32, short), (500, long)].map(|(n, took)| rest_after(n, took));
+        assert_eq!(rests, [Duration::ZERO, short, short, REST_MAX, Duration::ZERO, Duration::ZERO]);
     }
 }
