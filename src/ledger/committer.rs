@@ -278,15 +278,14 @@ impl<S: Storage> Runner<S> {
         }
         let entries: u64 = batches.iter().map(|batch| u64::from(batch.count)).sum();
         let bytes: u64 = batches.iter().map(|batch| batch.bytes.len() as u64).sum();
-        let (mut was_full, mut rest) = (false, Duration::ZERO);
-        let placed = loop {
+        let mut was_full = false;
+        let (placed, took) = loop {
             let started = Instant::now();
             match self.log.append(self.group.batches()) {
                 Ok(placed) => {
                     let took = started.elapsed();
                     self.signals.stats.record(took, entries, bytes);
-                    rest = rest_after(entries, took);
-                    break placed;
+                    break (placed, took);
                 }
                 Err(AppendError::Failed(error)) => return Err(error),
                 Err(AppendError::NoRoom(error)) => {
@@ -307,6 +306,7 @@ impl<S: Storage> Runner<S> {
             tracing::warn!("there is room for the next ledger segment again; commits go on");
         }
         self.group.settle(Some(placed), &self.deliver);
+        let rest = rest_after(entries, took);
         if !rest.is_zero() {
             std::thread::sleep(rest);
         }
