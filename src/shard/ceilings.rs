@@ -44,12 +44,11 @@ impl Ceilings {
     /// Counts a debit.
     pub fn count(&mut self, ts: UnixMs, token: TokenId, account: AccountIx, asset: AssetIx, amount: u128) {
         let day = ts.0 / DAY_MS;
+        self.purge_day = day.min(self.purge_day.saturating_add(1));
         if self.counts.len() >= self.purge_at {
-            self.purge_day = day.min(self.purge_day.saturating_add(1));
             self.counts.retain(|_, count| count.day + 1 >= self.purge_day);
             self.purge_at = COUNTS_MIN.max(2 * self.counts.len());
         }
-        self.purge_day = self.purge_day.min(day);
         let count = self.counts.entry((token, account, asset)).or_insert(Count { day, spent: 0 });
         if day > count.day {
             *count = Count { day, spent: 0 };
@@ -81,6 +80,20 @@ mod tests {
             ceilings.count(UnixMs(20 * DAY_MS), token, account(&format!("c{number}")), asset, 1);
         }
         assert!(ceilings.counts.len() <= 2 * COUNTS_MIN + 1 && ceilings.spent(today, token, first, asset) == 0);
+    }
+
+    #[test]
+    fn counts_of_tokens_that_are_new_each_day_do_not_pile_up() {
+        let hasher = || RandomState::with_seeds(1, 2, 3, 4);
+        let (mut accounts, mut ceilings, mut number) = (Accounts::new(hasher()), Ceilings::new(hasher()), 0u128);
+        let account = accounts.find_or_create(Account::new("a").unwrap());
+        for day in 10..70 {
+            for _ in 0..2_000 {
+                number += 1;
+                ceilings.count(UnixMs(day * DAY_MS), TokenId(number.to_le_bytes()), account, AssetIx(0), 1);
+            }
+        }
+        assert!(ceilings.counts.len() <= 4 * COUNTS_MIN, "{}", ceilings.counts.len());
     }
 
     #[test]
