@@ -8,6 +8,7 @@ use crate::domain::{CoreId, Refusal};
 use crate::engine::{Engine, Gate, Message};
 use crate::ledger::LaneSender;
 use crate::telemetry::{CoreStats, Gauge, Tally};
+use crossbeam_channel::TrySendError;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::task::Waker;
@@ -212,8 +213,10 @@ impl Core {
             self.front.stats.gauge(gauge, value as u64);
         }
         let full = std::mem::replace(&mut self.front.stats, empty);
-        // A control thread that has ended needs no figures.
-        let _ = self.stats_back.try_send((self.front.core(), full));
+        if let Err(TrySendError::Full((_, full))) = self.stats_back.try_send((self.front.core(), full)) {
+            // They go with the next ones. A control thread that has ended needs no figures.
+            self.front.stats = full;
+        }
     }
 }
 
