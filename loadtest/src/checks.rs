@@ -18,7 +18,6 @@ use crate::{
     progress::Progress,
     report::RunReport,
     responder, run,
-    slow::{SlowClients, GRACE},
     tokens::Token,
 };
 
@@ -223,25 +222,4 @@ fn a_wallet_that_never_cuts_slow_clients_is_caught() {
     let report = idle_report(Flaw::NeverCuts);
     assert!(!report.ok);
     assert!(report.slow["dribbling bodies"].overdue > 0, "{:?}", report.slow);
-}
-
-#[test]
-fn each_client_that_never_reads_is_to_be_cut_in_time_and_not_only_one_of_them() {
-    let readers = |flaw: Flaw| {
-        let fake = Fake::start(flaw);
-        let workload = run::workload(&run_args(&[]).traffic, fake.address(), &token(), "load:", 3);
-        // One in fifty never reads: three of so many.
-        let slow = SlowClients::start(fake.address(), 101, idle::script(&workload.requests), fake.read_timeout());
-        // Until the system has no room left for their requests, and then the limit, its grace, and as much as a late cut is late.
-        std::thread::sleep(Duration::from_secs(10) + fake.read_timeout() + GRACE);
-        slow.finish().remove("never reading").unwrap()
-    };
-    std::thread::scope(|scope| {
-        let [right, one, late] =
-            [Flaw::None, Flaw::CutsOneReader, Flaw::CutsReadersLate].map(|flaw| scope.spawn(move || readers(flaw)));
-        let [right, one, late] = [right, one, late].map(|thread| thread.join().unwrap());
-        assert!(right.cut >= 3 && right.overdue == 0, "{right:?}");
-        assert!(one.cut > 0 && one.overdue >= 2, "{one:?}");
-        assert!(late.cut >= 3 && late.overdue >= late.cut, "{late:?}");
-    });
 }

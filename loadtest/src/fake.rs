@@ -16,7 +16,7 @@ use std::{
 
 use serde_json::{json, Value};
 
-use crate::{crash::Victim, fault::Fault, memory, slow};
+use crate::{crash::Victim, fault::Fault, memory};
 
 /// How the wallet is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,10 +47,6 @@ pub enum Flaw {
     ForgetsKeysAtRestart,
     /// Slow clients are never cut.
     NeverCuts,
-    /// Those that never read are cut, but long after they should have been.
-    CutsReadersLate,
-    /// Of those that never read, only the first is cut.
-    CutsOneReader,
     /// One receipt of an earlier round is gone after the second restart and back after the third.
     ForgetsOneForARound,
 }
@@ -69,8 +65,6 @@ struct Shared {
     older: Mutex<Option<State>>,
     open: Mutex<Vec<Weak<TcpStream>>>,
     killed: AtomicBool,
-    /// A client that did not read has been cut.
-    reader_cut: AtomicBool,
     restarts: AtomicU64,
     /// The receipt that is gone for a round.
     mislaid: Mutex<Option<(String, String)>>,
@@ -95,7 +89,6 @@ impl Fake {
             older: Mutex::default(),
             open: Mutex::default(),
             killed: AtomicBool::new(false),
-            reader_cut: AtomicBool::new(false),
             restarts: AtomicU64::new(0),
             mislaid: Mutex::default(),
             flaw,
@@ -209,15 +202,8 @@ impl Shared {
                 let pause = self.pause_once.lock().unwrap().take();
                 pause.into_iter().for_each(std::thread::sleep);
             }
-            let patient = self.flaw == Flaw::CutsOneReader && self.reader_cut.load(Ordering::SeqCst);
-            let late = (self.flaw == Flaw::CutsReadersLate).then(|| self.read_timeout + slow::GRACE + Duration::from_secs(2));
-            stream.set_write_timeout(if patient { None } else { late.or(timeout) }).unwrap();
-            let written = stream.write_all(&out);
-            if written.is_err() && self.flaw == Flaw::CutsOneReader && self.reader_cut.swap(true, Ordering::SeqCst) {
-                // Somebody else was cut first: this one is kept until the test ends.
-                std::thread::sleep(Duration::from_secs(60));
-            }
-            if self.killed.load(Ordering::SeqCst) || written.is_err() {
+            stream.set_write_timeout(timeout).unwrap();
+            if self.killed.load(Ordering::SeqCst) || stream.write_all(&out).is_err() {
                 let _already_closed = stream.shutdown(Shutdown::Both);
                 return;
             }

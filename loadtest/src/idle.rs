@@ -218,7 +218,7 @@ fn ping(engine: &mut Engine, requests: &Requests, quiet: bool) -> Result<u64, Fa
 }
 
 /// The slow ones ask for things that would be granted, if only they finished asking.
-pub fn script(requests: &Requests) -> Script {
+fn script(requests: &Requests) -> Script {
     let mut script = Script { post: Vec::new(), get: Vec::new() };
     // Never complete, so neither nonce nor key is ever used.
     requests.spend(&Spend { from: 0, nonce: 1, to: 1, amount_minor: 100, key: 0 }, &mut script.post);

@@ -127,14 +127,15 @@ fn work(
             }
             if client.step(script, head, now).is_err() {
                 cuts.cut += 1;
-                cuts.overdue += u64::from(client.is_overdue(read_timeout));
+                cuts.overdue += u64::from(client.is_overdue(Instant::now(), read_timeout));
                 times.push(client.opened.elapsed().as_millis() as u64);
                 client.stream = None;
             }
         }
         std::thread::sleep(TICK);
     }
-    for client in clients.iter().filter(|client| client.stream.is_some() && client.is_overdue(read_timeout)) {
+    let now = Instant::now();
+    for client in clients.iter().filter(|client| client.stream.is_some() && client.is_overdue(now, read_timeout)) {
         found.entry(name(client.kind)).or_default().0.overdue += 1;
     }
     found.into_iter().map(|(kind, (cuts, times))| (kind, with_times(cuts, times))).collect()
@@ -153,11 +154,11 @@ impl Client {
         Self { kind, stream, opened: now, next_byte: now, sent: 0, stuck: None }
     }
 
-    /// Whether the server should have ended it before now. For those who never read time counts from when they were stuck: how
+    /// Whether the server should have ended it before `now`. For those who never read time counts from when they were stuck: how
     /// long the system had room for what they send is not the server's doing.
-    fn is_overdue(&self, read_timeout: Duration) -> bool {
+    fn is_overdue(&self, now: Instant, read_timeout: Duration) -> bool {
         let since = if self.kind == Slowness::Reader { self.stuck } else { Some(self.opened) };
-        since.is_some_and(|since| since.elapsed() > read_timeout + GRACE)
+        since.is_some_and(|since| now.saturating_duration_since(since) > read_timeout + GRACE)
     }
 
     /// Sends what is due, and looks whether the server has ended the connection. `Err` if it has.
@@ -230,5 +231,24 @@ fn name(kind: Slowness) -> &'static str {
         Slowness::Head => "dribbling heads",
         Slowness::Body => "dribbling bodies",
         Slowness::Reader => "never reading",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_client_is_overdue_by_its_own_time() {
+        let (start, timeout) = (Instant::now(), Duration::from_secs(3));
+        let late = start + timeout + GRACE + Duration::from_millis(1);
+        for kind in [Slowness::Head, Slowness::Body] {
+            let client = Client::new(kind, None, start);
+            assert_eq!([start + timeout, late].map(|now| client.is_overdue(now, timeout)), [false, true]);
+        }
+        let mut reader = Client::new(Slowness::Reader, None, start);
+        assert!(!reader.is_overdue(late, timeout), "the system still has room for what it sends");
+        reader.stuck = Some(start + timeout);
+        assert_eq!([late, late + timeout].map(|now| reader.is_overdue(now, timeout)), [false, true]);
     }
 }
