@@ -329,8 +329,8 @@ fn internal_error_if_the_ledger_cannot_be_read_back() {
     use std::os::unix::fs::FileExt;
     let server = Server::start();
     let mut wallet = server.wallet();
-    let txid = wallet.issue("a", 100).txid();
-    let receipt = wallet.tx(&txid).ok();
+    let receipt = wallet.issue("a", 100);
+    let txid = receipt.txid();
     let segment = std::fs::OpenOptions::new().read(true).write(true).open(server.segment(1)).unwrap();
     let mut byte = [0u8];
     // The first batch begins behind two blocks of header; this is inside its body.

@@ -38,7 +38,7 @@ pub trait Storage: Clone + Send + Sync + 'static {
     fn open(&self, name: &str) -> io::Result<Self::File>;
     /// Opens a file that exists, to read what the disk has rather than what the cache of the system shows: after a sync that
     /// failed the two differ, and a later sync that succeeds tells nothing. It is read in whole blocks, into memory that begins
-    /// at [`aligned_start`]. Opening or reading fails with `InvalidInput` where this cannot be done. There is deliberately no
+    /// at `aligned_start`. Opening or reading fails with `InvalidInput` where this cannot be done. There is deliberately no
     /// default: a storage that forgot it would believe its cache.
     fn open_unbuffered(&self, name: &str) -> io::Result<Self::File>;
     /// Renames a file, in place of an old one of the new name.
