@@ -22,15 +22,12 @@ use crate::ring::Ring;
 use crate::shard::Settings;
 use crate::telemetry::logs::LogGuard;
 use crate::telemetry::{BuildInfo, Check, Labels, Publisher};
-use crate::worker::{
-    self, mailbox, unix_now, Admission, CoreParts, Driver, Letter, Mailbox, Order, SharedGate, Site, Wanted, Workers,
-};
+use crate::worker::{self, mailbox, unix_now, Admission, CoreParts, Driver, Letter, Mailbox, SharedGate, Site, Wanted, Workers};
 use crossbeam_channel::Receiver;
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Verified tokens that one core remembers.
@@ -117,7 +114,6 @@ struct Service {
     readiness: Readiness,
     site: Arc<Site>,
     workers: Workers,
-    mailboxes: Vec<Mailbox>,
     committer: Committer<DiskStorage>,
     desk: Arc<LookupDesk<worker::Asked>>,
     counting: Counting,
@@ -210,8 +206,8 @@ impl Service {
             lane: committer.lane(core as u16),
             cpu: *cpu,
         });
-        let workers = worker::start(&site, ring, &driver, &desk, mailboxes.clone(), parts.collect())
-            .map_err(refused("cannot start a core"))?;
+        let workers =
+            worker::start(&site, ring, &driver, &desk, mailboxes, parts.collect()).map_err(refused("cannot start a core"))?;
         readiness.up(Dep::Ledger);
         let watcher = Watcher::new(publisher, registry, version, status, committer.watch(), recovery.epoch, driver.name());
         tracing::info!(
@@ -224,7 +220,7 @@ impl Service {
             epoch = recovery.epoch,
             "serving"
         );
-        Ok(Some(Self { readiness, site, workers, mailboxes, committer, desk, counting, watcher, _servers: servers }))
+        Ok(Some(Self { readiness, site, workers, committer, desk, counting, watcher, _servers: servers }))
     }
 
     /// Watches until the service is to end.
@@ -253,17 +249,14 @@ impl Service {
             std::thread::sleep(DRAIN_LOOK_EVERY);
             self.watcher.look(&self.readiness, &self.site, &self.workers, &self.counting, log);
         }
-        let figures = self.workers.stats().clone();
-        let ending = end_cores(self.workers)?;
-        while !ending.is_finished() {
-            ask_figures(&self.mailboxes);
+        self.workers.drain();
+        while !self.workers.ended() {
+            self.workers.ask_stats();
             std::thread::sleep(DRAIN_LOOK_EVERY);
-            self.watcher.absorb(&figures);
+            self.watcher.absorb(self.workers.stats());
             self.watcher.publish_if_due(&self.readiness, &self.counting, log);
         }
-        // A panic ends the process, so it cannot be met here.
-        let _ = ending.join();
-        self.watcher.absorb(&figures);
+        self.watcher.absorb(self.workers.stats());
         let unanswered = self.site.admission.in_flight();
         let head = self.committer.watch();
         self.committer.close()?;
@@ -272,24 +265,6 @@ impl Service {
         drop(self.desk);
         tracing::info!(event = "stopped", entries = head.head().0, unanswered, "the ledger is closed");
         Ok(())
-    }
-}
-
-/// Drains the cores on a thread of their own, so that the control thread can go on with the figures.
-fn end_cores(workers: Workers) -> Result<JoinHandle<()>, ServiceFault> {
-    let end = move || workers.drain();
-    std::thread::Builder::new()
-        .name("drain".to_owned())
-        .spawn(end)
-        .map_err(refused("cannot start the thread that ends the cores"))
-}
-
-/// Asks cores that drain for their figures. The drain owns the [`Workers`], and a core that has ended takes no letters.
-fn ask_figures(mailboxes: &[Mailbox]) {
-    for mailbox in mailboxes {
-        if mailbox.try_put(Letter::Order(Order::Stats(worker::empty_stats()))).is_ok() {
-            mailbox.ring();
-        }
     }
 }
 

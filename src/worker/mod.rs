@@ -122,15 +122,16 @@ impl Workers {
         &self.stats
     }
 
-    /// Lets every core finish what is in flight, for at most the write timeout, and waits until all have ended.
-    pub fn drain(self) {
+    /// Tells every core to finish what is in flight, for at most the write timeout, and then to end.
+    pub fn drain(&self) {
         for mailbox in &self.mailboxes {
             mailbox.put(Letter::Order(Order::Drain));
         }
-        for thread in self.threads {
-            // A panic ends the process, so it cannot be met here.
-            let _ = thread.join();
-        }
+    }
+
+    /// Whether all cores have ended. A panic of one ends the process, so it cannot be met here.
+    pub fn ended(&self) -> bool {
+        self.threads.iter().all(JoinHandle::is_finished)
     }
 }
 
