@@ -1,7 +1,8 @@
 //! The committer: one plain thread that makes durable whatever the lanes have queued, over and over.
 //!
-//! While it waits for the disk the next commit collects, and after a small one it rests as long as that took. Invariants: a batch is acknowledged only
-//! after its sync; after a failed write or sync nothing is acknowledged any more and the process ends. It never looks into an entry.
+//! While it waits for the disk the next commit collects, and after a small one it rests as long as that took. Invariants: a batch is
+//! acknowledged only after its sync; after a failed write or sync nothing is acknowledged any more and the process ends. It never
+//! looks into an entry.
 use super::log::{AppendError, Log, Shared};
 use super::merge::GroupCommit;
 use super::reader::Reader;

@@ -8,7 +8,7 @@ use super::mailbox::Asked;
 use super::site::Site;
 use super::terms::method_of;
 use super::writes::Writes;
-use crate::access::{Capability, TokenCache};
+use crate::access::{Capability, Policy, TokenCache};
 use crate::api::{self, Call, Resolved, Route};
 use crate::domain::{Code, CoreId, Found, Question, Reason, Refusal, TxId, UnixMs};
 use crate::engine::{Engine, Gate, Outcome, Output, Repeat, Request, Ticket};
@@ -219,13 +219,20 @@ impl Front {
         let ticket = self.expect(place, meta);
         let (site, query, encoding) = (self.site.clone(), head.query(), head.encoding());
         let incoming = api::Incoming { route, path, query, headers, encoding, limits: &site.http_limits, body };
-        self.interpret(ticket, incoming, corr.as_str(), unix_now, engine);
+        self.interpret(&site.policy, ticket, incoming, corr.as_str(), unix_now, engine);
     }
 
-    fn interpret(&mut self, ticket: Ticket, incoming: api::Incoming<'_>, corr: &str, now: UnixMs, engine: &mut Engine) {
-        let site = self.site.clone();
+    fn interpret(
+        &mut self,
+        policy: &Policy,
+        ticket: Ticket,
+        incoming: api::Incoming<'_>,
+        corr: &str,
+        now: UnixMs,
+        engine: &mut Engine,
+    ) {
         let mut scratch = self.scratch.take().expect("put back after each request");
-        match api::interpret(incoming, &mut self.tokens, &site.policy, now, corr, &mut scratch) {
+        match api::interpret(incoming, &mut self.tokens, policy, now, corr, &mut scratch) {
             Err(refusal) => self.refuse(ticket, refusal),
             Ok(Call::Tx { id, capability }) => self.ask_transaction(ticket, id, capability),
             Ok(Call::Write { entry, ceiling }) => {
