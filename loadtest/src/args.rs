@@ -51,6 +51,10 @@ pub enum Command {
     Crash(CrashArgs),
     /// Many idle connections and many slow clients, and load beside them that must not notice.
     Idle(IdleArgs),
+    /// Measure how long a server with many accounts takes to be ready, and how much memory it needs.
+    #[command(after_help = "Examples:\n  loadtest startup --accounts 100_000 --entries 1_000_000\n  loadtest startup \
+                            --accounts 10_000_000 --entries 10_000_000 --ready-within 10s")]
+    Startup(StartupArgs),
     /// The bare responder itself, which `baseline` starts: prints its address, answers until standard input ends.
     #[command(hide = true)]
     Responder(ResponderArgs),
@@ -197,6 +201,23 @@ pub struct CrashArgs {
     /// The latest moment.
     #[arg(long, default_value = "1500ms", value_parser = duration)]
     pub kill_after_max: Duration,
+}
+
+/// Arguments of `startup`.
+#[derive(Clone, Debug, Args)]
+pub struct StartupArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub traffic: TrafficArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub server: ServerArgs,
+    /// Entries behind the snapshot.
+    #[arg(long, default_value = "1_000_000", value_parser = count)]
+    pub entries: u64,
+    /// A start that takes longer is a finding.
+    #[arg(long, value_parser = duration)]
+    pub ready_within: Option<Duration>,
 }
 
 /// Arguments of `idle`.

@@ -73,6 +73,14 @@ pub fn raise_open_files(needed: u64) -> Result<u64, Fault> {
     Ok(most)
 }
 
+/// The most memory that a process has had, in bytes; 0 if it cannot be told.
+pub fn memory_bytes_max(pid: rustix::process::Pid) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kibibytes = line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok());
+    kibibytes.unwrap_or(0) * 1024
+}
+
 /// A seed from the clock, if none was given.
 pub fn seed(asked: Option<u64>) -> u64 {
     asked.unwrap_or_else(|| since_epoch_ns() / 1_000 % 1_000_000_000)

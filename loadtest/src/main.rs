@@ -25,6 +25,7 @@ mod rng;
 mod run;
 mod server;
 mod slow;
+mod startup;
 mod tally;
 mod tokens;
 mod workload;
@@ -74,6 +75,7 @@ fn execute(cli: &Cli) -> Result<bool, Fault> {
         Command::Baseline(args) => show(cli, baseline::run(args, quiet, &stop)?),
         Command::Crash(args) => show(cli, crash::run(args, quiet, &stop)?),
         Command::Idle(args) => show(cli, idle::run(args, quiet, &stop)?),
+        Command::Startup(args) => show(cli, startup::run(args, quiet, &stop)?),
         Command::Responder(_) => unreachable!("the responder has been started above"),
     }
 }

@@ -26,7 +26,7 @@ use crate::{
 /// A start that takes longer has failed.
 const READY_WAIT_MAX: Duration = Duration::from_secs(60);
 /// A stop that takes longer is ended with SIGKILL.
-const STOP_WAIT_MAX: Duration = Duration::from_secs(15);
+const STOP_WAIT_MAX: Duration = Duration::from_secs(60);
 /// Lines of the server's log that are shown when it does not do what it should.
 const LOG_LINES: usize = 12;
 
@@ -47,6 +47,8 @@ pub struct ServerPlan {
     pub read_timeout: Duration,
     /// Connections that the server must hold.
     pub connections: u64,
+    /// More lines of configuration.
+    pub more: String,
     /// Where the directory is made.
     pub parent: Option<PathBuf>,
     /// Whether it stays.
@@ -67,6 +69,7 @@ impl ServerPlan {
             driver: args.driver.clone(),
             read_timeout: Duration::from_secs(10),
             connections: 16_384,
+            more: String::new(),
             parent: args.directory.clone(),
             keep: args.keep,
         })
@@ -275,7 +278,7 @@ fn config(plan: &ServerPlan, directory: &Path, http: SocketAddr, metrics: Socket
          [deps]\nledger_sock = \"embedded:{path}/ledger\"\naccounting_sock = \"embedded:{path}/accounting\"\n\
          registry_url = \"file:{path}/registry.json\"\n\n\
          [security]\namnesia = \"off\"\nrequire_caps = true\npolicy_file = \"{path}/policy.json\"\n\
-         keyring = \"{path}/wallet.keyring\"\n",
-        plan.connections, plan.cpus, plan.driver
+         keyring = \"{path}/wallet.keyring\"\n{}",
+        plan.connections, plan.cpus, plan.driver, plan.more
     )
 }

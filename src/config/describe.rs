@@ -64,6 +64,8 @@ impl Config {
             "security.keyring" => path(&self.security.keyring),
             "security.audience" => text(self.security.audience.clone()),
             "ledger.segment_bytes" => size(self.ledger.segment_bytes),
+            "ledger.snapshot_every" => time(self.ledger.snapshot_every),
+            "ledger.snapshot_entries" => count(self.ledger.snapshot_entries as usize),
             "idempotency.ttl" => time(self.idempotency.ttl),
             "idempotency.keys_max" => count(self.idempotency.keys_max),
             "metrics.latency_buckets_ms" => {

@@ -145,6 +145,10 @@ pub struct Security {
 pub struct Ledger {
     /// Size of a segment, in bytes.
     pub segment_bytes: u64,
+    /// Time between two snapshots.
+    pub snapshot_every: Duration,
+    /// Entries after which a snapshot is due before that.
+    pub snapshot_entries: u64,
 }
 
 /// `[idempotency]`: what is remembered in memory.

@@ -21,6 +21,9 @@ const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::
 const IDEMPOTENCY_TTL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 86_400);
 /// A request body is never larger than what one ledger batch can carry, and never smaller than a single spend.
 const BODY_BYTES: RangeInclusive<u64> = 4_096..=BATCH_BYTES_MAX as u64;
+/// A start replays what came after the last snapshot: more often than each second would only burden the disk.
+const SNAPSHOT_EVERY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(7 * 86_400);
+const SNAPSHOT_ENTRIES: RangeInclusive<u64> = 1_000..=1_000_000_000;
 const INFLIGHT: RangeInclusive<u64> = 1..=1_000_000;
 const DECOMPRESS_RATIO: RangeInclusive<u64> = 1..=1_000;
 const CONNECTIONS: RangeInclusive<u64> = 1..=1_000_000;
@@ -165,7 +168,13 @@ impl Reader {
                 _ => Err(format!("{} is not a multiple of 4096; write for example \"64MiB\"", value::shown_bytes(bytes))),
             }
         });
-        Some(Ledger { segment_bytes: segment_bytes? })
+        let snapshot_every = self.value("ledger.snapshot_every", |raw| value::duration(raw, SNAPSHOT_EVERY));
+        let snapshot_entries = self.count("ledger.snapshot_entries", SNAPSHOT_ENTRIES);
+        Some(Ledger {
+            segment_bytes: segment_bytes?,
+            snapshot_every: snapshot_every?,
+            snapshot_entries: snapshot_entries? as u64,
+        })
     }
 
     fn idempotency(&mut self) -> Option<Idempotency> {

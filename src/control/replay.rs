@@ -1,11 +1,12 @@
-//! The start of the ledger: opens it, rebuilds every core's slice from it, and checks that no value appeared or vanished.
+//! The start of the ledger: opens it, has every core's slice rebuilt from it, and checks that no value appeared or vanished.
 //!
 //! A ledger can take minutes to read, so a signal to end is looked for in between. Nothing of the ledger is changed before all of
 //! it has been read, so giving up leaves it as it was.
 use super::conservation::Conservation;
-use super::SignalEvent;
-use crate::domain::UnixMs;
+use super::{rebuild, SignalEvent};
+use crate::domain::{Seq, UnixMs};
 use crate::engine::Engine;
+use crate::ledger::snapshot::{self, Snapshot};
 use crate::ledger::{LedgerError, Log, Options, Recovery, Storage};
 use crossbeam_channel::Receiver;
 use std::time::Instant;
@@ -25,6 +26,10 @@ pub(super) enum Opening<S: Storage> {
         log: Log<S>,
         /// What was found.
         recovery: Recovery,
+        /// The snapshot from which the slices were rebuilt; `None` if the whole ledger was read.
+        snapshot: Option<Snapshot<S::File>>,
+        /// The cores with their slices.
+        engines: Vec<Engine>,
         /// Whether issued less burned is what the accounts hold.
         conserved: Result<(), String>,
     },
@@ -35,28 +40,36 @@ pub(super) enum Opening<S: Storage> {
     },
 }
 
-/// Reads the ledger into these engines, which are empty. `now` decides which keys are still remembered.
+/// Rebuilds the slices of the engines that `fresh` makes from the newest good snapshot and what follows it in the ledger. `now`
+/// decides which keys are still remembered.
 ///
 /// # Errors
 /// If the ledger cannot be opened, or an engine cannot take an entry.
 pub(super) fn open<S: Storage>(
     storage: S,
     options: &Options,
-    engines: &mut [Engine],
+    fresh: &dyn Fn() -> Vec<Engine>,
     now: UnixMs,
     interruption: &mut Interruption<'_>,
 ) -> Result<Opening<S>, LedgerError> {
-    let mut conservation = Conservation::default();
     let began = Instant::now();
-    let opened = Log::open(storage, options, &mut |seq, _, entry| {
-        if seq.0 % RECOVERY_NOTE_EVERY == 0 {
-            tracing::info!(event = "recovering", entries = seq.0, "reading the ledger");
-        }
-        interruption.look(seq.0)?;
-        conservation.note(&entry);
-        engines.iter_mut().try_for_each(|engine| engine.replay(&entry, seq, now))
+    let (snapshot, mut engines) = from_snapshot(&storage, fresh, now)?;
+    let start = snapshot.as_ref().map(Snapshot::start);
+    let mut conservation = Conservation::begin(snapshot.as_ref().map_or(&[], |snapshot| &snapshot.front().assets));
+    let loaded_ms = began.elapsed().as_millis() as u64;
+    let replayed = rebuild::replay(&mut engines, now, |feed| {
+        Log::open_behind(storage, options, start, &mut |batch| {
+            feed.batch(batch, &mut |seq, _, entry| {
+                if seq.0 % RECOVERY_NOTE_EVERY == 0 {
+                    tracing::info!(event = "recovering", entries = seq.0, "reading the ledger");
+                }
+                interruption.look(seq.0)?;
+                conservation.note(entry);
+                Ok(())
+            })
+        })
     });
-    let (log, recovery) = match (opened, interruption.given_up_at) {
+    let ((log, recovery), held) = match (replayed, interruption.given_up_at) {
         (Ok(opened), _) => opened,
         (Err(_), Some(seq)) => return Ok(Opening::GivenUp { entries: seq - 1 }),
         (Err(error), None) => return Err(error),
@@ -64,10 +77,31 @@ pub(super) fn open<S: Storage>(
     if let Some(torn) = &recovery.torn {
         tracing::warn!(event = "torn_tail", torn = ?torn, "an interrupted write was cleared away; nothing of it had been acknowledged");
     }
-    let conserved = conservation.check(engines);
+    let conserved = conservation.check(&held);
     let took_ms = began.elapsed().as_millis() as u64;
-    tracing::info!(event = "recovered", entries = recovery.entries, batches = recovery.batches, took_ms, "the ledger is open");
-    Ok(Opening::Open { log, recovery, conserved })
+    let from_snapshot = start.map_or(0, |start| start.seq.0);
+    let entries = recovery.entries;
+    tracing::info!(event = "recovered", entries, from_snapshot, loaded_ms, took_ms, "the ledger is open");
+    Ok(Opening::Open { log, recovery, snapshot, engines, conserved })
+}
+
+/// A snapshot, and engines that were loaded from it.
+type Loaded<F> = (Option<Snapshot<F>>, Vec<Engine>);
+
+/// Engines with the state of the newest snapshot that is good in all its parts, or empty ones if there is none.
+fn from_snapshot<S: Storage>(storage: &S, fresh: &dyn Fn() -> Vec<Engine>, now: UnixMs) -> Result<Loaded<S::File>, LedgerError> {
+    let mut newest = Seq(u64::MAX);
+    loop {
+        let found = snapshot::newest_good(storage, None, newest);
+        let found = found.map_err(|error| LedgerError::io(storage.place(""), "look for snapshots")(error))?;
+        let mut engines = fresh();
+        let Some(snapshot) = found else { return Ok((None, engines)) };
+        match rebuild::load(&snapshot, &mut engines, now) {
+            Ok(()) => return Ok((Some(snapshot), engines)),
+            Err(fault) => tracing::error!(event = "snapshot_damaged", %fault, "the one before it is used, or the whole ledger"),
+        }
+        newest = Seq(snapshot.head().seq.0.saturating_sub(1));
+    }
 }
 
 /// What the signals ask for while the ledger is read.
@@ -109,10 +143,11 @@ impl<'a> Interruption<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Account, Amount, Asset, CoreId, Draft, Key, LaneBatch, LogId, Op, Seq, TokenId};
-    use crate::ledger::MemoryStorage;
+    use crate::domain::{Account, Amount, Asset, CoreId, Draft, Key, LaneBatch, LogId, Op, TokenId};
+    use crate::ledger::{Auditor, MemoryStorage, Schedule};
     use crate::ring::Ring;
     use crate::shard::Settings;
+    use std::time::Duration;
 
     const NOW: UnixMs = UnixMs(1_700_000_000_000);
 
@@ -166,14 +201,60 @@ mod tests {
         sender.send(SignalEvent::Reload).unwrap();
         sender.send(SignalEvent::Drain).unwrap();
         let mut interruption = Interruption::new(&events);
-        let given_up = open(storage.clone(), &options(), &mut [engine()], NOW, &mut interruption).unwrap();
+        let given_up = open(storage.clone(), &options(), &|| vec![engine()], NOW, &mut interruption).unwrap();
         let Opening::GivenUp { entries: read } = given_up else { panic!("the signal was not heeded") };
         assert_eq!(read, RECOVERY_LOOK_EVERY - 1, "the first look is early");
         // The lock is free again, and no opening was counted.
         let mut interruption = Interruption::new(&events);
-        let again = open(storage, &options(), &mut [engine()], NOW, &mut interruption).unwrap();
+        let again = open(storage, &options(), &|| vec![engine()], NOW, &mut interruption).unwrap();
         let Opening::Open { recovery, conserved, .. } = again else { panic!("nobody asked for an end") };
         assert_eq!((recovery.head, recovery.epoch, conserved), (Seq(entries), 2, Ok(())));
+    }
+
+    fn opened(storage: MemoryStorage, now: UnixMs) -> (Option<Seq>, Seq, Vec<Engine>) {
+        let (_sender, events) = crossbeam_channel::bounded(1);
+        let settings = Settings { hash_seeds: [1, 2, 3, 4], idempotency_ttl_ms: 1_000, keys_max: 1 << 20 };
+        let fresh = || (0..3).map(|core| Engine::new(CoreId(core), Ring::new(3), settings)).collect();
+        let opening = open(storage, &options(), &fresh, now, &mut Interruption::new(&events)).unwrap();
+        let Opening::Open { recovery, snapshot, engines, conserved, .. } = opening else { panic!("nobody asked for an end") };
+        assert_eq!(conserved, Ok(()));
+        (snapshot.map(|snapshot| snapshot.head().seq), recovery.head, engines)
+    }
+
+    fn state(engines: &[Engine]) -> (Vec<String>, usize) {
+        let mut balances = Vec::new();
+        for engine in engines {
+            engine.shard().for_each_balance(|account, asset, balance, nonce| {
+                balances.push(format!("{account} {asset} {} {} {}", balance.amount, balance.held, nonce.0));
+            });
+        }
+        balances.sort();
+        (balances, engines.iter().map(|engine| engine.shard().figures().keys).sum())
+    }
+
+    #[test]
+    fn a_start_from_a_snapshot_comes_to_the_same_slices_and_keys_and_a_damaged_one_is_passed_over() {
+        let storage = ledger(3);
+        let (mut log, _) = Log::open(storage.clone(), &options(), &mut |_, _, _| Ok(())).unwrap();
+        let day = Duration::from_secs(86_400);
+        let auditor =
+            Auditor::spawn(&log.reader(), None, Schedule { every: day, entries: u64::MAX, keys_ttl: day, look_every: day }, None)
+                .unwrap();
+        auditor.close();
+        let mut bytes = Vec::new();
+        (5_000..5_100).for_each(|number| issue(number, &mut bytes));
+        log.append(&[LaneBatch { lane: 0, lane_first: 1, count: 100, bytes }]).unwrap();
+        log.close().unwrap();
+        let (from, head, engines) = opened(storage.fork(), NOW);
+        assert_eq!((from, head), (Some(Seq(3 * 1024)), Seq(3 * 1024 + 100)));
+        let bad = storage.fork();
+        bad.tamper(&snapshot::snapshot_name(Seq(3 * 1024)), |bytes| bytes[4200] ^= 1);
+        let (without, _, whole) = opened(bad, NOW);
+        assert_eq!(without, None);
+        assert_eq!(state(&engines), state(&whole));
+        assert_eq!(state(&whole).1, 3 * 1024 + 100, "the key of every issue");
+        let (_, _, later) = opened(storage, UnixMs(NOW.0 + 1_000));
+        assert_eq!(state(&later).1, 0, "their time is over");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! the ledger is still being read; a core gets its slice before it gets its listener.
 use super::counting::Counting;
 use super::replay::{self, Interruption, Opening};
+use super::slices::Slices;
 use super::watch::Watcher;
 use super::{
     bind_admin, health_body, AdminFault, ControlServer, Dep, Page, PageReply, Readiness, SharedVersion, SignalEvent, Signals,
@@ -16,7 +17,7 @@ use crate::config::{cpus_usable, AccountingDep, Config, LedgerDep, RegistryDep};
 use crate::domain::CoreId;
 use crate::engine::{Engine, Gate};
 use crate::http;
-use crate::ledger::{Committer, DiskStorage, LedgerError, LookupDesk, Options};
+use crate::ledger::{Auditor, Committer, DiskStorage, LedgerError, LookupDesk, Options, Schedule};
 use crate::registry::RegistryFile;
 use crate::ring::Ring;
 use crate::shard::Settings;
@@ -115,6 +116,7 @@ struct Service {
     site: Arc<Site>,
     workers: Workers,
     committer: Committer<DiskStorage>,
+    auditor: Auditor,
     desk: Arc<LookupDesk<worker::Asked>>,
     counting: Counting,
     watcher: Watcher,
@@ -159,12 +161,11 @@ impl Service {
         let pages = pages(&readiness, &publisher, &version, &status);
         let servers = control_servers(config, pages)?;
 
-        let mut engines = engines(config, ring);
-        let (log, recovery) = match open_ledger(config, &mut engines, interruption)? {
-            Opening::Open { log, recovery, conserved } => {
+        let (log, recovery, snapshot, engines) = match open_ledger(config, ring, interruption)? {
+            Opening::Open { log, recovery, snapshot, engines, conserved } => {
                 publisher.conservation_check(if conserved.is_ok() { Check::Holds } else { Check::Violated });
                 conserved.map_err(ServiceFault::Refused)?;
-                (log, recovery)
+                (log, recovery, snapshot, engines)
             }
             Opening::GivenUp { entries } => {
                 readiness.drain();
@@ -178,15 +179,14 @@ impl Service {
         readiness.up(Dep::Registry);
 
         let (mailboxes, inboxes): (Vec<Mailbox>, Vec<_>) = (0..cpus.len()).map(|_| mailbox()).unzip();
-        let to_cores = mailboxes.clone();
+        let (to_cores, to_committer) = (mailboxes.clone(), mailboxes.clone());
         let committer = Committer::spawn(
             log,
             ring.cores(),
-            Box::new(move |durable| to_cores[usize::from(durable.batch.lane)].put(Letter::Durable(durable))),
+            Box::new(move |durable| to_committer[usize::from(durable.batch.lane)].put(Letter::Durable(durable))),
         )?;
-        let to_cores = mailboxes.clone();
-        let answer =
-            move |asked: worker::Asked, found| to_cores[usize::from(asked.asker().0)].put(Letter::Answered(asked, found));
+        let to_desk = mailboxes.clone();
+        let answer = move |asked: worker::Asked, found| to_desk[usize::from(asked.asker().0)].put(Letter::Answered(asked, found));
         let desk = LookupDesk::spawn(committer.reader(), QUESTIONS_MAX, Box::new(answer))
             .map_err(refused("cannot start the lookup thread"))?;
         let desk = Arc::new(desk);
@@ -208,6 +208,9 @@ impl Service {
         });
         let workers =
             worker::start(&site, ring, &driver, &desk, mailboxes, parts.collect()).map_err(refused("cannot start a core"))?;
+        let live = Box::new(Slices::new(to_cores));
+        let auditor = Auditor::spawn(&committer.reader(), snapshot, schedule(config), Some(live));
+        let auditor = auditor.map_err(refused("cannot start the auditor"))?;
         readiness.up(Dep::Ledger);
         let watcher = Watcher::new(publisher, registry, version, status, committer.watch(), recovery.epoch, driver.name());
         tracing::info!(
@@ -220,14 +223,14 @@ impl Service {
             epoch = recovery.epoch,
             "serving"
         );
-        Ok(Some(Self { readiness, site, workers, committer, desk, counting, watcher, _servers: servers }))
+        Ok(Some(Self { readiness, site, workers, committer, auditor, desk, counting, watcher, _servers: servers }))
     }
 
     /// Watches until the service is to end.
     fn watch(&self, events: &Receiver<SignalEvent>, log: &LogGuard) {
         loop {
             let event = self.watcher.wait(events);
-            self.watcher.look(&self.readiness, &self.site, &self.workers, &self.counting, log);
+            self.watcher.look(&self.readiness, &self.site, &self.workers, &self.auditor, &self.counting, log);
             match event {
                 Some(SignalEvent::Reload) => self.watcher.reload(&self.readiness),
                 Some(SignalEvent::Drain | SignalEvent::Exit(_)) => return,
@@ -247,7 +250,7 @@ impl Service {
         while Instant::now() < noticed {
             self.workers.ask_stats();
             std::thread::sleep(DRAIN_LOOK_EVERY);
-            self.watcher.look(&self.readiness, &self.site, &self.workers, &self.counting, log);
+            self.watcher.look(&self.readiness, &self.site, &self.workers, &self.auditor, &self.counting, log);
         }
         self.workers.drain();
         while !self.workers.ended() {
@@ -259,12 +262,23 @@ impl Service {
         self.watcher.absorb(self.workers.stats());
         let unanswered = self.site.admission.in_flight();
         let head = self.committer.watch();
+        // While the ledger is still ours. What is committed after it is behind the snapshot.
+        self.auditor.close();
         self.committer.close()?;
         self.watcher.publish_now(&self.readiness, &self.counting, log);
         self.counting.stop();
         drop(self.desk);
         tracing::info!(event = "stopped", entries = head.head().0, unanswered, "the ledger is closed");
         Ok(())
+    }
+}
+
+fn schedule(config: &Config) -> Schedule {
+    Schedule {
+        every: config.ledger.snapshot_every,
+        entries: config.ledger.snapshot_entries,
+        keys_ttl: config.idempotency.ttl,
+        look_every: Schedule::LOOK_EVERY,
     }
 }
 
@@ -278,15 +292,11 @@ fn engines(config: &Config, ring: Ring) -> Vec<Engine> {
     (0..ring.cores()).map(|core| Engine::new(CoreId(core), ring, settings)).collect()
 }
 
-fn open_ledger(
-    config: &Config,
-    engines: &mut [Engine],
-    interruption: &mut Interruption<'_>,
-) -> Result<Opening<DiskStorage>, ServiceFault> {
+fn open_ledger(config: &Config, ring: Ring, interruption: &mut Interruption<'_>) -> Result<Opening<DiskStorage>, ServiceFault> {
     let LedgerDep::Embedded(directory) = &config.deps.ledger else { unreachable!("only what is supported is started") };
     let storage =
         DiskStorage::create(directory).map_err(refused(format!("cannot use the ledger directory {}", directory.display())))?;
-    Ok(replay::open(storage, &Options::new(config.ledger.segment_bytes), engines, unix_now(), interruption)?)
+    Ok(replay::open(storage, &Options::new(config.ledger.segment_bytes), &|| engines(config, ring), unix_now(), interruption)?)
 }
 
 fn site(

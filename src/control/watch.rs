@@ -5,10 +5,10 @@ use super::SERVICE;
 use super::{Dep, Readiness, SharedVersion, SignalEvent};
 use crate::domain::CoreId;
 use crate::engine::Gate;
-use crate::ledger::{DiskStorage, Watch};
+use crate::ledger::{Audit, Auditor, DiskStorage, Watch};
 use crate::registry::RegistryFile;
 use crate::telemetry::logs::LogGuard;
-use crate::telemetry::{CoreStats, Publisher, Reload};
+use crate::telemetry::{Check, CoreStats, Publisher, Reload};
 use crate::worker::{Site, Workers};
 use crossbeam_channel::Receiver;
 use std::cell::{Cell, RefCell};
@@ -38,6 +38,7 @@ pub(super) struct Watcher {
     started: Instant,
     published: Cell<Option<Instant>>,
     pressed: Cell<bool>,
+    audit: RefCell<Audit>,
 }
 
 impl Watcher {
@@ -52,7 +53,8 @@ impl Watcher {
     ) -> Self {
         let registry = RefCell::new(registry);
         let (started, published, pressed) = (Instant::now(), Cell::new(None), Cell::new(false));
-        Self { publisher, registry, version, status, ledger, epoch, driver, started, published, pressed }
+        let audit = RefCell::new(Audit::default());
+        Self { publisher, registry, version, status, ledger, epoch, driver, started, published, pressed, audit }
     }
 
     /// The next signal, or nothing after a short while.
@@ -61,10 +63,23 @@ impl Watcher {
     }
 
     /// One look around.
-    pub fn look(&self, readiness: &Readiness, site: &Site, workers: &Workers, counting: &Counting, log: &LogGuard) {
-        let writable = self.ledger.is_writable();
+    pub fn look(
+        &self,
+        readiness: &Readiness,
+        site: &Site,
+        workers: &Workers,
+        auditor: &Auditor,
+        counting: &Counting,
+        log: &LogGuard,
+    ) {
+        let (has_room, broken) = (self.ledger.is_writable(), auditor.broken());
+        let writable = has_room && broken.is_none();
         if writable {
             readiness.up(Dep::Ledger);
+        } else if let Some(broken) = broken {
+            let what =
+                "nothing is written any more; copy the ledger directory away, run ronctl ledger verify, and report a defect";
+            readiness.down(Dep::Ledger, format!("the audit has failed: {broken}; {what}"));
         } else {
             readiness.down(Dep::Ledger, "the disk has no room for the next segment; free space in the ledger directory");
         }
@@ -83,7 +98,20 @@ impl Watcher {
         });
         self.absorb(workers.stats());
         if self.publish_if_due(readiness, counting, log) {
+            self.note_audit(auditor.audit());
             workers.ask_stats();
+        }
+    }
+
+    /// Counts what the audit has found since the last look at it.
+    fn note_audit(&self, audit: Audit) {
+        self.publisher.audited(audit.through, audit.snapshot);
+        let before = self.audit.replace(audit);
+        let after = self.audit.borrow();
+        if after.broken.is_some() && before.broken.is_none() {
+            self.publisher.conservation_check(Check::Violated);
+        } else if after.agreed > before.agreed {
+            self.publisher.conservation_check(Check::Holds);
         }
     }
 
@@ -127,6 +155,8 @@ impl Watcher {
                 "height": self.ledger.head().0,
                 "epoch": self.epoch,
                 "writable": self.ledger.is_writable(),
+                "audited": self.audit.borrow().through.0,
+                "snapshot": self.audit.borrow().snapshot.0,
                 "commit_us_p50": stats.commit_us.value_at_quantile(0.5),
                 "commit_us_p99": stats.commit_us.value_at_quantile(0.99),
             },

@@ -22,7 +22,7 @@ const FLAG_CEILING: u8 = 4;
 const TS_AT: usize = 16;
 
 /// The random id of the capability under which the entry was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TokenId(pub [u8; 16]);
 
 /// The fields of an entry before it is encoded.

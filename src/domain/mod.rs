@@ -4,20 +4,24 @@
 mod account;
 mod amount;
 mod entry;
+mod key_id;
 mod lane;
 pub mod limits;
 mod op;
 mod receipt;
 mod refusal;
+mod state;
 mod txid;
 
 pub use account::{Account, Asset, Key};
 pub use amount::Amount;
 pub use entry::{Draft, Entry, EntryFault, TokenId};
+pub use key_id::KeyId;
 pub use lane::{Durable, LaneBatch, Question};
 pub use op::Op;
 pub use receipt::{Balance, Found, LastNonce, Root};
 pub use refusal::{Code, Reason, Refusal};
+pub use state::{AccountState, AssetValue, DayCount, Payer, UsedKey, DAY_MS};
 pub use txid::{LogId, TxId};
 
 /// Position of an entry in the ledger; dense, the first entry is 1, and 0 means "before the first".

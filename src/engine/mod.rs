@@ -9,9 +9,11 @@ mod message;
 
 pub use message::{Message, Outcome, Owned, OwnedAnswer, Repeat, Request, Ticket};
 
-use crate::domain::{Code, CoreId, Durable, Entry, Found, LaneBatch, Question, Refusal, Seq, UnixMs};
+use crate::domain::{
+    AccountState, Asset, Code, CoreId, Durable, Entry, Found, LaneBatch, Question, Refusal, Seq, UnixMs, UsedKey,
+};
 use crate::ring::Ring;
-use crate::shard::{Decision, Figures, Settings, Shard};
+use crate::shard::{AssetIx, Decision, Figures, Settings, Shard};
 use lane::{Joined, Lane, Pending};
 use message::own_entry;
 
@@ -82,6 +84,48 @@ impl Engine {
             self.shard.credit(entry, seq);
         }
         Ok(())
+    }
+
+    /// Begins with what a snapshot says of the whole ledger; see [`Shard::begin_restore`]. `issued` is what was issued of each asset
+    /// over all cores: each core answers for an equal share of it from here on, which keeps the sum below the limit of them all.
+    pub fn begin_restore<'a>(
+        &mut self,
+        assets: impl Iterator<Item = (Asset<'a>, u128)>,
+        height: Seq,
+        accounts: usize,
+    ) -> Vec<AssetIx> {
+        let cores = u128::from(self.ring.cores());
+        let shares = assets.map(|(asset, issued)| (asset, issued.div_ceil(cores)));
+        self.shard.begin_restore(shares, height, accounts / usize::from(self.ring.cores()))
+    }
+
+    /// Takes over an account of this core from a snapshot.
+    pub fn restore(&mut self, state: &AccountState<'_>, assets: &[AssetIx]) {
+        assert_eq!(self.ring.owner(state.name), self.core, "an account of this core");
+        self.shard.restore(state, assets);
+    }
+
+    /// Takes over the key of an issue from a snapshot, in the order of the entries; one of another core is ignored.
+    pub fn restore_key(&mut self, key: &UsedKey, now: UnixMs) {
+        if self.ring.owner_of_key(key.id) == self.core {
+            self.shard.restore_key(key, now);
+        }
+    }
+
+    /// How the accounts are dealt to the cores.
+    pub fn ring(&self) -> Ring {
+        self.ring
+    }
+
+    /// This core.
+    pub fn core(&self) -> CoreId {
+        self.core
+    }
+
+    /// Prepares for these entries, which are about to be replayed. Only speeds up.
+    pub fn expect_replay<'e>(&mut self, entries: impl Iterator<Item = Entry<'e>> + Clone) {
+        let (ring, core) = (self.ring, self.core);
+        self.shard.expect_replay(entries, |account| ring.owner(account) == core);
     }
 
     /// Prepares for these entries, which are about to be submitted; entries of other cores' accounts do no harm. Only speeds up.

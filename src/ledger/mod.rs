@@ -9,16 +9,20 @@
 //! | `places` | sparse directory from entry to batch (pure) |
 //! | `books` | the auditor's books (pure) |
 //! | `storage` | what is asked of a disk; `disk` is the real one, `memory` one that can crash |
-//! | `scan`, `mark`, `recovery` | reading everything, telling a torn tail from damage, opening for writing |
+//! | `window`, `scan`, `mark`, `recovery` | reading everything, telling a torn tail from damage, opening for writing |
 //! | `log`, `spares` | one batch, one write, one sync; segments allocated ahead |
 //! | `committer`, `stats` | the thread that does so for all lanes |
 //! | `cursor`, `reader`, `recent`, `index`, `desk` | finding entries, off the cores |
+//! | [`snapshot`] | the state of all accounts after some entry, so that a start need not read everything |
+//! | `auditor`, `comparison` | the thread that replays what was committed, compares it with what is served, and takes snapshots |
 //! | `verify` | replaying everything against every promise |
 //!
 //! The pure files know no clock, randomness, I/O or threads. Nothing in here knows HTTP, capabilities or what a core decides.
+mod auditor;
 pub mod batch;
 mod books;
 mod committer;
+mod comparison;
 mod cursor;
 mod desk;
 mod disk;
@@ -34,10 +38,12 @@ mod reader;
 mod recent;
 mod recovery;
 mod scan;
+pub mod snapshot;
 mod spares;
 mod stats;
 mod storage;
 mod verify;
+mod window;
 
 #[cfg(test)]
 mod commit_tests;
@@ -50,8 +56,10 @@ mod recovery_tests;
 #[cfg(test)]
 mod sample;
 
+pub use auditor::{Audit, Auditor, Schedule};
 pub use books::{AssetTotals, Books};
 pub use committer::{Committer, LaneSender, OnFatal, Watch, LANE_QUEUE_BATCHES_MAX};
+pub use comparison::{Held, Live};
 pub use desk::{Answer, LookupDesk};
 pub use disk::{DiskFile, DiskStorage};
 pub use error::LedgerError;
@@ -59,7 +67,9 @@ pub use log::{AppendError, Log, Options};
 pub use memory::{MemoryFile, MemoryStorage};
 pub use merge::{GroupCommit, Placed};
 pub use reader::Reader;
+pub(crate) use recovery::entries_of;
 pub use recovery::Recovery;
+pub(crate) use scan::SeenBatch;
 pub use scan::Torn;
 pub use stats::CommitStats;
 pub use storage::{segment_name, Storage, StorageFile};

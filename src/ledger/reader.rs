@@ -70,6 +70,10 @@ impl<S: Storage> Reader<S> {
         Self { index, recent: Arc::default(), shared }
     }
 
+    pub(super) fn shared(&self) -> &Arc<Shared<S>> {
+        &self.shared
+    }
+
     /// The last durable entry.
     pub fn head(&self) -> Seq {
         self.shared.head()

@@ -6,7 +6,7 @@ use super::layout::{Fault, SegmentHeader, BLOCK_BYTES, SEGMENT_HEAD_BYTES};
 use super::log::{link_segment, Active, Log, Options, Shared};
 use super::mark::Mark;
 use super::places::{Place, Places};
-use super::scan::{segment_count, End, Scan, Seen, Torn};
+use super::scan::{segments, End, Scan, Seen, SeenBatch, Start, Torn};
 use super::spares::{Attempts, Spares};
 use super::storage::{segment_name, Storage, StorageFile, TEMPORARY_SUFFIX};
 use super::LedgerError;
@@ -46,8 +46,8 @@ impl From<Fault> for Unfit {
 }
 
 /// Takes a scanned batch apart; a receiver's refusal becomes an error that names the entry.
-pub(super) fn entries_of(
-    batch: &super::scan::SeenBatch<'_>,
+pub(crate) fn entries_of(
+    batch: &SeenBatch<'_>,
     each: &mut dyn FnMut(Seq, &Root, Entry<'_>) -> Result<(), String>,
 ) -> Result<(), LedgerError> {
     let (file, offset) = (batch.file.to_string(), batch.place.offset);
@@ -68,6 +68,16 @@ impl<S: Storage> Log<S> {
         options: &Options,
         on_entry: &mut dyn FnMut(Seq, &Root, Entry<'_>) -> Result<(), String>,
     ) -> Result<(Self, Recovery), LedgerError> {
+        Self::open_behind(storage, options, None, &mut |batch| entries_of(batch, on_entry))
+    }
+
+    /// As [`Log::open`], from the batch on that follows `start`: a snapshot has what comes before. Hands over whole batches.
+    pub(crate) fn open_behind(
+        storage: S,
+        options: &Options,
+        start: Option<Start>,
+        on_batch: &mut dyn FnMut(&SeenBatch<'_>) -> Result<(), LedgerError>,
+    ) -> Result<(Self, Recovery), LedgerError> {
         let directory = storage.place("");
         let lock = storage
             .lock()
@@ -81,13 +91,15 @@ impl<S: Storage> Log<S> {
         let mark = Mark::read(&storage)?;
         let attempts = Arc::new(Attempts::default());
         let mut spares = Spares::inline(storage.clone(), options.segment_bytes, Arc::clone(&attempts));
-        let mut segments = segment_count(&storage, &names, mark)?;
-        if segments == 0 {
-            create_first(&storage, options, mark, &mut spares)?;
-            segments = 1;
-        }
+        let segments = match segments(&storage, &names, mark, start.as_ref())? {
+            Some(segments) => segments,
+            None => {
+                create_first(&storage, options, mark, start, &mut spares)?;
+                1..=1
+            }
+        };
         let mut places = Places::default();
-        let scan = Scan { storage: &storage, segments, mark, sync: true, patient: false };
+        let scan = Scan { storage: &storage, segments, mark, start, sync: true, patient: false };
         let end = scan.run(&mut |seen| match seen {
             Seen::Segment(header) => {
                 let first = Place { segment: header.index, offset: SEGMENT_HEAD_BYTES, first_seq: header.first_seq };
@@ -96,7 +108,7 @@ impl<S: Storage> Log<S> {
             }
             Seen::Batch(batch) => {
                 places.note_batch(batch.place);
-                entries_of(&batch, on_entry)
+                on_batch(&batch)
             }
         })?;
         if mark.is_none() && end.head > Seq(0) {
@@ -136,12 +148,12 @@ fn create_first<S: Storage>(
     storage: &S,
     options: &Options,
     mark: Option<Mark>,
+    start: Option<Start>,
     spares: &mut Spares<S>,
 ) -> Result<(), LedgerError> {
     let place = storage.place("");
-    if let Some(mark) = mark {
-        let what =
-            format!("there is no segment, although the ledger had {} entries when it was last opened or closed", mark.head.0);
+    if let Some(known) = mark.map(|mark| mark.head).max(start.map(|start| start.seq)) {
+        let what = format!("there is no segment, although the ledger has had {} entries", known.0);
         return Err(LedgerError::Incomplete { place, what });
     }
     let spare = spares.take().map_err(LedgerError::io(place, "allocate the first segment"))?;

@@ -2,108 +2,21 @@
 //!
 //! Changes nothing. Invariants: a batch is handed on only after header, place, order, body, padding and the segments around it have
 //! been checked; where the log stops being readable, it decides between an interrupted last write and damage (see `judge`).
-use super::batch::{check_body, check_order, check_place, Position};
-use super::layout::{
-    body_bytes_max, extent_bytes, is_zero, BatchHeader, Fault, SegmentHeader, BATCH_HEAD_BYTES, BLOCK_BYTES, SEGMENT_HEAD_BYTES,
-};
+use super::batch::{check_order, check_place, Position};
+use super::layout::{body_bytes_max, extent_bytes, is_zero, BatchHeader, Fault, SegmentHeader, BLOCK_BYTES, SEGMENT_HEAD_BYTES};
 use super::mark::Mark;
 use super::places::Place;
-use super::storage::{aligned_start, read_zero_filled, segment_name, segment_number, Storage, StorageFile};
+use super::storage::{read_zero_filled, segment_name, segment_number, Storage, StorageFile};
+use super::window::Window;
 use super::LedgerError;
 use crate::domain::limits::SEGMENT_BYTES_MAX;
 use crate::domain::{LogId, Root, Seq};
-use std::io;
 use std::time::Duration;
 
 /// How much is read at once, in bytes.
 const WINDOW_BYTES: usize = 4 << 20;
 /// How long a writer may take over one batch before a reader beside it calls the batch bad.
 const PATIENCE: Duration = Duration::from_millis(50);
-
-/// Header, chain hash and body of a batch, or what is wrong with it.
-pub(crate) type Checked<'a> = Result<(BatchHeader, Root, &'a [u8]), Fault>;
-
-/// Reads a file in large pieces, in ascending order; what is beyond the end reads as zeros.
-pub(crate) struct Window<F> {
-    file: F,
-    /// The same file past the cache of the system: what is read, unless it cannot be.
-    unbuffered: Option<F>,
-    place: String,
-    start: u64,
-    length: usize,
-    /// What was read, and a block more, so that it can begin where memory is aligned.
-    room: Vec<u8>,
-    room_start: usize,
-    bytes_max: usize,
-}
-
-impl<F: StorageFile> Window<F> {
-    /// Reads ahead up to `bytes_max` bytes at a time.
-    pub(crate) fn new(file: F, place: String, bytes_max: usize) -> Self {
-        Self { file, unbuffered: None, place, start: 0, length: 0, room: Vec::new(), room_start: 0, bytes_max }
-    }
-
-    /// Reads from this handle, which goes past the cache, as long as that can be done. `bytes_max` is then whole blocks.
-    fn past_the_cache(mut self, unbuffered: io::Result<F>) -> Result<Self, LedgerError> {
-        assert_eq!(self.bytes_max % BLOCK_BYTES, 0);
-        self.unbuffered = match unbuffered {
-            Ok(file) => Some(file),
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => None,
-            Err(error) => return Err(LedgerError::io(self.place, "open the segment past the cache")(error)),
-        };
-        Ok(self)
-    }
-
-    /// `length` bytes at `offset`.
-    pub(crate) fn get(&mut self, offset: u64, length: usize) -> Result<&[u8], LedgerError> {
-        let end = self.start + self.length as u64;
-        if offset < self.start || offset + length as u64 > end {
-            (self.start, self.length) = (offset, length.max(self.bytes_max));
-            self.room.resize((self.length + BLOCK_BYTES).max(self.room.len()), 0);
-            self.room_start = aligned_start(&self.room);
-            self.fill().map_err(LedgerError::io(self.place.as_str(), "read the segment"))?;
-        }
-        let at = self.room_start + (offset - self.start) as usize;
-        Ok(&self.room[at..at + length])
-    }
-
-    fn fill(&mut self) -> io::Result<()> {
-        let bytes = &mut self.room[self.room_start..][..self.length];
-        if let Some(unbuffered) = &self.unbuffered {
-            match read_zero_filled(unbuffered, bytes, self.start) {
-                // Not every file system that opens a file for reading past its cache can do it.
-                Err(error) if error.kind() == io::ErrorKind::InvalidInput => self.unbuffered = None,
-                read => return read,
-            }
-        }
-        read_zero_filled(&self.file, bytes, self.start)
-    }
-
-    /// Forgets what was read, so that the next call sees the file as it is then.
-    pub(crate) fn forget(&mut self) {
-        self.length = 0;
-    }
-
-    /// The batch at this place, checked but for its order. The outer error is the disk's.
-    pub(crate) fn batch(
-        &mut self,
-        log_id: LogId,
-        segment: u64,
-        segment_bytes: u64,
-        offset: u64,
-    ) -> Result<Checked<'_>, LedgerError> {
-        let decoded = BatchHeader::decode(self.get(offset, BLOCK_BYTES)?).and_then(|(header, root)| {
-            check_place(&header, log_id, segment, offset, segment_bytes)?;
-            Ok((header, root))
-        });
-        let (header, root) = match decoded {
-            Ok(decoded) => decoded,
-            Err(fault) => return Ok(Err(fault)),
-        };
-        let rest = &self.get(offset, header.extent_bytes() as usize)?[BATCH_HEAD_BYTES..];
-        Ok(check_body(&header, rest).map(|body| (header, root, body)))
-    }
-}
 
 /// A batch on its way to whoever rebuilds something from it.
 pub(crate) struct SeenBatch<'a> {
@@ -144,31 +57,63 @@ pub(crate) struct End {
     pub torn: Option<Torn>,
 }
 
-/// The numbers of the segments, which must be 1 and the following, up to the one that the mark names or beyond: a crash may come
-/// between the name of a segment and the mark. The error says which one is missing; that there is none at all is for the caller.
-pub(crate) fn segment_count<S: Storage>(storage: &S, names: &[String], mark: Option<Mark>) -> Result<u64, LedgerError> {
+/// A place behind which the log is read, because a snapshot has all that comes before it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Start {
+    pub log_id: LogId,
+    /// The last entry that the snapshot has.
+    pub seq: Seq,
+    /// Chain hash after it.
+    pub root: Root,
+    /// Epoch of its batch.
+    pub epoch: u64,
+    /// How many batches the snapshot has.
+    pub batches: u64,
+    /// Where the last of them stands.
+    pub last_batch: Place,
+}
+
+/// Number of the first and of the last segment.
+pub(crate) type Segments = std::ops::RangeInclusive<u64>;
+
+/// The segments that must be there: from 1, or from the first one that `start` needs or an earlier one, without gaps, up to the one
+/// that the mark names or beyond: a crash may come between the name of a segment and the mark. `None` if there is none at all. The
+/// error says which one is missing.
+pub(crate) fn segments<S: Storage>(
+    storage: &S,
+    names: &[String],
+    mark: Option<Mark>,
+    start: Option<&Start>,
+) -> Result<Option<Segments>, LedgerError> {
     let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
     numbers.sort_unstable();
-    for (expected, number) in (1..).zip(&numbers) {
+    let incomplete = |what| Err(LedgerError::Incomplete { place: storage.place(""), what });
+    let (Some(first), Some(last)) = (numbers.first().copied(), numbers.last().copied()) else { return Ok(None) };
+    // The snapshot may be all that is left of what came before: then the log goes on with the next segment.
+    let first_max = start.map_or(1, |start| start.last_batch.segment + 1);
+    if first > first_max {
+        return incomplete(format!("{} is missing, although {} exists", segment_name(first_max), segment_name(first)));
+    }
+    for (expected, number) in (first..).zip(&numbers) {
         if expected != *number {
-            let what = format!("{} is missing, although {} exists", segment_name(expected), segment_name(*number));
-            return Err(LedgerError::Incomplete { place: storage.place(""), what });
+            return incomplete(format!("{} is missing, although {} exists", segment_name(expected), segment_name(*number)));
         }
     }
-    let count = numbers.len() as u64;
-    if let Some(mark) = mark.filter(|mark| count > 0 && mark.segment > count) {
-        let (missing, last) = (segment_name(count + 1), mark.segment);
-        let what = format!("{missing} is missing, although the file `epoch` has noted segments up to number {last}");
-        return Err(LedgerError::Incomplete { place: storage.place(""), what });
+    let last_min = mark.map_or(0, |mark| mark.segment).max(start.map_or(0, |start| start.last_batch.segment));
+    if last < last_min {
+        let missing = segment_name(last + 1);
+        return incomplete(format!("{missing} is missing, although segments up to number {last_min} have been noted"));
     }
-    Ok(count)
+    Ok(Some(first..=last))
 }
 
 /// How a scan is made.
 pub(crate) struct Scan<'a, S> {
     pub storage: &'a S,
-    pub segments: u64,
+    pub segments: Segments,
     pub mark: Option<Mark>,
+    /// Where to begin; from the first segment on if there is none.
+    pub start: Option<Start>,
     /// Make each file durable before it is read, and read the last one past the cache: what was read must not be lost afterwards.
     pub sync: bool,
     /// A writer may be at work: look again before calling something bad.
@@ -178,27 +123,60 @@ pub(crate) struct Scan<'a, S> {
 impl<S: Storage> Scan<'_, S> {
     /// Reads all segments.
     pub(crate) fn run(&self, each: &mut dyn FnMut(Seen<'_>) -> Result<(), LedgerError>) -> Result<End, LedgerError> {
-        assert!(self.segments > 0, "a log has at least one segment");
         let mut end = End {
-            log_id: LogId::default(),
-            segments: self.segments,
+            log_id: self.start.map_or_else(LogId::default, |start| start.log_id),
+            segments: *self.segments.end(),
             segment_bytes: 0,
             offset: 0,
-            batches: 0,
-            head: Seq(0),
-            root: [0; 32],
-            epoch: 0,
+            batches: self.start.map_or(0, |start| start.batches),
+            head: self.start.map_or(Seq(0), |start| start.seq),
+            root: self.start.map_or([0; 32], |start| start.root),
+            epoch: self.start.map_or(0, |start| start.epoch),
             torn: None,
         };
-        for index in 1..=self.segments {
-            self.segment(index, &mut end, each)?;
+        for index in self.segments.clone() {
+            match &self.start {
+                Some(start) if index < start.last_batch.segment => self.pass(index, &end, each)?,
+                Some(start) if index == start.last_batch.segment => {
+                    let (file, header) = self.open(index, &end, false)?;
+                    each(Seen::Segment(header.clone()))?;
+                    self.segment(file, &header, Some(start), &mut end, each)?;
+                }
+                Some(_) | None => {
+                    let (file, header) = self.open(index, &end, true)?;
+                    each(Seen::Segment(header.clone()))?;
+                    self.segment(file, &header, None, &mut end, each)?;
+                }
+            }
         }
         if let Some(mark) = self.mark.filter(|mark| mark.head > end.head) {
             let what =
                 format!("the log was durable up to entry {} when it was last opened or closed, but ends here", mark.head.0);
-            return Err(self.damaged(self.segments, end.offset, end.head, what));
+            return Err(self.damaged(end.segments, end.offset, end.head, what));
         }
         Ok(end)
+    }
+
+    /// A segment that the snapshot has: it must be there and belong here, and is not read.
+    fn pass(&self, index: u64, end: &End, each: &mut dyn FnMut(Seen<'_>) -> Result<(), LedgerError>) -> Result<(), LedgerError> {
+        let (_, header) = self.open(index, end, false)?;
+        each(Seen::Segment(header))
+    }
+
+    /// Where the last batch of the snapshot ends. It must stand where the snapshot says: else they are not of one history.
+    fn behind(&self, start: &Start, window: &mut Window<S::File>, header: &SegmentHeader) -> Result<u64, LedgerError> {
+        let Place { segment, offset, first_seq } = start.last_batch;
+        let refuse = |what: String| {
+            let what = format!("the last batch of the snapshot after entry {} should be here: {what}", start.seq.0);
+            Err(self.damaged(segment, offset, Seq(first_seq.0 - 1), what))
+        };
+        match window.batch(header.log_id, segment, header.segment_bytes, offset)? {
+            Err(fault) => refuse(fault.to_string()),
+            Ok((found, root, _)) if (found.first_seq, found.last_seq(), root) != (first_seq, start.seq, start.root) => {
+                refuse(format!("it is another one, with the entries {} to {}", found.first_seq.0, found.last_seq().0))
+            }
+            Ok((found, ..)) => Ok(offset + found.extent_bytes()),
+        }
     }
 
     fn damaged(&self, index: u64, offset: u64, head: Seq, what: String) -> LedgerError {
@@ -206,11 +184,12 @@ impl<S: Storage> Scan<'_, S> {
         LedgerError::Damaged { file, offset, expected: Seq(head.0 + 1), what }
     }
 
-    /// The header of a segment, from whichever copy is intact, checked against its name and the log before it.
-    fn open(&self, index: u64, end: &End) -> Result<(S::File, SegmentHeader), LedgerError> {
+    /// The header of a segment, from whichever copy is intact, checked against its name and, if it `continues` what was read, the
+    /// log before it.
+    fn open(&self, index: u64, end: &End, continues: bool) -> Result<(S::File, SegmentHeader), LedgerError> {
         let place = self.storage.place(&segment_name(index));
         let file = self.storage.open(&segment_name(index)).map_err(LedgerError::io(place.as_str(), "open the segment"))?;
-        if self.sync {
+        if self.sync && (continues || self.start.is_some_and(|start| index == start.last_batch.segment)) {
             file.sync().map_err(LedgerError::io(place.as_str(), "sync the segment"))?;
         }
         let mut decoded = Err(Fault::HeaderHash);
@@ -232,18 +211,20 @@ impl<S: Storage> Scan<'_, S> {
             Fault::HeaderHash | Fault::BodyHash => refuse("neither copy of the segment header matches its hash".into()),
             Fault::Misfit(what) => refuse(what),
         })?;
-        let foreign = (index > 1 && header.log_id != end.log_id) || self.mark.is_some_and(|mark| mark.log_id != header.log_id);
+        let known = (self.start.is_some() || index > *self.segments.start()).then_some(end.log_id);
+        let foreign =
+            known.is_some_and(|known| known != header.log_id) || self.mark.is_some_and(|mark| mark.log_id != header.log_id);
         if foreign {
             return Err(LedgerError::Incomplete { place, what: "the segment belongs to another ledger".into() });
         }
         if header.index != index {
             return Err(refuse(format!("the file is segment {} under another name", header.index)));
         }
-        if header.first_seq.0 > end.head.0 + 1 {
+        if continues && header.first_seq.0 > end.head.0 + 1 {
             let what = format!("entries {} to {} are missing: {place} begins after them", end.head.0 + 1, header.first_seq.0 - 1);
             return Err(self.damaged(index - 1, end.offset, end.head, what));
         }
-        if header.first_seq.0 != end.head.0 + 1 || header.prev != end.root {
+        if continues && (header.first_seq.0 != end.head.0 + 1 || header.prev != end.root) {
             return Err(refuse("the segment does not continue the chain of the one before it".into()));
         }
         let size = file.size().map_err(LedgerError::io(place.as_str(), "look at the segment"))?;
@@ -257,24 +238,29 @@ impl<S: Storage> Scan<'_, S> {
         Ok((file, header))
     }
 
+    /// Reads a segment, from its first batch on or from the one behind `start`.
     fn segment(
         &self,
-        index: u64,
+        file: S::File,
+        header: &SegmentHeader,
+        start: Option<&Start>,
         end: &mut End,
         each: &mut dyn FnMut(Seen<'_>) -> Result<(), LedgerError>,
     ) -> Result<(), LedgerError> {
-        let (file, header) = self.open(index, end)?;
-        let (log_id, segment_bytes) = (header.log_id, header.segment_bytes);
-        (end.log_id, end.segment_bytes, end.offset) = (log_id, segment_bytes, SEGMENT_HEAD_BYTES);
-        each(Seen::Segment(header))?;
+        let (index, log_id, segment_bytes) = (header.index, header.log_id, header.segment_bytes);
+        (end.log_id, end.segment_bytes) = (log_id, segment_bytes);
         let place = self.storage.place(&segment_name(index));
         let mut window = Window::new(file.clone(), place.clone(), WINDOW_BYTES);
         // A sync that fails ends the process, so only what was written last can be in the cache and not on the disk: a batch in
         // the last segment. A segment gets a successor only after all that it has was synced.
-        let past_the_cache = self.sync && index == self.segments;
+        let past_the_cache = self.sync && index == end.segments;
         if past_the_cache {
             window = window.past_the_cache(self.storage.open_unbuffered(&segment_name(index)))?;
         }
+        end.offset = match start {
+            Some(start) => self.behind(start, &mut window, header)?,
+            None => SEGMENT_HEAD_BYTES,
+        };
         let mut looked_again = false;
         while end.offset + BLOCK_BYTES as u64 <= segment_bytes {
             let offset = end.offset;
@@ -309,7 +295,7 @@ impl<S: Storage> Scan<'_, S> {
             end.torn = Some(Torn { file: place.clone(), offset, bytes: remains.bytes });
             break;
         }
-        if past_the_cache && window.unbuffered.is_none() && self.mark.map_or(Seq(0), |mark| mark.head) < end.head {
+        if past_the_cache && !window.passes_the_cache() && self.mark.map_or(Seq(0), |mark| mark.head) < end.head {
             tracing::warn!(file = %place, "the file system cannot be read past its cache; if a sync failed before this start, \
                 the last entries may not be on the disk");
         }
@@ -328,7 +314,7 @@ impl<S: Storage> Scan<'_, S> {
             return Ok(());
         }
         self.judge_remains(index, end, "the disk does not have what the cache of the system shows", &shown)?;
-        end.torn = Some(Torn { file: cached.place, offset: end.offset, bytes: shown.bytes.max(on_disk) });
+        end.torn = Some(Torn { file: cached.place().to_owned(), offset: end.offset, bytes: shown.bytes.max(on_disk) });
         Ok(())
     }
 
@@ -358,7 +344,7 @@ impl<S: Storage> Scan<'_, S> {
 
     fn judge_remains(&self, index: u64, end: &End, fault: &str, remains: &Remains) -> Result<(), LedgerError> {
         let refuse = |what: String| Err(self.damaged(index, end.offset, end.head, what));
-        if index < self.segments {
+        if index < end.segments {
             return refuse(format!("{fault}, and another segment follows"));
         }
         if let Some(later) = remains.batch_at {
@@ -414,46 +400,5 @@ impl Remains {
             offset += BLOCK_BYTES as u64;
         }
         Ok(remains)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ledger::disk::DiskStorage;
-    use crate::ledger::memory::MemoryStorage;
-
-    /// Whatever the file system of the temporary directory can do: past the cache or, where that cannot be done, through it.
-    #[test]
-    fn a_file_is_read_past_the_cache_as_through_it_even_if_it_was_cut_within_a_block() {
-        let directory = tempfile::tempdir().unwrap();
-        let storage = DiskStorage::create(directory.path()).unwrap();
-        for length in [0, 1, 511, 512, BLOCK_BYTES, 3 * BLOCK_BYTES + 700, 6 * BLOCK_BYTES] {
-            let file = storage.create("a").unwrap();
-            let bytes: Vec<u8> = (0..length).map(|at| (at / 7) as u8).collect();
-            file.write_at(&bytes, 0).unwrap();
-            file.sync().unwrap();
-            let window = Window::new(file, "a".into(), 2 * BLOCK_BYTES);
-            let mut window = window.past_the_cache(storage.open_unbuffered("a")).unwrap();
-            for (block, blocks) in [(0, 1), (1, 1), (2, 3), (3, 4), (0, 8), (7, 1)] {
-                let found = window.get((block * BLOCK_BYTES) as u64, blocks * BLOCK_BYTES).unwrap();
-                let rest = &bytes[length.min(block * BLOCK_BYTES)..length.min((block + blocks) * BLOCK_BYTES)];
-                assert_eq!((&found[..rest.len()], is_zero(&found[rest.len()..])), (rest, true), "{length} bytes, block {block}");
-            }
-        }
-    }
-
-    #[test]
-    fn where_the_cache_cannot_be_passed_it_is_read() {
-        let storage = MemoryStorage::new();
-        let file = storage.create("a").unwrap();
-        file.write_at(&[7; BLOCK_BYTES], 0).unwrap();
-        for fault in [io::ErrorKind::InvalidInput, io::ErrorKind::PermissionDenied] {
-            let window = Window::new(file.clone(), "a".into(), BLOCK_BYTES).past_the_cache(Err(fault.into()));
-            match fault {
-                io::ErrorKind::InvalidInput => assert_eq!(window.unwrap().get(0, BLOCK_BYTES).unwrap(), &[7; BLOCK_BYTES]),
-                _ => assert!(window.is_err()),
-            }
-        }
     }
 }

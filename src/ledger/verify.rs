@@ -6,7 +6,7 @@ use super::books::{AssetTotals, Books};
 use super::disk::DiskStorage;
 use super::mark::Mark;
 use super::recovery::entries_of;
-use super::scan::{segment_count, Scan, Seen, Torn};
+use super::scan::{segments, Scan, Seen, Torn};
 use super::storage::{segment_name, Storage};
 use super::LedgerError;
 use crate::domain::{LogId, Root, Seq};
@@ -64,14 +64,13 @@ pub fn verify<S: Storage>(storage: &S, progress: &mut dyn FnMut(Progress)) -> Re
     // The mark first: a writer may begin a segment meanwhile, and the mark must not know of one that the list has not.
     let mark = Mark::read(storage)?;
     let names = storage.list().map_err(LedgerError::io(place.as_str(), "list the directory"))?;
-    let segments = segment_count(storage, &names, mark)?;
-    if segments == 0 {
+    let Some(segments) = segments(storage, &names, mark, None)? else {
         return Err(LedgerError::Incomplete { place, what: "there is no ledger here: no segment file".into() });
-    }
+    };
     let mut books = Books::default();
-    let mut now = Progress { segment: 0, segments, entries: 0 };
+    let mut now = Progress { segment: 0, segments: *segments.end(), entries: 0 };
     let mut batches = 0u64;
-    let end = Scan { storage, segments, mark, sync: false, patient: true }.run(&mut |seen| {
+    let end = Scan { storage, segments, mark, start: None, sync: false, patient: true }.run(&mut |seen| {
         match seen {
             Seen::Segment(header) => {
                 now.segment = header.index;

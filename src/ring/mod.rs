@@ -3,7 +3,7 @@
 //! `slot = XXH3-64(account) >> 50`, 16,384 slots, stable for ever: gateways compute the same number. Slots are dealt to cores in
 //! contiguous ranges, so the owner of a slot follows from the number of cores alone. The ring knows no account and no state.
 use crate::domain::limits::{CORES_MAX, SLOTS};
-use crate::domain::{Account, CoreId};
+use crate::domain::{Account, CoreId, KeyId};
 
 /// How far the 64-bit hash is shifted so that exactly the slot number is left.
 const SHIFT: u32 = 64 - SLOTS.trailing_zeros();
@@ -44,6 +44,11 @@ impl Ring {
         CoreId((usize::from(slot.0) * usize::from(self.cores) / SLOTS) as u16)
     }
 
+    /// The core that owns the account of an idempotency key.
+    pub fn owner_of_key(self, id: KeyId) -> CoreId {
+        self.core(Slot((id.0 >> SHIFT) as u16))
+    }
+
     /// The core that owns an account.
     pub fn owner(self, account: Account<'_>) -> CoreId {
         if self.cores == 1 {
@@ -63,6 +68,8 @@ mod tests {
         assert_eq!(xxhash_rust::xxh3::xxh3_64(b""), 0x2d06_8005_38d3_94c2);
         let account = Account::new("acct:alice").unwrap();
         assert_eq!(u64::from(slot(account).0), xxhash_rust::xxh3::xxh3_64(b"acct:alice") >> 50);
+        let key = KeyId::of(account, crate::domain::Key::new("k").unwrap());
+        assert_eq!(Ring::new(7).owner_of_key(key), Ring::new(7).owner(account));
     }
 
     #[test]

@@ -92,6 +92,12 @@ impl Record {
         more.into_iter().find(|(other, _)| *other == asset).map_or_else(Holding::default, |(_, holding)| *holding)
     }
 
+    /// The free value in every asset in which there ever was some.
+    pub fn holdings(&self) -> impl Iterator<Item = (AssetIx, Holding)> + '_ {
+        let more = self.more.iter().flat_map(|more| more.iter().copied());
+        self.first_asset.map(|asset| (asset, self.first)).into_iter().chain(more)
+    }
+
     /// The free value in an asset, to be changed.
     pub fn holding_mut(&mut self, asset: AssetIx) -> &mut Holding {
         if self.first_asset.is_none() {
@@ -180,6 +186,12 @@ impl Accounts {
         let Self { hasher, parts, chunks, .. } = self;
         parts.of_mut(hash).insert_unique(hash, ix, |ix| hasher.hash_one(record_of(chunks, *ix).name.as_bytes()));
         ix
+    }
+
+    /// Makes room for so many more accounts, so that adding them does not stop to make it bit by bit.
+    pub fn reserve(&mut self, more: usize) {
+        let Self { hasher, parts, chunks, .. } = self;
+        parts.reserve(more, |ix| hasher.hash_one(record_of(chunks, *ix).name.as_bytes()));
     }
 
     /// The record of an index that this table gave out.

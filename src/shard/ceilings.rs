@@ -3,11 +3,10 @@
 //! The count follows from the ledger, because entries made under a ceiling say so; a day is a UTC day of the entry's time.
 //! Tokens narrowed from one another share their token id and therefore the count.
 use super::accounts::{AccountIx, AssetIx};
-use crate::domain::{TokenId, UnixMs};
+use crate::domain::{TokenId, UnixMs, DAY_MS};
 use ahash::RandomState;
 use std::collections::HashMap;
 
-const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 /// Counts that are kept before those of days gone by are looked for and dropped.
 const COUNTS_MIN: usize = 4096;
 
@@ -39,6 +38,11 @@ impl Ceilings {
     pub fn spent(&self, ts: UnixMs, token: TokenId, account: AccountIx, asset: AssetIx) -> u128 {
         let count = self.counts.get(&(token, account, asset));
         count.filter(|count| ts.0 / DAY_MS <= count.day).map_or(0, |count| count.spent)
+    }
+
+    /// Takes a count over from a snapshot.
+    pub fn restore(&mut self, token: TokenId, account: AccountIx, asset: AssetIx, day: u64, spent: u128) {
+        self.counts.insert((token, account, asset), Count { day, spent });
     }
 
     /// Counts a debit.

@@ -20,6 +20,11 @@ impl Escrow {
         self.payers.contains(account)
     }
 
+    /// Takes a payer over from a snapshot.
+    pub fn restore_payer(&mut self, payer: &str) {
+        self.payers.insert(payer.into());
+    }
+
     /// Adds value that a payer placed.
     pub fn place(&mut self, payer: &str, amount: u128) {
         self.held.settled = self.held.settled.checked_add(amount).expect("issued value is capped below 2^128");
@@ -37,6 +42,11 @@ impl Escrows {
     /// No held value.
     pub fn new(hasher: RandomState) -> Self {
         Self(HashMap::with_hasher(hasher))
+    }
+
+    /// All held value, with its asset.
+    pub fn iter(&self) -> impl Iterator<Item = (AssetIx, &Escrow)> {
+        self.0.iter().map(|((_, asset), escrow)| (*asset, escrow))
     }
 
     /// The held value of an account, if a hold ever placed some.

@@ -13,8 +13,11 @@ pub use accounts::{AccountIx, AssetIx};
 pub use window::Place;
 
 use crate::domain::limits::ISSUED_PER_CORE_MAX;
-use crate::domain::{Account, Amount, Asset, Balance, Code, Entry, LastNonce, Nonce, Op, Question, Refusal, Seq, UnixMs};
-use accounts::{Accounts, Holding};
+use crate::domain::{
+    Account, AccountState, Amount, Asset, AssetValue, Balance, Code, DayCount, Entry, KeyId, LastNonce, Nonce, Op, Payer,
+};
+use crate::domain::{Question, Refusal, Seq, UnixMs, UsedKey};
+use accounts::{Accounts, Holding, Record};
 use ahash::RandomState;
 use ceilings::Ceilings;
 use escrow::Escrows;
@@ -106,6 +109,18 @@ impl Shard {
         let key_hashes = entries.map(|entry| self.key_hash(&entry));
         self.debit_keys.touch(key_hashes.clone());
         self.issue_keys.touch(key_hashes);
+    }
+
+    /// The same for [`Shard::replay`] and [`Shard::credit`] of entries read back, as far as their accounts live here.
+    pub fn expect_replay<'e>(
+        &mut self,
+        entries: impl Iterator<Item = Entry<'e>> + Clone,
+        lives_here: impl Fn(Account<'_>) -> bool + Copy,
+    ) {
+        let mut touched = std::mem::take(&mut self.touched);
+        let accounts = entries.flat_map(|entry| entry.from().into_iter().chain(entry.to()));
+        self.accounts.touch(accounts.filter(|account| lives_here(*account)), &mut touched);
+        self.touched = touched;
     }
 
     /// The same for [`Shard::settle`] and [`Shard::credit`]: since the decision, other requests have been through the cache.
@@ -316,6 +331,54 @@ impl Shard {
         Ok(())
     }
 
+    /// Begins with what a snapshot says of the whole ledger: its assets in the order of their numbers, each with the share of what
+    /// was issued that this slice has to answer for, the entry after which it was taken, and how many accounts to expect here.
+    /// Returns the assets by which [`Shard::restore`] knows them.
+    pub fn begin_restore<'a>(
+        &mut self,
+        assets: impl Iterator<Item = (Asset<'a>, u128)>,
+        height: Seq,
+        accounts: usize,
+    ) -> Vec<AssetIx> {
+        assert!(self.accounts.len() == 0 && self.height == Seq(0), "a snapshot comes first");
+        self.height = height;
+        self.accounts.reserve(accounts);
+        // The keys of issues are in the snapshot, those of debits are not: their nonces lead to the entries.
+        self.debit_keys.begin_incomplete();
+        assets
+            .map(|(asset, issued)| {
+                let ix = self.asset(asset);
+                self.issued[usize::from(ix.0)] = issued;
+                ix
+            })
+            .collect()
+    }
+
+    /// Takes over an account that lives here from a snapshot.
+    pub fn restore(&mut self, state: &AccountState<'_>, assets: &[AssetIx]) {
+        let account = self.accounts.find_or_create(state.name);
+        let record = self.accounts.get_mut(account);
+        (record.confirmed, record.reserved) = (state.last_nonce.0, state.last_nonce.0);
+        let asset = |number: u16| assets[usize::from(number)];
+        for AssetValue { asset: number, free, held } in state.values {
+            *record.holding_mut(asset(*number)) = Holding { settled: *free, available: *free };
+            if *held > 0 {
+                self.escrows.find_or_create(account, asset(*number)).held = Holding { settled: *held, available: *held };
+            }
+        }
+        for Payer { asset: number, account: payer } in state.payers {
+            self.escrows.find_or_create(account, asset(*number)).restore_payer(payer.as_str());
+        }
+        for DayCount { token, asset: number, day, spent } in state.day_counts {
+            self.ceilings.restore(*token, account, asset(*number), *day, *spent);
+        }
+    }
+
+    /// Takes over a key that an issue to an account of this slice has used, from a snapshot and in the order of the entries.
+    pub fn restore_key(&mut self, key: &UsedKey, now: UnixMs) {
+        self.issue_keys.replay(self.key_hasher.hash_one(key.id), key.seq, key.used, now);
+    }
+
     /// The durable balance of an account.
     pub fn balance(&self, account: Account<'_>, asset: Asset<'_>) -> Balance {
         let found = self.accounts.find(account).zip(self.known_asset(asset));
@@ -323,6 +386,15 @@ impl Shard {
         let free = self.accounts.get(ix).holding(asset).settled;
         let held = self.escrows.find(ix, asset).map_or(0, |escrow| escrow.held.settled);
         Balance { amount: free.checked_add(held).expect("issued value is capped below 2^128"), held, height: self.height }
+    }
+
+    /// The nonce of an account's newest durable debit, and per asset its free and held value.
+    pub fn held(&self, account: Account<'_>) -> (Nonce, Vec<(Box<str>, u128, u128)>) {
+        let value = |asset: &str| {
+            let balance = self.balance(account, Asset::new(asset).expect("only checked names are stored"));
+            (asset.into(), balance.amount - balance.held, balance.held)
+        };
+        (self.last_nonce(account).confirmed, self.assets.iter().map(|asset| value(asset)).collect())
     }
 
     /// How far the debits of an account have come.
@@ -353,6 +425,18 @@ impl Shard {
         self.height
     }
 
+    /// What all accounts hold of each asset, held parts included; `None` for a sum that leaves 128 bits.
+    pub fn sums(&self) -> Vec<(&str, Option<u128>)> {
+        let mut sums = vec![Some(0u128); self.assets.len()];
+        let mut add = |asset: AssetIx, amount| {
+            let sum = &mut sums[usize::from(asset.0)];
+            *sum = sum.and_then(|sum| sum.checked_add(amount));
+        };
+        self.accounts.iter().flat_map(Record::holdings).for_each(|(asset, holding)| add(asset, holding.settled));
+        self.escrows.iter().for_each(|(asset, escrow)| add(asset, escrow.held.settled));
+        self.assets.iter().map(|asset| &**asset).zip(sums).collect()
+    }
+
     /// Every account's name, asset, balance and last durable nonce: what a check compares with a replay.
     pub fn for_each_balance(&self, mut each: impl FnMut(&str, &str, Balance, Nonce)) {
         for record in self.accounts.iter() {
@@ -365,7 +449,7 @@ impl Shard {
     }
 
     fn key_hash(&self, entry: &Entry<'_>) -> u64 {
-        self.key_hasher.hash_one((entry.owner(), entry.key()))
+        self.key_hasher.hash_one(KeyId::of(entry.owner(), entry.key()))
     }
 
     fn known_asset(&self, asset: Asset<'_>) -> Option<AssetIx> {

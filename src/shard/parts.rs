@@ -13,6 +13,13 @@ impl<T> Parts<T> {
         Self((0..PARTS).map(|_| HashTable::new()).collect())
     }
 
+    /// Makes room for so many more in all, if their hashes spread evenly.
+    pub fn reserve(&mut self, more: usize, hasher: impl Fn(&T) -> u64) {
+        for part in &mut self.0 {
+            part.reserve(more.div_ceil(PARTS), &hasher);
+        }
+    }
+
     /// The part for a hash.
     pub fn of(&self, hash: u64) -> &HashTable<T> {
         &self.0[index(hash)]

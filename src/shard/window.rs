@@ -64,6 +64,11 @@ impl Window {
         self.complete
     }
 
+    /// Notes that there were keys before those that will be remembered.
+    pub fn begin_incomplete(&mut self) {
+        self.complete = false;
+    }
+
     /// Whether there is no room for one more key.
     pub fn full(&self) -> bool {
         self.count >= self.keys_max

@@ -46,7 +46,7 @@ metrics! {
     LEDGER_COMMIT Histogram "ledger_commit_seconds" "Time of one group commit: write and sync.";
     LEDGER_BATCH_ENTRIES Histogram "ledger_batch_entries" "Entries made durable by one group commit.";
     ACCOUNTING_LAG Gauge "accounting_flush_lag_seconds" "Age of the oldest durable entry that the counters do not hold yet.";
-    CONSERVATION_CHECKS Counter "wallet_conservation_checks_total" "Checks that issued minus burned equals the balances, by outcome.";
+    CONSERVATION_CHECKS Counter "wallet_conservation_checks_total" "Checks that what is served is what the ledger says, by outcome.";
     POLICY_VERSION Gauge "policy_version" "Version of the policy in force.";
     REGISTRY_VERSION Gauge "registry_version" "Version of the topology in force.";
     READY Gauge "wallet_ready" "1 while /readyz answers 200, else 0.";
@@ -68,6 +68,8 @@ metrics! {
     REMEMBERED_KEYS Gauge "wallet_remembered_keys" "Idempotency keys in memory.";
     LANE_PENDING Gauge "wallet_lane_pending" "Entries handed to the ledger and not acknowledged yet.";
     LEDGER_HEIGHT Gauge "wallet_ledger_height" "Position of the newest durable entry.";
+    AUDITED_HEIGHT Gauge "wallet_audited_height" "Position of the newest entry that was read back and replayed.";
+    SNAPSHOT_HEIGHT Gauge "wallet_snapshot_height" "Position of the newest entry that a snapshot has.";
     RELOADS Counter "wallet_reloads_total" "Reloads of policy and registry by outcome.";
     ACCOUNTING_FLUSHES Counter "wallet_accounting_flushes_total" "Flushes of the counters by outcome.";
     LOG_LINES_DROPPED Counter "wallet_log_lines_dropped_total" "Log lines dropped because standard error was too slow.";

@@ -139,7 +139,9 @@ impl Publisher {
         for name in [names::LEDGER_CONNECT_ERRORS, names::LOG_LINES_DROPPED] {
             self.counter(name, &[]).increment(0);
         }
-        for name in [names::ACCOUNTING_LAG, names::POLICY_VERSION, names::REGISTRY_VERSION, names::READY, names::LEDGER_HEIGHT] {
+        let ledger = [names::LEDGER_HEIGHT, names::AUDITED_HEIGHT, names::SNAPSHOT_HEIGHT];
+        let others = [names::ACCOUNTING_LAG, names::POLICY_VERSION, names::REGISTRY_VERSION, names::READY];
+        for name in ledger.into_iter().chain(others) {
             self.set(name, &[], 0.0);
         }
         for outcome in [Check::Holds, Check::Violated, Check::Failed] {
@@ -230,6 +232,12 @@ impl Publisher {
     /// Counts a flush of the counters.
     pub fn accounting_flush(&self, ok: bool) {
         self.counter(names::ACCOUNTING_FLUSHES, &[("outcome", outcome(ok))]).increment(1);
+    }
+
+    /// Shows how far the audit has come, and the newest snapshot.
+    pub fn audited(&self, through: Seq, snapshot: Seq) {
+        self.set(names::AUDITED_HEIGHT, &[], through.0 as f64);
+        self.set(names::SNAPSHOT_HEIGHT, &[], snapshot.0 as f64);
     }
 
     /// Counts a check of conservation that was really carried out or really tried.

@@ -4,9 +4,9 @@
 //! no reply leaves while a credit waits for another core's inbox, and batches go to the ledger in their order.
 use super::front::Front;
 use super::mailbox::{mailbox, Asked, Inbox, Letter, Mailbox, Order};
-use crate::domain::{CoreId, Refusal};
+use crate::domain::{Account, CoreId, Refusal};
 use crate::engine::{Engine, Gate, Message};
-use crate::ledger::LaneSender;
+use crate::ledger::{Held, LaneSender};
 use crate::telemetry::{CoreStats, Gauge, Tally};
 use crossbeam_channel::TrySendError;
 use std::cell::RefCell;
@@ -86,6 +86,10 @@ impl Core {
                 Letter::Durable(durable) => self.engine.committed(durable, &mut self.front),
                 Letter::Answered(asked, answer) => self.answered(asked, answer),
                 Letter::Order(Order::Stats(empty)) => self.hand_stats_over(empty),
+                Letter::Order(Order::Held(accounts, answer)) => {
+                    // Whoever asked waits for a while and no longer.
+                    let _ = answer.try_send(self.held(&accounts));
+                }
                 Letter::Order(Order::Drain) => self.draining = true,
             }
         }
@@ -194,6 +198,18 @@ impl Core {
     /// Whether nothing is left to do for a core that is to end.
     pub fn finished(&self) -> bool {
         self.draining && self.front.connections.open() == 0 && self.engine.pending() == 0 && !self.stalled
+    }
+
+    /// What those of these accounts hold that live here.
+    fn held(&self, accounts: &[Box<str>]) -> Vec<(usize, Held)> {
+        let here = |account: &Account<'_>| self.engine.ring().owner(*account) == self.engine.core();
+        let named = accounts.iter().enumerate().filter_map(|(place, name)| Some((place, Account::new(name).filter(here)?)));
+        named
+            .map(|(place, account)| {
+                let (last_nonce, values) = self.engine.shard().held(account);
+                (place, Held::new(last_nonce, values))
+            })
+            .collect()
     }
 
     fn hand_stats_over(&mut self, empty: Box<CoreStats>) {

@@ -4,7 +4,7 @@
 //! all letters that arrive before the core looks.
 use crate::domain::{CoreId, Durable, Found};
 use crate::engine::{Message, Repeat, Ticket};
-use crate::ledger::LedgerError;
+use crate::ledger::{Held, LedgerError};
 use crate::telemetry::CoreStats;
 use atomic_waker::AtomicWaker;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
@@ -61,6 +61,8 @@ impl Asked {
 pub enum Order {
     /// Hand the figures of the last second over and go on with this empty set.
     Stats(Box<CoreStats>),
+    /// Say what those of these accounts hold that live here, each with its place in the list.
+    Held(Arc<[Box<str>]>, Sender<Vec<(usize, Held)>>),
     /// Accept no more connections, let what is in flight finish, close what is idle, then end.
     Drain,
 }

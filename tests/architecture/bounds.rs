@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Constants that are named like bounds and are none: sizes that a format fixes, and the last date that HTTP can write.
-const FORMAT_SIZES: [&str; 17] = [
+const FORMAT_SIZES: [&str; 20] = [
     "BATCH_HEAD_BYTES",
     "BLOCK_BYTES",
+    "BLOCK_HEAD_BYTES",
     "CHECK_BYTES",
     "ENDING_BYTES",
     "ENTRY_BYTES_MAX",
@@ -18,12 +19,14 @@ const FORMAT_SIZES: [&str; 17] = [
     "INLINE_BYTES",
     "MARK_BYTES",
     "PAIR_BYTES",
+    "RECORD_HEAD_BYTES",
     "SECRET_BYTES",
     "SECTION_HEAD_BYTES",
     "SECTOR_BYTES",
     "SEGMENT_HEAD_BYTES",
     "TEXT_BYTES",
     "UNIX_SECONDS_MAX",
+    "USED_KEY_BYTES",
 ];
 
 /// Constants of a file that bound something, by their names or because they are times.

@@ -1,0 +1,136 @@
+//! `loadtest startup`: how long a server with many accounts takes to be ready, and how much memory that needs.
+//!
+//! Three starts of one ledger: after an orderly end, from the snapshot alone; and twice after a kill, from the same snapshot and the
+//! entries behind it. After the last one a sample of accounts must hold
+//! what they should.
+
+use std::{
+    sync::{atomic::AtomicBool, Arc},
+    time::Duration,
+};
+
+use serde::Serialize;
+
+use crate::{
+    args::StartupArgs,
+    books,
+    crash::Victim,
+    engine::{Engine, Pace, Plan},
+    fault::Fault,
+    machine,
+    progress::{grouped, Progress},
+    report::{print_verdict, Report},
+    run,
+    server::{Server, ServerPlan},
+};
+
+/// Accounts of which balance and nonce are compared after the last start.
+const COMPARED_MAX: u32 = 100_000;
+
+/// One start.
+#[derive(Clone, Debug, Serialize)]
+pub struct Start {
+    /// What it had to read.
+    pub of: &'static str,
+    /// Until `/readyz` said 200, in milliseconds.
+    pub ready_ms: u64,
+    /// The most memory that the process has had until then, in bytes.
+    pub memory_bytes_max: u64,
+}
+
+/// Result of `startup`.
+#[derive(Clone, Debug, Serialize)]
+pub struct StartupReport {
+    /// `startup`.
+    pub command: &'static str,
+    /// Accounts in the snapshot.
+    pub accounts: u64,
+    /// Entries behind it.
+    pub entries: u64,
+    /// CPUs of the server.
+    pub server_cpus: Vec<usize>,
+    /// The starts, in order.
+    pub starts: Vec<Start>,
+    /// Accounts that were compared after the last one.
+    pub compared: u64,
+    /// Accounts that did not hold what they should, or had another nonce.
+    pub wrong: u64,
+    /// Everything was as it should be, and no start took longer than was allowed.
+    pub ok: bool,
+}
+
+/// The command.
+///
+/// # Errors
+/// Any [`Fault`].
+pub fn run(args: &StartupArgs, quiet: bool, stop: &Arc<AtomicBool>) -> Result<StartupReport, Fault> {
+    let traffic = &args.traffic;
+    crate::report::check_traffic(traffic)?;
+    machine::raise_open_files(2 * traffic.connections + 64)?;
+    let server_cpus = args.server.server_cpus.0.clone();
+    let cpu = machine::generator_cpu(traffic.cpu, &server_cpus)?;
+    let mut plan = ServerPlan::new(&args.server, cpu)?;
+    // Every account's issue is remembered, and no snapshot is taken but the one at the orderly end.
+    let keys_max = (traffic.accounts + args.entries).clamp(1_024, 100_000_000);
+    plan.more =
+        format!("\n[idempotency]\nkeys_max = {keys_max}\n\n[ledger]\nsnapshot_every = \"168h\"\nsnapshot_entries = 1000000000\n");
+    machine::pin(&[cpu])?;
+    let mut server = Server::prepare(plan)?;
+    server.start(stop)?;
+    let token = server.token()?;
+    let address = server.address();
+    let mut workload = run::workload(traffic, address, &token, "acct", machine::seed(traffic.seed));
+    run::prepare(&mut workload, traffic, address, false, quiet, stop)?;
+    let mut starts = Vec::new();
+    server.stop()?;
+    let ready = server.start(stop)?;
+    starts.push(start("a snapshot", ready, &server));
+    {
+        let (connections, pipeline) = (traffic.connections as usize, traffic.pipeline as usize);
+        let mut engine = Engine::connect(address, connections, pipeline, traffic.patience, stop)?;
+        let plan = Plan { pace: Pace::Max, duration: None, requests: Some(args.entries) };
+        engine.drive(&mut workload, &plan, &mut Progress::new("entries behind the snapshot", plan.requests, quiet))?;
+    }
+    for _ in 0..2 {
+        server.killer()();
+        let ready = server.restart(stop)?;
+        starts.push(start("a snapshot and the entries", ready, &server));
+    }
+    let compared: Vec<u32> = (0..workload.model.len().min(COMPARED_MAX)).collect();
+    let mut engine = run::preparation_engine(traffic, address, stop)?;
+    let mut progress = Progress::new("comparing accounts", Some(2 * compared.len() as u64), quiet);
+    let stated = books::read(&mut engine, &workload.requests, &compared, &mut progress)?;
+    let differs = |(number, stated): &(&u32, &books::Stated)| {
+        let account = workload.model.account(**number);
+        (stated.balance, stated.last_nonce) != (Some(account.balance), Some(account.confirmed_nonce))
+    };
+    let wrong = compared.iter().zip(&stated).filter(differs).count() as u64;
+    server.stop()?;
+    let in_time =
+        args.ready_within.map_or(true, |most| starts.iter().all(|start| u128::from(start.ready_ms) <= most.as_millis()));
+    let ok = wrong == 0 && in_time && workload.tally.unexpected_count() == 0;
+    let (accounts, entries, compared) = (traffic.accounts, args.entries, compared.len() as u64);
+    Ok(StartupReport { command: "startup", accounts, entries, server_cpus, starts, compared, wrong, ok })
+}
+
+fn start(of: &'static str, ready: Duration, server: &Server) -> Start {
+    let memory_bytes_max = server.pid().map_or(0, machine::memory_bytes_max);
+    Start { of, ready_ms: ready.as_millis() as u64, memory_bytes_max }
+}
+
+impl Report for StartupReport {
+    fn ok(&self) -> bool {
+        self.ok
+    }
+
+    fn print(&self) {
+        let (accounts, entries) = (grouped(self.accounts), grouped(self.entries));
+        println!("{accounts} accounts in the snapshot, {entries} entries behind it, server on CPU {:?}\n", self.server_cpus);
+        println!("{:<28} {:>12} {:>16}", "start from", "ready after", "memory at most");
+        for start in &self.starts {
+            println!("{:<28} {:>9} ms {:>12} MiB", start.of, grouped(start.ready_ms), grouped(start.memory_bytes_max >> 20));
+        }
+        println!("\n{} accounts compared, {} wrong", grouped(self.compared), grouped(self.wrong));
+        print_verdict(self.ok);
+    }
+}

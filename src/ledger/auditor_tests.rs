@@ -1,0 +1,180 @@
+//! The auditor beside a log that is written: what it follows, when it takes snapshots, what it says of a ledger that is wrong.
+use super::*;
+use crate::domain::{LogId, Nonce, Op};
+use crate::ledger::memory::MemoryStorage;
+use crate::ledger::sample::{entry, lane_batch_of, open, spends};
+use crate::ledger::snapshot::{newest_good, snapshots};
+
+const SEGMENT_BYTES: u64 = 64 << 10;
+
+/// A log in which `a` was issued 1000 and has made so many spends, one batch each.
+fn log_of(spent: u64) -> (MemoryStorage, crate::ledger::Log<MemoryStorage>) {
+    let storage = MemoryStorage::new();
+    let (mut log, ..) = open(&storage, SEGMENT_BYTES).unwrap();
+    log.append(&[lane_batch_of(0, 1, &[entry(Op::Issue, "", "a", 1000, 0)])]).unwrap();
+    for nonce in 1..=spent {
+        log.append(&[spends(0, 1 + nonce, "a", nonce..nonce + 1)]).unwrap();
+    }
+    (storage, log)
+}
+
+fn never() -> Schedule {
+    Schedule {
+        every: Duration::from_secs(3600),
+        entries: u64::MAX,
+        keys_ttl: Duration::from_secs(86_400),
+        look_every: Duration::from_millis(5),
+    }
+}
+
+/// Waits for what another thread will do soon.
+fn until(what: &str, done: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !done() {
+        assert!(began.elapsed() < Duration::from_secs(60), "{what} does not come");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn what_is_committed_is_followed_and_the_end_leaves_a_snapshot_of_it() {
+    let (storage, mut log) = log_of(30);
+    let auditor = Auditor::spawn(&log.reader(), None, never(), None).unwrap();
+    until("the audit", || auditor.audit().through == Seq(31));
+    let sums = AssetSums { asset: "roc".into(), issued: 1000, burned: 0, held: 0 };
+    assert_eq!(auditor.audit().sums, [sums]);
+    assert_eq!((auditor.audit().snapshot, auditor.audit().broken), (Seq(0), None));
+    for nonce in 31..=40 {
+        log.append(&[spends(0, 1 + nonce, "a", nonce..nonce + 1)]).unwrap();
+    }
+    auditor.close();
+    let (head, root) = log.head();
+    log.close().unwrap();
+    let found = newest_good(&storage, Some(LogId([7; 16])), Seq(u64::MAX)).unwrap().unwrap();
+    assert_eq!((found.head().seq, found.head().root, found.head().batches), (head, root, 41));
+}
+
+#[test]
+fn snapshots_follow_the_schedule_the_order_and_each_other_and_two_are_kept() {
+    let (storage, mut log) = log_of(9);
+    let auditor = Auditor::spawn(&log.reader(), None, Schedule { entries: 5, ..never() }, None).unwrap();
+    until("the first snapshot", || auditor.audit().snapshot == Seq(10));
+    for (spent, due) in [(15u64, Seq(16)), (17, Seq(18)), (24, Seq(25))] {
+        for nonce in log.head().0 .0..=spent {
+            log.append(&[spends(0, 1 + nonce, "a", nonce..nonce + 1)]).unwrap();
+        }
+        until("the audit", || auditor.audit().through == due);
+        auditor.take_snapshot();
+        until("the next snapshot", || auditor.audit().snapshot == due);
+    }
+    drop(auditor);
+    assert_eq!(snapshots(&storage.list().unwrap()), [Seq(25), Seq(18)]);
+    // Behind the last snapshot the audit goes on with what is new alone.
+    let base = newest_good(&storage, None, Seq(u64::MAX)).unwrap();
+    log.append(&[spends(0, 26, "a", 25..26)]).unwrap();
+    let auditor = Auditor::spawn(&log.reader(), base, never(), None).unwrap();
+    until("the audit", || auditor.audit().through == Seq(26));
+    assert_eq!((auditor.audit().snapshot, auditor.audit().broken), (Seq(25), None));
+}
+
+#[test]
+fn a_log_is_opened_behind_a_snapshot_with_the_same_entries_and_only_if_they_belong_together() {
+    let (storage, log) = log_of(40);
+    let auditor = Auditor::spawn(&log.reader(), None, never(), None).unwrap();
+    auditor.close();
+    log.close().unwrap();
+    let (mut log, ..) = open(&storage, SEGMENT_BYTES).unwrap();
+    for nonce in 41..=60 {
+        log.append(&[spends(0, nonce, "a", nonce..nonce + 1)]).unwrap();
+    }
+    let head = log.head();
+    log.close().unwrap();
+    let start = |seq| newest_good(&storage, None, seq).unwrap().unwrap().start();
+    let reopen = |storage: &MemoryStorage, start| {
+        let mut seen = Vec::new();
+        let options = crate::ledger::Options::for_simulation(SEGMENT_BYTES, LogId([7; 16]));
+        let opened = crate::ledger::Log::open_behind(storage.clone(), &options, Some(start), &mut |batch| {
+            seen.push(batch.place.first_seq.0);
+            Ok(())
+        });
+        opened.map(|(log, recovery)| (log.head(), recovery.batches, seen))
+    };
+    let whole = start(Seq(u64::MAX));
+    assert_eq!(reopen(&storage, whole).unwrap(), (head, 61, (42..=61).collect()));
+    // The segments before the one with the last batch of the snapshot are not needed, the snapshot's own is.
+    let without = storage.fork();
+    for segment in 1..whole.last_batch.segment {
+        without.remove(&crate::ledger::segment_name(segment)).unwrap();
+    }
+    assert_eq!(reopen(&without, whole).unwrap(), (head, 61, (42..=61).collect()));
+    assert!(open(&without, SEGMENT_BYTES).err().unwrap().to_string().contains("is missing"));
+    without.remove(&crate::ledger::segment_name(whole.last_batch.segment)).unwrap();
+    let refused = reopen(&without, whole).unwrap_err().to_string();
+    assert!(refused.contains("missing") || refused.contains("does not continue"), "{refused}");
+    // Of another history.
+    for other in [Start { root: [1; 32], ..whole }, Start { seq: Seq(40), ..whole }] {
+        let refused = reopen(&storage, other).unwrap_err().to_string();
+        assert!(refused.contains("the last batch of the snapshot"), "{refused}");
+    }
+    let refused = reopen(&storage, Start { log_id: LogId([9; 16]), ..whole }).unwrap_err().to_string();
+    assert!(refused.contains("another ledger"), "{refused}");
+}
+
+#[test]
+fn a_broken_rule_is_told_and_no_snapshot_is_taken_of_it() {
+    let (storage, mut log) = log_of(3);
+    log.append(&[spends(0, 5, "a", 9..10)]).unwrap();
+    log.append(&[spends(0, 6, "a", 10..11)]).unwrap();
+    let auditor =
+        Auditor::spawn(&log.reader(), None, Schedule { every: Duration::from_millis(1), entries: 1, ..never() }, None).unwrap();
+    until("the verdict", || auditor.broken().is_some());
+    let told = auditor.broken().unwrap();
+    assert!(told.contains("entry 5 ") && told.contains("nonce 9 after 3"), "{told}");
+    auditor.close();
+    assert_eq!(snapshots(&storage.list().unwrap()), []);
+}
+
+#[test]
+fn a_full_disk_costs_the_snapshot_and_nothing_else() {
+    let (storage, log) = log_of(3);
+    storage.limit_bytes(Some(0));
+    let auditor = Auditor::spawn(&log.reader(), None, Schedule { every: Duration::from_millis(1), ..never() }, None).unwrap();
+    until("the failure", || auditor.audit().snapshots_failed > 0);
+    assert_eq!((auditor.broken(), auditor.audit().snapshot), (None, Seq(0)));
+    storage.limit_bytes(None);
+    until("the snapshot", || auditor.audit().snapshot == Seq(4));
+}
+
+/// Cores that serve this state of `a`, and the one before it to the next so many questions.
+struct Served {
+    now: Mutex<Held>,
+    late: std::sync::atomic::AtomicU32,
+}
+
+impl Live for Arc<Served> {
+    fn held(&self, accounts: &[Box<str>]) -> Option<Vec<Held>> {
+        let late = self.late.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |late| late.checked_sub(1)).is_ok();
+        let of = |account: &str| match account {
+            "a" if late => Held::new(Nonce(2), vec![("roc".into(), 998, 0)]),
+            "a" => self.now.lock().unwrap().clone(),
+            _ => Held::new(Nonce(0), vec![("roc".into(), 3, 0)]),
+        };
+        Some(accounts.iter().map(|account| of(account)).collect())
+    }
+}
+
+#[test]
+fn what_is_served_is_compared_with_the_ledger_and_a_difference_that_stays_is_told() {
+    let (_storage, log) = log_of(3);
+    let right = Held::new(Nonce(3), vec![("roc".into(), 997, 0)]);
+    // For a moment an acknowledgement may be on its way.
+    let served = Arc::new(Served { now: Mutex::new(right), late: (DIFFERENCES_MAX - 1).into() });
+    let live: Box<dyn Live> = Box::new(Arc::clone(&served));
+    let auditor = Auditor::spawn(&log.reader(), None, never(), Some(live)).unwrap();
+    until("agreement", || auditor.audit().agreed > 2 * u64::from(DIFFERENCES_MAX));
+    assert_eq!((auditor.broken(), served.late.load(Ordering::Relaxed)), (None, 0));
+    *served.now.lock().unwrap() = Held::new(Nonce(3), vec![("roc".into(), 998, 0)]);
+    until("the verdict", || auditor.broken().is_some());
+    let told = auditor.broken().unwrap();
+    assert!(told.contains("account a ") && told.contains("998") && told.contains("997"), "{told}");
+}

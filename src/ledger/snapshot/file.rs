@@ -1,0 +1,407 @@
+//! A snapshot file: written in order at the pace of its caller, read block by block.
+//!
+//! Invariants: the head is written last, so that a file without one is none; nothing is handed on before its hash was right. Who
+//! keeps how many snapshots, and when one is taken, is not known here.
+use super::super::layout::BLOCK_BYTES;
+use super::super::scan::Start;
+use super::super::storage::{aligned_start, Storage, StorageFile};
+use super::account::{divide, parse, Divided, Lists, RECORD_BYTES_MAX};
+use super::format::{decode_key, encode_key, BlockHead, Extents, Footer, Front, SnapshotHead};
+use super::format::{BLOCK_HEAD_BYTES, FRONT_AT, RECORDS_BYTES, USED_KEY_BYTES};
+use crate::domain::{Account, AccountState, UsedKey};
+use std::io;
+
+/// How much is written at once, in bytes.
+const WRITE_BYTES: usize = 1 << 20;
+/// How much is read at once, in bytes.
+const READ_BYTES: usize = 4 << 20;
+
+/// Why a snapshot cannot be used.
+#[derive(Debug)]
+pub struct SnapshotFault {
+    /// The file.
+    pub file: String,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+impl std::fmt::Display for SnapshotFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the snapshot {} cannot be used: {}", self.file, self.what)
+    }
+}
+
+impl std::error::Error for SnapshotFault {}
+
+/// Is called after each piece that was written and synced, with the time to rest if the disk belongs to others.
+pub(crate) type Paced<'a> = &'a mut dyn FnMut();
+
+/// A snapshot that is being written. Records come in the order of their accounts' names.
+pub(super) struct Writer<'a, F> {
+    file: F,
+    paced: Option<Paced<'a>>,
+    /// What has not been written yet, and where it goes.
+    buffer: Vec<u8>,
+    buffer_at: u64,
+    records: Vec<u8>,
+    count: u32,
+    first: Box<[u8]>,
+    footer: Footer,
+    digest: blake3::Hasher,
+    accounts: u64,
+    front_bytes: u64,
+    /// Where the accounts end, once they have.
+    accounts_end: Option<u64>,
+    keys_hash: blake3::Hasher,
+}
+
+impl<'a, F: StorageFile> Writer<'a, F> {
+    /// Writes into an empty file. If it is paced, each piece is synced and followed by a call.
+    pub fn begin(file: F, front: &Front, paced: Option<Paced<'a>>) -> io::Result<Self> {
+        let front = front.encode();
+        let mut digest = blake3::Hasher::new();
+        digest.update(&front);
+        let mut writer = Self {
+            file,
+            paced,
+            buffer: Vec::with_capacity(WRITE_BYTES + RECORDS_BYTES),
+            buffer_at: FRONT_AT,
+            records: Vec::with_capacity(2 * RECORDS_BYTES),
+            count: 0,
+            first: Box::default(),
+            footer: Footer::default(),
+            digest,
+            accounts: 0,
+            front_bytes: front.len() as u64,
+            accounts_end: None,
+            keys_hash: blake3::Hasher::new(),
+        };
+        writer.put(&front)?;
+        Ok(writer)
+    }
+
+    /// Appends the record of one account, which may already be bytes.
+    pub fn record(&mut self, name: &[u8], encode: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
+        if self.count == 0 {
+            self.first = name.into();
+        }
+        encode(&mut self.records);
+        self.count += 1;
+        self.accounts += 1;
+        if self.records.len() >= RECORDS_BYTES {
+            self.end_block()?;
+        }
+        Ok(())
+    }
+
+    /// Appends a key that an issue has used; after all accounts, in the order of the entries.
+    pub fn key(&mut self, key: &UsedKey) -> io::Result<()> {
+        self.end_accounts()?;
+        self.records.extend_from_slice(&encode_key(key));
+        self.count += 1;
+        if self.records.len() + USED_KEY_BYTES > RECORDS_BYTES {
+            self.end_block()?;
+        }
+        Ok(())
+    }
+
+    fn end_accounts(&mut self) -> io::Result<u64> {
+        if let Some(end) = self.accounts_end {
+            return Ok(end);
+        }
+        if self.count > 0 {
+            self.end_block()?;
+        }
+        Ok(*self.accounts_end.insert(self.buffer_at + self.buffer.len() as u64))
+    }
+
+    fn end_block(&mut self) -> io::Result<()> {
+        let head = BlockHead::of(&self.records, self.count).encode();
+        if self.accounts_end.is_none() {
+            let at = self.buffer_at + self.buffer.len() as u64;
+            self.footer.blocks.push((at, std::mem::take(&mut self.first)));
+            self.digest.update(&head);
+        } else {
+            self.keys_hash.update(&head);
+        }
+        self.put(&head)?;
+        let records = std::mem::take(&mut self.records);
+        self.put(&records)?;
+        self.records = records;
+        self.records.clear();
+        self.count = 0;
+        Ok(())
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= WRITE_BYTES {
+            self.write()?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        self.file.write_at(&self.buffer, self.buffer_at)?;
+        self.buffer_at += self.buffer.len() as u64;
+        self.buffer.clear();
+        if let Some(paced) = &mut self.paced {
+            self.file.sync()?;
+            paced();
+        }
+        Ok(())
+    }
+
+    /// Ends the file, durably. `head` gets what only the writer knows.
+    pub fn finish(mut self, head: &mut SnapshotHead) -> io::Result<()> {
+        let accounts_end = self.end_accounts()?;
+        if self.count > 0 {
+            self.end_block()?;
+        }
+        let keys_end = self.buffer_at + self.buffer.len() as u64;
+        let footer = self.footer.encode();
+        head.accounts = self.accounts;
+        head.digest = *self.digest.finalize().as_bytes();
+        head.extents = Extents {
+            front_bytes: self.front_bytes,
+            blocks: self.footer.blocks.len() as u64,
+            blocks_bytes: accounts_end - FRONT_AT - self.front_bytes,
+            keys_bytes: keys_end - accounts_end,
+            keys_hash: *self.keys_hash.finalize().as_bytes(),
+            footer_bytes: footer.len() as u64,
+            footer_hash: *blake3::hash(&footer).as_bytes(),
+        };
+        self.put(&footer)?;
+        self.write()?;
+        self.file.sync()?;
+        self.file.write_at(&head.encode(), 0)?;
+        self.file.sync()
+    }
+}
+
+/// Takes the name and the record of an account.
+type EachRecord<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), SnapshotFault>;
+/// Takes the head of a block and what is in it.
+type EachBlock<'a> = &'a mut dyn FnMut(&BlockHead, &[u8]) -> Result<(), SnapshotFault>;
+
+/// A snapshot that can be read. Opening reads head, front and footer; the blocks are checked as they are read.
+#[derive(Clone)]
+pub struct Snapshot<F> {
+    file: F,
+    /// The file is read past the cache of the system, in whole blocks.
+    direct: bool,
+    place: String,
+    head: SnapshotHead,
+    front: Front,
+    footer: std::sync::Arc<Footer>,
+}
+
+impl<F: StorageFile> Snapshot<F> {
+    /// Opens a snapshot of this name.
+    pub fn open<S: Storage<File = F>>(storage: &S, name: &str) -> Result<Self, SnapshotFault> {
+        Self::read_from(storage.open(name), false, storage.place(name))
+    }
+
+    /// Opens it so that what is read comes from the disk, where that can be done.
+    pub(super) fn open_past_the_cache<S: Storage<File = F>>(storage: &S, name: &str) -> Result<Self, SnapshotFault> {
+        let place = storage.place(name);
+        let refused = |error: &io::Error| error.kind() == io::ErrorKind::InvalidInput;
+        match storage.open_unbuffered(name) {
+            Err(error) if refused(&error) => Self::open(storage, name),
+            opened => {
+                // Not every file system that opens a file for reading past its cache can do it.
+                let mut room = vec![0; 2 * BLOCK_BYTES];
+                let start = aligned_start(&room);
+                let first = opened.as_ref().ok().map(|file| file.read_at(&mut room[start..start + BLOCK_BYTES], 0));
+                match first {
+                    Some(Err(error)) if refused(&error) => Self::open(storage, name),
+                    Some(_) | None => Self::read_from(opened, true, place),
+                }
+            }
+        }
+    }
+
+    fn read_from(opened: io::Result<F>, direct: bool, place: String) -> Result<Self, SnapshotFault> {
+        let fault = |what: String| SnapshotFault { file: place.clone(), what };
+        let file = opened.map_err(|error| fault(format!("it cannot be opened: {error}")))?;
+        let read = |offset: u64, length: u64| read_exactly(&file, direct, offset, length as usize).map_err(fault);
+        let mut block = [0; BLOCK_BYTES];
+        block.copy_from_slice(&read(0, BLOCK_BYTES as u64)?);
+        let head = SnapshotHead::decode(&block).map_err(fault)?;
+        let size = file.size().map_err(|error| fault(format!("it cannot be read: {error}")))?;
+        if size != head.extents.file_bytes() {
+            return Err(fault(format!("it has {size} bytes, its head says {}", head.extents.file_bytes())));
+        }
+        let front = Front::decode(&read(FRONT_AT, head.extents.front_bytes)?).map_err(fault)?;
+        let footer = read(head.extents.footer_at(), head.extents.footer_bytes)?;
+        if *blake3::hash(&footer).as_bytes() != head.extents.footer_hash {
+            return Err(fault("its footer does not match its hash".into()));
+        }
+        let footer = std::sync::Arc::new(Footer::decode(&footer, head.extents.blocks).map_err(fault)?);
+        Ok(Self { file, direct, place, head, front, footer })
+    }
+
+    /// What it is of.
+    pub fn head(&self) -> &SnapshotHead {
+        &self.head
+    }
+
+    /// Where the log goes on behind it.
+    pub(crate) fn start(&self) -> Start {
+        let SnapshotHead { log_id, seq, root, epoch, batches, last_batch, .. } = self.head;
+        Start { log_id, seq, root, epoch, batches, last_batch }
+    }
+
+    /// Assets and accumulator.
+    pub fn front(&self) -> &Front {
+        &self.front
+    }
+
+    /// The file, for messages.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    fn fault(&self, what: impl Into<String>) -> SnapshotFault {
+        SnapshotFault { file: self.place.clone(), what: what.into() }
+    }
+
+    /// Hands over the records of every account, undivided but with right hashes, as name and bytes, in the order of the names.
+    pub(super) fn for_each_record(&self, each: EachRecord<'_>) -> Result<(), SnapshotFault> {
+        let mut digest = blake3::Hasher::new();
+        digest.update(&self.front.encode());
+        let (mut accounts, mut previous) = (0u64, Vec::new());
+        self.for_each_block(self.head.extents.blocks_at(), self.head.extents.keys_at(), &mut |head, mut records| {
+            digest.update(&head.encode());
+            let mut count = 0;
+            while !records.is_empty() {
+                let Divided { name, record, rest } = divide(records).map_err(|what| self.fault(what))?;
+                if previous.as_slice() >= name {
+                    return Err(self.fault("its accounts are not in order"));
+                }
+                previous.clear();
+                previous.extend_from_slice(name);
+                each(name, record)?;
+                (records, count) = (rest, count + 1);
+            }
+            accounts += u64::from(count);
+            (count == head.records).then_some(()).ok_or_else(|| self.fault("a block has another number of records than it says"))
+        })?;
+        if accounts != self.head.accounts || *digest.finalize().as_bytes() != self.head.digest {
+            return Err(self.fault("its accounts are not those that its head speaks of"));
+        }
+        Ok(())
+    }
+
+    /// Hands over the state of every account that is `wanted`, checked in every field, in the order of the names.
+    pub fn for_each_account(
+        &self,
+        wanted: &dyn Fn(Account<'_>) -> bool,
+        each: &mut dyn FnMut(&AccountState<'_>) -> Result<(), String>,
+    ) -> Result<(), SnapshotFault> {
+        let assets = self.front.assets.len();
+        self.for_each_record(&mut |name, record| {
+            let name = Account::of_bytes(name).ok_or_else(|| self.fault("a record's name is none"))?;
+            if !wanted(name) {
+                return Ok(());
+            }
+            let mut lists = Lists::default();
+            let (state, _) = parse(record, assets, &mut lists).map_err(|what| self.fault(what))?;
+            each(&state).map_err(|what| self.fault(what))
+        })
+    }
+
+    /// Hands over the keys that issues have used, in the order of the entries.
+    pub fn for_each_key(&self, each: &mut dyn FnMut(&UsedKey)) -> Result<(), SnapshotFault> {
+        let mut hash = blake3::Hasher::new();
+        self.for_each_block(self.head.extents.keys_at(), self.head.extents.footer_at(), &mut |head, keys| {
+            hash.update(&head.encode());
+            if keys.len() % USED_KEY_BYTES != 0 {
+                return Err(self.fault("a block of keys has another length than it says"));
+            }
+            keys.chunks_exact(USED_KEY_BYTES).for_each(|key| each(&decode_key(key)));
+            Ok(())
+        })?;
+        let right = *hash.finalize().as_bytes() == self.head.extents.keys_hash;
+        right.then_some(()).ok_or_else(|| self.fault("its keys are not those that its head speaks of"))
+    }
+
+    fn for_each_block(&self, mut at: u64, end: u64, each: EachBlock<'_>) -> Result<(), SnapshotFault> {
+        let mut room: Vec<u8> = Vec::new();
+        let mut from = 0;
+        while at < end {
+            // Read ahead, and what is left of the last reading stays in front.
+            let have = room.len() - from;
+            let needed = match room[from..].get(..BLOCK_HEAD_BYTES) {
+                Some(head) => BLOCK_HEAD_BYTES + BlockHead::decode(head).bytes as usize,
+                None => BLOCK_HEAD_BYTES,
+            };
+            if needed > BLOCK_HEAD_BYTES + RECORDS_BYTES + RECORD_BYTES_MAX {
+                return Err(self.fault("a block is longer than any writer makes it"));
+            }
+            if have < needed || needed == BLOCK_HEAD_BYTES {
+                if at + needed as u64 > end {
+                    return Err(self.fault("a block is cut short"));
+                }
+                if have >= needed {
+                    return Err(self.fault("a block is empty"));
+                }
+                room.drain(..from);
+                from = 0;
+                let more = (READ_BYTES.max(needed - have) as u64).min(end - at - have as u64) as usize;
+                let read = read_exactly(&self.file, self.direct, at + have as u64, more).map_err(|what| self.fault(what))?;
+                room.extend_from_slice(&read);
+                continue;
+            }
+            let head = BlockHead::decode(&room[from..]);
+            let records = &room[from + BLOCK_HEAD_BYTES..from + needed];
+            if *blake3::hash(records).as_bytes() != head.hash {
+                return Err(self.fault(format!("the block at byte {at} does not match its hash")));
+            }
+            each(&head, records)?;
+            from += needed;
+            at += needed as u64;
+        }
+        Ok(())
+    }
+
+    /// The record of one account; `None` if it has none.
+    pub(super) fn record_of(&self, name: &[u8]) -> Result<Option<Vec<u8>>, SnapshotFault> {
+        let blocks = &self.footer.blocks;
+        let after = blocks.partition_point(|(_, first)| &first[..] <= name);
+        let Some((at, _)) = after.checked_sub(1).map(|index| &blocks[index]) else { return Ok(None) };
+        let end = blocks.get(after).map_or(self.head.extents.keys_at(), |(next, _)| *next);
+        let block = read_exactly(&self.file, self.direct, *at, (end - at) as usize).map_err(|what| self.fault(what))?;
+        let cut = || self.fault("a block is cut short");
+        let head = BlockHead::decode(block.get(..BLOCK_HEAD_BYTES).ok_or_else(cut)?);
+        let mut records = block.get(BLOCK_HEAD_BYTES..BLOCK_HEAD_BYTES + head.bytes as usize).ok_or_else(cut)?;
+        if *blake3::hash(records).as_bytes() != head.hash {
+            return Err(self.fault(format!("the block at byte {at} does not match its hash")));
+        }
+        while !records.is_empty() {
+            let Divided { name: found, record, rest } = divide(records).map_err(|what| self.fault(what))?;
+            if found == name {
+                return Ok(Some(record.to_vec()));
+            }
+            records = rest;
+        }
+        Ok(None)
+    }
+}
+
+fn read_exactly(file: &impl StorageFile, direct: bool, offset: u64, length: usize) -> Result<Vec<u8>, String> {
+    // Past the cache only whole blocks are read, into memory that begins where a block may.
+    let before = if direct { offset as usize % BLOCK_BYTES } else { 0 };
+    let span = if direct { (before + length).next_multiple_of(BLOCK_BYTES) } else { length };
+    let mut room = vec![0; if direct { span + BLOCK_BYTES } else { span }];
+    let start = if direct { aligned_start(&room) } else { 0 };
+    match file.read_at(&mut room[start..start + span], offset - before as u64) {
+        Ok(read) if read >= before + length => {
+            room.truncate(start + before + length);
+            room.drain(..start + before);
+            Ok(room)
+        }
+        Ok(_) => Err(format!("it ends before byte {}", offset + length as u64)),
+        Err(error) => Err(format!("it cannot be read at byte {offset}: {error}")),
+    }
+}

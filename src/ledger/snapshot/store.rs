@@ -1,0 +1,320 @@
+//! The snapshots in a ledger's directory: made from the last one and the tail, read back, named, and kept two at a time.
+//!
+//! Invariants: a snapshot gets its name only after it is durable, was read back past the cache of the system, and adds up; the
+//! one that it was made from stays until the next one. Nothing here decides when.
+use super::super::storage::{Storage, TEMPORARY_SUFFIX};
+use super::account::{encode, parse, Lists};
+use super::file::{Paced, Snapshot, SnapshotFault, Writer};
+use super::format::{Extents, Front, SnapshotHead};
+use super::tail::{Delta, Merged, Tail};
+use crate::domain::{Account, AccountState, LogId, Nonce, Root, Seq, UsedKey, DAY_MS};
+use std::cmp::Ordering;
+use std::io;
+
+/// Name of the snapshot after an entry.
+pub fn snapshot_name(seq: Seq) -> String {
+    format!("snapshot-{:020}.snap", seq.0)
+}
+
+/// The entry in the name of a snapshot; `None` for all other names.
+pub fn snapshot_seq(name: &str) -> Option<Seq> {
+    let digits = name.strip_prefix("snapshot-")?.strip_suffix(".snap")?;
+    let seq = Seq(digits.parse().ok()?);
+    (snapshot_name(seq) == name).then_some(seq)
+}
+
+/// The entries after which there are snapshots, the newest first.
+pub fn snapshots(names: &[String]) -> Vec<Seq> {
+    let mut found: Vec<Seq> = names.iter().filter_map(|name| snapshot_seq(name)).collect();
+    found.sort_unstable_by(|left, right| right.cmp(left));
+    found
+}
+
+/// Where in the log a snapshot is taken.
+#[derive(Clone, Debug)]
+pub(crate) struct Cut {
+    pub log_id: LogId,
+    pub root: Root,
+    pub epoch: u64,
+    pub batches: u64,
+    pub last_batch: super::super::places::Place,
+    /// The accumulator over the batches up to here.
+    pub peaks: Vec<u8>,
+    /// How long the keys of issues are remembered, in milliseconds.
+    pub keys_ttl_ms: u64,
+}
+
+impl Cut {
+    /// Before the first entry of a log.
+    pub fn beginning(log_id: LogId) -> Self {
+        let last_batch = super::super::places::Place { segment: 0, offset: 0, first_seq: Seq(0) };
+        Self { log_id, root: [0; 32], epoch: 0, batches: 0, last_batch, peaks: Vec::new(), keys_ttl_ms: u64::MAX }
+    }
+}
+
+/// Why there is no new snapshot.
+#[derive(Debug)]
+pub enum SnapshotError {
+    /// The disk refused. Nothing is lost; the next attempt may succeed.
+    Io(io::Error),
+    /// The last snapshot, or the new one when it was read back, is not what was written.
+    Fault(SnapshotFault),
+    /// The entries do not fit the state before them: no correct writer can have written them.
+    Rule(String),
+}
+
+impl std::fmt::Display for SnapshotError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            SnapshotError::Io(error) => write!(f, "the snapshot could not be written: {error}"),
+            SnapshotError::Fault(fault) => fault.fmt(f),
+            SnapshotError::Rule(what) => write!(f, "the ledger breaks a rule: {what}; run `ronctl ledger verify`"),
+        }
+    }
+}
+
+impl std::error::Error for SnapshotError {}
+
+impl From<io::Error> for SnapshotError {
+    fn from(error: io::Error) -> Self {
+        SnapshotError::Io(error)
+    }
+}
+
+impl From<SnapshotFault> for SnapshotError {
+    fn from(fault: SnapshotFault) -> Self {
+        SnapshotError::Fault(fault)
+    }
+}
+
+/// Makes a snapshot from the last one and the tail behind it, under this name in the storage, which need not be the ledger's.
+pub(crate) fn make<S: Storage, B: Storage>(
+    storage: &S,
+    name: &str,
+    base: Option<&Snapshot<B::File>>,
+    tail: &Tail,
+    cut: &Cut,
+    paced: Option<Paced<'_>>,
+) -> Result<Snapshot<S::File>, SnapshotError> {
+    let temporary = format!("{name}{TEMPORARY_SUFFIX}");
+    let made = write::<S, B>(storage, &temporary, base, tail, cut, paced).and_then(|head| read_back(storage, &temporary, &head));
+    if let Err(error) = made {
+        // Best effort: what stays is overwritten by the next attempt.
+        let _ = storage.remove(&temporary);
+        return Err(error);
+    }
+    storage.rename(&temporary, name)?;
+    storage.sync_directory()?;
+    Ok(Snapshot::open(storage, name)?)
+}
+
+fn write<S: Storage, B: Storage>(
+    storage: &S,
+    temporary: &str,
+    base: Option<&Snapshot<B::File>>,
+    tail: &Tail,
+    cut: &Cut,
+    paced: Option<Paced<'_>>,
+) -> Result<SnapshotHead, SnapshotError> {
+    let front = Front { assets: tail.assets().to_vec(), peaks: cut.peaks.clone() };
+    let mut merge = Merge {
+        writer: Writer::begin(storage.create(temporary)?, &front, paced)?,
+        // Ceilings are counted per day; a request may have been stamped before midnight and decided after it.
+        day_min: (tail.newest().0 / DAY_MS).saturating_sub(1),
+        assets: front.assets.len(),
+        sums: vec![(0, 0); front.assets.len()],
+    };
+    let touched = tail.in_order();
+    let mut next = touched.iter().peekable();
+    let mut stopped = None;
+    if let Some(base) = base {
+        let walked = base.for_each_record(&mut |name, record| {
+            let mut step = || -> Result<(), SnapshotError> {
+                while let Some((account, delta)) = next.peek() {
+                    match account.as_bytes().cmp(name) {
+                        Ordering::Less => merge.changed(*account, None, delta)?,
+                        Ordering::Equal => {
+                            merge.changed(*account, Some(record), delta)?;
+                            next.next();
+                            return Ok(());
+                        }
+                        Ordering::Greater => break,
+                    }
+                    next.next();
+                }
+                merge.unchanged(name, record)
+            };
+            step().map_err(|error| {
+                stopped = Some(error);
+                SnapshotFault { file: String::new(), what: "stopped".into() }
+            })
+        });
+        if let Some(error) = stopped {
+            return Err(error);
+        }
+        walked?;
+    }
+    for (account, delta) in next {
+        merge.changed(*account, None, delta)?;
+    }
+    merge.check_sums(&front)?;
+    merge.keys(base, tail, cut.keys_ttl_ms)?;
+    let mut head = SnapshotHead {
+        log_id: cut.log_id,
+        seq: tail.through(),
+        root: cut.root,
+        epoch: cut.epoch,
+        batches: cut.batches,
+        last_batch: cut.last_batch,
+        newest: tail.newest(),
+        accounts: 0,
+        digest: [0; 32],
+        extents: Extents::default(),
+    };
+    merge.writer.finish(&mut head)?;
+    Ok(head)
+}
+
+/// What is written, and what it adds up to.
+struct Merge<'a, F> {
+    writer: Writer<'a, F>,
+    day_min: u64,
+    assets: usize,
+    /// Free and held value per asset.
+    sums: Vec<(u128, u128)>,
+}
+
+impl<F: super::super::storage::StorageFile> Merge<'_, F> {
+    fn changed(&mut self, account: Account<'_>, record: Option<&[u8]>, delta: &Delta) -> Result<(), SnapshotError> {
+        let (mut lists, mut merged) = (Lists::default(), Merged::default());
+        let before = record.map(|record| self.parse(record, &mut lists)).transpose()?;
+        let state = delta.onto(account, before.as_ref(), self.day_min, &mut merged).map_err(SnapshotError::Rule)?;
+        self.write(&state)
+    }
+
+    fn unchanged(&mut self, name: &[u8], record: &[u8]) -> Result<(), SnapshotError> {
+        let mut lists = Lists::default();
+        let state = self.parse(record, &mut lists)?;
+        if state.day_counts.iter().any(|count| count.day < self.day_min) {
+            let day_counts: Vec<_> = state.day_counts.iter().filter(|count| count.day >= self.day_min).copied().collect();
+            return self.write(&AccountState { day_counts: &day_counts, ..state });
+        }
+        self.add_up(&state)?;
+        Ok(self.writer.record(name, |out| out.extend_from_slice(record))?)
+    }
+
+    fn parse<'a, 'l>(&self, record: &'a [u8], lists: &'l mut Lists<'a>) -> Result<AccountState<'l>, SnapshotError>
+    where
+        'a: 'l,
+    {
+        let (state, _) = parse(record, self.assets, lists).map_err(|what| SnapshotError::Rule(what.into()))?;
+        Ok(state)
+    }
+
+    fn write(&mut self, state: &AccountState<'_>) -> Result<(), SnapshotError> {
+        self.add_up(state)?;
+        Ok(self.writer.record(state.name.as_bytes(), |out| encode(state, out))?)
+    }
+
+    fn add_up(&mut self, state: &AccountState<'_>) -> Result<(), SnapshotError> {
+        for value in state.values {
+            let (free, held) = &mut self.sums[usize::from(value.asset)];
+            let sum = free.checked_add(value.free).zip(held.checked_add(value.held));
+            (*free, *held) = sum.ok_or_else(|| SnapshotError::Rule("the balances of an asset leave 128 bits".into()))?;
+        }
+        Ok(())
+    }
+
+    /// The keys of the snapshot before and of the tail, without those whose time is over.
+    fn keys<B: super::super::storage::StorageFile>(
+        &mut self,
+        base: Option<&Snapshot<B>>,
+        tail: &Tail,
+        ttl_ms: u64,
+    ) -> Result<(), SnapshotError> {
+        let lives = |key: &UsedKey| key.used.0.saturating_add(ttl_ms) > tail.newest().0;
+        let mut written = Ok(());
+        if let Some(base) = base {
+            base.for_each_key(&mut |key| {
+                if written.is_ok() && lives(key) {
+                    written = self.writer.key(key);
+                }
+            })?;
+        }
+        written?;
+        tail.issue_keys().iter().filter(|key| lives(key)).try_for_each(|key| self.writer.key(key))?;
+        Ok(())
+    }
+
+    fn check_sums(&self, front: &Front) -> Result<(), SnapshotError> {
+        for (sums, (free, held)) in front.assets.iter().zip(&self.sums) {
+            let expected = sums.issued.checked_sub(sums.burned);
+            if expected.is_none() || expected != free.checked_add(*held) || sums.held != *held {
+                let (issued, burned, all_held, asset) = (sums.issued, sums.burned, sums.held, &sums.asset);
+                return Err(SnapshotError::Rule(format!(
+                    "{issued} {asset} issued less {burned} burned, {all_held} of it held, are not the {free} free and {held} held \
+                     on all accounts"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What `read` makes of the state of an account after the tail behind a snapshot; of an empty one if it was never seen.
+pub(crate) fn state_of<F: super::super::storage::StorageFile, T>(
+    account: &str,
+    base: Option<&Snapshot<F>>,
+    tail: &Tail,
+    read: &mut dyn FnMut(&AccountState<'_>) -> T,
+) -> Result<T, SnapshotError> {
+    let name = Account::new(account).ok_or_else(|| SnapshotError::Rule(format!("{account} is no account")))?;
+    let record = base.map(|base| base.record_of(account.as_bytes())).transpose()?.flatten();
+    let (mut lists, mut merged) = (Lists::default(), Merged::default());
+    let assets = tail.assets().len();
+    let before = record.as_ref().map(|record| parse(record, assets, &mut lists)).transpose();
+    let before = before.map_err(|what| SnapshotError::Rule(what.into()))?.map(|(state, _)| state);
+    match (tail.delta(account), &before) {
+        (Some(delta), _) => Ok(read(&delta.onto(name, before.as_ref(), 0, &mut merged).map_err(SnapshotError::Rule)?)),
+        (None, Some(state)) => Ok(read(state)),
+        (None, None) => Ok(read(&AccountState { name, last_nonce: Nonce(0), values: &[], payers: &[], day_counts: &[] })),
+    }
+}
+
+/// Reads the new snapshot as the disk has it.
+fn read_back<S: Storage>(storage: &S, temporary: &str, head: &SnapshotHead) -> Result<(), SnapshotError> {
+    let snapshot = Snapshot::open_past_the_cache(storage, temporary)?;
+    if snapshot.head() != head {
+        let what = "its head is not the one that was written".into();
+        return Err(SnapshotFault { file: snapshot.place().to_owned(), what }.into());
+    }
+    snapshot.for_each_record(&mut |_, _| Ok(()))?;
+    snapshot.for_each_key(&mut |_| {})?;
+    Ok(())
+}
+
+/// Removes all snapshots but those after these entries.
+pub(crate) fn keep_only<S: Storage>(storage: &S, kept: &[Seq]) -> io::Result<()> {
+    for seq in snapshots(&storage.list()?) {
+        if !kept.contains(&seq) {
+            storage.remove(&snapshot_name(seq))?;
+        }
+    }
+    storage.sync_directory()
+}
+
+/// The newest snapshot of this log that can be opened, not newer than `seq_max`. One that cannot is left where it is, with a warning.
+pub fn newest_good<S: Storage>(storage: &S, log_id: Option<LogId>, seq_max: Seq) -> io::Result<Option<Snapshot<S::File>>> {
+    for seq in snapshots(&storage.list()?).into_iter().filter(|seq| *seq <= seq_max) {
+        match Snapshot::open(storage, &snapshot_name(seq)) {
+            Ok(snapshot) if snapshot.head().seq == seq && log_id.map_or(true, |log_id| snapshot.head().log_id == log_id) => {
+                return Ok(Some(snapshot));
+            }
+            Ok(snapshot) => {
+                tracing::warn!(file = snapshot.place(), "the snapshot belongs to another ledger or place, and is left alone")
+            }
+            Err(fault) => tracing::warn!(%fault, "the snapshot before it is used"),
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,328 @@
+//! What the entries behind a snapshot have done to the accounts that they touch: enough to make the next snapshot from the last
+//! one, in memory that only those accounts bound. Pure.
+//!
+//! Rules are checked as far as they can be without the state before: nonces follow each other within the tail. Whether the
+//! first nonce fits, and whether any balance went below zero on the way, is checked against the state before in [`Delta::onto`].
+//! Deliberately shares no code with the cores that decide: a mistake there must show here.
+use crate::domain::{
+    Account, AccountState, AssetValue, DayCount, Entry, KeyId, Nonce, Op, Payer, Seq, TokenId, UnixMs, UsedKey, DAY_MS,
+};
+use ahash::RandomState;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// What an asset's entries add up to, in minor units.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AssetSums {
+    /// The name of the asset.
+    pub asset: String,
+    /// All that was ever issued.
+    pub issued: u128,
+    /// All that was ever burned.
+    pub burned: u128,
+    /// What holds have placed and captures and releases have not taken.
+    pub held: u128,
+}
+
+/// Additions and subtractions in their order, relative to an amount that is not known yet.
+#[derive(Clone, Copy, Debug, Default)]
+struct Flow {
+    /// How much more there is than at the beginning. One of the two is zero.
+    surplus: u128,
+    /// How much less.
+    deficit: u128,
+    /// The largest deficit so far: what must have been there at the beginning.
+    shortfall: u128,
+}
+
+impl Flow {
+    fn add(&mut self, amount: u128) -> Option<()> {
+        let filled = amount.min(self.deficit);
+        self.deficit -= filled;
+        self.surplus = self.surplus.checked_add(amount - filled)?;
+        Some(())
+    }
+
+    fn take(&mut self, amount: u128) -> Option<()> {
+        let taken = amount.min(self.surplus);
+        self.surplus -= taken;
+        self.deficit = self.deficit.checked_add(amount - taken)?;
+        self.shortfall = self.shortfall.max(self.deficit);
+        Some(())
+    }
+
+    /// The amount after it, `None` if it was below zero at any point or leaves 128 bits.
+    fn onto(&self, before: u128) -> Option<u128> {
+        before.checked_sub(self.shortfall)?;
+        // What comes in may come before what goes out; the end is in any case what counts.
+        (before - self.deficit).checked_add(self.surplus)
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Flows {
+    asset: u16,
+    free: Flow,
+    held: Flow,
+}
+
+/// What the tail did to one account.
+#[derive(Debug, Default)]
+pub(crate) struct Delta {
+    first_nonce: u64,
+    last_nonce: u64,
+    flows: Vec<Flows>,
+    more: Option<Box<Rare>>,
+}
+
+/// What few accounts have.
+#[derive(Debug, Default)]
+struct Rare {
+    payers: BTreeSet<(u16, Box<str>)>,
+    day_counts: BTreeMap<(TokenId, u16), Counted>,
+}
+
+/// What was debited under one ceiling: on its newest day, and in all. A debit of an earlier day counts as one of the newest.
+#[derive(Debug, Default)]
+struct Counted {
+    day: u64,
+    on_day: u128,
+    in_all: u128,
+}
+
+impl Counted {
+    fn add(&mut self, day: u64, amount: u128) {
+        if day > self.day {
+            (self.day, self.on_day) = (day, 0);
+        }
+        self.on_day = self.on_day.saturating_add(amount);
+        self.in_all = self.in_all.saturating_add(amount);
+    }
+}
+
+impl Delta {
+    fn flows(&mut self, asset: u16) -> &mut Flows {
+        let at = self.flows.iter().position(|flows| flows.asset == asset).unwrap_or_else(|| {
+            self.flows.push(Flows { asset, ..Flows::default() });
+            self.flows.len() - 1
+        });
+        &mut self.flows[at]
+    }
+
+    fn note_nonce(&mut self, nonce: u64) -> Result<(), u64> {
+        if self.last_nonce == 0 {
+            self.first_nonce = nonce;
+        } else if self.last_nonce.checked_add(1) != Some(nonce) {
+            return Err(self.last_nonce);
+        }
+        self.last_nonce = nonce;
+        Ok(())
+    }
+
+    fn count_day(&mut self, entry: &Entry<'_>, asset: u16, amount: u128) {
+        let day = entry.ts().0 / DAY_MS;
+        let counts = &mut self.more.get_or_insert_with(Box::default).day_counts;
+        counts.entry((entry.token(), asset)).or_default().add(day, amount);
+    }
+
+    /// The state after the tail, from the state before it; the lists live in `lists`. The error says which rule is broken.
+    pub(crate) fn onto<'a, 'l>(
+        &'a self,
+        name: Account<'a>,
+        before: Option<&AccountState<'a>>,
+        day_min: u64,
+        lists: &'l mut Merged<'a>,
+    ) -> Result<AccountState<'l>, String>
+    where
+        'a: 'l,
+    {
+        let last_nonce = self.nonce_onto(name, before.map_or(0, |before| before.last_nonce.0))?;
+        lists.values.clear();
+        lists.values.extend(before.iter().flat_map(|before| before.values));
+        for flows in &self.flows {
+            let at = lists.values.binary_search_by_key(&flows.asset, |value| value.asset).unwrap_or_else(|at| {
+                lists.values.insert(at, AssetValue { asset: flows.asset, free: 0, held: 0 });
+                at
+            });
+            let value = &mut lists.values[at];
+            let after = flows.free.onto(value.free).zip(flows.held.onto(value.held));
+            let (free, held) = after.ok_or_else(|| {
+                format!(
+                    "{name} had {} free and {} held of asset {}, which does not cover what was taken",
+                    value.free, value.held, flows.asset
+                )
+            })?;
+            *value = AssetValue { asset: flows.asset, free, held };
+        }
+        lists.values.retain(|value| value.free != 0 || value.held != 0);
+        lists.merge_rare(before, self.more.as_deref(), day_min);
+        let Merged { values, payers, day_counts } = lists;
+        Ok(AccountState { name, last_nonce: Nonce(last_nonce), values, payers, day_counts })
+    }
+
+    fn nonce_onto(&self, name: Account<'_>, before: u64) -> Result<u64, String> {
+        if self.last_nonce == 0 {
+            return Ok(before);
+        }
+        if before.checked_add(1) != Some(self.first_nonce) {
+            return Err(format!("{name} debits with nonce {} after {before}", self.first_nonce));
+        }
+        Ok(self.last_nonce)
+    }
+}
+
+/// The lists of a merged state. Kept for their memory.
+#[derive(Default)]
+pub(crate) struct Merged<'a> {
+    values: Vec<AssetValue>,
+    payers: Vec<Payer<'a>>,
+    day_counts: Vec<DayCount>,
+}
+
+impl<'a> Merged<'a> {
+    fn merge_rare(&mut self, before: Option<&AccountState<'a>>, more: Option<&'a Rare>, day_min: u64) {
+        self.payers.clear();
+        self.day_counts.clear();
+        let known = before.map_or(&[][..], |before| before.payers);
+        let counted = before.map_or(&[][..], |before| before.day_counts);
+        self.payers.extend_from_slice(known);
+        self.day_counts.extend_from_slice(counted);
+        if let Some(more) = more {
+            self.payers.extend(more.payers.iter().map(|(asset, account)| Payer {
+                asset: *asset,
+                account: Account::new(account).expect("only checked names are kept"),
+            }));
+            for ((token, asset), counted) in &more.day_counts {
+                let known = self.day_counts.iter_mut().find(|known| (known.token, known.asset) == (*token, *asset));
+                match known {
+                    Some(known) if known.day >= counted.day => known.spent = known.spent.saturating_add(counted.in_all),
+                    Some(known) => (known.day, known.spent) = (counted.day, counted.on_day),
+                    None => {
+                        let (day, spent) = (counted.day, counted.on_day);
+                        self.day_counts.push(DayCount { token: *token, asset: *asset, day, spent });
+                    }
+                }
+            }
+        }
+        self.payers.sort_unstable();
+        self.payers.dedup();
+        self.day_counts.retain(|count| count.day >= day_min);
+        self.day_counts.sort_unstable_by_key(|count| (count.token, count.asset));
+    }
+}
+
+/// The tail of the log behind some entry.
+pub(crate) struct Tail {
+    assets: Vec<AssetSums>,
+    accounts: HashMap<Box<str>, Delta, RandomState>,
+    through: Seq,
+    newest: UnixMs,
+    issue_keys: Vec<UsedKey>,
+}
+
+impl Tail {
+    /// Nothing behind this entry, when the assets were these and the newest entry was made at `newest`. `hasher` is keyed at
+    /// random by the caller, so that nobody can choose colliding names.
+    pub fn new(through: Seq, newest: UnixMs, assets: Vec<AssetSums>, hasher: RandomState) -> Self {
+        Self { assets, accounts: HashMap::with_hasher(hasher), through, newest, issue_keys: Vec::new() }
+    }
+
+    /// Applies the next entry. The error says which rule it breaks; the tail is then not to be used any more.
+    pub fn apply(&mut self, seq: Seq, entry: &Entry<'_>) -> Result<(), String> {
+        assert_eq!(seq.0, self.through.0 + 1, "the entries are applied in their order");
+        let amount = entry.amount().minor_units();
+        let asset = self.asset(entry.asset().as_str());
+        let op = entry.op();
+        self.sum(asset, op, amount).ok_or_else(|| format!("the total of {} leaves 128 bits", entry.asset().as_str()))?;
+        if let Some(from) = entry.from() {
+            let nonce = entry.nonce().map_or(0, |nonce| nonce.0);
+            let delta = self.account(from.as_str());
+            delta.note_nonce(nonce).map_err(|last| format!("{from} debits with nonce {nonce} after {last}"))?;
+            let flows = delta.flows(asset);
+            let flow = if op.draws_held() { &mut flows.held } else { &mut flows.free };
+            flow.take(amount).ok_or_else(|| format!("the debits of {from} leave 128 bits"))?;
+            if entry.counts_against_ceiling() {
+                delta.count_day(entry, asset, amount);
+            }
+        }
+        if let Some(to) = entry.to() {
+            let delta = self.account(to.as_str());
+            let flows = delta.flows(asset);
+            let flow = if op == Op::Hold { &mut flows.held } else { &mut flows.free };
+            flow.add(amount).ok_or_else(|| format!("the balance of {to} leaves 128 bits"))?;
+            if let (Op::Hold, Some(payer)) = (op, entry.from()) {
+                delta.more.get_or_insert_with(Box::default).payers.insert((asset, payer.as_str().into()));
+            }
+        }
+        if op == Op::Issue {
+            self.issue_keys.push(UsedKey { id: KeyId::of(entry.owner(), entry.key()), seq, used: entry.ts() });
+        }
+        self.through = seq;
+        self.newest = self.newest.max(entry.ts());
+        Ok(())
+    }
+
+    fn sum(&mut self, asset: u16, op: Op, amount: u128) -> Option<()> {
+        let sums = &mut self.assets[usize::from(asset)];
+        match op {
+            Op::Issue => sums.issued = sums.issued.checked_add(amount)?,
+            Op::Burn => sums.burned = sums.burned.checked_add(amount)?,
+            Op::Hold => sums.held = sums.held.checked_add(amount)?,
+            Op::Capture | Op::Release => sums.held = sums.held.checked_sub(amount)?,
+            Op::Transfer => {}
+        }
+        Some(())
+    }
+
+    fn asset(&mut self, name: &str) -> u16 {
+        let at = self.assets.iter().position(|sums| sums.asset == name).unwrap_or_else(|| {
+            self.assets.push(AssetSums { asset: name.into(), ..AssetSums::default() });
+            self.assets.len() - 1
+        });
+        u16::try_from(at).expect("the policy lists fewer than 65,536 assets")
+    }
+
+    fn account(&mut self, name: &str) -> &mut Delta {
+        if !self.accounts.contains_key(name) {
+            self.accounts.insert(name.into(), Delta::default());
+        }
+        self.accounts.get_mut(name).expect("just inserted")
+    }
+
+    /// The last entry that was applied.
+    pub fn through(&self) -> Seq {
+        self.through
+    }
+
+    /// When the newest entry was made, of the tail and of what came before it.
+    pub fn newest(&self) -> UnixMs {
+        self.newest
+    }
+
+    /// The assets in the order in which they first came, with their sums over the whole log.
+    pub fn assets(&self) -> &[AssetSums] {
+        &self.assets
+    }
+
+    /// The keys that issues in the tail have used, in the order of the entries.
+    pub fn issue_keys(&self) -> &[UsedKey] {
+        &self.issue_keys
+    }
+
+    /// How many accounts the tail touches.
+    pub fn touched(&self) -> usize {
+        self.accounts.len()
+    }
+
+    /// What the tail did to an account; `None` if it did nothing.
+    pub fn delta(&self, account: &str) -> Option<&Delta> {
+        self.accounts.get(account)
+    }
+
+    /// The touched accounts in the order of their names.
+    pub fn in_order(&self) -> Vec<(Account<'_>, &Delta)> {
+        let named = |name| Account::new(name).expect("only checked names are kept");
+        let mut accounts: Vec<_> = self.accounts.iter().map(|(name, delta)| (named(name), delta)).collect();
+        accounts.sort_unstable_by_key(|(name, _)| name.as_bytes());
+        accounts
+    }
+}

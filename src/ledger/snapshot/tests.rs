@@ -1,0 +1,239 @@
+//! Snapshots made one from the other over random histories are those made at once, and what was damaged is never believed.
+use super::*;
+use crate::domain::{AccountState, LogId, Op, Seq, UnixMs};
+use crate::ledger::memory::MemoryStorage;
+use crate::ledger::places::Place;
+use crate::ledger::sample::{draft, Dice};
+use crate::ledger::storage::{Storage, StorageFile};
+use ahash::RandomState;
+use std::collections::BTreeMap;
+
+const LOG: LogId = LogId([7; 16]);
+
+fn tail(base: Option<&Snapshot<<MemoryStorage as Storage>::File>>) -> Tail {
+    let hasher = RandomState::with_seed(1);
+    match base {
+        Some(base) => Tail::new(base.head().seq, base.head().newest, base.front().assets.clone(), hasher),
+        None => Tail::new(Seq(0), UnixMs(0), Vec::new(), hasher),
+    }
+}
+
+fn cut() -> Cut {
+    let last_batch = Place { segment: 1, offset: 8192, first_seq: Seq(1) };
+    Cut { last_batch, root: [9; 32], epoch: 3, batches: 1, peaks: vec![1, 2, 3], ..Cut::beginning(LOG) }
+}
+
+fn snapshot(
+    storage: &MemoryStorage,
+    base: Option<&Snapshot<<MemoryStorage as Storage>::File>>,
+    tail: &Tail,
+) -> Result<Snapshot<<MemoryStorage as Storage>::File>, SnapshotError> {
+    make::<_, MemoryStorage>(storage, &snapshot_name(tail.through()), base, tail, &cut(), None)
+}
+
+/// A correct history: value is issued, moved, held, captured, released and burned, now and then under a daily ceiling.
+fn history(seed: u64, entries: usize) -> Vec<Vec<u8>> {
+    let mut dice = Dice(seed);
+    let mut free: BTreeMap<String, u128> = BTreeMap::new();
+    let mut held: BTreeMap<String, (u128, String)> = BTreeMap::new();
+    let mut nonces: BTreeMap<String, u64> = BTreeMap::new();
+    let mut made = Vec::new();
+    let mut now = 1_700_000_000_000;
+    while made.len() < entries {
+        now += dice.below(20_000_000);
+        let from = format!("a{}", dice.below(12));
+        let to = format!("b{}", dice.below(12));
+        let escrow = format!("escrow:{}", dice.below(5));
+        let (op, debited, credited) = match dice.below(8) {
+            0 => (Op::Issue, String::new(), from.clone()),
+            1 => (Op::Burn, from.clone(), String::new()),
+            2 => (Op::Hold, from.clone(), escrow.clone()),
+            3 => (Op::Capture, escrow.clone(), to.clone()),
+            4 => (Op::Release, escrow.clone(), held.get(&escrow).map_or(from.clone(), |(_, payer)| payer.clone())),
+            _ => (Op::Transfer, from.clone(), to.clone()),
+        };
+        let room = match op {
+            Op::Issue => 1000,
+            Op::Capture | Op::Release => held.get(&escrow).map_or(0, |(held, _)| *held),
+            Op::Burn | Op::Hold | Op::Transfer => free.get(&debited).copied().unwrap_or(0),
+        };
+        if room == 0 {
+            continue;
+        }
+        let amount = 1 + u128::from(dice.roll()) % room;
+        let nonce = nonces.entry(debited.clone()).or_default();
+        *nonce += u64::from(op.debits());
+        let mut draft = draft(op, &debited, &credited, amount, *nonce);
+        (draft.ts, draft.ceiling) = (UnixMs(now), op.debits() && dice.below(3) == 0);
+        let mut bytes = Vec::new();
+        draft.encode(&mut bytes);
+        made.push(bytes);
+        match op {
+            Op::Capture | Op::Release => held.get_mut(&escrow).unwrap().0 -= amount,
+            Op::Burn | Op::Hold | Op::Transfer => *free.get_mut(&debited).unwrap() -= amount,
+            Op::Issue => {}
+        }
+        match op {
+            Op::Hold => held.entry(credited).or_insert((0, debited)).0 += amount,
+            Op::Burn => {}
+            Op::Issue | Op::Transfer | Op::Capture | Op::Release => *free.entry(credited).or_default() += amount,
+        }
+    }
+    made
+}
+
+fn apply(tail: &mut Tail, entries: &[Vec<u8>]) {
+    for bytes in entries {
+        let seq = Seq(tail.through().0 + 1);
+        tail.apply(seq, &crate::domain::Entry::parse(bytes).unwrap().0).unwrap();
+    }
+}
+
+fn states(snapshot: &Snapshot<impl StorageFile>) -> Vec<String> {
+    let mut states = Vec::new();
+    let mut note = |state: &AccountState<'_>| {
+        states.push(format!("{state:?}"));
+        Ok(())
+    };
+    snapshot.for_each_account(&|_| true, &mut note).unwrap();
+    states
+}
+
+#[test]
+fn snapshots_made_step_by_step_are_the_one_made_at_once() {
+    for seed in 0..60 {
+        let entries = history(seed, 300);
+        let storage = MemoryStorage::new();
+        let mut base = None;
+        let mut dice = Dice(seed + 1000);
+        let mut done = 0;
+        while done < entries.len() {
+            let next = (done + 1 + dice.below(90) as usize).min(entries.len());
+            let mut tail = tail(base.as_ref());
+            apply(&mut tail, &entries[done..next]);
+            base = Some(snapshot(&storage, base.as_ref(), &tail).unwrap());
+            done = next;
+        }
+        let mut whole = tail(None);
+        apply(&mut whole, &entries);
+        let at_once = snapshot(&MemoryStorage::new(), None, &whole).unwrap();
+        let step_by_step = base.unwrap();
+        assert_eq!(states(&step_by_step), states(&at_once), "seed {seed}");
+        assert_eq!(step_by_step.head(), at_once.head(), "the digest names the state and nothing else; seed {seed}");
+        assert_eq!(step_by_step.front(), at_once.front());
+        assert_eq!(snapshots(&storage.list().unwrap())[0], Seq(entries.len() as u64));
+    }
+}
+
+#[test]
+fn keys_of_issues_are_carried_on_until_their_time_is_over() {
+    let issue = |number: u64, at: u64| {
+        let (key, mut bytes) = (format!("k{number}"), Vec::new());
+        let mut draft = draft(Op::Issue, "", "a", 1, 0);
+        (draft.ts, draft.key) = (UnixMs(at), crate::domain::Key::new(&key).unwrap());
+        draft.encode(&mut bytes);
+        bytes
+    };
+    let storage = MemoryStorage::new();
+    let keys = |snapshot: &Snapshot<<MemoryStorage as Storage>::File>| {
+        let mut keys = Vec::new();
+        snapshot.for_each_key(&mut |key| keys.push((key.seq.0, key.used.0))).unwrap();
+        keys
+    };
+    let mut base = None;
+    for (number, expected) in [(1, vec![(1, 1000)]), (2, vec![(1, 1000), (2, 2000)]), (3, vec![(2, 2000), (3, 3000)])] {
+        let mut tail = tail(base.as_ref());
+        apply(&mut tail, &[issue(number, number * 1000)]);
+        let cut = Cut { keys_ttl_ms: 2000, ..cut() };
+        let name = snapshot_name(tail.through());
+        base = Some(make::<_, MemoryStorage>(&storage, &name, base.as_ref(), &tail, &cut, None).unwrap());
+        assert_eq!(keys(base.as_ref().unwrap()), expected);
+    }
+    let name = snapshot_name(Seq(3));
+    let keys_at = base.unwrap().head().extents.keys_at() as usize;
+    storage.tamper(&name, |bytes| bytes[keys_at + 45] ^= 1);
+    let bad = newest_good(&storage, None, Seq(3)).unwrap().unwrap();
+    assert!(bad.for_each_key(&mut |_| {}).is_err());
+}
+
+#[test]
+fn entries_that_do_not_fit_the_state_before_them_make_no_snapshot() {
+    let entry = |op, from: &str, to: &str, amount, nonce| crate::ledger::sample::entry(op, from, to, amount, nonce);
+    let cases = [
+        (vec![entry(Op::Transfer, "a", "b", 101, 1)], "does not cover"),
+        // Too early by one: what comes in later does not help.
+        (vec![entry(Op::Transfer, "a", "b", 101, 1), entry(Op::Issue, "", "a", 5, 0)], "does not cover"),
+        (vec![entry(Op::Transfer, "a", "b", 1, 2)], "nonce 2 after 0"),
+        (vec![entry(Op::Burn, "nobody", "", 1, 1)], "does not cover"),
+    ];
+    for (entries, expected) in cases {
+        let storage = MemoryStorage::new();
+        let mut first = tail(None);
+        apply(&mut first, &[entry(Op::Issue, "", "a", 100, 0)]);
+        let base = snapshot(&storage, None, &first).unwrap();
+        let mut next = tail(Some(&base));
+        apply(&mut next, &entries);
+        let refused = snapshot(&storage, Some(&base), &next).err().unwrap();
+        assert!(matches!(&refused, SnapshotError::Rule(what) if what.contains(expected)), "{refused}");
+        assert_eq!(snapshots(&storage.list().unwrap()), [Seq(1)], "the last good one stays");
+    }
+}
+
+#[test]
+fn no_damage_passes_and_the_one_before_is_used() {
+    let entries = history(5, 400);
+    let storage = MemoryStorage::new();
+    let mut first = tail(None);
+    apply(&mut first, &entries[..100]);
+    let base = snapshot(&storage, None, &first).unwrap();
+    let mut next = tail(Some(&base));
+    apply(&mut next, &entries[100..]);
+    let newest = snapshot(&storage, Some(&base), &next).unwrap();
+    let (name, expected) = (snapshot_name(Seq(400)), states(&newest));
+    let size = storage.open(&name).unwrap().size().unwrap() as usize;
+    let mut used_older = 0;
+    for byte in (0..size).step_by(7) {
+        let bad = storage.fork();
+        bad.tamper(&name, |bytes| bytes[byte] ^= 0x10);
+        let found = newest_good(&bad, Some(LOG), Seq(u64::MAX)).unwrap().expect("the older one is good");
+        if found.head().seq == Seq(100) {
+            used_older += 1;
+            continue;
+        }
+        // Head and footer are whole; a damaged block shows when it is read, and the zeros behind the head mean nothing.
+        let mut seen = Vec::new();
+        let read = found.for_each_account(&|_| true, &mut |state| {
+            seen.push(format!("{state:?}"));
+            Ok(())
+        });
+        let read = read.and_then(|()| found.for_each_key(&mut |_| {}));
+        assert!(read.is_err() || seen == expected, "byte {byte}");
+    }
+    assert!(used_older > 0);
+    storage.tamper(&name, |bytes| bytes.truncate(size - 1));
+    assert_eq!(newest_good(&storage, Some(LOG), Seq(u64::MAX)).unwrap().unwrap().head().seq, Seq(100));
+    assert!(newest_good(&storage, Some(LogId([8; 16])), Seq(u64::MAX)).unwrap().is_none(), "another ledger's");
+    keep_only(&storage, &[Seq(400)]).unwrap();
+    assert_eq!(snapshots(&storage.list().unwrap()), [Seq(400)]);
+}
+
+#[test]
+fn every_account_is_found_by_its_name_and_only_they() {
+    let storage = MemoryStorage::new();
+    let mut many = tail(None);
+    let issues: Vec<_> =
+        (0..5_000).map(|n| crate::ledger::sample::entry(Op::Issue, "", &format!("account/{n}"), 1 + n, 0)).collect();
+    apply(&mut many, &issues);
+    let snapshot = snapshot(&storage, None, &many).unwrap();
+    assert!(snapshot.head().extents.blocks > 2);
+    for n in (0..5_000).step_by(37) {
+        let name = format!("account/{n}");
+        let record = snapshot.record_of(name.as_bytes()).unwrap().unwrap();
+        let mut lists = account::Lists::default();
+        let (state, _) = account::parse(&record, 1, &mut lists).unwrap();
+        assert_eq!((state.name.as_str(), state.values[0].free), (name.as_str(), 1 + n));
+    }
+    for absent in ["account/", "account/5000", "a", "z"] {
+        assert_eq!(snapshot.record_of(absent.as_bytes()).unwrap(), None, "{absent}");
+    }
+}
