@@ -84,9 +84,6 @@ const IMPURE_MACROS: [&str; 5] = ["print", "println", "eprint", "eprintln", "thr
 /// Collections whose order is random unless a hasher is given, with the number of their parameters including the hasher.
 const HASHED: [(&str, usize); 4] = [("HashMap", 3), ("HashSet", 2), ("AHashMap", 3), ("AHashSet", 2)];
 
-/// Pure files with a collection in random order, because nothing that they say depends on it: the books only add up what is in it.
-const ORDER_UNSEEN: [&str; 1] = ["src/ledger/books.rs"];
-
 /// Most lines of a file, and of a file under `src/bin`.
 const LINES_MAX: usize = 500;
 const BIN_LINES_MAX: usize = 59;
@@ -251,7 +248,7 @@ fn check_purity(source: &Source, say: &mut impl FnMut(usize, String)) {
             "<" => parameters_at(&tokens[at + 1..]) == *parameters,
             _ => true,
         };
-        if !keyed && !ORDER_UNSEEN.contains(&&*source.path) {
+        if !keyed {
             say(token.line, format!("`{}` with random keys in a pure file; give it a hasher", token.text));
         }
     }
@@ -327,7 +324,7 @@ fn every_source_keeps_the_rules() {
 fn the_files_that_are_listed_as_pure_are_there() {
     let sources = sources();
     let found: BTreeSet<&str> = sources.iter().map(|source| source.path.as_str()).collect();
-    for path in PURE_FILES.iter().chain(&ORDER_UNSEEN) {
+    for path in &PURE_FILES {
         assert!(found.contains(path), "{path} is listed as pure and does not exist");
     }
     // The tables of files in the headers of the ledger and its folders mark the same ones.

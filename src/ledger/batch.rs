@@ -171,10 +171,10 @@ pub fn sections<'a>(header: &BatchHeader, body: &'a [u8]) -> Result<Vec<Section<
 }
 
 /// Parses every entry of a body and hands it over with its position.
-pub fn for_each_entry<E: From<Fault>>(
+pub fn for_each_entry<'a, E: From<Fault>>(
     header: &BatchHeader,
-    body: &[u8],
-    mut each: impl FnMut(Seq, Entry<'_>) -> Result<(), E>,
+    body: &'a [u8],
+    mut each: impl FnMut(Seq, Entry<'a>) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut seq = header.first_seq;
     for section in sections(header, body)? {

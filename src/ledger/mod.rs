@@ -16,6 +16,7 @@
 //! | [`snapshot`] | the state of all accounts after some entry, so that a start need not read everything |
 //! | `auditor`, `comparison` | the thread that replays what was committed, compares it with what is served, and takes snapshots |
 //! | `verify` | replaying everything against every promise |
+//! | `walk` | reading a directory from any entry on, for people |
 //!
 //! The pure files know no clock, randomness, I/O or threads. Nothing in here knows HTTP, capabilities or what a core decides.
 mod auditor;
@@ -43,6 +44,7 @@ mod spares;
 mod stats;
 mod storage;
 mod verify;
+mod walk;
 mod window;
 
 #[cfg(test)]
@@ -57,13 +59,14 @@ mod recovery_tests;
 mod sample;
 
 pub use auditor::{Audit, Auditor, Schedule};
-pub use books::{AssetTotals, Books};
+pub use books::{AccountBooks, AssetTotals, Books, Value};
 pub use committer::{Committer, LaneSender, OnFatal, Watch, LANE_QUEUE_BATCHES_MAX};
 pub use comparison::{Held, Live};
 pub use desk::{Answer, LookupDesk};
 pub use disk::{DiskFile, DiskStorage};
 pub use error::LedgerError;
 pub use log::{AppendError, Log, Options};
+pub use mark::Mark;
 pub use memory::{MemoryFile, MemoryStorage};
 pub use merge::{GroupCommit, Placed};
 pub use reader::Reader;
@@ -73,4 +76,5 @@ pub(crate) use scan::SeenBatch;
 pub use scan::Torn;
 pub use stats::CommitStats;
 pub use storage::{segment_name, Storage, StorageFile};
-pub use verify::{verify, verify_directory, Progress, Report};
+pub use verify::{verify, verify_directory, Progress, Refuted, Report, Suspect};
+pub use walk::{Batch, SegmentFile, SegmentUse, Walk, WalkEnd};

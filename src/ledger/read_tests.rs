@@ -181,7 +181,7 @@ fn verified(batches: &[LaneBatch]) -> Result<super::Report, LedgerError> {
     let storage = MemoryStorage::new();
     let (mut log, _, _) = open(&storage, SEGMENT).unwrap();
     batches.iter().for_each(|batch| assert!(log.append(std::slice::from_ref(batch)).is_ok()));
-    verify(&storage, &mut |_| ())
+    verify(&storage, &mut |_| ()).map_err(|refuted| refuted.fault)
 }
 
 #[test]
@@ -221,4 +221,18 @@ fn verify_explains_the_first_broken_entry() {
     assert!(verified(&[issue]).is_ok());
     let nothing = verify(&MemoryStorage::new(), &mut |_| ()).unwrap_err();
     assert!(nothing.to_string().contains("no ledger here"));
+}
+
+#[test]
+fn the_entry_that_breaks_a_rule_is_told_with_its_accounts_before_it() {
+    let storage = MemoryStorage::new();
+    let (mut log, _, _) = open(&storage, SEGMENT).unwrap();
+    let bad = entry(Op::Transfer, "a", "b", 6, 2);
+    let entries = [entry(Op::Issue, "", "a", 10, 0), entry(Op::Transfer, "a", "b", 5, 1), bad.clone(), bad.clone()];
+    assert!(log.append(&[lane_batch_of(0, 1, &entries)]).is_ok());
+    let suspect = verify(&storage, &mut |_| ()).unwrap_err().suspect.expect("the books say no");
+    assert_eq!((suspect.found.seq, &*suspect.found.entry, suspect.log_id), (Seq(3), &bad[..], log.log_id()));
+    let told: Vec<_> =
+        suspect.accounts.iter().map(|books| (&*books.account, books.last_nonce.0, books.values[0].1.free)).collect();
+    assert_eq!(told, [("a", 1, 5), ("b", 0, 5)]);
 }

@@ -140,13 +140,9 @@ impl<S: Storage> Scan<'_, S> {
                 Some(start) if index == start.last_batch.segment => {
                     let (file, header) = self.open(index, &end, false)?;
                     each(Seen::Segment(header.clone()))?;
-                    self.segment(file, &header, Some(start), &mut end, each)?;
+                    self.batches(file, &header, Some(start), &mut end, each)?;
                 }
-                Some(_) | None => {
-                    let (file, header) = self.open(index, &end, true)?;
-                    each(Seen::Segment(header.clone()))?;
-                    self.segment(file, &header, None, &mut end, each)?;
-                }
+                Some(_) | None => self.segment(index, &mut end, each)?,
             }
         }
         if let Some(mark) = self.mark.filter(|mark| mark.head > end.head) {
@@ -238,8 +234,20 @@ impl<S: Storage> Scan<'_, S> {
         Ok((file, header))
     }
 
-    /// Reads a segment, from its first batch on or from the one behind `start`.
-    fn segment(
+    /// Reads one segment, which goes on where `end` says that the log has come.
+    pub(super) fn segment(
+        &self,
+        index: u64,
+        end: &mut End,
+        each: &mut dyn FnMut(Seen<'_>) -> Result<(), LedgerError>,
+    ) -> Result<(), LedgerError> {
+        let (file, header) = self.open(index, end, true)?;
+        each(Seen::Segment(header.clone()))?;
+        self.batches(file, &header, None, end, each)
+    }
+
+    /// Reads the batches of a segment, from the first one on or from the one behind `start`.
+    fn batches(
         &self,
         file: S::File,
         header: &SegmentHeader,

@@ -63,7 +63,7 @@ enum Command {
     Wallet(wallet::Wallet),
     /// Show whether the server is ready, and why not
     Status(status::Status),
-    /// Check the ledger on disk
+    /// Check, show and export the ledger on disk
     #[command(subcommand)]
     Ledger(ledger::Ledger),
     /// See a wallet at work on a server of its own, which is gone afterwards
@@ -146,6 +146,9 @@ mod tests {
             "ronctl --json --config x.toml wallet tx tx_0 --token t",
             "ronctl status --config x.toml",
             "ronctl ledger verify --dir ./var/ledger",
+            "ronctl ledger inspect --segment 1 --json",
+            "ronctl ledger export --format csv --from 1 --to 9 --account a --account b --out x.csv --force",
+            "ronctl wallet seq --account alice --from-ledger",
             "ronctl demo",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");

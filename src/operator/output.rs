@@ -211,6 +211,18 @@ pub fn grouped(number: u128) -> String {
     out
 }
 
+/// A moment in milliseconds since the Unix epoch as people read it; `None` if the year has no four digits.
+pub fn rfc3339(unix_ms: u64) -> Option<String> {
+    let time = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_ms) * 1_000_000).ok()?;
+    time.format(&time::format_description::well_known::Rfc3339).ok()
+}
+
+/// How much of a whole is done, as a bar of `width` characters.
+pub fn bar(done: u64, whole: u64, width: usize) -> String {
+    let filled = (u128::from(done.min(whole)) * width as u128 / u128::from(whole.max(1))) as usize;
+    format!("[{}{}]", "#".repeat(filled), ".".repeat(width - filled))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -265,6 +277,20 @@ mod tests {
     fn digits_are_grouped_from_the_right() {
         for (number, expected) in [(0, "0"), (999, "999"), (1000, "1_000"), (1_234_567, "1_234_567")] {
             assert_eq!(grouped(number), expected);
+        }
+    }
+
+    #[test]
+    fn moments_are_written_as_people_read_them() {
+        assert_eq!(rfc3339(1_500).as_deref(), Some("1970-01-01T00:00:01.5Z"));
+        assert_eq!(rfc3339(u64::MAX), None);
+    }
+
+    #[test]
+    fn a_bar_is_as_long_as_what_is_done() {
+        for (done, whole, expected) in [(0, 0, "[....]"), (0, 9, "[....]"), (1, 2, "[##..]"), (9, 9, "[####]"), (10, 9, "[####]")]
+        {
+            assert_eq!(bar(done, whole, 4), expected, "{done} of {whole}");
         }
     }
 }

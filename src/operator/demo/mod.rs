@@ -137,7 +137,7 @@ fn crash(stage: &mut Stage, sandbox: &mut Sandbox) -> Result<(), Failure> {
 
 fn verify(stage: &mut Stage, ledger: &Path) -> Result<(), Failure> {
     let checks = match verify_directory(ledger, &mut |_| {}) {
-        Err(fault) => vec![Check::new(fault.to_string(), false)],
+        Err(refuted) => vec![Check::new(refuted.fault.to_string(), false)],
         Ok(report) => {
             let mut checks = vec![Check::new(
                 format!("{} entries, one for each accepted request, none for refusals and repeats", report.entries),

@@ -1,14 +1,26 @@
 //! `ronctl ledger`: the ledger's files, read and never written.
+mod entry;
+pub mod export;
+pub mod inspect;
 pub mod verify;
+
+use std::io::ErrorKind;
+use std::path::PathBuf;
 
 use super::context::Context;
 use super::exit::{Exit, Failure};
+use crate::config::LedgerDep;
+use crate::ledger::{DiskStorage, LedgerError, Walk};
 
 /// What can be done with a ledger.
 #[derive(Debug, clap::Subcommand)]
 pub enum Ledger {
     /// Replay the whole ledger and check every hash, number, nonce and balance
     Verify(verify::Verify),
+    /// Show what is in the ledger: its segments, the batches of one, one batch, or one entry field by field
+    Inspect(inspect::Inspect),
+    /// Write entries as lines of JSON or as a table for other programs
+    Export(export::Export),
 }
 
 impl Ledger {
@@ -16,6 +28,57 @@ impl Ledger {
     pub fn run(&self, context: &Context) -> Result<Exit, Failure> {
         match self {
             Ledger::Verify(command) => command.run(context),
+            Ledger::Inspect(command) => command.run(context),
+            Ledger::Export(command) => command.run(context),
         }
+    }
+}
+
+/// Which ledger a command is about.
+#[derive(Debug, clap::Args)]
+pub struct Directory {
+    /// Directory of the ledger; otherwise that of the configuration
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+impl Directory {
+    /// The directory that was named, or the one that the server uses.
+    pub fn path(&self, context: &Context) -> Result<PathBuf, Failure> {
+        if let Some(directory) = &self.dir {
+            return Ok(directory.clone());
+        }
+        match context.config()?.deps.ledger {
+            LedgerDep::Embedded(directory) => Ok(directory),
+            LedgerDep::Unix(socket) => Err(Failure::usage(
+                format!("the configured ledger is a daemon behind {}, whose directory is not known here", socket.display()),
+                "name its directory: --dir DIR",
+            )),
+        }
+    }
+
+    /// The same, listed and ready to be read.
+    pub fn walk(&self, context: &Context) -> Result<Walk<DiskStorage>, Failure> {
+        let path = self.path(context)?;
+        let opened = DiskStorage::read_only(&path).map_err(LedgerError::io(path.display().to_string(), "open the ledger"));
+        opened.and_then(Walk::open).map_err(|fault| unreadable(&fault))
+    }
+}
+
+/// A ledger that cannot be read any further, with the exit code that belongs to it.
+pub fn unreadable(fault: &LedgerError) -> Failure {
+    match fault {
+        LedgerError::Io { source, .. } if source.kind() == ErrorKind::NotFound => {
+            Failure::usage(fault.to_string(), "name the directory of the ledger with --dir")
+        }
+        LedgerError::Io { .. } | LedgerError::InUse { .. } => Failure::internal(fault.to_string(), ""),
+        LedgerError::Damaged { .. }
+        | LedgerError::Unsupported { .. }
+        | LedgerError::Incomplete { .. }
+        | LedgerError::Broken { .. } => Failure {
+            exit: Exit::No,
+            message: fault.to_string(),
+            next: "`ronctl ledger verify` says what else is wrong".to_owned(),
+        },
     }
 }
