@@ -17,8 +17,10 @@
 //! | `auditor`, `comparison` | the thread that replays what was committed, compares it with what is served, and takes snapshots |
 //! | `verify` | replaying everything against every promise |
 //! | `walk` | reading a directory from any entry on, for people |
+//! | `archive` | moving sealed segments elsewhere |
 //!
 //! The pure files know no clock, randomness, I/O or threads. Nothing in here knows HTTP, capabilities or what a core decides.
+mod archive;
 mod auditor;
 pub mod batch;
 mod books;
@@ -58,6 +60,7 @@ mod recovery_tests;
 #[cfg(test)]
 mod sample;
 
+pub use archive::archive_segments;
 pub use auditor::{Audit, Auditor, Schedule};
 pub use books::{AccountBooks, AssetTotals, Books, Value};
 pub use committer::{Committer, LaneSender, OnFatal, Watch, LANE_QUEUE_BATCHES_MAX};
