@@ -288,7 +288,13 @@ fn the_routes_are_those_that_are_documented() {
     }
     let mut served = BTreeSet::from(["/wallet/spend".to_owned()]);
     for route in Route::ALL.into_iter().filter(|route| *route != Route::Unknown) {
-        let name = if route == Route::Tx { "tx/{txid}" } else { route.as_str() };
+        let name = match route {
+            Route::Tx => "tx/{txid}",
+            Route::Proof => "tx/{txid}/proof",
+            Route::LedgerRoot => "ledger/root",
+            Route::Consistency => "ledger/consistency",
+            other => other.as_str(),
+        };
         match route.scopes() {
             Some(_) => served.extend([format!("/v1/{name}"), format!("/wallet/{name}")]),
             None => served.extend([format!("/{name}")]),

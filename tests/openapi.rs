@@ -13,8 +13,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use svc_wallet::access::{mint, Keyring, MintRequest, Policy, TokenCache};
+use svc_wallet::api::proof::{self, ProofBody};
 use svc_wallet::api::{interpret, reply, resolve, Call, Incoming, IncomingHeaders, Method, Resolved, Route, Scratch};
-use svc_wallet::domain::{Account, Asset, Balance, Code, Entry, LastNonce, LogId, Nonce, Refusal, Seq, TxId, UnixMs};
+use svc_wallet::domain::{
+    Account, Asset, Balance, Code, Consistency, Entry, Found, HistoryAnswer, HistoryRoot, Inclusion, LastNonce, LogId, Nonce,
+    Path, Proof, Refusal, Seq, TxId, UnixMs,
+};
 use svc_wallet::http::{Encoding, Limits};
 
 const NOW: UnixMs = UnixMs(1_800_000_000_000);
@@ -63,6 +67,11 @@ fn every_path_and_method_is_there_and_no_other() {
         match route {
             Route::Unknown => {}
             Route::Healthz | Route::Readyz | Route::Version => drop(expected.insert(format!("/{}", route.as_str()))),
+            Route::LedgerRoot => expected.extend(["/v1/ledger/root".to_string(), "/wallet/ledger/root".to_string()]),
+            Route::Consistency => {
+                expected.extend(["/v1/ledger/consistency".to_string(), "/wallet/ledger/consistency".to_string()]);
+            }
+            Route::Proof => expected.extend(["/v1/tx/{txid}/proof".to_string(), "/wallet/tx/{txid}/proof".to_string()]),
             Route::Tx => expected.extend(["/v1/tx/{txid}".to_string(), "/wallet/tx/{txid}".to_string()]),
             Route::Issue
             | Route::Transfer
@@ -142,7 +151,7 @@ impl Server {
         let call = interpret(incoming, &mut self.tokens, &self.policy, NOW, "corr", &mut self.scratch)?;
         Ok(match call {
             Call::Write { entry, .. } => entry.bytes().to_vec(),
-            Call::Balance { .. } | Call::Seq { .. } | Call::Tx { .. } => Vec::new(),
+            Call::Balance { .. } | Call::Seq { .. } | Call::Tx { .. } | Call::History { .. } => Vec::new(),
         })
     }
 }
@@ -209,18 +218,21 @@ fn queries_have_the_parameters_that_are_read() {
             continue;
         }
         let Some(operation) = item.get("get") else { continue };
-        let mut pairs = Vec::new();
+        let (mut pairs, mut free) = (Vec::new(), Vec::new());
         for parameter in operation["parameters"].as_array().unwrap() {
             let parameter = resolved(&document, parameter);
             if parameter["in"] == "query" {
-                assert_eq!(parameter["required"], true);
                 let value = example(&document, &parameter["schema"]);
-                pairs.push(format!("{}={}", parameter["name"].as_str().unwrap(), value.as_str().unwrap()));
+                let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                let list = if parameter["required"] == true { &mut pairs } else { &mut free };
+                list.push(format!("{}={value}", parameter["name"].as_str().unwrap()));
             }
         }
         let path = concrete(&path);
         let all = pairs.join("&");
         assert!(server.call(&path, Some(&all), &Value::Null).is_ok(), "{path}?{all}");
+        let everything = [&pairs[..], &free].concat().join("&");
+        assert!(server.call(&path, Some(&everything), &Value::Null).is_ok(), "{path}?{everything}");
         for left_out in 0..pairs.len() {
             let mut fewer = pairs.clone();
             fewer.remove(left_out);
@@ -283,8 +295,8 @@ fn replies_have_the_fields_that_are_written() {
         ("/v1/transfer", json!({"from": "acct:a", "to": "acct:b", "asset": "roc", "amount_minor": "1", "nonce": 1})),
         ("/v1/burn", json!({"from": "acct:a", "asset": "roc", "amount_minor": "1", "nonce": 1})),
     ];
-    let receipts = writes.map(|(path, body)| {
-        let encoded = server.call(path, None, &body).unwrap();
+    let receipts = writes.each_ref().map(|(path, body)| {
+        let encoded = server.call(path, None, body).unwrap();
         let (entry, _) = Entry::parse(&encoded).unwrap();
         let mut out = Vec::new();
         reply::receipt(&mut out, LogId::default(), &entry, Seq(1), &[0; 32]);
@@ -305,4 +317,21 @@ fn replies_have_the_fields_that_are_written() {
         out
     });
     check(&document, "Error", &refusals);
+    let root = HistoryRoot { size: 2, through: Seq(3), hash: [1; 32] };
+    let current = proof::history(LogId::default(), None, &HistoryAnswer::Root(Ok(root))).unwrap();
+    check(&document, "Root", &[serde_json::to_vec(&serde_json::from_slice::<Value>(&current).unwrap()["root"]).unwrap()]);
+    check(&document, "LedgerRoot", &[current]);
+    let peaks = vec![[2; 32]];
+    let consistency =
+        Consistency { log_id: LogId::default(), from: root, to: root, peaks: peaks.clone(), additions: peaks.clone() };
+    let consistency = proof::history(LogId::default(), None, &HistoryAnswer::Consistency(Ok(consistency))).unwrap();
+    check(&document, "Consistency", &[consistency]);
+    let entry = server.call(writes[0].0, None, &writes[0].1).unwrap();
+    let found = Found { entry: entry.into(), seq: Seq(2), root: [3; 32] };
+    let path = Path { siblings: peaks.clone(), peaks };
+    let inclusion = Inclusion { first_seq: Seq(2), entries: 2, in_batch: path.clone(), batch: 1, in_history: path, root };
+    let proof = ProofBody::from(&Proof { log_id: LogId::default(), found, inclusion });
+    check(&document, "BatchPlace", &[serde_json::to_vec(&proof.batch).unwrap()]);
+    check(&document, "HistoryPlace", &[serde_json::to_vec(&proof.history).unwrap()]);
+    check(&document, "Proof", &[serde_json::to_vec(&proof).unwrap()]);
 }

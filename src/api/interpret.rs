@@ -6,10 +6,11 @@
 use super::body::BodyReader;
 use super::fault::fault_refusal;
 use super::headers::IncomingHeaders;
-use super::query::{decoded, parameters};
-use super::routes::{txid_text, Route};
+use super::proof::size_parameter;
+use super::query::{decoded, given, parameters};
+use super::routes::{proven_txid_text, txid_text, Route};
 use crate::access::{Capability, Demand, Policy, TokenCache};
-use crate::domain::{Account, Amount, Asset, Code, Draft, Entry, Key, Op, Refusal, TxId, UnixMs};
+use crate::domain::{Account, Amount, Asset, Code, Draft, Entry, HistoryQuestion, Key, Op, Refusal, TxId, UnixMs};
 use crate::http;
 use std::sync::Arc;
 
@@ -76,6 +77,13 @@ pub enum Call<'a> {
         /// Who asks.
         capability: Arc<Capability>,
     },
+    /// A proof of history.
+    History {
+        /// What is asked.
+        question: HistoryQuestion,
+        /// For the proof of a transaction: which one, and who asks; [`may_read`] has to agree once the entry is known.
+        of: Option<(TxId, Arc<Capability>)>,
+    },
 }
 
 /// Checks a request as far as that can be done without the ledger, and makes the call of it.
@@ -122,6 +130,23 @@ pub fn interpret<'a>(
             let id = TxId::parse(txid_text(incoming.path));
             let id = id.ok_or_else(|| Refusal::new(Code::NotFound, "no such transaction"))?;
             Ok(Call::Tx { id, capability: capability.clone() })
+        }
+        Route::Proof => {
+            let [size] = given(incoming.query, ["size"])?;
+            let size = size.map(|size| size_parameter("size", size)).transpose()?;
+            let id = TxId::parse(proven_txid_text(incoming.path));
+            let id = id.ok_or_else(|| Refusal::new(Code::NotFound, "no such transaction"))?;
+            let question = HistoryQuestion::Proof { seq: id.seq, size };
+            Ok(Call::History { question, of: Some((id, capability.clone())) })
+        }
+        Route::LedgerRoot => {
+            let [] = parameters(incoming.query, [])?;
+            Ok(Call::History { question: HistoryQuestion::Root, of: None })
+        }
+        Route::Consistency => {
+            let [from, to] = parameters(incoming.query, ["from", "to"])?;
+            let (from, to) = (size_parameter("from", from)?, size_parameter("to", to)?);
+            Ok(Call::History { question: HistoryQuestion::Consistency { from, to }, of: None })
         }
         Route::Issue
         | Route::Transfer

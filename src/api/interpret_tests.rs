@@ -77,6 +77,9 @@ impl Bench {
             Call::Balance { account, asset } => format!("balance {account} {asset}"),
             Call::Seq { account } => format!("seq {account}"),
             Call::Tx { id, capability } => format!("tx {} {}", id.seq.0, capability.subject()),
+            Call::History { question, of } => {
+                format!("{question:?} {:?}", of.map(|(id, capability)| (id.seq.0, capability.subject().to_owned())))
+            }
         })
     }
 }

@@ -8,6 +8,7 @@ mod body;
 mod fault;
 mod headers;
 mod interpret;
+pub mod proof;
 mod query;
 pub mod reply;
 pub mod routes;

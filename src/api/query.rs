@@ -5,6 +5,19 @@ use crate::domain::{Code, Refusal};
 
 /// The values of the parameters, still encoded, in the order in which they are named.
 pub(super) fn parameters<'q, const N: usize>(query: Option<&'q str>, names: [&'static str; N]) -> Result<[&'q str; N], Refusal> {
+    let values = given(query, names)?;
+    let mut complete = [""; N];
+    for (index, place) in complete.iter_mut().enumerate() {
+        *place = values[index].ok_or_else(|| bad(format!("{}: missing in the query", names[index])))?;
+    }
+    Ok(complete)
+}
+
+/// As [`parameters`], of a query that may leave any of them out.
+pub(super) fn given<'q, const N: usize>(
+    query: Option<&'q str>,
+    names: [&'static str; N],
+) -> Result<[Option<&'q str>; N], Refusal> {
     let mut values = [None; N];
     for pair in query.unwrap_or("").split('&').filter(|_| query.is_some_and(|query| !query.is_empty())) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -15,11 +28,7 @@ pub(super) fn parameters<'q, const N: usize>(query: Option<&'q str>, names: [&'s
             return Err(bad(format!("{}: given more than once in the query; send it once", names[index])));
         }
     }
-    let mut complete = [""; N];
-    for (index, place) in complete.iter_mut().enumerate() {
-        *place = values[index].ok_or_else(|| bad(format!("{}: missing in the query", names[index])))?;
-    }
-    Ok(complete)
+    Ok(values)
 }
 
 /// Resolves `%` and two hex digits; `None` for a `%` without them, or if the result is not UTF-8. `buffer` is used only if

@@ -146,7 +146,7 @@ fn text(out: &mut Vec<u8>, before: &[u8], value: &[u8]) {
     out.extend_from_slice(value);
 }
 
-fn hex(value: &[u8; 32]) -> [u8; 64] {
+pub(super) fn hex(value: &[u8; 32]) -> [u8; 64] {
     let mut digits = [0u8; 64];
     for (pair, byte) in digits.chunks_exact_mut(2).zip(value) {
         pair.copy_from_slice(&HEX_PAIRS[usize::from(*byte)]);

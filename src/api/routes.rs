@@ -45,6 +45,9 @@ pub enum Route {
     Balance,
     Seq,
     Tx,
+    Proof,
+    LedgerRoot,
+    Consistency,
     Healthz,
     Readyz,
     Version,
@@ -55,10 +58,11 @@ const READ: &str = "GET, HEAD, OPTIONS";
 const WRITE: &str = "POST, OPTIONS";
 const SERVER: &str = "GET, HEAD, POST, OPTIONS";
 const TX: &str = "tx/";
+const PROOF: &str = "/proof";
 
 impl Route {
     /// All routes, in the order in which they are numbered for metrics.
-    pub const ALL: [Route; 13] = [
+    pub const ALL: [Route; 16] = [
         Route::Issue,
         Route::Transfer,
         Route::Burn,
@@ -68,6 +72,9 @@ impl Route {
         Route::Balance,
         Route::Seq,
         Route::Tx,
+        Route::Proof,
+        Route::LedgerRoot,
+        Route::Consistency,
         Route::Healthz,
         Route::Readyz,
         Route::Version,
@@ -86,6 +93,9 @@ impl Route {
             Route::Balance => "balance",
             Route::Seq => "seq",
             Route::Tx => "tx",
+            Route::Proof => "proof",
+            Route::LedgerRoot => "ledger_root",
+            Route::Consistency => "consistency",
             Route::Healthz => "healthz",
             Route::Readyz => "readyz",
             Route::Version => "version",
@@ -102,7 +112,8 @@ impl Route {
             Route::Hold => Some(Op::Hold),
             Route::Capture => Some(Op::Capture),
             Route::Release => Some(Op::Release),
-            Route::Balance | Route::Seq | Route::Tx | Route::Healthz | Route::Readyz | Route::Version | Route::Unknown => None,
+            Route::Balance | Route::Seq | Route::Tx | Route::Proof | Route::LedgerRoot | Route::Consistency => None,
+            Route::Healthz | Route::Readyz | Route::Version | Route::Unknown => None,
         }
     }
 
@@ -115,7 +126,9 @@ impl Route {
             Route::Hold => Some(const { ScopeSet::of(&[Scope::Hold, Scope::Transfer]) }),
             Route::Capture => Some(const { ScopeSet::of(&[Scope::Capture, Scope::Transfer]) }),
             Route::Release => Some(const { ScopeSet::of(&[Scope::Release, Scope::Transfer]) }),
-            Route::Balance | Route::Seq | Route::Tx => Some(const { ScopeSet::of(&[Scope::Read]) }),
+            Route::Balance | Route::Seq | Route::Tx | Route::Proof | Route::LedgerRoot | Route::Consistency => {
+                Some(const { ScopeSet::of(&[Scope::Read]) })
+            }
             Route::Healthz | Route::Readyz | Route::Version | Route::Unknown => None,
         }
     }
@@ -124,7 +137,8 @@ impl Route {
     pub fn allow(self) -> &'static str {
         match self {
             Route::Issue | Route::Transfer | Route::Burn | Route::Hold | Route::Capture | Route::Release => WRITE,
-            Route::Balance | Route::Seq | Route::Tx | Route::Healthz | Route::Readyz | Route::Version => READ,
+            Route::Balance | Route::Seq | Route::Tx | Route::Proof | Route::LedgerRoot | Route::Consistency => READ,
+            Route::Healthz | Route::Readyz | Route::Version => READ,
             Route::Unknown => SERVER,
         }
     }
@@ -155,10 +169,16 @@ impl Route {
             "release" => Route::Release,
             "balance" => Route::Balance,
             "seq" => Route::Seq,
-            _ => match name.strip_prefix(TX) {
-                Some(id) if !id.is_empty() && !id.contains('/') => Route::Tx,
-                Some(_) | None => Route::Unknown,
-            },
+            "ledger/root" => Route::LedgerRoot,
+            "ledger/consistency" => Route::Consistency,
+            _ => {
+                let Some(rest) = name.strip_prefix(TX) else { return Route::Unknown };
+                let (id, route) = rest.strip_suffix(PROOF).map_or((rest, Route::Tx), |id| (id, Route::Proof));
+                if id.is_empty() || id.contains('/') {
+                    return Route::Unknown;
+                }
+                route
+            }
         }
     }
 }
@@ -166,6 +186,11 @@ impl Route {
 /// The last segment of a path that leads to [`Route::Tx`].
 pub(super) fn txid_text(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(_, id)| id)
+}
+
+/// The last segment but one of a path that leads to [`Route::Proof`].
+pub(super) fn proven_txid_text(path: &str) -> &str {
+    txid_text(path.strip_suffix(PROOF).unwrap_or(""))
 }
 
 /// What a path and a method lead to.
@@ -206,13 +231,32 @@ pub fn resolve(method: Method, path: &str) -> Resolved {
 mod tests {
     use super::*;
 
-    const NAMES: [&str; 9] = ["issue", "transfer", "burn", "hold", "capture", "release", "balance", "seq", "tx/tx_0"];
+    const NAMES: [&str; 12] = [
+        "issue",
+        "transfer",
+        "burn",
+        "hold",
+        "capture",
+        "release",
+        "balance",
+        "seq",
+        "tx/tx_0",
+        "tx/tx_0/proof",
+        "ledger/root",
+        "ledger/consistency",
+    ];
 
     #[test]
     fn both_prefixes_reach_the_same_handlers() {
         for name in NAMES {
             let route = Route::of_path(&format!("/v1/{name}"));
-            assert_eq!(route.as_str(), name.split('/').next().unwrap());
+            let label = match name.split_once('/') {
+                None => name,
+                Some(("tx", "tx_0")) => "tx",
+                Some(("ledger", "root")) => "ledger_root",
+                Some((_, last)) => last.rsplit('/').next().unwrap(),
+            };
+            assert_eq!(route.as_str(), label);
             assert_eq!(Route::of_path(&format!("/wallet/{name}")), route);
         }
         assert_eq!(Route::of_path("/wallet/spend"), Route::Transfer);
@@ -241,6 +285,12 @@ mod tests {
             "/v1/tx",
             "/v1/tx/",
             "/v1/tx/a/b",
+            "/v1/tx/a/proof/",
+            "/v1/tx//proof",
+            "/v1/tx/a/b/proof",
+            "/v1/ledger",
+            "/v1/ledger/",
+            "/v1/ledger/root/",
             "/v1/tx/a/",
             "/healthz/",
             "/v1/healthz",

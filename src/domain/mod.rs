@@ -4,6 +4,7 @@
 mod account;
 mod amount;
 mod entry;
+mod history;
 mod key_id;
 mod lane;
 pub mod limits;
@@ -16,6 +17,7 @@ mod txid;
 pub use account::{Account, Asset, Key};
 pub use amount::Amount;
 pub use entry::{Draft, Entry, EntryFault, TokenId};
+pub use history::{Consistency, Digest, HistoryAnswer, HistoryQuestion, HistoryRoot, Inclusion, Path, Proof, Unproven};
 pub use key_id::KeyId;
 pub use lane::{Durable, LaneBatch, Question};
 pub use op::Op;

@@ -1,10 +1,12 @@
 //! The lookup desk: a thread that answers questions about durable entries, so that no core ever waits for a disk.
 //!
-//! In idle moments it makes the indexes of sealed segments, so that no question has to wait for that.
+//! In idle moments it makes the indexes of sealed segments and lets the history follow the log, so that no question has to wait
+//! for that.
+use super::history::STEP_ENTRIES_MAX;
 use super::reader::Reader;
 use super::storage::Storage;
 use super::LedgerError;
-use crate::domain::{Found, Question};
+use crate::domain::{Found, HistoryAnswer, HistoryQuestion, Question};
 use crossbeam_channel::{bounded, RecvTimeoutError, Sender, TrySendError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -12,12 +14,29 @@ use std::time::Duration;
 /// How long the desk must have been idle before it makes an index.
 const IDLE: Duration = Duration::from_millis(500);
 
-/// What an answer is: the entry, nothing, or why neither can be told.
-pub type Answer = Result<Option<Found>, LedgerError>;
+/// Between two steps of a history that is far behind, so that the cores are hardly slowed down.
+const HISTORY_REST: Duration = Duration::from_millis(20);
+
+/// What was found out.
+#[derive(Debug)]
+pub enum Told {
+    /// The entry, or that there is none.
+    Entry(Option<Found>),
+    /// What the history says.
+    History(Box<HistoryAnswer>),
+}
+
+/// What an answer is: what was found out, or why that cannot be told.
+pub type Answer = Result<Told, LedgerError>;
+
+enum Inquiry {
+    Entry(Question),
+    History(HistoryQuestion),
+}
 
 /// The desk. Dropping it answers what is queued and ends its thread.
 pub struct LookupDesk<T> {
-    queue: Option<Sender<(Question, T)>>,
+    queue: Option<Sender<(Inquiry, T)>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -28,15 +47,17 @@ impl<T: Send + 'static> LookupDesk<T> {
         questions_max: usize,
         deliver: Box<dyn Fn(T, Answer) + Send>,
     ) -> std::io::Result<Self> {
-        let (queue, questions) = bounded::<(Question, T)>(questions_max);
-        let run = move || loop {
-            match questions.recv_timeout(IDLE) {
-                Ok((question, token)) => deliver(token, reader.find(&question)),
-                Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) => {
-                    if let Err(error) = reader.index_one_segment() {
-                        tracing::error!(%error, "a sealed segment could not be indexed");
+        let (queue, questions) = bounded::<(Inquiry, T)>(questions_max);
+        let run = move || {
+            let mut wait = IDLE;
+            loop {
+                match questions.recv_timeout(wait) {
+                    Ok((Inquiry::Entry(question), token)) => deliver(token, reader.find(&question).map(Told::Entry)),
+                    Ok((Inquiry::History(question), token)) => {
+                        deliver(token, reader.history(&question).map(|answer| Told::History(Box::new(answer))))
                     }
+                    Err(RecvTimeoutError::Disconnected) => return,
+                    Err(RecvTimeoutError::Timeout) => wait = if be_idle(&reader) { HISTORY_REST } else { IDLE },
                 }
             }
         };
@@ -46,11 +67,31 @@ impl<T: Send + 'static> LookupDesk<T> {
 
     /// Queues the question; gives the token back if too many wait.
     pub fn ask(&self, question: Question, token: T) -> Result<(), T> {
+        self.put(Inquiry::Entry(question), token)
+    }
+
+    /// As [`LookupDesk::ask`], about the history.
+    pub fn ask_history(&self, question: HistoryQuestion, token: T) -> Result<(), T> {
+        self.put(Inquiry::History(question), token)
+    }
+
+    fn put(&self, inquiry: Inquiry, token: T) -> Result<(), T> {
         let queue = self.queue.as_ref().expect("open until it is dropped");
-        queue.try_send((question, token)).map_err(|error| match error {
+        queue.try_send((inquiry, token)).map_err(|error| match error {
             TrySendError::Full((_, token)) | TrySendError::Disconnected((_, token)) => token,
         })
     }
+}
+
+/// Work ahead of questions: one index, one step of the history. Whether the history is still far behind.
+fn be_idle<S: Storage>(reader: &Reader<S>) -> bool {
+    if let Err(error) = reader.index_one_segment() {
+        tracing::error!(%error, "a sealed segment could not be indexed");
+    }
+    reader.advance_history(STEP_ENTRIES_MAX).unwrap_or_else(|error| {
+        tracing::error!(%error, "the history could not follow the ledger");
+        false
+    })
 }
 
 impl<T> Drop for LookupDesk<T> {

@@ -15,6 +15,8 @@
 //! | `cursor`, `reader`, `recent`, `index`, `desk` | finding entries, off the cores |
 //! | [`snapshot`] | the state of all accounts after some entry, so that a start need not read everything |
 //! | `auditor`, `comparison` | the thread that replays what was committed, compares it with what is served, and takes snapshots |
+//! | `history/mmr`, `history/verify` | mountain ranges over entries and batches, and whether a proof holds (pure) |
+//! | [`history`] | follows the durable head and proves |
 //! | `verify` | replaying everything against every promise |
 //! | `walk` | reading a directory from any entry on, for people |
 //! | `archive` | moving sealed segments elsewhere |
@@ -30,6 +32,7 @@ mod cursor;
 mod desk;
 mod disk;
 mod error;
+pub mod history;
 mod index;
 pub mod layout;
 mod log;
@@ -54,6 +57,8 @@ mod commit_tests;
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
+mod history_tests;
+#[cfg(test)]
 mod read_tests;
 #[cfg(test)]
 mod recovery_tests;
@@ -65,7 +70,7 @@ pub use auditor::{Audit, Auditor, Schedule};
 pub use books::{AccountBooks, AssetTotals, Books, Value};
 pub use committer::{Committer, LaneSender, OnFatal, Watch, LANE_QUEUE_BATCHES_MAX};
 pub use comparison::{Held, Live};
-pub use desk::{Answer, LookupDesk};
+pub use desk::{Answer, LookupDesk, Told};
 pub use disk::{DiskFile, DiskStorage};
 pub use error::LedgerError;
 pub use log::{AppendError, Log, Options};

@@ -1,8 +1,8 @@
 //! Finding entries by place and by nonce over several segments, the lookup desk, scans, and `verify`.
 use super::sample::{draft, entry, lane_batch_of, open, spends};
 use super::storage::index_name;
-use super::{segment_name, verify, LedgerError, LookupDesk, MemoryStorage, Reader, Storage};
-use crate::domain::{Entry, LaneBatch, Nonce, Op, Question, Seq};
+use super::{segment_name, verify, Answer, LedgerError, LookupDesk, MemoryStorage, Reader, Storage, Told};
+use crate::domain::{Entry, Found, HistoryAnswer, HistoryQuestion, LaneBatch, Nonce, Op, Question, Seq};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -152,6 +152,13 @@ fn damage_is_reported_and_never_returned_as_an_answer() {
     assert!(reader.find(&Question::At(Seq(7))).unwrap().is_some(), "its neighbour is still readable");
 }
 
+fn found(answer: Answer) -> Option<Found> {
+    match answer.unwrap() {
+        Told::Entry(found) => found,
+        Told::History(answer) => panic!("{answer:?}"),
+    }
+}
+
 #[test]
 fn the_desk_answers_each_question_with_its_token_and_refuses_when_full() {
     let storage = MemoryStorage::new();
@@ -167,10 +174,15 @@ fn the_desk_answers_each_question_with_its_token_and_refuses_when_full() {
     assert_eq!(desk.ask(debit("alice", 1), 99), Err(99));
     for expected in 1..=asked {
         let (token, answer) = answers.recv_timeout(Duration::from_secs(10)).unwrap();
-        assert_eq!((token, &answer.unwrap().unwrap().entry[..]), (expected, &entries[expected as usize - 1][..]));
+        assert_eq!((token, &found(answer).unwrap().entry[..]), (expected, &entries[expected as usize - 1][..]));
     }
     desk.ask(debit("carol", 50), 7).unwrap();
-    assert!(answers.recv_timeout(Duration::from_secs(10)).unwrap().1.unwrap().is_some());
+    assert!(found(answers.recv_timeout(Duration::from_secs(10)).unwrap().1).is_some());
+    desk.ask_history(HistoryQuestion::Root, 8).unwrap();
+    let (token, answer) = answers.recv_timeout(Duration::from_secs(10)).unwrap();
+    let Told::History(answer) = answer.unwrap() else { panic!("no answer of the history") };
+    let HistoryAnswer::Root(Ok(root)) = *answer else { panic!("{answer:?}") };
+    assert_eq!((token, root.through, root.size), (8, log.head().0, 101));
     while !storage.list().unwrap().contains(&index_name(6)) {
         std::thread::sleep(Duration::from_millis(20));
     }

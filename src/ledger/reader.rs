@@ -4,6 +4,7 @@
 //! look. Entries that are not durable yet do not exist for a reader.
 use super::batch::for_each_entry;
 use super::cursor::Cursor;
+use super::history::{History, Peaks, STEP_ENTRIES_MAX};
 use super::index::DebitIndex;
 use super::layout::{Fault, BLOCK_BYTES};
 use super::log::Shared;
@@ -11,7 +12,7 @@ use super::recent::Recent;
 use super::scan::SeenBatch;
 use super::storage::Storage;
 use super::LedgerError;
-use crate::domain::{Entry, Found, LogId, Nonce, Question, Root, Seq};
+use crate::domain::{Entry, Found, HistoryAnswer, HistoryQuestion, LogId, Nonce, Question, Root, Seq};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
@@ -23,11 +24,17 @@ pub struct Reader<S: Storage> {
     shared: Arc<Shared<S>>,
     index: Arc<Mutex<DebitIndex<S>>>,
     recent: Arc<Mutex<Recent>>,
+    history: Arc<Mutex<History<S>>>,
 }
 
 impl<S: Storage> Clone for Reader<S> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), index: Arc::clone(&self.index), recent: Arc::clone(&self.recent) }
+        Self {
+            shared: Arc::clone(&self.shared),
+            index: Arc::clone(&self.index),
+            recent: Arc::clone(&self.recent),
+            history: Arc::clone(&self.history),
+        }
     }
 }
 
@@ -67,7 +74,8 @@ pub(super) fn visit(
 impl<S: Storage> Reader<S> {
     pub(super) fn new(shared: Arc<Shared<S>>) -> Self {
         let index = Arc::new(Mutex::new(DebitIndex::new(Arc::clone(&shared))));
-        Self { index, recent: Arc::default(), shared }
+        let history = Arc::new(Mutex::new(History::new(Arc::clone(&shared))));
+        Self { index, recent: Arc::default(), history, shared }
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared<S>> {
@@ -122,6 +130,36 @@ impl<S: Storage> Reader<S> {
     /// Writes the index of one sealed segment that has none; whether it did. For idle moments.
     pub fn index_one_segment(&self) -> Result<bool, LedgerError> {
         self.index.lock().expect("no thread panics while it holds the index").build_one()
+    }
+
+    /// Lets the history follow the durable head until it has taken in so many entries; whether more are left that can be taken in
+    /// at once.
+    pub fn advance_history(&self, entries_max: u64) -> Result<bool, LedgerError> {
+        self.history.lock().expect("no thread panics while it holds the history").advance(entries_max)
+    }
+
+    /// The peaks of the history as far as it has followed, and the last entry that it covers.
+    pub fn history_peaks(&self) -> (Peaks, Seq) {
+        let history = self.history.lock().expect("no thread panics while it holds the history");
+        let (peaks, through) = history.peaks();
+        (peaks.clone(), through)
+    }
+
+    /// The answer out of the history, which first follows the head by one step. Reads little more than one batch.
+    pub fn history(&self, question: &HistoryQuestion) -> Result<HistoryAnswer, LedgerError> {
+        let head = self.shared.head();
+        let found = match question {
+            HistoryQuestion::Proof { seq, .. } => self.at(*seq)?,
+            HistoryQuestion::Root | HistoryQuestion::Consistency { .. } => None,
+        };
+        let mut history = self.history.lock().expect("no thread panics while it holds the history");
+        history.advance(STEP_ENTRIES_MAX)?;
+        match (question, found) {
+            (HistoryQuestion::Proof { .. }, None) => Ok(HistoryAnswer::NoEntry),
+            (HistoryQuestion::Proof { size, .. }, Some(found)) => history.prove(*size, found),
+            (HistoryQuestion::Root, _) => Ok(HistoryAnswer::Root(history.current(head))),
+            (HistoryQuestion::Consistency { from, to }, _) => history.continued(*from, *to),
+        }
     }
 
     /// Hands over the durable entries from `from` on, each with the chain hash of its batch, until `each` breaks or the head is

@@ -13,6 +13,7 @@ mod fake;
 pub mod ledger;
 pub mod members;
 pub mod output;
+pub mod proof;
 pub mod status;
 pub mod wallet;
 
@@ -66,6 +67,9 @@ enum Command {
     /// Check, show and export the ledger on disk
     #[command(subcommand)]
     Ledger(ledger::Ledger),
+    /// Fetch and verify proofs that a transaction is part of the ledger
+    #[command(subcommand)]
+    Proof(proof::Proof),
     /// See a wallet at work on a server of its own, which is gone afterwards
     Demo(demo::Demo),
 }
@@ -77,6 +81,7 @@ impl Command {
             Command::Wallet(command) => command.run(context),
             Command::Status(command) => command.run(context),
             Command::Ledger(command) => command.run(context),
+            Command::Proof(command) => command.run(context),
             Command::Demo(command) => command.run(context),
         }
     }
@@ -149,11 +154,24 @@ mod tests {
             "ronctl ledger inspect --segment 1 --json",
             "ronctl ledger export --format csv --from 1 --to 9 --account a --account b --out x.csv --force",
             "ronctl wallet seq --account alice --from-ledger",
+            "ronctl proof get --tx tx_0 --size 3 --out proof.json",
+            "ronctl proof get --from 1 --to 2",
+            "ronctl proof root --token t",
+            "ronctl proof verify --proof - --root ab --size 3 --receipt r.json --consistency c.json",
+            "ronctl proof consistency --from a --to b --proof c.json",
             "ronctl demo",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }
-        for line in ["ronctl", "ronctl wallet", "ronctl cap mint", "ronctl wallet seq", "ronctl nothing"] {
+        for line in [
+            "ronctl",
+            "ronctl wallet",
+            "ronctl cap mint",
+            "ronctl wallet seq",
+            "ronctl nothing",
+            "ronctl proof get",
+            "ronctl proof get --from 1",
+        ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
     }

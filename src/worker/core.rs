@@ -6,7 +6,7 @@ use super::front::Front;
 use super::mailbox::{mailbox, Asked, Inbox, Letter, Mailbox, Order};
 use crate::domain::{Account, CoreId, Refusal};
 use crate::engine::{Engine, Gate, Message};
-use crate::ledger::{Held, LaneSender};
+use crate::ledger::{Answer, Held, LaneSender, Told};
 use crate::telemetry::{CoreStats, Gauge, Tally};
 use crossbeam_channel::TrySendError;
 use std::cell::RefCell;
@@ -95,17 +95,24 @@ impl Core {
         }
     }
 
-    fn answered(&mut self, asked: Asked, answer: Result<Option<crate::domain::Found>, crate::ledger::LedgerError>) {
+    fn answered(&mut self, asked: Asked, answer: Answer) {
         let gate: Gate = self.front.gate();
         let answer = answer.map_err(|error| {
             tracing::error!(event = "ledger_read_failed", %error, "an entry could not be read back from the ledger");
             Refusal::new(crate::domain::Code::InternalError, "the ledger could not be read")
         });
         match (asked, answer) {
-            (Asked::Repeat { repeat, .. }, Ok(found)) => self.engine.answered(repeat, found, gate, &mut self.front),
+            (Asked::Repeat { repeat, .. }, Ok(Told::Entry(found))) => self.engine.answered(repeat, found, gate, &mut self.front),
             (Asked::Repeat { repeat, .. }, Err(refusal)) => self.engine.unanswered(repeat, refusal, &mut self.front),
-            (Asked::Transaction { ticket, id, capability }, Ok(found)) => self.front.transaction(ticket, id, &capability, found),
-            (Asked::Transaction { ticket, .. }, Err(refusal)) => self.front.refuse(ticket, refusal),
+            (Asked::Transaction { ticket, id, capability }, Ok(Told::Entry(found))) => {
+                self.front.transaction(ticket, id, &capability, found);
+            }
+            (Asked::History { ticket, of }, Ok(Told::History(answer))) => self.front.history(ticket, of, &answer),
+            (Asked::Transaction { ticket, .. } | Asked::History { ticket, .. }, Err(refusal)) => {
+                self.front.refuse(ticket, refusal)
+            }
+            (Asked::Repeat { .. } | Asked::Transaction { .. }, Ok(Told::History(_)))
+            | (Asked::History { .. }, Ok(Told::Entry(_))) => unreachable!("the desk answers what it was asked"),
         }
     }
 

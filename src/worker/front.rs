@@ -10,7 +10,7 @@ use super::terms::method_of;
 use super::writes::Writes;
 use crate::access::{Capability, Policy, TokenCache};
 use crate::api::{self, Call, Resolved, Route};
-use crate::domain::{Code, CoreId, Found, Question, Reason, Refusal, TxId, UnixMs};
+use crate::domain::{Code, CoreId, Found, HistoryAnswer, HistoryQuestion, Question, Reason, Refusal, TxId, UnixMs};
 use crate::engine::{Engine, Gate, Outcome, Output, Repeat, Request, Ticket};
 use crate::http::{self, Step};
 use crate::ledger::LookupDesk;
@@ -235,6 +235,7 @@ impl Front {
         match api::interpret(incoming, &mut self.tokens, policy, now, corr, &mut scratch) {
             Err(refusal) => self.refuse(ticket, refusal),
             Ok(Call::Tx { id, capability }) => self.ask_transaction(ticket, id, capability),
+            Ok(Call::History { question, of }) => self.ask_history(ticket, question, of),
             Ok(Call::Write { entry, ceiling }) => {
                 self.stats.operation(entry.op());
                 self.writes.push(ticket, &entry, ceiling);
@@ -295,6 +296,22 @@ impl Front {
         match api::may_read(capability, &entry) {
             Err(refusal) => self.refuse(ticket, refusal),
             Ok(()) => self.reply(ticket, Outcome::Receipt { entry, seq: found.seq, root: found.root, replayed: false }),
+        }
+    }
+
+    fn ask_history(&mut self, ticket: Ticket, question: HistoryQuestion, of: Option<(TxId, Arc<Capability>)>) {
+        self.stats.tally(Tally::LedgerQuestion);
+        if self.desk.ask_history(question, Asked::History { ticket, of }).is_err() {
+            self.refuse(ticket, Refusal::new(Code::Busy, "too many questions to the ledger are waiting; retry"));
+        }
+    }
+
+    /// Answers a question about the history, as far as the asker may see the transaction that it is about.
+    pub fn history(&mut self, ticket: Ticket, of: Option<(TxId, Arc<Capability>)>, answer: &HistoryAnswer) {
+        let of = of.as_ref().map(|(id, capability)| (*id, &**capability));
+        match api::proof::history(self.site.log_id, of, answer) {
+            Err(refusal) => self.refuse(ticket, refusal),
+            Ok(body) => self.reply_with(ticket, 200, &[], |out| out.extend_from_slice(&body)),
         }
     }
 
@@ -458,7 +475,7 @@ impl Output for Front {
         let asked = Asked::Repeat { asker: self.core, repeat };
         self.desk.ask(question, asked).map_err(|asked| match asked {
             Asked::Repeat { repeat, .. } => repeat,
-            Asked::Transaction { .. } => unreachable!("the desk gives back what it was given"),
+            Asked::Transaction { .. } | Asked::History { .. } => unreachable!("the desk gives back what it was given"),
         })
     }
 }

@@ -25,7 +25,7 @@ pub static METHOD_LABELS: [&str; Method::ALL.len()] = {
 };
 
 /// The pairs that are served, so that they are shown from the start.
-pub static SERVED: [(RouteIndex, MethodIndex); 12] = [
+pub static SERVED: [(RouteIndex, MethodIndex); 15] = [
     post(Route::Issue),
     post(Route::Transfer),
     post(Route::Burn),
@@ -35,6 +35,9 @@ pub static SERVED: [(RouteIndex, MethodIndex); 12] = [
     get(Route::Balance),
     get(Route::Seq),
     get(Route::Tx),
+    get(Route::Proof),
+    get(Route::LedgerRoot),
+    get(Route::Consistency),
     get(Route::Healthz),
     get(Route::Readyz),
     get(Route::Version),

@@ -2,9 +2,10 @@
 //!
 //! A sender wakes the core only if the core may be asleep: `notified` is swapped on both sides, so that one wake covers
 //! all letters that arrive before the core looks.
-use crate::domain::{CoreId, Durable, Found};
+use crate::access::Capability;
+use crate::domain::{CoreId, Durable, TxId};
 use crate::engine::{Message, Repeat, Ticket};
-use crate::ledger::{Held, LedgerError};
+use crate::ledger::{Answer, Held};
 use crate::telemetry::CoreStats;
 use atomic_waker::AtomicWaker;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
@@ -22,7 +23,7 @@ pub enum Letter {
     /// A batch of this core's lane is durable.
     Durable(Durable),
     /// The ledger's answer to a question of this core.
-    Answered(Asked, Result<Option<Found>, LedgerError>),
+    Answered(Asked, Answer),
     /// An order of the control thread.
     Order(Order),
 }
@@ -41,9 +42,16 @@ pub enum Asked {
         /// Where the reply goes.
         ticket: Ticket,
         /// What was asked for.
-        id: crate::domain::TxId,
+        id: TxId,
         /// What allows it.
-        capability: Arc<crate::access::Capability>,
+        capability: Arc<Capability>,
+    },
+    /// A reader, about the history.
+    History {
+        /// Where the reply goes.
+        ticket: Ticket,
+        /// For the proof of a transaction: which one, and what allows it.
+        of: Option<(TxId, Arc<Capability>)>,
     },
 }
 
@@ -52,7 +60,7 @@ impl Asked {
     pub fn asker(&self) -> CoreId {
         match self {
             Asked::Repeat { asker, .. } => *asker,
-            Asked::Transaction { ticket, .. } => ticket.core,
+            Asked::Transaction { ticket, .. } | Asked::History { ticket, .. } => ticket.core,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Constants that are named like bounds and are none: sizes that a format fixes, and the last date that HTTP can write.
-const FORMAT_SIZES: [&str; 20] = [
+const FORMAT_SIZES: [&str; 21] = [
     "BATCH_HEAD_BYTES",
     "BLOCK_BYTES",
     "BLOCK_HEAD_BYTES",
@@ -18,6 +18,7 @@ const FORMAT_SIZES: [&str; 20] = [
     "HTTP_DATE_BYTES",
     "INLINE_BYTES",
     "MARK_BYTES",
+    "NODE_BYTES",
     "PAIR_BYTES",
     "RECORD_HEAD_BYTES",
     "SECRET_BYTES",

@@ -25,8 +25,10 @@ enum Reach {
     Owned,
     /// Writes alone.
     Writes,
-    /// Transactions alone.
+    /// Transactions and proofs of them.
     Tx,
+    /// Proofs alone, with the roots to which they lead.
+    History,
     /// Whatever can need an entry of the ledger.
     Asking,
 }
@@ -37,16 +39,20 @@ impl Reach {
             Reach::Nothing => false,
             Reach::All => true,
             Reach::Capability => route.scopes().is_some(),
-            Reach::Owned => route.scopes().is_some() && route != Route::Tx,
+            Reach::Owned => route.scopes().is_some() && route != Route::Tx && !HISTORY.contains(&route),
             Reach::Writes => route.op().is_some(),
-            Reach::Tx => route == Route::Tx,
-            Reach::Asking => route.op().is_some() || route == Route::Tx,
+            Reach::Tx => matches!(route, Route::Tx | Route::Proof),
+            Reach::History => HISTORY.contains(&route),
+            Reach::Asking => route.op().is_some() || route == Route::Tx || HISTORY.contains(&route),
         }
     }
 }
 
+/// The routes that the history answers.
+const HISTORY: [Route; 3] = [Route::Proof, Route::LedgerRoot, Route::Consistency];
+
 /// Every refusal that is made: where, with which code, and whom it can reach.
-const REFUSALS: [(&str, Code, Reach); 30] = [
+const REFUSALS: [(&str, Code, Reach); 33] = [
     ("src/access/capability.rs", Code::Unauthorized, Reach::Capability),
     ("src/access/capability.rs", Code::Forbidden, Reach::Capability),
     ("src/access/capability.rs", Code::LimitsExceeded, Reach::Writes),
@@ -58,6 +64,9 @@ const REFUSALS: [(&str, Code, Reach); 30] = [
     ("src/api/interpret.rs", Code::BadRequest, Reach::Owned),
     ("src/api/interpret.rs", Code::NotFound, Reach::Tx),
     ("src/api/interpret.rs", Code::Unauthorized, Reach::Capability),
+    ("src/api/proof.rs", Code::BadRequest, Reach::History),
+    ("src/api/proof.rs", Code::NotFound, Reach::Tx),
+    ("src/api/proof.rs", Code::RetryLater, Reach::History),
     ("src/api/query.rs", Code::BadRequest, Reach::Capability),
     ("src/api/routes.rs", Code::MethodNotAllowed, Reach::All),
     ("src/api/routes.rs", Code::NotFound, Reach::Nothing),
@@ -350,12 +359,13 @@ fn the_core_is_named_by_the_replies_of_the_owner() {
     let by_owner = REFUSALS.iter().filter(|(path, ..)| AT_THE_OWNER.contains(path));
     let by_owner: BTreeSet<&str> = by_owner.map(|(_, code, _)| code.as_str()).collect();
     for (path, method, told) in operations(&document) {
-        let capability = method != "options" && Route::of_path(&super::concrete(&path)).scopes().is_some();
+        let route = Route::of_path(&super::concrete(&path));
+        let capability = method != "options" && route.scopes().is_some();
         for (status, response) in told {
             // Faults share codes with refusals of the owner, and never their status.
             let refused = errors(response).iter().any(|(code, _)| by_owner.contains(code.as_str())) && status != 413;
             let named = response["headers"].get("X-Wallet-Core").is_some();
-            assert_eq!(named, capability && (status == 200 || refused), "{method} {path} {status}");
+            assert_eq!(named, capability && (status == 200 && !HISTORY.contains(&route) || refused), "{method} {path} {status}");
         }
     }
 }

@@ -48,7 +48,7 @@ pub struct Authority {
 }
 
 /// Asks the server; `account` narrows the token that is made for the question.
-fn ask(context: &Context, authority: &Authority, target: &str, account: Option<&str>) -> Result<Reply, Failure> {
+pub(super) fn ask(context: &Context, authority: &Authority, target: &str, account: Option<&str>) -> Result<Reply, Failure> {
     let config = context.config()?;
     let token = match &authority.token {
         Some(given) => given_token(given)?,
@@ -106,7 +106,7 @@ fn answer(output: &Output, reply: &Reply, names: &[(&str, &str)]) -> Result<Exit
 }
 
 /// The server's "no" in words, with what to do about it.
-fn refusal(reply: &Reply) -> Failure {
+pub(super) fn refusal(reply: &Reply) -> Failure {
     let body = reply.json();
     let text = |name: &str| printable(body[name].as_str().unwrap_or_default());
     let next = match reply.status {

@@ -1,0 +1,19 @@
+//! The history: an accumulator over the batches of the ledger, out of which proofs are made that somebody can check who trusts
+//! nothing but one hash.
+//!
+//! | file | role |
+//! |---|---|
+//! | [`mmr`] | mountain ranges and the four kinds of hashes (pure) |
+//! | [`verify`] | whether a proof holds (pure) |
+//! | `store` | nodes in a file |
+//! | `follow` | behind the durable head, batch by batch, and from there to proofs |
+mod follow;
+mod mmr;
+mod store;
+mod verify;
+
+pub(super) use follow::History;
+pub use follow::STEP_ENTRIES_MAX;
+pub use mmr::Peaks;
+pub use store::HISTORY_NAME;
+pub use verify::{verify_consistency, verify_inclusion, ProofFault};
