@@ -1,8 +1,15 @@
-//! What a core spends on one spend inside the engine: decide, reserve, encode into the lane, settle, credit.
+//! What a core spends on one spend inside the engine: decide, reserve, encode into the lane, settle, credit. And what the history
+//! spends beside it: on a batch that it follows, and on a proof.
 #![allow(missing_docs)] // criterion_group makes a public function.
 use criterion::{criterion_group, criterion_main, BatchSize, Criterion};
-use svc_wallet::domain::{Account, Amount, Asset, CoreId, Draft, Durable, Entry, Key, Nonce, Op, Seq, TokenId, UnixMs};
+use std::time::{Duration, Instant};
+use svc_wallet::domain::{
+    Account, Amount, Asset, CoreId, Draft, Durable, Entry, HistoryAnswer, HistoryQuestion, Key, LaneBatch, LogId, Nonce, Op, Seq,
+    TokenId, UnixMs,
+};
 use svc_wallet::engine::{Engine, Gate, Outcome, Output, Repeat, Request, Ticket};
+use svc_wallet::ledger::history::HISTORY_NAME;
+use svc_wallet::ledger::{Log, MemoryStorage, Options, Storage};
 use svc_wallet::ring::Ring;
 use svc_wallet::shard::Settings;
 
@@ -136,5 +143,56 @@ fn many_accounts(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, spends, many_accounts);
+/// Batches of 200 entries on a disk in memory, so that the disk is not measured.
+fn history(criterion: &mut Criterion) {
+    const BATCHES: u64 = 300;
+    const ENTRIES: u64 = 200;
+    let storage = MemoryStorage::new();
+    let options = Options::for_simulation(64 << 20, LogId([1; 16]));
+    let (mut log, _) = Log::open(storage.clone(), &options, &mut |_, _, _| Ok(())).expect("an empty disk");
+    for batch in 0..BATCHES {
+        let bytes = (0..ENTRIES)
+            .flat_map(|number| {
+                let nonce = batch * ENTRIES + number + 1;
+                entry(Op::Transfer, Some("account:payer"), "account:payee", 1, nonce, &format!("key-{nonce}"))
+            })
+            .collect();
+        let lane_first = batch * ENTRIES + 1;
+        log.append(&[LaneBatch { lane: 0, lane_first, count: ENTRIES as u32, bytes }]).expect("room");
+    }
+    let mut group = criterion.benchmark_group("history");
+    group.bench_function("follow a batch of 200 entries", |bencher| {
+        bencher.iter_custom(|iterations| {
+            let (mut spent, mut left) = (Duration::ZERO, iterations);
+            while left > 0 {
+                // Anew, from the first batch on; without the first, which makes the file.
+                let _ = storage.remove(HISTORY_NAME);
+                let reader = log.reader();
+                reader.advance_history(1).expect("a sound log");
+                let steps = left.min(BATCHES - 1);
+                let started = Instant::now();
+                for _ in 0..steps {
+                    reader.advance_history(1).expect("a sound log");
+                }
+                spent += started.elapsed();
+                assert_eq!(reader.history_peaks().0.size(), steps + 1);
+                left -= steps;
+            }
+            spent
+        });
+    });
+    let reader = log.reader();
+    while reader.advance_history(u64::MAX).expect("a sound log") {}
+    let mut seq = 0;
+    group.bench_function("prove an entry of 300 batches", |bencher| {
+        bencher.iter(|| {
+            seq = (seq + 7_919) % (BATCHES * ENTRIES);
+            let answer = reader.history(&HistoryQuestion::Proof { seq: Seq(seq + 1), size: None }).expect("a sound log");
+            assert!(matches!(answer, HistoryAnswer::Proof(_, Ok(_))));
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, spends, many_accounts, history);
 criterion_main!(benches);

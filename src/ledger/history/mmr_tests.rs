@@ -284,3 +284,35 @@ fn the_largest_numbers_are_refused_and_not_tried() {
         }
     }
 }
+
+/// The leaves, and the root of every size, of the vectors that another program has computed.
+#[test]
+fn the_vectors_are_met() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/history.json");
+    let vectors: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let hex = |value: &serde_json::Value| {
+        let digits = value.as_str().unwrap();
+        (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect::<Vec<u8>>()
+    };
+    let log_id = LogId(hex(&vectors["log_id"]).try_into().unwrap());
+    let mut peaks = Peaks::default();
+    for (batch, root) in vectors["batches"].as_array().unwrap().iter().zip(vectors["roots"].as_array().unwrap()) {
+        let first = batch["first_seq"].as_u64().unwrap();
+        let mut entries = Peaks::default();
+        for (seq, (entry, leaf)) in
+            (first..).zip(batch["entries"].as_array().unwrap().iter().zip(batch["entry_leaves"].as_array().unwrap()))
+        {
+            use base64::Engine;
+            let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(entry.as_str().unwrap()).unwrap();
+            let made = entry_leaf(Seq(seq), &bytes);
+            assert_eq!(made[..], hex(leaf), "entry {seq}");
+            entries.append(made, &mut |_| {});
+        }
+        let leaf = batch_leaf(&hex(&batch["ledger_root"]).try_into().unwrap(), Seq(first), &entries);
+        assert_eq!(leaf[..], hex(&batch["leaf"]), "batch from {first}");
+        peaks.append(leaf, &mut |_| {});
+        assert_eq!(peaks.size(), root["size"].as_u64().unwrap());
+        assert_eq!(peaks.root(log_id, Seq(first + entries.size() - 1))[..], hex(&root["hash"]), "{root}");
+    }
+    assert_eq!(peaks.size(), 17);
+}

@@ -3,8 +3,8 @@
 //!
 //! | file | role |
 //! |---|---|
-//! | [`mmr`] | mountain ranges and the four kinds of hashes (pure) |
-//! | [`verify`] | whether a proof holds (pure) |
+//! | `mmr` | mountain ranges and the four kinds of hashes (pure) |
+//! | `verify` | whether a proof holds (pure) |
 //! | `store` | nodes in a file |
 //! | `follow` | behind the durable head, batch by batch, and from there to proofs |
 mod follow;
