@@ -26,7 +26,9 @@ struct Plan {
 impl Plan {
     fn of_arguments() -> Self {
         let arguments: Vec<String> = std::env::args().collect();
-        let quick = arguments.iter().any(|argument| argument == "--test");
+        // `cargo test` runs benchmarks without this flag, `cargo bench` with it, and `cargo bench -- --test` with both.
+        let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
+        let quick = has("--test") || !has("--bench");
         let given = |name: &str| arguments.windows(2).find(|pair| pair[0] == name).map(|pair| pair[1].clone());
         let number = |name: &str, otherwise: u64| given(name).map_or(otherwise, |text| text.parse().expect("a whole number"));
         let (entries, accounts) = if quick { (20_000, 1_000) } else { (4_000_000, 100_000) };

@@ -276,7 +276,7 @@ const BAD_VALUES: [(&str, &str, &str); 64] = [
     ("security.audience", "\"a b\"", "is not a name"),
     ("ledger.segment_bytes", "\"1MiB\"", "1MiB is out of range; choose from 8MiB to 1GiB"),
     ("ledger.segment_bytes", "10_000_001", "is not a multiple of 4096"),
-    ("ledger.snapshot_every", "\"0s\"", "0s is out of range; choose from 1s to 168h"),
+    ("ledger.snapshot_every", "\"0s\"", "0ms is out of range; choose from 1s to 168h"),
     ("ledger.snapshot_entries", "1", "1 is out of range; choose from 1_000 to 1_000_000_000"),
     ("idempotency.ttl", "86400", "86400 is not a time with a unit; write a text such as \"24h\""),
     ("idempotency.ttl", "\"31d\"", "744h is out of range; choose from 1s to 720h"),

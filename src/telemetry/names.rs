@@ -79,6 +79,10 @@ metrics! {
     START_TIME Gauge "process_start_time_seconds" "Start of the process, in seconds since the Unix epoch.";
 }
 
+/// Gauges of which there is one each, and that are there from the start.
+pub const WITHOUT_LABELS: [&str; 7] =
+    [ACCOUNTING_LAG, POLICY_VERSION, REGISTRY_VERSION, READY, LEDGER_HEIGHT, AUDITED_HEIGHT, SNAPSHOT_HEIGHT];
+
 /// Upper bounds of the buckets of [`LEDGER_COMMIT`], in seconds.
 pub const LEDGER_COMMIT_BUCKETS: &[f64] =
     &[0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];

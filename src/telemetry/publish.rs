@@ -139,9 +139,7 @@ impl Publisher {
         for name in [names::LEDGER_CONNECT_ERRORS, names::LOG_LINES_DROPPED] {
             self.counter(name, &[]).increment(0);
         }
-        let ledger = [names::LEDGER_HEIGHT, names::AUDITED_HEIGHT, names::SNAPSHOT_HEIGHT];
-        let others = [names::ACCOUNTING_LAG, names::POLICY_VERSION, names::REGISTRY_VERSION, names::READY];
-        for name in ledger.into_iter().chain(others) {
+        for name in names::WITHOUT_LABELS {
             self.set(name, &[], 0.0);
         }
         for outcome in [Check::Holds, Check::Violated, Check::Failed] {
