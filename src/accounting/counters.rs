@@ -162,6 +162,13 @@ impl Counters {
         Self { log, store: None, bounds, through: Seq(0), caught_up_at: now, lag, sums: Sums::default(), line: String::new() }
     }
 
+    /// Begins behind this entry if nothing has been counted yet: what came before it is in an archive of the ledger.
+    pub fn begin_behind(&mut self, seq: Seq) {
+        if self.through == Seq(0) {
+            self.through = seq;
+        }
+    }
+
     /// The last entry that is counted.
     pub fn through(&self) -> Seq {
         self.through

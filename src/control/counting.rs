@@ -44,6 +44,7 @@ impl Counting {
     /// If the directory cannot be used or belongs to another ledger.
     pub fn start(directory: &Path, reader: Reader<DiskStorage>, publisher: Arc<Publisher>) -> Result<Self, CountersFault> {
         let mut counters = Counters::open(directory, reader.log_id(), Bounds::default(), unix_now())?;
+        counters.begin_behind(Seq(reader.first().0 - 1));
         let lag = counters.lag();
         let (stop, stopped) = channel();
         let count = move || {

@@ -7,7 +7,7 @@ use super::comparison::{judge, Held, Live, Verdict};
 use super::cursor::Cursor;
 use super::log::Shared;
 use super::reader::{visit, Reader};
-use super::scan::{SeenBatch, Start};
+use super::scan::SeenBatch;
 use super::snapshot::{keep_only, make, snapshot_name, state_of, AssetSums, Cut, Snapshot, SnapshotError, Tail};
 use super::storage::Storage;
 use super::LedgerError;
@@ -320,12 +320,9 @@ struct Work<S: Storage> {
 
 impl<S: Storage> Work<S> {
     fn new(shared: &Arc<Shared<S>>, base: Option<Snapshot<S::File>>, keys_ttl_ms: u64, hasher: RandomState) -> Self {
-        let cut = match base.as_ref().map(Snapshot::start) {
-            Some(Start { log_id, root, epoch, batches, last_batch, .. }) => {
-                Cut { log_id, root, epoch, batches, last_batch, peaks: Vec::new(), keys_ttl_ms }
-            }
-            None => Cut { keys_ttl_ms, ..Cut::beginning(shared.log_id) },
-        };
+        let start = base.as_ref().map(Snapshot::start);
+        let cut = start.map_or_else(|| Cut::beginning(shared.log_id), |start| Cut::at(&start));
+        let cut = Cut { keys_ttl_ms, ..cut };
         let tail = tail_behind(base.as_ref(), &hasher);
         Self {
             shared: Arc::clone(shared),
@@ -387,8 +384,7 @@ impl<S: Storage> Work<S> {
                 return Ok(false);
             }
             note_accounts(&mut self.recent, &batch)?;
-            (self.cut.root, self.cut.epoch, self.cut.last_batch) = (batch.root, batch.header.epoch, batch.place);
-            self.cut.batches += 1;
+            self.cut.follow(&batch);
         }
         self.cursor = Some(cursor);
         Ok(true)

@@ -3,6 +3,7 @@ use super::*;
 use crate::domain::{LogId, Nonce, Op};
 use crate::ledger::memory::MemoryStorage;
 use crate::ledger::sample::{entry, lane_batch_of, open, spends};
+use crate::ledger::scan::Start;
 use crate::ledger::snapshot::{newest_good, snapshots};
 
 const SEGMENT_BYTES: u64 = 64 << 10;

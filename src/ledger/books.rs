@@ -6,7 +6,7 @@
 //!
 //! Names lie one behind the other in one piece of memory and accounts in another, found by a table of indices: no entry allocates
 //! unless it names a new account.
-use crate::domain::{Entry, Nonce, Op};
+use crate::domain::{AccountState, AssetValue, Entry, Nonce, Op};
 use ahash::RandomState;
 use hashbrown::HashTable;
 
@@ -102,6 +102,22 @@ impl Books {
     pub fn new([a, b, c, d]: [u64; 4]) -> Self {
         let hasher = RandomState::with_seeds(a, b, c, d);
         Self { hasher, table: HashTable::new(), records: Vec::new(), names: Vec::new(), assets: Vec::new() }
+    }
+
+    /// Begins with an asset as a snapshot has it; assets come in the order of their numbers.
+    pub fn begin_asset(&mut self, asset: &str, issued: u128, burned: u128) {
+        let at = self.asset(asset.as_bytes()) as usize;
+        (self.assets[at].issued, self.assets[at].burned) = (issued, burned);
+    }
+
+    /// Begins with an account as a snapshot has it.
+    pub fn begin_account(&mut self, state: &AccountState<'_>) {
+        let first = state.values.first().map_or(0, |value| u32::from(value.asset));
+        let at = self.find_or_create(state.name.as_bytes(), first);
+        self.records[at].last_nonce = state.last_nonce.0;
+        for AssetValue { asset, free, held } in state.values {
+            *self.records[at].value(u32::from(*asset)) = Value { free: *free, held: *held };
+        }
     }
 
     /// Touches what [`Books::apply`] will look at for these entries, all of it side by side, so that the processor waits for memory

@@ -50,7 +50,8 @@ impl<S: Storage> Cursor<S> {
     /// Stands as near before the entry as the directory knows.
     pub(super) fn before(shared: &Arc<Shared<S>>, seq: Seq, window_bytes: usize) -> Result<Self, LedgerError> {
         let place = shared.places.read().expect("no thread panics while it holds the places").locate(seq);
-        Self::at(shared, place.expect("a durable entry has a place"), window_bytes)
+        let place = place.ok_or_else(|| LedgerError::Archived { place: shared.storage.place(""), first: shared.first() })?;
+        Self::at(shared, place, window_bytes)
     }
 
     /// The segment in which it stands.

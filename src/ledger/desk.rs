@@ -89,6 +89,11 @@ fn be_idle<S: Storage>(reader: &Reader<S>) -> bool {
         tracing::error!(%error, "a sealed segment could not be indexed");
     }
     reader.advance_history(STEP_ENTRIES_MAX).unwrap_or_else(|error| {
+        if matches!(error, LedgerError::Archived { .. }) {
+            // Nothing can be proven until the archived segments are back; whoever asks is told.
+            tracing::debug!(%error, "the history cannot be made again");
+            return false;
+        }
         tracing::error!(%error, "the history could not follow the ledger");
         false
     })

@@ -45,6 +45,13 @@ pub enum LedgerError {
         /// What is missing or foreign.
         what: String,
     },
+    /// The entry stood in a segment that is not in the directory any more, and a snapshot stands in for it.
+    Archived {
+        /// The directory.
+        place: String,
+        /// The first entry that is there.
+        first: Seq,
+    },
     /// An intact entry breaks a rule of the books, or the caller that rebuilds its state could not take it.
     Broken {
         /// The segment file.
@@ -89,6 +96,12 @@ impl std::fmt::Display for LedgerError {
             LedgerError::Incomplete { place, what } => {
                 write!(f, "the ledger is incomplete in {place}: {what}; nothing was changed; restore the directory from a backup")
             }
+            LedgerError::Archived { place, first } => write!(
+                f,
+                "the ledger in {place} begins with entry {}; what came before is in an archive, or was left behind when the ledger was \
+                 restored; move those segments into the directory to read it",
+                first.0
+            ),
             LedgerError::Broken { file, offset, seq, what } => write!(
                 f,
                 "entry {} of the ledger, in the batch in {file} at byte {offset}, does not fit what came before it: {what}; keep a copy \
@@ -107,6 +120,7 @@ impl std::error::Error for LedgerError {
             | LedgerError::Damaged { .. }
             | LedgerError::Unsupported { .. }
             | LedgerError::Incomplete { .. }
+            | LedgerError::Archived { .. }
             | LedgerError::Broken { .. } => None,
         }
     }

@@ -61,6 +61,12 @@ impl<S> Shared<S> {
         Seq(self.head.load(Ordering::Acquire))
     }
 
+    /// The first entry that is in the directory.
+    pub(super) fn first(&self) -> Seq {
+        let places = self.places.read().expect("no thread panics while it holds the places");
+        places.first_seq().expect("a log has at least one segment")
+    }
+
     pub(super) fn is_writable(&self) -> bool {
         !(self.nearly_full.load(Ordering::Relaxed) && self.attempts.starved())
     }

@@ -19,11 +19,12 @@
 //! | [`history`] | follows the durable head and proves |
 //! | `verify` | replaying everything against every promise |
 //! | `walk` | reading a directory from any entry on, for people |
-//! | `archive` | moving sealed segments elsewhere |
+//! | `archive`, `backup` | moving sealed segments elsewhere; copies of the state, and a ledger from one |
 //!
 //! The pure files know no clock, randomness, I/O or threads. Nothing in here knows HTTP, capabilities or what a core decides.
 mod archive;
 mod auditor;
+mod backup;
 pub mod batch;
 mod books;
 mod committer;
@@ -67,6 +68,7 @@ mod sample;
 
 pub use archive::archive_segments;
 pub use auditor::{Audit, Auditor, Schedule};
+pub use backup::{archivable_through, back_up, restore, BackupError};
 pub use books::{AccountBooks, AssetTotals, Books, Value};
 pub use committer::{Committer, LaneSender, OnFatal, Watch, LANE_QUEUE_BATCHES_MAX};
 pub use comparison::{Held, Live};

@@ -74,6 +74,11 @@ impl Places {
         Some((self.segments[at].first.first_seq, Seq(next.first.first_seq.0 - 1)))
     }
 
+    /// The first entry that is there.
+    pub fn first_seq(&self) -> Option<Seq> {
+        Some(self.segments.first()?.first.first_seq)
+    }
+
     /// Numbers of the first segment and of the one that is being written.
     pub fn range(&self) -> Option<(u64, u64)> {
         Some((self.segments.first()?.index, self.segments.last()?.index))

@@ -87,6 +87,11 @@ impl<S: Storage> Reader<S> {
         self.shared.head()
     }
 
+    /// The first entry that can be read: what came before it is in an archive.
+    pub fn first(&self) -> Seq {
+        self.shared.first()
+    }
+
     /// The identity of the log.
     pub fn log_id(&self) -> LogId {
         self.shared.log_id
@@ -96,7 +101,13 @@ impl<S: Storage> Reader<S> {
     pub fn find(&self, question: &Question) -> Result<Option<Found>, LedgerError> {
         match question {
             Question::At(seq) => self.at(*seq),
-            Question::Debit { account, nonce } => self.debit(account, *nonce),
+            Question::Debit { account, nonce } => match self.debit(account, *nonce)? {
+                // Whoever asks knows that there is one.
+                None if self.first() > Seq(1) => {
+                    Err(LedgerError::Archived { place: self.shared.storage.place(""), first: self.first() })
+                }
+                found => Ok(found),
+            },
         }
     }
 

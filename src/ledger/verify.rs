@@ -8,7 +8,8 @@ use super::disk::DiskStorage;
 use super::layout::Fault;
 use super::mark::Mark;
 use super::scan::{segments, Scan, Seen, SeenBatch, Segments, Torn};
-use super::storage::{segment_name, Storage, StorageFile};
+use super::snapshot::{snapshot_name, snapshots, Snapshot, SnapshotFault};
+use super::storage::{segment_name, segment_number, Storage, StorageFile};
 use super::LedgerError;
 use crate::domain::{Entry, Found, LogId, Root, Seq};
 use std::path::Path;
@@ -44,7 +45,7 @@ pub struct Report {
     pub segments: u64,
     /// How many batches.
     pub batches: u64,
-    /// How many entries.
+    /// How many entries were read.
     pub entries: u64,
     /// The last entry.
     pub head: Seq,
@@ -52,6 +53,8 @@ pub struct Report {
     pub root: Root,
     /// How many accounts have ever been named.
     pub accounts: u64,
+    /// The last entry of the snapshot that stands in for archived segments; 0 if all of the log was read.
+    pub archived_through: Seq,
     /// The totals per asset.
     pub assets: Vec<AssetTotals>,
     /// The remains of an interrupted write, which the next opening will clear away.
@@ -111,16 +114,21 @@ pub fn verify<S: Storage>(storage: &S, progress: &mut dyn FnMut(Progress)) -> Re
     // The mark first: a writer may begin a segment meanwhile, and the mark must not know of one that the list has not.
     let mark = Mark::read(storage)?;
     let names = storage.list().map_err(LedgerError::io(place.as_str(), "list the directory"))?;
-    let Some(segments) = segments(storage, &names, mark, None)? else {
+    let base = oldest_if_needed(storage, &names)?;
+    let start = base.as_ref().map(Snapshot::start);
+    let Some(segments) = segments(storage, &names, mark, start.as_ref())? else {
         return Err(LedgerError::Incomplete { place, what: "there is no ledger here: no segment file".into() }.into());
     };
     let first = *segments.start();
     let sizes = sizes(storage, segments.clone())?;
     let mut auditor = Auditor { books: Books::new(seeds()), log_id: LogId::default(), suspect: None };
+    if let Some(base) = &base {
+        begin(&mut auditor.books, base).map_err(|fault| LedgerError::Incomplete { place: fault.file, what: fault.what })?;
+    }
     let mut now = Progress { segment: 0, segments: *segments.end(), entries: 0, bytes: 0, bytes_all: sizes.iter().sum() };
     let mut bytes_before = 0;
     let mut batches = 0u64;
-    let scanned = Scan { storage, segments, mark, start: None, sync: false, patient: true }.run(&mut |seen| {
+    let scanned = Scan { storage, segments, mark, start, sync: false, patient: true }.run(&mut |seen| {
         match seen {
             Seen::Segment(header) => {
                 auditor.log_id = header.log_id;
@@ -151,16 +159,36 @@ pub fn verify<S: Storage>(storage: &S, progress: &mut dyn FnMut(Progress)) -> Re
         what,
     })?;
     Ok(Report {
+        archived_through: start.map_or(Seq(0), |start| start.seq),
         log_id: end.log_id,
         epoch: end.epoch.max(mark.map_or(0, |mark| mark.epoch)),
         segments: end.segments,
         batches: end.batches,
-        entries: end.head.0,
+        entries: now.entries,
         head: end.head,
         root: end.root,
         accounts,
         assets,
         torn: end.torn,
+    })
+}
+
+/// The oldest snapshot, if there is one and the log does not begin with its first segment any more.
+fn oldest_if_needed<S: Storage>(storage: &S, names: &[String]) -> Result<Option<Snapshot<S::File>>, LedgerError> {
+    let first = names.iter().filter_map(|name| segment_number(name)).min();
+    let oldest = snapshots(names).last().copied().filter(|_| first.is_some_and(|first| first > 1));
+    let opened = oldest.map(|seq| Snapshot::open(storage, &snapshot_name(seq))).transpose();
+    opened.map_err(|fault| LedgerError::Incomplete { place: fault.file, what: fault.what })
+}
+
+/// The books as a snapshot has them, which is read as a whole.
+fn begin<F: StorageFile>(books: &mut Books, snapshot: &Snapshot<F>) -> Result<(), SnapshotFault> {
+    for sums in &snapshot.front().assets {
+        books.begin_asset(&sums.asset, sums.issued, sums.burned);
+    }
+    snapshot.for_each_account(&|_| true, &mut |state| {
+        books.begin_account(state);
+        Ok(())
     })
 }
 

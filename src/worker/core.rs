@@ -4,9 +4,9 @@
 //! no reply leaves while a credit waits for another core's inbox, and batches go to the ledger in their order.
 use super::front::Front;
 use super::mailbox::{mailbox, Asked, Inbox, Letter, Mailbox, Order};
-use crate::domain::{Account, CoreId, Refusal};
+use crate::domain::{Account, Code, CoreId, Refusal};
 use crate::engine::{Engine, Gate, Message};
-use crate::ledger::{Answer, Held, LaneSender, Told};
+use crate::ledger::{Answer, Held, LaneSender, LedgerError, Told};
 use crate::telemetry::{CoreStats, Gauge, Tally};
 use crossbeam_channel::TrySendError;
 use std::cell::RefCell;
@@ -97,10 +97,7 @@ impl Core {
 
     fn answered(&mut self, asked: Asked, answer: Answer) {
         let gate: Gate = self.front.gate();
-        let answer = answer.map_err(|error| {
-            tracing::error!(event = "ledger_read_failed", %error, "an entry could not be read back from the ledger");
-            Refusal::new(crate::domain::Code::InternalError, "the ledger could not be read")
-        });
+        let answer = answer.map_err(|error| unread(&error));
         match (asked, answer) {
             (Asked::Repeat { repeat, .. }, Ok(Told::Entry(found))) => self.engine.answered(repeat, found, gate, &mut self.front),
             (Asked::Repeat { repeat, .. }, Err(refusal)) => self.engine.unanswered(repeat, refusal, &mut self.front),
@@ -241,6 +238,18 @@ impl Core {
             self.front.stats = full;
         }
     }
+}
+
+/// What a client is told of an entry that cannot be read.
+fn unread(error: &LedgerError) -> Refusal {
+    if matches!(error, LedgerError::Archived { .. }) {
+        tracing::debug!(event = "archived", %error, "an entry was asked for that is in an archive");
+        let told =
+            "the entry is in an archive that is not connected; the operator can bring it back, and repeating the request is safe";
+        return Refusal::new(Code::UpstreamUnavailable, told);
+    }
+    tracing::error!(event = "ledger_read_failed", %error, "an entry could not be read back from the ledger");
+    Refusal::new(Code::InternalError, "the ledger could not be read")
 }
 
 fn hand_over(messages: &mut Vec<Message>, peer: &Mailbox, stats: &mut CoreStats) -> bool {

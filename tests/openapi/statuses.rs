@@ -52,7 +52,7 @@ impl Reach {
 const HISTORY: [Route; 3] = [Route::Proof, Route::LedgerRoot, Route::Consistency];
 
 /// Every refusal that is made: where, with which code, and whom it can reach.
-const REFUSALS: [(&str, Code, Reach); 33] = [
+const REFUSALS: [(&str, Code, Reach); 34] = [
     ("src/access/capability.rs", Code::Unauthorized, Reach::Capability),
     ("src/access/capability.rs", Code::Forbidden, Reach::Capability),
     ("src/access/capability.rs", Code::LimitsExceeded, Reach::Writes),
@@ -82,6 +82,7 @@ const REFUSALS: [(&str, Code, Reach); 33] = [
     ("src/shard/mod.rs", Code::LimitsExceeded, Reach::Writes),
     ("src/shard/mod.rs", Code::NonceConflict, Reach::Writes),
     ("src/worker/core.rs", Code::InternalError, Reach::Asking),
+    ("src/worker/core.rs", Code::UpstreamUnavailable, Reach::Asking),
     ("src/worker/front.rs", Code::Busy, Reach::Capability),
     ("src/worker/front.rs", Code::NotFound, Reach::Tx),
     // The reply to a connection over the cap comes before its request is read.

@@ -266,6 +266,12 @@ impl<F: StorageFile> Snapshot<F> {
         SnapshotFault { file: self.place.clone(), what: what.into() }
     }
 
+    /// Reads all of it and checks every hash.
+    pub(crate) fn verify(&self) -> Result<(), SnapshotFault> {
+        self.for_each_record(&mut |_, _| Ok(()))?;
+        self.for_each_key(&mut |_| {})
+    }
+
     /// Hands over the records of every account, undivided but with right hashes, as name and bytes, in the order of the names.
     pub(super) fn for_each_record(&self, each: EachRecord<'_>) -> Result<(), SnapshotFault> {
         let mut digest = blake3::Hasher::new();

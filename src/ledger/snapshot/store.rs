@@ -2,6 +2,7 @@
 //!
 //! Invariants: a snapshot gets its name only after it is durable, was read back past the cache of the system, and adds up; the
 //! one that it was made from stays until the next one. Nothing here decides when.
+use super::super::scan::{SeenBatch, Start};
 use super::super::storage::{Storage, TEMPORARY_SUFFIX};
 use super::account::{encode, parse, Lists};
 use super::file::{Paced, Snapshot, SnapshotFault, Writer};
@@ -45,6 +46,18 @@ pub(crate) struct Cut {
 }
 
 impl Cut {
+    /// Where a snapshot was taken.
+    pub fn at(start: &Start) -> Self {
+        let Start { log_id, root, epoch, batches, last_batch, .. } = *start;
+        Self { log_id, root, epoch, batches, last_batch, ..Self::beginning(log_id) }
+    }
+
+    /// Moves behind the next batch.
+    pub fn follow(&mut self, batch: &SeenBatch<'_>) {
+        (self.root, self.epoch, self.last_batch) = (batch.root, batch.header.epoch, batch.place);
+        self.batches += 1;
+    }
+
     /// Before the first entry of a log.
     pub fn beginning(log_id: LogId) -> Self {
         let last_batch = super::super::places::Place { segment: 0, offset: 0, first_seq: Seq(0) };
@@ -288,9 +301,7 @@ fn read_back<S: Storage>(storage: &S, temporary: &str, head: &SnapshotHead) -> R
         let what = "its head is not the one that was written".into();
         return Err(SnapshotFault { file: snapshot.place().to_owned(), what }.into());
     }
-    snapshot.for_each_record(&mut |_, _| Ok(()))?;
-    snapshot.for_each_key(&mut |_| {})?;
-    Ok(())
+    Ok(snapshot.verify()?)
 }
 
 /// Removes all snapshots but those after these entries.

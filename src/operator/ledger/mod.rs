@@ -1,7 +1,10 @@
-//! `ronctl ledger`: the ledger's files, read and never written.
+//! `ronctl ledger`: the ledger's files. Nothing here writes an entry; a running server's ledger is only read.
+pub mod archive;
 mod entry;
 pub mod export;
 pub mod inspect;
+pub mod restore;
+pub mod snapshot;
 pub mod verify;
 
 use std::io::ErrorKind;
@@ -10,7 +13,7 @@ use std::path::PathBuf;
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use crate::config::LedgerDep;
-use crate::ledger::{DiskStorage, LedgerError, Walk};
+use crate::ledger::{BackupError, DiskStorage, LedgerError, Walk};
 
 /// What can be done with a ledger.
 #[derive(Debug, clap::Subcommand)]
@@ -21,6 +24,12 @@ pub enum Ledger {
     Inspect(inspect::Inspect),
     /// Write entries as lines of JSON or as a table for other programs
     Export(export::Export),
+    /// Copy the state of all accounts into one file, to be restored from
+    Snapshot(snapshot::SnapshotTo),
+    /// Make a new ledger that goes on from a snapshot
+    Restore(restore::Restore),
+    /// Move old segments, which two snapshots stand in for, to another directory
+    Archive(archive::Archive),
 }
 
 impl Ledger {
@@ -30,6 +39,9 @@ impl Ledger {
             Ledger::Verify(command) => command.run(context),
             Ledger::Inspect(command) => command.run(context),
             Ledger::Export(command) => command.run(context),
+            Ledger::Snapshot(command) => command.run(context),
+            Ledger::Restore(command) => command.run(context),
+            Ledger::Archive(command) => command.run(context),
         }
     }
 }
@@ -59,9 +71,24 @@ impl Directory {
 
     /// The same, listed and ready to be read.
     pub fn walk(&self, context: &Context) -> Result<Walk<DiskStorage>, Failure> {
+        Walk::open(self.storage(context)?).map_err(|fault| unreadable(&fault))
+    }
+
+    /// The same, to be read only.
+    pub fn storage(&self, context: &Context) -> Result<DiskStorage, Failure> {
         let path = self.path(context)?;
         let opened = DiskStorage::read_only(&path).map_err(LedgerError::io(path.display().to_string(), "open the ledger"));
-        opened.and_then(Walk::open).map_err(|fault| unreadable(&fault))
+        opened.map_err(|fault| unreadable(&fault))
+    }
+}
+
+/// A copy that cannot be made or restored, with the exit code that belongs to it.
+pub fn refused(error: &BackupError) -> Failure {
+    let next = "`ronctl ledger verify` says more about a ledger".to_owned();
+    match error {
+        BackupError::Ledger(fault) => unreadable(fault),
+        BackupError::Snapshot(_) => Failure { exit: Exit::No, message: error.to_string(), next },
+        BackupError::Place(what) => Failure { exit: Exit::No, message: what.clone(), next: String::new() },
     }
 }
 
@@ -75,6 +102,7 @@ pub fn unreadable(fault: &LedgerError) -> Failure {
         LedgerError::Damaged { .. }
         | LedgerError::Unsupported { .. }
         | LedgerError::Incomplete { .. }
+        | LedgerError::Archived { .. }
         | LedgerError::Broken { .. } => Failure {
             exit: Exit::No,
             message: fault.to_string(),

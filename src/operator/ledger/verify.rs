@@ -9,7 +9,7 @@ use serde_json::{json, Value};
 
 use super::entry::{hex, Shown};
 use super::Directory;
-use crate::domain::Entry;
+use crate::domain::{Entry, Seq};
 use crate::ledger::{verify_directory, AccountBooks, LedgerError, Progress, Refuted, Report, Suspect};
 use crate::operator::context::Context;
 use crate::operator::exit::{Exit, Failure};
@@ -90,7 +90,7 @@ fn whole(output: &Output, report: &Report, elapsed: Duration) -> Result<Exit, Fa
         output.value(&json!({
             "whole": true, "entries": report.entries, "batches": report.batches, "segments": report.segments,
             "accounts": report.accounts, "head": report.head.0, "root": hex(&report.root), "log_id": hex(&report.log_id.0),
-            "epoch": report.epoch, "assets": assets, "elapsed_ms": elapsed.as_millis() as u64,
+            "epoch": report.epoch, "archived_through": report.archived_through.0, "assets": assets, "elapsed_ms": elapsed.as_millis() as u64,
             "entries_per_second": per_second(report.entries, elapsed) as u64,
             "torn": torn.map(|torn| json!({"file": torn.file, "offset": torn.offset, "bytes": torn.bytes})),
         }))?;
@@ -106,6 +106,10 @@ fn whole(output: &Output, report: &Report, elapsed: Duration) -> Result<Exit, Fa
         ("ledger", format!("{}, epoch {}", hex(&report.log_id.0), report.epoch)),
         ("root", hex(&report.root)),
     ];
+    if report.archived_through > Seq(0) {
+        let through = grouped(u128::from(report.archived_through.0));
+        rows.push(("archived", format!("entries up to {through}: a snapshot stands in for them; it was read and adds up")));
+    }
     rows.extend(report.assets.iter().map(|totals| {
         let [issued, burned, balances, held] = [totals.issued, totals.burned, totals.balances, totals.held].map(grouped);
         (totals.asset.as_str(), format!("issued {issued}, burned {burned}, on accounts {balances}, of it held {held}"))
@@ -139,7 +143,9 @@ fn broken(output: &Output, refuted: &Refuted) -> Result<Exit, Failure> {
         LedgerError::Io { source, .. } if source.kind() == ErrorKind::NotFound => {
             return Err(Failure::usage(refuted.fault.to_string(), "name the directory of the ledger with --dir"));
         }
-        LedgerError::Io { .. } | LedgerError::InUse { .. } => return Err(Failure::internal(refuted.fault.to_string(), "")),
+        LedgerError::Io { .. } | LedgerError::InUse { .. } | LedgerError::Archived { .. } => {
+            return Err(Failure::internal(refuted.fault.to_string(), ""))
+        }
         LedgerError::Damaged { file, offset, expected, what } => Finding {
             kind: "damaged",
             file,
@@ -244,7 +250,6 @@ fn suspect_json(suspect: &Suspect) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Seq;
 
     const QUIET: Output = Output { json: true, colour: false, hints: false };
 

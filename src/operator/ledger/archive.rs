@@ -1,0 +1,58 @@
+//! `ronctl ledger archive`: moves segments that both kept snapshots stand in for to another directory.
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::{refused, unreadable, Directory};
+use crate::ledger::{archivable_through, archive_segments, DiskStorage, LedgerError, SegmentFile, Storage};
+use crate::operator::context::Context;
+use crate::operator::exit::{Exit, Failure};
+
+/// Arguments of the command.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  ronctl ledger archive --to /mnt/archive/ledger
+  ronctl --json ledger archive --to /mnt/archive/ledger --dir /var/lib/ron/ledger
+
+Moved are sealed segments whose entries are all in both of the kept snapshots, which are read and checked first. Each is copied, synced,
+read back and only then removed; a call that was interrupted is finished by the next one. The server must not run meanwhile. Receipts,
+repeats and proofs of archived entries are answered with 503 until their segments are moved back; balances and new spends need none.")]
+pub struct Archive {
+    #[command(flatten)]
+    directory: Directory,
+    /// Directory of the archive; made if there is none
+    #[arg(long, value_name = "DIR")]
+    to: PathBuf,
+}
+
+impl Archive {
+    /// Moves what may go and says what went.
+    pub fn run(&self, context: &Context) -> Result<Exit, Failure> {
+        let path = self.directory.path(context)?;
+        // Looked at for reading first: a ledger that is not there must not be made.
+        self.directory.storage(context)?;
+        let failed = |error: LedgerError| unreadable(&error);
+        let ledger = DiskStorage::create(&path).map_err(LedgerError::io(path.display().to_string(), "open the ledger"));
+        let ledger = ledger.map_err(failed)?;
+        let lock = ledger.lock().map_err(LedgerError::io(ledger.place(""), "lock the ledger")).map_err(failed)?;
+        let _lock = lock.ok_or_else(|| failed(LedgerError::InUse { place: ledger.place("") }))?;
+        let mut moved: Vec<String> = Vec::new();
+        if let Some(last) = archivable_through(&ledger).map_err(|error| refused(&error))? {
+            let archive = DiskStorage::create(&self.to);
+            let archive = archive.map_err(LedgerError::io(self.to.display().to_string(), "use the archive")).map_err(failed)?;
+            let mut each = |segment: &SegmentFile| {
+                context.output.hint(&format!("moved {}", segment.file));
+                moved.push(segment.file.clone());
+            };
+            archive_segments(&ledger, &archive, last, &mut each).map_err(failed)?;
+        }
+        if context.output.json {
+            context.output.value(&json!({"moved": moved, "archive": self.to.display().to_string()}))?;
+        } else if moved.is_empty() {
+            context.output.line("no segment may go: each holds entries that are not in both of two snapshots")?;
+        } else {
+            context.output.line(&format!("{} segments moved to {}", moved.len(), self.to.display()))?;
+        }
+        Ok(Exit::Done)
+    }
+}

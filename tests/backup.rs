@@ -1,0 +1,126 @@
+//! Backup and restore as the runbook has them, step by step, with the real programs: a copy beside a running server, a new ledger from
+//! it, and a server that goes on; and old segments that go to an archive and come back.
+#![allow(clippy::unwrap_used)] // Everything in this file is a test.
+mod support;
+
+use serde_json::Value;
+use std::path::Path;
+use std::process::Command;
+use support::{body, Server};
+
+/// Runs `ronctl`, which must succeed, and returns what it said to programs.
+fn ronctl(arguments: &[&str]) -> Value {
+    let output = Command::new(env!("CARGO_BIN_EXE_ronctl")).arg("--json").args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "ronctl {arguments:?}: {said}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn a_ledger_is_copied_while_it_serves_and_a_server_goes_on_from_the_copy() {
+    let mut server = Server::start();
+    let mut wallet = server.wallet();
+    let issued = wallet.issue("alice", 1_000);
+    let first = wallet.spend("alice", "bob", 30, 1, "key-1").ok();
+    wallet.post("/v1/hold", "key-2", &body("alice", "escrow", 50, 2)).ok();
+    let old = first.json()["txid"].as_str().unwrap().to_owned();
+
+    // 1. Copy, while the server serves.
+    let (ledger, copy) = (server.path("ledger"), server.path("ledger.snap"));
+    let made = ronctl(&["ledger", "snapshot", "--dir", text(&ledger), "--out", text(&copy)]);
+    assert_eq!((made["entry"].as_u64(), made["accounts"].as_u64()), (Some(3), Some(3)));
+    assert_eq!((&made["assets"][0]["balances"], &made["assets"][0]["held"]), (&"1000".into(), &"50".into()));
+    let lost = wallet.spend("alice", "bob", 1, 3, "key-3").ok();
+
+    // 2. Stop, and put the ledger and its counters aside.
+    assert!(server.stop().status.success());
+    std::fs::rename(&ledger, server.path("ledger.old")).unwrap();
+    std::fs::rename(server.path("accounting"), server.path("accounting.old")).unwrap();
+
+    // 3. Restore. A directory that has a ledger is left alone.
+    let restored = ronctl(&["ledger", "restore", "--from", text(&copy), "--dir", text(&ledger)]);
+    assert_eq!((&restored["digest"], &restored["log_id"]), (&made["digest"], &made["log_id"]));
+    let again = Command::new(env!("CARGO_BIN_EXE_ronctl"))
+        .args(["ledger", "restore", "--from", text(&copy), "--dir", text(&ledger)])
+        .output()
+        .unwrap();
+    assert_eq!(again.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("has a ledger already"));
+
+    // 4. Start, and reconcile.
+    server.launch();
+    let mut wallet = server.wallet();
+    assert_eq!((wallet.balance("alice"), wallet.balance("bob"), wallet.balance("escrow")), (920, 30, 50));
+    assert_eq!(wallet.seq("alice"), (2, 3), "the client is told where to go on");
+    let txid = lost.json()["txid"].as_str().unwrap().to_owned();
+    wallet.tx(&txid).refused(404, "NOT_FOUND");
+    // What was in the segments before is not in a copy, and nothing pretends that it is.
+    wallet.tx(&old).refused(503, "UPSTREAM_UNAVAILABLE");
+    wallet.spend("alice", "bob", 30, 1, "key-1").refused(503, "UPSTREAM_UNAVAILABLE");
+    let twice = wallet.issue("alice", 1_000);
+    assert!(twice.status == 503 || twice.json()["txid"] == issued.json()["txid"], "an issue is not made twice: {}", twice.status);
+    // 5. Go on.
+    wallet.spend("alice", "bob", 20, 3, "key-4").ok();
+    wallet.post("/v1/release", "key-5", &body("escrow", "alice", 50, 1)).ok();
+    server.crash_and_restart();
+    let mut wallet = server.wallet();
+    assert_eq!((wallet.balance("alice"), wallet.balance("bob"), wallet.balance("escrow")), (950, 50, 0));
+    assert!(server.stop().status.success());
+    let report = ronctl(&["ledger", "verify", "--dir", text(&ledger)]);
+    assert_eq!(
+        (report["whole"].as_bool(), report["archived_through"].as_u64(), report["head"].as_u64()),
+        (Some(true), Some(3), Some(5))
+    );
+}
+
+#[test]
+fn old_segments_go_to_an_archive_and_come_back() {
+    let mut server = Server::with(&[("ledger.segment_bytes", "8MiB")]);
+    let memo = "m".repeat(200);
+    let (mut wallet, mut nonce, mut first) = (server.wallet(), 0, None);
+    wallet.issue("alice", 1_000_000);
+    // Two snapshots behind the first segments: one at each orderly end.
+    for round in 1..=2 {
+        while !server.segment(1 + round).exists() {
+            let requests: Vec<_> = (0..64)
+                .map(|_| {
+                    nonce += 1;
+                    let body = body("alice", "bob", 1, nonce).replace('}', &format!(",\"memo\":\"{memo}\"}}"));
+                    (wallet.write("/wallet/spend", &format!("key-{nonce}"), &body), nonce)
+                })
+                .collect();
+            for (request, _) in &requests {
+                let reply = wallet.client.call(request).ok();
+                first.get_or_insert_with(|| reply.json()["txid"].as_str().unwrap().to_owned());
+            }
+        }
+        assert!(server.stop().status.success());
+        server.launch();
+        wallet = server.wallet();
+    }
+    let first = first.unwrap();
+    wallet.tx(&first).ok();
+    let (ledger, archive) = (server.path("ledger"), server.path("archive"));
+    let busy = Command::new(env!("CARGO_BIN_EXE_ronctl"))
+        .args(["ledger", "archive", "--dir", text(&ledger), "--to", text(&archive)])
+        .output()
+        .unwrap();
+    assert_eq!(busy.status.code(), Some(4), "a server has the ledger: {}", String::from_utf8_lossy(&busy.stderr));
+    assert!(server.stop().status.success());
+    let moved = ronctl(&["ledger", "archive", "--dir", text(&ledger), "--to", text(&archive)]);
+    assert_eq!(moved["moved"].as_array().unwrap().len(), 1, "{moved}");
+    server.launch();
+    let mut wallet = server.wallet();
+    assert_eq!(wallet.seq("alice"), (nonce, nonce + 1));
+    wallet.tx(&first).refused(503, "UPSTREAM_UNAVAILABLE");
+    wallet.spend("alice", "bob", 1, nonce + 1, "after").ok();
+    assert!(server.stop().status.success());
+    let name = "segment-0000000001.log";
+    std::fs::rename(archive.join(name), ledger.join(name)).unwrap();
+    server.launch();
+    server.wallet().tx(&first).ok();
+}
