@@ -8,6 +8,7 @@ pub mod domain;
 pub mod engine;
 pub mod http;
 pub mod ledger;
+pub mod ledgerd;
 pub mod operator;
 pub mod registry;
 pub mod ring;

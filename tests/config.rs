@@ -81,9 +81,9 @@ fn the_shipped_policy_and_topology_load() {
 fn the_runbooks_example_says_what_this_version_cannot_do() {
     let error = load_with(Some(&shipped("svc-wallet.example.toml")), &[], &[]).unwrap().supported().unwrap_err();
     let subjects: Vec<&str> = error.problems.iter().map(|problem| problem.subject.as_str()).collect();
-    assert_eq!(subjects, ["deps.ledger_sock", "deps.accounting_sock", "deps.registry_url"]);
+    assert_eq!(subjects, ["deps.accounting_sock", "deps.registry_url"]);
     let text = error.to_string();
-    for part in ["use embedded:DIR", "use file:PATH", "svc-wallet.example.toml:20"] {
+    for part in ["use embedded:DIR", "use file:PATH", "svc-wallet.example.toml:21"] {
         assert!(text.contains(part), "{part} is missing from {text}");
     }
 }
@@ -407,7 +407,6 @@ fn what_this_version_cannot_do_is_refused_apart_from_loading() {
         ("security.amnesia=on", "security.amnesia (flag --set): the RAM-only posture is not available in this version"),
         ("feature_flags.tor=true", "the Tor transport is not part of this build; write false"),
         ("feature_flags.legacy_pay=true", "the legacy payment integration is not part of this build; write false"),
-        ("deps.ledger_sock=unix:///l", "use embedded:DIR"),
         ("deps.accounting_sock=unix:///a", "use embedded:DIR"),
         ("deps.registry_url=http://r", "use file:PATH"),
     ];
@@ -458,10 +457,10 @@ fn a_check_of_what_cannot_run_says_why() {
     let nothing_around = |_: &Config| Vec::new();
     let report = check(&example, false, &nothing_around);
     assert!(!report.ok);
-    assert!(report.text.contains("bind.http") && report.text.contains("The configuration cannot be used, 3 problems:"));
+    assert!(report.text.contains("bind.http") && report.text.contains("The configuration cannot be used, 2 problems:"));
     let json: serde_json::Value = serde_json::from_str(&check(&example, true, &nothing_around).text).unwrap();
     assert_eq!(json["ok"], false);
-    assert_eq!(json["problems"][0]["subject"], "deps.ledger_sock");
+    assert_eq!(json["problems"][0]["subject"], "deps.accounting_sock");
 
     let nothing = Sources { flags: Flags::default(), env: &env, file_default: None };
     let report = check(&nothing, true, &|_| unreachable!("there is no configuration to look around with"));

@@ -1,6 +1,6 @@
 //! What a valid configuration may ask for and this version cannot do. It is refused at start, not ignored.
 use super::error::{none_or_error, ConfigError, Problem};
-use super::{AccountingDep, Config, LedgerDep, RegistryDep};
+use super::{AccountingDep, Config, RegistryDep};
 
 impl Config {
     /// Whether this version can run as configured. A configuration that loads may still ask for more.
@@ -13,12 +13,6 @@ impl Config {
             let origin = Some(self.origin(key).clone());
             problems.push(Problem { subject: key.to_owned(), origin, message: message.to_owned() });
         };
-        match self.deps.ledger {
-            LedgerDep::Embedded(_) => {}
-            LedgerDep::Unix(_) => {
-                refuse("deps.ledger_sock", "a ledger behind a socket is not available in this version; use embedded:DIR");
-            }
-        }
         match self.deps.accounting {
             AccountingDep::Embedded(_) => {}
             AccountingDep::Unix(_) => {

@@ -1,7 +1,7 @@
 //! The thread that keeps the counters up with the ledger, off the cores and off the control thread.
 use crate::accounting::{Bounds, Counters, CountersFault, FlushLag, Tail, TailFault};
 use crate::domain::{Entry, Seq};
-use crate::ledger::{DiskStorage, Reader};
+use crate::ledger::ReadLedger;
 use crate::telemetry::Publisher;
 use crate::worker::unix_now;
 use std::ops::ControlFlow;
@@ -24,7 +24,7 @@ pub(super) struct Counting {
     thread: Option<JoinHandle<()>>,
 }
 
-struct LedgerTail(Reader<DiskStorage>);
+struct LedgerTail(Box<dyn ReadLedger>);
 
 impl Tail for LedgerTail {
     fn head(&mut self) -> Result<Seq, TailFault> {
@@ -42,7 +42,7 @@ impl Counting {
     ///
     /// # Errors
     /// If the directory cannot be used or belongs to another ledger.
-    pub fn start(directory: &Path, reader: Reader<DiskStorage>, publisher: Arc<Publisher>) -> Result<Self, CountersFault> {
+    pub fn start(directory: &Path, reader: Box<dyn ReadLedger>, publisher: Arc<Publisher>) -> Result<Self, CountersFault> {
         let mut counters = Counters::open(directory, reader.log_id(), Bounds::default(), unix_now())?;
         counters.begin_behind(Seq(reader.first().0 - 1));
         let lag = counters.lag();

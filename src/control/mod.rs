@@ -4,6 +4,7 @@
 mod conservation;
 mod counting;
 mod http;
+mod ledger;
 mod page;
 mod preflight;
 mod readiness;

@@ -5,7 +5,7 @@
 //! is free, which can change until the start.
 use super::service::wanted;
 use crate::access::{Keyring, KeyringFault, Policy};
-use crate::config::{cpus_usable, Config, Problem, RegistryDep};
+use crate::config::{cpus_usable, Config, LedgerDep, Problem, RegistryDep};
 use crate::registry::RegistryFile;
 use crate::worker::{Driver, Wanted};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -30,6 +30,10 @@ pub fn findings(config: &Config) -> Vec<Problem> {
     note("runtime.cores", cpus.as_ref().map(|_| ()).map_err(Clone::clone));
     if let (Ok(cpus), Wanted::IoUring) = (&cpus, wanted(config)) {
         note("runtime.driver", Driver::choose(Wanted::IoUring, cpus.len()).map(drop));
+    }
+    match &config.deps.ledger {
+        LedgerDep::Embedded(_) => {}
+        LedgerDep::Unix(socket) => note("deps.ledger_sock", may_be_socket(socket)),
     }
     match &config.deps.registry {
         RegistryDep::File(path) => {

@@ -12,7 +12,7 @@ use crossbeam_channel::Receiver;
 use std::time::Instant;
 
 /// Log a line about recovery progress after this many entries.
-const RECOVERY_NOTE_EVERY: u64 = 1_000_000;
+pub(super) const RECOVERY_NOTE_EVERY: u64 = 1_000_000;
 /// Look for a signal to end after this many entries: some milliseconds of reading.
 const RECOVERY_LOOK_EVERY: u64 = 4096;
 
@@ -122,8 +122,18 @@ impl<'a> Interruption<'a> {
         self.reload
     }
 
+    /// The entry before which a signal ended the reading.
+    pub fn given_up_at(&self) -> Option<u64> {
+        self.given_up_at
+    }
+
+    /// Errs if a signal asks for an end before anything was read, or between two readings.
+    pub fn look_now(&mut self) -> Result<(), String> {
+        self.look(0)
+    }
+
     /// Errs if the reading is to end before this entry.
-    fn look(&mut self, seq: u64) -> Result<(), String> {
+    pub(super) fn look(&mut self, seq: u64) -> Result<(), String> {
         if seq % RECOVERY_LOOK_EVERY != 0 {
             return Ok(());
         }

@@ -3,21 +3,21 @@
 //! The order matters. Everything that can refuse to start does so before the ledger is touched; the control port answers while
 //! the ledger is still being read; a core gets its slice before it gets its listener.
 use super::counting::Counting;
-use super::replay::{self, Interruption, Opening};
+use super::ledger::{Ledger, Opened};
+use super::replay::Interruption;
 use super::slices::Slices;
 use super::watch::Watcher;
 use super::{
-    bind_admin, health_body, AdminFault, ControlServer, Dep, Page, PageReply, Readiness, SharedVersion, SignalEvent, Signals,
-    Version,
+    bind_admin, health_body, ControlServer, Dep, Page, PageReply, Readiness, SharedVersion, SignalEvent, Signals, Version,
 };
 use crate::access::{Keyring, KeyringFault, Policy, PolicyFault};
 use crate::accounting::CountersFault;
 use crate::api::Route;
-use crate::config::{cpus_usable, AccountingDep, Config, LedgerDep, RegistryDep};
-use crate::domain::CoreId;
+use crate::config::{cpus_usable, AccountingDep, Config, RegistryDep};
+use crate::domain::{CoreId, Durable};
 use crate::engine::{Engine, Gate};
 use crate::http;
-use crate::ledger::{Auditor, Committer, DiskStorage, LedgerError, LookupDesk, Options, Schedule};
+use crate::ledger::{LedgerError, LookupDesk, Schedule};
 use crate::registry::RegistryFile;
 use crate::ring::Ring;
 use crate::shard::Settings;
@@ -39,6 +39,9 @@ const QUESTIONS_MAX: usize = 4096;
 const DRAIN_NOTICE: Duration = Duration::from_millis(200);
 /// Time between two looks at the figures while the service drains: what is counted after the last look is not seen any more.
 const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// Exit code of a server whose ledger was taken over by another one.
+pub(super) const EXIT_REPLACED: i32 = 1;
 
 /// Why the service did not start, or did not end in order.
 #[derive(Debug)]
@@ -76,9 +79,9 @@ macro_rules! refused_from {
     };
 }
 
-refused_from!(KeyringFault, PolicyFault, AdminFault, CountersFault);
+refused_from!(KeyringFault, PolicyFault, CountersFault);
 
-fn refused(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> ServiceFault {
+pub(super) fn refused(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> ServiceFault {
     let what = what.into();
     move |error| ServiceFault::Refused(format!("{what}: {error}"))
 }
@@ -115,8 +118,7 @@ struct Service {
     readiness: Readiness,
     site: Arc<Site>,
     workers: Workers,
-    committer: Committer<DiskStorage>,
-    auditor: Auditor,
+    ledger: Ledger,
     desk: Arc<LookupDesk<worker::Asked>>,
     counting: Counting,
     watcher: Watcher,
@@ -161,13 +163,17 @@ impl Service {
         let pages = pages(&readiness, &publisher, &version, &status);
         let servers = control_servers(config, pages)?;
 
-        let (log, recovery, snapshot, engines) = match open_ledger(config, ring, interruption)? {
-            Opening::Open { log, recovery, snapshot, engines, conserved } => {
+        let (mailboxes, inboxes): (Vec<Mailbox>, Vec<_>) = (0..cpus.len()).map(|_| mailbox()).unzip();
+        let to_lanes = mailboxes.clone();
+        let deliver = move |durable: Durable| to_lanes[usize::from(durable.batch.lane)].put(Letter::Durable(durable));
+        let fresh = || engines(config, ring);
+        let (mut ledger, engines) = match Ledger::open(config, &fresh, Box::new(deliver), &readiness, interruption)? {
+            Opened::Open { ledger, engines, conserved } => {
                 publisher.conservation_check(if conserved.is_ok() { Check::Holds } else { Check::Violated });
                 conserved.map_err(ServiceFault::Refused)?;
-                (log, recovery, snapshot, engines)
+                (ledger, engines)
             }
-            Opening::GivenUp { entries } => {
+            Opened::GivenUp { entries } => {
                 readiness.drain();
                 let what = "a signal asked for an end while the ledger was being read; the ledger is as it was";
                 tracing::info!(event = "start_given_up", entries, "{what}");
@@ -178,59 +184,51 @@ impl Service {
         readiness.up(Dep::Policy);
         readiness.up(Dep::Registry);
 
-        let (mailboxes, inboxes): (Vec<Mailbox>, Vec<_>) = (0..cpus.len()).map(|_| mailbox()).unzip();
-        let (to_cores, to_committer) = (mailboxes.clone(), mailboxes.clone());
-        let committer = Committer::spawn(
-            log,
-            ring.cores(),
-            Box::new(move |durable| to_committer[usize::from(durable.batch.lane)].put(Letter::Durable(durable))),
-        )?;
-        let to_desk = mailboxes.clone();
+        let (to_cores, to_desk) = (mailboxes.clone(), mailboxes.clone());
         let answer = move |asked: worker::Asked, found| to_desk[usize::from(asked.asker().0)].put(Letter::Answered(asked, found));
-        let desk = LookupDesk::spawn(committer.reader(), QUESTIONS_MAX, Box::new(answer))
+        let desk = LookupDesk::spawn(ledger.reader(), QUESTIONS_MAX, Box::new(answer))
             .map_err(refused("cannot start the lookup thread"))?;
         let desk = Arc::new(desk);
         let AccountingDep::Embedded(directory) = &config.deps.accounting else {
             unreachable!("only what is supported is started")
         };
-        let counting = Counting::start(directory, committer.reader(), publisher.clone())?;
+        let counting = Counting::start(directory, ledger.reader(), publisher.clone())?;
         readiness.up(Dep::Accounting);
 
         let listeners = bind()?;
-        let site = Arc::new(site(config, keyring, policy, &readiness, version.clone(), committer.watch().log_id()));
+        let site = Arc::new(site(config, keyring, policy, &readiness, version.clone(), ledger.log_id()));
         let parts = engines.into_iter().zip(inboxes).zip(listeners).zip(&cpus).enumerate();
         let parts = parts.map(|(core, (((engine, inbox), listener), cpu))| CoreParts {
             engine,
             inbox,
             listener,
-            lane: committer.lane(core as u16),
+            lane: ledger.lane(core as u16),
             cpu: *cpu,
         });
         let workers =
             worker::start(&site, ring, &driver, &desk, mailboxes, parts.collect()).map_err(refused("cannot start a core"))?;
         let live = Box::new(Slices::new(to_cores));
-        let auditor = Auditor::spawn(&committer.reader(), snapshot, schedule(config), Some(live));
-        let auditor = auditor.map_err(refused("cannot start the auditor"))?;
+        ledger.audit(schedule(config), live).map_err(refused("cannot start the auditor"))?;
         readiness.up(Dep::Ledger);
-        let watcher = Watcher::new(publisher, registry, version, status, committer.watch(), recovery.epoch, driver.name());
+        let watcher = Watcher::new(publisher, registry, version, status, ledger.watch(), ledger.epoch(), driver.name());
         tracing::info!(
             event = "started",
             http = %config.bind.http,
             control = %config.bind.metrics,
             cores = cpus.len(),
             driver = driver.name(),
-            entries = recovery.entries,
-            epoch = recovery.epoch,
+            entries = ledger.watch().head().0,
+            epoch = ledger.epoch(),
             "serving"
         );
-        Ok(Some(Self { readiness, site, workers, committer, auditor, desk, counting, watcher, _servers: servers }))
+        Ok(Some(Self { readiness, site, workers, ledger, desk, counting, watcher, _servers: servers }))
     }
 
     /// Watches until the service is to end.
     fn watch(&self, events: &Receiver<SignalEvent>, log: &LogGuard) {
         loop {
             let event = self.watcher.wait(events);
-            self.watcher.look(&self.readiness, &self.site, &self.workers, &self.auditor, &self.counting, log);
+            self.watcher.look(&self.readiness, &self.site, &self.workers, self.ledger.auditor(), &self.counting, log);
             match event {
                 Some(SignalEvent::Reload) => self.watcher.reload(&self.readiness),
                 Some(SignalEvent::Drain | SignalEvent::Exit(_)) => return,
@@ -250,7 +248,7 @@ impl Service {
         while Instant::now() < noticed {
             self.workers.ask_stats();
             std::thread::sleep(DRAIN_LOOK_EVERY);
-            self.watcher.look(&self.readiness, &self.site, &self.workers, &self.auditor, &self.counting, log);
+            self.watcher.look(&self.readiness, &self.site, &self.workers, self.ledger.auditor(), &self.counting, log);
         }
         self.workers.drain();
         while !self.workers.ended() {
@@ -261,10 +259,9 @@ impl Service {
         }
         self.watcher.absorb(self.workers.stats());
         let unanswered = self.site.admission.in_flight();
-        let head = self.committer.watch();
-        // While the ledger is still ours. What is committed after it is behind the snapshot.
-        self.auditor.close();
-        self.committer.close()?;
+        let head = self.ledger.watch();
+        // The last snapshot is taken while the ledger is still ours.
+        self.ledger.close()?;
         self.watcher.publish_now(&self.readiness, &self.counting, log);
         self.counting.stop();
         drop(self.desk);
@@ -290,13 +287,6 @@ fn engines(config: &Config, ring: Ring) -> Vec<Engine> {
         keys_max: config.idempotency.keys_max,
     };
     (0..ring.cores()).map(|core| Engine::new(CoreId(core), ring, settings)).collect()
-}
-
-fn open_ledger(config: &Config, ring: Ring, interruption: &mut Interruption<'_>) -> Result<Opening<DiskStorage>, ServiceFault> {
-    let LedgerDep::Embedded(directory) = &config.deps.ledger else { unreachable!("only what is supported is started") };
-    let storage =
-        DiskStorage::create(directory).map_err(refused(format!("cannot use the ledger directory {}", directory.display())))?;
-    Ok(replay::open(storage, &Options::new(config.ledger.segment_bytes), &|| engines(config, ring), unix_now(), interruption)?)
 }
 
 fn site(
@@ -388,7 +378,7 @@ fn control_servers(config: &Config, pages: Arc<dyn super::Pages>) -> Result<Vec<
     )))?;
     let mut servers = vec![ControlServer::serve_port(port, pages.clone()).map_err(refused("cannot serve the control port"))?];
     if let Some(path) = &config.bind.admin {
-        let socket = bind_admin(Path::new(path))?;
+        let socket = bind_admin(Path::new(path)).map_err(|fault| ServiceFault::Refused(format!("bind.admin: {fault}")))?;
         servers.push(ControlServer::serve_admin(socket, pages).map_err(refused("cannot serve the admin socket"))?);
     }
     Ok(servers)

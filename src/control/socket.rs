@@ -1,4 +1,4 @@
-//! The admin socket: a unix socket that only its owner can open, and that a server that crashed does not block for ever.
+//! The admin socket, and that of a daemon: a unix socket that only its owner can open, and that a server that crashed does not block for ever.
 //!
 //! Invariants: the socket is never open to others, not even for the moment between its creation and a change of its mode; a
 //! file that is not a socket, and a socket somebody listens on, are never removed; on the way out only the own socket is.
@@ -38,17 +38,13 @@ impl std::fmt::Display for AdminFault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             AdminFault::InUse(path) => {
-                write!(
-                    f,
-                    "{}: another server listens on this admin socket; stop it or set bind.admin to another path",
-                    path.display()
-                )
+                write!(f, "{}: another server listens on this socket; stop it or choose another path", path.display())
             }
             AdminFault::NotASocket(path) => {
-                write!(f, "{}: this is no socket and is left alone; set bind.admin to another path", path.display())
+                write!(f, "{}: this is no socket and is left alone; choose another path", path.display())
             }
             AdminFault::PathTooLong(path) => {
-                write!(f, "{}: the path of a socket can have 107 bytes at most; set bind.admin to a shorter one", path.display())
+                write!(f, "{}: the path of a socket can have 107 bytes at most; choose a shorter one", path.display())
             }
             AdminFault::Io { what, path, cause } => write!(f, "{}: cannot {what}: {cause}", path.display()),
         }
@@ -63,6 +59,16 @@ pub struct AdminSocket {
     pub(super) listener: UnixListener,
     path: PathBuf,
     identity: (u64, u64),
+}
+
+impl AdminSocket {
+    /// Another handle of the listening socket; it accepts no longer than this file exists.
+    ///
+    /// # Errors
+    /// If the process has too many open files.
+    pub fn listener(&self) -> io::Result<UnixListener> {
+        self.listener.try_clone()
+    }
 }
 
 impl Drop for AdminSocket {

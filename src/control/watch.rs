@@ -5,7 +5,7 @@ use super::SERVICE;
 use super::{Dep, Readiness, SharedVersion, SignalEvent};
 use crate::domain::CoreId;
 use crate::engine::Gate;
-use crate::ledger::{Audit, Auditor, DiskStorage, Watch};
+use crate::ledger::{Audit, Auditor, WatchLedger};
 use crate::registry::RegistryFile;
 use crate::telemetry::logs::LogGuard;
 use crate::telemetry::{Check, CoreStats, Publisher, Reload};
@@ -32,7 +32,7 @@ pub(super) struct Watcher {
     registry: RefCell<RegistryFile>,
     version: SharedVersion,
     status: Arc<Mutex<String>>,
-    ledger: Watch<DiskStorage>,
+    ledger: Box<dyn WatchLedger>,
     epoch: u64,
     driver: &'static str,
     started: Instant,
@@ -47,7 +47,7 @@ impl Watcher {
         registry: RegistryFile,
         version: SharedVersion,
         status: Arc<Mutex<String>>,
-        ledger: Watch<DiskStorage>,
+        ledger: Box<dyn WatchLedger>,
         epoch: u64,
         driver: &'static str,
     ) -> Self {
@@ -68,20 +68,20 @@ impl Watcher {
         readiness: &Readiness,
         site: &Site,
         workers: &Workers,
-        auditor: &Auditor,
+        auditor: Option<&Auditor>,
         counting: &Counting,
         log: &LogGuard,
     ) {
-        let (has_room, broken) = (self.ledger.is_writable(), auditor.broken());
-        let writable = has_room && broken.is_none();
-        if writable {
-            readiness.up(Dep::Ledger);
-        } else if let Some(broken) = broken {
+        let broken = auditor.and_then(Auditor::broken).map(|broken| {
             let what =
                 "nothing is written any more; copy the ledger directory away, run ronctl ledger verify, and report a defect";
-            readiness.down(Dep::Ledger, format!("the audit has failed: {broken}; {what}"));
-        } else {
-            readiness.down(Dep::Ledger, "the disk has no room for the next segment; free space in the ledger directory");
+            format!("the audit has failed: {broken}; {what}")
+        });
+        let trouble = broken.or_else(|| self.ledger.trouble());
+        let writable = trouble.is_none();
+        match trouble {
+            None => readiness.up(Dep::Ledger),
+            Some(reason) => readiness.down(Dep::Ledger, reason),
         }
         let lag = counting.lag_seconds();
         if lag <= ACCOUNTING_LAG_SECONDS_MAX {
@@ -98,7 +98,9 @@ impl Watcher {
         });
         self.absorb(workers.stats());
         if self.publish_if_due(readiness, counting, log) {
-            self.note_audit(auditor.audit());
+            if let Some(auditor) = auditor {
+                self.note_audit(auditor.audit());
+            }
             workers.ask_stats();
         }
     }
@@ -140,7 +142,7 @@ impl Watcher {
         let lag = counting.lag_seconds();
         let stats = self.ledger.take_stats();
         self.publisher.ledger_committed(&stats.commit_us, &stats.batch_entries);
-        self.publisher.ledger_connect_errors(self.ledger.failed_allocations());
+        self.publisher.ledger_connect_errors(self.ledger.connect_errors());
         self.publisher.ledger_height(self.ledger.head());
         self.publisher.accounting_lag(lag);
         self.publisher.run_upkeep();
@@ -154,7 +156,7 @@ impl Watcher {
             "ledger": {
                 "height": self.ledger.head().0,
                 "epoch": self.epoch,
-                "writable": self.ledger.is_writable(),
+                "writable": self.ledger.trouble().is_none(),
                 "audited": self.audit.borrow().through.0,
                 "snapshot": self.audit.borrow().snapshot.0,
                 "commit_us_p50": stats.commit_us.value_at_quantile(0.5),

@@ -1,7 +1,7 @@
 //! The committer from the outside: acknowledgements, wakes, a full disk, a disk that fails, the writer lock.
 use super::layout::BLOCK_BYTES;
 use super::sample::{lane_batch, open};
-use super::{Committer, DiskStorage, LaneSender, LedgerError, Log, MemoryStorage, Options, Storage};
+use super::{Committer, DiskStorage, LaneSender, LedgerError, Log, MemoryStorage, Options, Reader, Storage, Watch};
 use crate::domain::limits::SEGMENT_BYTES_MIN;
 use crate::domain::{Durable, Entry, LaneBatch, Question, Root, Seq};
 use crossbeam_channel::{unbounded, Receiver};
@@ -10,18 +10,28 @@ use std::time::{Duration, Instant};
 const SEGMENT: u64 = 64 << 10;
 const SOON: Duration = Duration::from_secs(20);
 
-fn start(storage: &MemoryStorage, lanes: u16) -> (Committer<MemoryStorage>, Receiver<Durable>, Receiver<String>) {
-    let (log, _, _) = open(storage, SEGMENT).unwrap();
+fn start(storage: &MemoryStorage, lanes: u16) -> (Committer, Receiver<Durable>, Receiver<String>) {
+    let (committer, _, _, acknowledged, died) = start_and_look(storage, lanes);
+    (committer, acknowledged, died)
+}
+
+type Looked = (Committer, Watch<MemoryStorage>, Reader<MemoryStorage>, Receiver<Durable>, Receiver<String>);
+
+fn start_and_look(storage: &MemoryStorage, lanes: u16) -> Looked {
+    let (mut log, _, _) = open(storage, SEGMENT).unwrap();
+    log.allocate_ahead().unwrap();
+    let (watch, reader, tenure) = (log.watch(), log.reader(), log.tenure());
     let (acknowledge, acknowledged) = unbounded();
     let (die, died) = unbounded();
     let committer = Committer::spawn_with(
         log,
+        tenure,
         lanes,
         Box::new(move |durable| acknowledge.send(durable).unwrap()),
         Box::new(move |error| die.send(error.to_string()).unwrap()),
     )
     .unwrap();
-    (committer, acknowledged, died)
+    (committer, watch, reader, acknowledged, died)
 }
 
 fn push(lane: &LaneSender, mut batch: LaneBatch) {
@@ -36,7 +46,7 @@ fn push(lane: &LaneSender, mut batch: LaneBatch) {
 #[test]
 fn every_batch_of_every_lane_is_acknowledged_once_and_in_order() {
     let storage = MemoryStorage::new();
-    let (committer, acknowledged, _) = start(&storage, 4);
+    let (committer, watch, reader, acknowledged, _) = start_and_look(&storage, 4);
     std::thread::scope(|scope| {
         for number in 0..4 {
             let lane = committer.lane(number);
@@ -49,7 +59,6 @@ fn every_batch_of_every_lane_is_acknowledged_once_and_in_order() {
     });
     let mut next = [1; 4];
     let mut seq = Seq(1);
-    let reader = committer.reader();
     for _ in 0..800 {
         let durable = acknowledged.recv_timeout(SOON).unwrap();
         assert_eq!(durable.first_seq, seq, "acknowledged in ledger order");
@@ -60,7 +69,6 @@ fn every_batch_of_every_lane_is_acknowledged_once_and_in_order() {
         next[usize::from(durable.batch.lane)] += 2;
         seq = Seq(seq.0 + 2);
     }
-    let watch = committer.watch();
     assert_eq!((watch.head(), watch.is_writable()), (Seq(1600), true));
     let stats = watch.take_stats();
     assert!(!stats.commit_us.is_empty() && stats.commit_us.len() == stats.batch_entries.len() && stats.bytes > 0);
@@ -103,8 +111,8 @@ fn a_batch_that_is_sent_again_gets_its_old_place() {
 fn a_full_disk_holds_commits_back_and_loses_none() {
     let storage = MemoryStorage::new();
     storage.limit_bytes(Some(SEGMENT + 4096));
-    let (committer, acknowledged, died) = start(&storage, 1);
-    let (lane, watch) = (committer.lane(0), committer.watch());
+    let (committer, watch, _, acknowledged, died) = start_and_look(&storage, 1);
+    let lane = committer.lane(0);
     let room = (SEGMENT / BLOCK_BYTES as u64) - 2;
     for number in 1..=room {
         push(&lane, lane_batch(0, number, 1));
@@ -181,7 +189,8 @@ fn a_ledger_on_disk_has_one_writer_and_survives_reopening() {
     assert!(text.contains(&path.display().to_string()) && text.contains("another server"), "{text}");
 
     let (acknowledge, acknowledged) = unbounded();
-    let committer = Committer::spawn(log, 1, Box::new(move |durable| acknowledge.send(durable).unwrap())).unwrap();
+    let tenure = log.tenure();
+    let committer = Committer::spawn(log, tenure, 1, Box::new(move |durable| acknowledge.send(durable).unwrap())).unwrap();
     for number in 1..=10 {
         push(&committer.lane(0), lane_batch(0, 1 + (number - 1) * 100, 100));
         acknowledged.recv_timeout(SOON).unwrap();

@@ -3,18 +3,17 @@
 //! While it waits for the disk the next commit collects, and after a small one it rests as long as that took. Invariants: a batch is
 //! acknowledged only after its sync; after a failed write or sync nothing is acknowledged any more and the process ends. It never
 //! looks into an entry.
-use super::log::{AppendError, Log, Shared};
+use super::bell::Bell;
+use super::engine::{Engine, Tenure};
 use super::merge::GroupCommit;
-use super::reader::Reader;
 use super::spares::RETRY;
-use super::stats::{CommitStats, StatsCell};
-use super::storage::Storage;
+use super::writer::{Writer, Written};
 use super::LedgerError;
-use crate::domain::{Durable, LaneBatch, LogId, Seq};
+use crate::domain::{Durable, LaneBatch};
 use crossbeam_channel::{bounded, Receiver, Sender, TrySendError};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
-use std::thread::{JoinHandle, Thread};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Batches that may wait in one lane's queue.
@@ -31,82 +30,84 @@ const COMMITTER_NICE: i32 = -15;
 /// What is called, on the committer's thread, when the ledger can not go on. The process must end; the default aborts it.
 pub type OnFatal = Box<dyn FnOnce(&LedgerError) + Send>;
 
-struct Signals {
-    /// The committer sleeps or is about to. Swapped on both sides, so that a push either is seen or wakes.
-    idle: AtomicBool,
-    closing: AtomicBool,
-    stats: StatsCell,
-}
-
-impl Signals {
-    fn wake(&self, committer: &Thread) {
-        if self.idle.swap(false, Ordering::AcqRel) {
-            committer.unpark();
-        }
-    }
-}
-
-/// One lane's way to the committer.
+/// One lane's way to whoever commits.
 #[derive(Clone)]
 pub struct LaneSender {
     queue: Sender<LaneBatch>,
-    signals: Arc<Signals>,
-    committer: Thread,
+    bell: Arc<Bell>,
 }
 
 impl LaneSender {
-    /// Queues the batch; gives it back if the queue is full or the committer has ended. Never blocks.
+    /// A way to whoever answers this bell, and what arrives there.
+    pub(super) fn new(bell: Arc<Bell>) -> (Self, Receiver<LaneBatch>) {
+        let (queue, arrivals) = bounded(LANE_QUEUE_BATCHES_MAX);
+        (Self { queue, bell }, arrivals)
+    }
+
+    /// Queues the batch; gives it back if the queue is full or nobody commits any more. Never blocks.
     pub fn push(&self, batch: LaneBatch) -> Result<(), LaneBatch> {
         self.queue.try_send(batch).map_err(|error| match error {
             TrySendError::Full(batch) | TrySendError::Disconnected(batch) => batch,
         })?;
-        self.signals.wake(&self.committer);
+        self.bell.ring();
         Ok(())
     }
 }
 
+struct Signals {
+    bell: Arc<Bell>,
+    closing: AtomicBool,
+}
+
 /// The handle of the committer's thread. Dropping it closes the log as [`Committer::close`] does, but tells nobody how that went.
-pub struct Committer<S: Storage> {
-    shared: Arc<Shared<S>>,
-    reader: Reader<S>,
+pub struct Committer {
     signals: Arc<Signals>,
     lanes: Vec<LaneSender>,
     thread: Option<JoinHandle<Result<(), LedgerError>>>,
 }
 
-impl<S: Storage> Committer<S> {
-    /// Starts the thread for this many lanes. `deliver` gets every acknowledgement, on the committer's thread and in ledger order;
-    /// it must not block. A fatal fault aborts the process after a line in the log.
-    pub fn spawn(log: Log<S>, lanes: u16, deliver: Box<dyn Fn(Durable) + Send>) -> Result<Self, LedgerError> {
-        Self::spawn_with(log, lanes, deliver, Box::new(|_| std::process::abort()))
+impl Committer {
+    /// Starts the thread for this many lanes, on an engine that was acquired. `deliver` gets every acknowledgement, on the
+    /// committer's thread and in ledger order; it must not block. A fatal fault aborts the process after a line in the log.
+    ///
+    /// # Errors
+    /// If the thread cannot be started.
+    pub fn spawn<E: Engine>(
+        engine: E,
+        tenure: Tenure,
+        lanes: u16,
+        deliver: Box<dyn Fn(Durable) + Send>,
+    ) -> Result<Self, LedgerError> {
+        Self::spawn_with(engine, tenure, lanes, deliver, Box::new(|_| std::process::abort()))
     }
 
     /// As [`Committer::spawn`], with another end than an abort.
-    pub fn spawn_with(
-        mut log: Log<S>,
+    ///
+    /// # Errors
+    /// If the thread cannot be started.
+    pub fn spawn_with<E: Engine>(
+        engine: E,
+        tenure: Tenure,
         lanes: u16,
         deliver: Box<dyn Fn(Durable) + Send>,
         on_fatal: OnFatal,
     ) -> Result<Self, LedgerError> {
-        log.allocate_ahead()?;
-        let (shared, reader) = (Arc::clone(&log.shared), log.reader());
-        let signals =
-            Arc::new(Signals { idle: AtomicBool::new(false), closing: AtomicBool::new(false), stats: StatsCell::default() });
-        let (senders, queues): (Vec<_>, Vec<_>) = (0..lanes).map(|_| bounded(LANE_QUEUE_BATCHES_MAX)).unzip();
-        let group = GroupCommit::new(lanes, log.body_bytes_max());
+        let bell = Arc::new(Bell::of_thread());
+        let signals = Arc::new(Signals { bell: Arc::clone(&bell), closing: AtomicBool::new(false) });
+        let (senders, queues): (Vec<_>, Vec<_>) = (0..lanes).map(|_| LaneSender::new(Arc::clone(&bell))).unzip();
+        let (place, group) = (engine.place(), GroupCommit::new(lanes, engine.body_bytes_max()));
         let held_back = queues.iter().map(|_| None).collect();
-        let runner = Runner { log, group, queues, held_back, first_lane: 0, deliver, signals: Arc::clone(&signals) };
+        let writer = Writer::new(engine, tenure);
+        let runner = Runner { writer, group, queues, held_back, first_lane: 0, deliver, signals: Arc::clone(&signals) };
         let thread = std::thread::Builder::new()
             .name("ledger-commit".into())
             .spawn(move || {
                 prefer_this_thread();
+                runner.signals.bell.answer_here();
                 runner.run(on_fatal)
             })
-            .map_err(LedgerError::io(shared.storage.place(""), "start the committer's thread"))?;
-        let committer = thread.thread().clone();
-        let lane = |queue| LaneSender { queue, signals: Arc::clone(&signals), committer: committer.clone() };
-        let lanes = senders.into_iter().map(lane).collect();
-        Ok(Self { shared, reader, signals, lanes, thread: Some(thread) })
+            .map_err(LedgerError::io(place, "start the committer's thread"))?;
+        Ok(Self { signals, lanes: senders, thread: Some(thread) })
     }
 
     /// The sender of a lane, to be given to its core.
@@ -114,18 +115,11 @@ impl<S: Storage> Committer<S> {
         self.lanes[usize::from(lane)].clone()
     }
 
-    /// A handle for reading what is durable.
-    pub fn reader(&self) -> Reader<S> {
-        self.reader.clone()
-    }
-
-    /// A handle for watching the committer from the control thread.
-    pub fn watch(&self) -> Watch<S> {
-        Watch { shared: Arc::clone(&self.shared), signals: Arc::clone(&self.signals) }
-    }
-
     /// Commits everything queued, notes the head, lets go of the log and ends the thread. Nobody may push any more. What cannot be
     /// committed because the disk is full is dropped, unacknowledged.
+    ///
+    /// # Errors
+    /// If something could not be made durable, or the end not be noted.
     pub fn close(mut self) -> Result<(), LedgerError> {
         self.stop()
     }
@@ -133,7 +127,7 @@ impl<S: Storage> Committer<S> {
     fn stop(&mut self) -> Result<(), LedgerError> {
         let Some(thread) = self.thread.take() else { return Ok(()) };
         self.signals.closing.store(true, Ordering::Release);
-        self.signals.wake(thread.thread());
+        self.signals.bell.ring();
         match thread.join() {
             Ok(result) => result,
             Err(panic) => std::panic::resume_unwind(panic),
@@ -141,7 +135,7 @@ impl<S: Storage> Committer<S> {
     }
 }
 
-impl<S: Storage> Drop for Committer<S> {
+impl Drop for Committer {
     fn drop(&mut self) {
         if std::thread::panicking() {
             return;
@@ -152,49 +146,9 @@ impl<S: Storage> Drop for Committer<S> {
     }
 }
 
-/// What the control thread sees of the committer.
-pub struct Watch<S: Storage> {
-    shared: Arc<Shared<S>>,
-    signals: Arc<Signals>,
-}
-
-impl<S: Storage> Clone for Watch<S> {
-    fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), signals: Arc::clone(&self.signals) }
-    }
-}
-
-impl<S: Storage> Watch<S> {
-    /// The last durable entry.
-    pub fn head(&self) -> Seq {
-        self.shared.head()
-    }
-
-    /// The identity of the log.
-    pub fn log_id(&self) -> LogId {
-        self.shared.log_id
-    }
-
-    /// False while the segment being written is nearly full and there is no room on the disk for the next one. What is queued then
-    /// waits and is committed as soon as there is room again.
-    pub fn is_writable(&self) -> bool {
-        self.shared.is_writable()
-    }
-
-    /// Attempts to allocate the next segment that have failed since the log was opened.
-    pub fn failed_allocations(&self) -> u64 {
-        self.shared.attempts.failed()
-    }
-
-    /// The figures since the last call.
-    pub fn take_stats(&self) -> CommitStats {
-        self.signals.stats.take()
-    }
-}
-
 /// Lets the committer go before busy threads when a sync has ended: everybody waits for it, and it needs little. Without the
 /// right to do so (CAP_SYS_NICE, RLIMIT_NICE) it goes on as all others.
-fn prefer_this_thread() {
+pub(super) fn prefer_this_thread() {
     if let Err(error) = rustix::process::setpriority_process(None, COMMITTER_NICE) {
         tracing::debug!(%error, "the committer has no priority over other threads");
     }
@@ -202,7 +156,7 @@ fn prefer_this_thread() {
 
 /// How long to rest after a commit, so that the next one is larger: as long as it took if others are on their way, as more than one
 /// entry shows. Whoever is alone waits for nobody.
-fn rest_after(entries: u64, took: Duration) -> Duration {
+pub(super) fn rest_after(entries: u64, took: Duration) -> Duration {
     let small = (2..WORTHWHILE_ENTRIES).contains(&entries);
     if small {
         took.min(REST_MAX)
@@ -211,8 +165,8 @@ fn rest_after(entries: u64, took: Duration) -> Duration {
     }
 }
 
-struct Runner<S: Storage> {
-    log: Log<S>,
+struct Runner<E> {
+    writer: Writer<E>,
     group: GroupCommit,
     queues: Vec<Receiver<LaneBatch>>,
     /// Per lane the batch that did not fit into the last commit.
@@ -223,7 +177,7 @@ struct Runner<S: Storage> {
     signals: Arc<Signals>,
 }
 
-impl<S: Storage> Runner<S> {
+impl<E: Engine> Runner<E> {
     fn run(mut self, on_fatal: OnFatal) -> Result<(), LedgerError> {
         loop {
             // Before collecting: what was pushed before closing is then collected for sure.
@@ -231,14 +185,14 @@ impl<S: Storage> Runner<S> {
             self.collect();
             if self.group.is_empty() {
                 if closing {
-                    return self.log.close();
+                    return self.writer.close();
                 }
                 self.sleep();
                 continue;
             }
             match self.commit() {
                 Ok(true) => {}
-                Ok(false) => return self.log.close(),
+                Ok(false) => return self.writer.close(),
                 Err(error) => {
                     tracing::error!(%error, "FATAL: the ledger cannot make entries durable; nothing more is acknowledged, the process ends");
                     on_fatal(&error);
@@ -262,12 +216,12 @@ impl<S: Storage> Runner<S> {
     }
 
     fn sleep(&self) {
-        self.signals.idle.swap(true, Ordering::AcqRel);
+        self.signals.bell.lie_down();
         let quiet = self.queues.iter().all(Receiver::is_empty) && !self.signals.closing.load(Ordering::Acquire);
         if quiet {
             std::thread::park();
         }
-        self.signals.idle.swap(false, Ordering::AcqRel);
+        self.signals.bell.get_up();
     }
 
     /// Makes what was collected durable and acknowledges it. False if it was given up because the disk is full and the log closes.
@@ -278,18 +232,13 @@ impl<S: Storage> Runner<S> {
             return Ok(true);
         }
         let entries: u64 = batches.iter().map(|batch| u64::from(batch.count)).sum();
-        let bytes: u64 = batches.iter().map(|batch| batch.bytes.len() as u64).sum();
         let mut was_full = false;
         let (placed, took) = loop {
             let started = Instant::now();
-            match self.log.append(self.group.batches()) {
-                Ok(placed) => {
-                    let took = started.elapsed();
-                    self.signals.stats.record(took, entries, bytes);
-                    break (placed, took);
-                }
-                Err(AppendError::Failed(error)) => return Err(error),
-                Err(AppendError::NoRoom(error)) => {
+            match self.writer.append(self.group.batches()) {
+                Written::Placed(placed) => break (placed, started.elapsed()),
+                Written::Ended(error) => return Err(error),
+                Written::NoRoom(error) => {
                     if !was_full {
                         tracing::error!(%error, entries, "no room for the next ledger segment; free some space, commits wait for it");
                     }
@@ -298,7 +247,6 @@ impl<S: Storage> Runner<S> {
                         tracing::error!(entries, "the ledger closes without room for these entries; they were not acknowledged");
                         return Ok(false);
                     }
-                    self.log.note_full();
                     std::thread::park_timeout(RETRY);
                 }
             }

@@ -106,11 +106,13 @@ fn no_acknowledged_entry_is_lost_in_random_crashes() {
 fn play_committer(seed: u64) -> bool {
     let mut dice = Dice(seed);
     let storage = MemoryStorage::new();
-    let (log, _, _) = open(&storage, SEGMENT).unwrap();
+    let (mut log, _, _) = open(&storage, SEGMENT).unwrap();
+    log.allocate_ahead().unwrap();
+    let tenure = log.tenure();
     storage.fail_after(Some(dice.below(160)));
     let (acknowledge, acknowledged) = unbounded();
     let deliver = Box::new(move |durable| acknowledge.send(durable).expect("the test listens to the end"));
-    let committer = Committer::spawn_with(log, 2, deliver, Box::new(|_| ())).unwrap();
+    let committer = Committer::spawn_with(log, tenure, 2, deliver, Box::new(|_| ())).unwrap();
     let mut next = [1, 1];
     for _ in 0..40 {
         let lane = dice.below(2) as u16;

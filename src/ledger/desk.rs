@@ -2,9 +2,7 @@
 //!
 //! In idle moments it makes the indexes of sealed segments and lets the history follow the log, so that no question has to wait
 //! for that.
-use super::history::STEP_ENTRIES_MAX;
-use super::reader::Reader;
-use super::storage::Storage;
+use super::handles::ReadLedger;
 use super::LedgerError;
 use crate::domain::{Found, HistoryAnswer, HistoryQuestion, Question};
 use crossbeam_channel::{bounded, RecvTimeoutError, Sender, TrySendError};
@@ -42,8 +40,8 @@ pub struct LookupDesk<T> {
 
 impl<T: Send + 'static> LookupDesk<T> {
     /// Starts the thread. At most `questions_max` wait; `deliver` gets each answer, on the desk's thread, with the token of its question.
-    pub fn spawn<S: Storage>(
-        reader: Reader<S>,
+    pub fn spawn(
+        mut reader: Box<dyn ReadLedger>,
         questions_max: usize,
         deliver: Box<dyn Fn(T, Answer) + Send>,
     ) -> std::io::Result<Self> {
@@ -57,7 +55,7 @@ impl<T: Send + 'static> LookupDesk<T> {
                         deliver(token, reader.history(&question).map(|answer| Told::History(Box::new(answer))))
                     }
                     Err(RecvTimeoutError::Disconnected) => return,
-                    Err(RecvTimeoutError::Timeout) => wait = if be_idle(&reader) { HISTORY_REST } else { IDLE },
+                    Err(RecvTimeoutError::Timeout) => wait = if reader.prepare() { HISTORY_REST } else { IDLE },
                 }
             }
         };
@@ -81,22 +79,6 @@ impl<T: Send + 'static> LookupDesk<T> {
             TrySendError::Full((_, token)) | TrySendError::Disconnected((_, token)) => token,
         })
     }
-}
-
-/// Work ahead of questions: one index, one step of the history. Whether the history is still far behind.
-fn be_idle<S: Storage>(reader: &Reader<S>) -> bool {
-    if let Err(error) = reader.index_one_segment() {
-        tracing::error!(%error, "a sealed segment could not be indexed");
-    }
-    reader.advance_history(STEP_ENTRIES_MAX).unwrap_or_else(|error| {
-        if matches!(error, LedgerError::Archived { .. }) {
-            // Nothing can be proven until the archived segments are back; whoever asks is told.
-            tracing::debug!(%error, "the history cannot be made again");
-            return false;
-        }
-        tracing::error!(%error, "the history could not follow the ledger");
-        false
-    })
 }
 
 impl<T> Drop for LookupDesk<T> {

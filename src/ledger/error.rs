@@ -52,6 +52,29 @@ pub enum LedgerError {
         /// The first entry that is there.
         first: Seq,
     },
+    /// The ledger cannot be reached now, or does not answer. It may again later.
+    Unreachable {
+        /// Where it should be.
+        place: String,
+        /// What happened.
+        what: String,
+    },
+    /// A newer writer has taken the ledger over: this one can never append again.
+    Fenced {
+        /// The ledger.
+        place: String,
+        /// The epoch of this writer.
+        own: u64,
+        /// The epoch of the newer one.
+        newer: u64,
+    },
+    /// The ledger does not do what was asked of it; nothing was changed.
+    Declined {
+        /// The ledger.
+        place: String,
+        /// What, why, and what to do instead.
+        what: String,
+    },
     /// An intact entry breaks a rule of the books, or the caller that rebuilds its state could not take it.
     Broken {
         /// The segment file.
@@ -102,6 +125,15 @@ impl std::fmt::Display for LedgerError {
                  restored; move those segments into the directory to read it",
                 first.0
             ),
+            LedgerError::Unreachable { place, what } => {
+                write!(f, "the ledger at {place} cannot be reached: {what}; see whether ron-ledger runs there and what it logs")
+            }
+            LedgerError::Fenced { place, own, newer } => write!(
+                f,
+                "the ledger at {place} is written in epoch {newer} now, this server was epoch {own}: another server has replaced it, and \
+                 nothing of this one is accepted any more; stop one of the two for good. Clients repeat what they have no receipt for"
+            ),
+            LedgerError::Declined { place, what } => write!(f, "the ledger at {place} did not do this: {what}"),
             LedgerError::Broken { file, offset, seq, what } => write!(
                 f,
                 "entry {} of the ledger, in the batch in {file} at byte {offset}, does not fit what came before it: {what}; keep a copy \
@@ -121,6 +153,9 @@ impl std::error::Error for LedgerError {
             | LedgerError::Unsupported { .. }
             | LedgerError::Incomplete { .. }
             | LedgerError::Archived { .. }
+            | LedgerError::Unreachable { .. }
+            | LedgerError::Fenced { .. }
+            | LedgerError::Declined { .. }
             | LedgerError::Broken { .. } => None,
         }
     }

@@ -2,19 +2,27 @@
 //!
 //! Invariants: what `append` has returned is durable; after a failed write or sync nothing is appended any more. There is no
 //! thread in here but the one that allocates segments ahead, and that one only if asked for.
-use super::batch::{assemble, body_bytes, Position};
+use super::batch::{assemble, body_bytes, sections, Position};
+use super::cursor::Cursor;
+use super::engine::{Appended, Engine, ReadBatch, Tenure};
 use super::layout::{body_bytes_max, extent_bytes, SegmentHeader, BLOCK_BYTES, SEGMENT_HEAD_BYTES};
 use super::mark::{Mark, EPOCH_NAME};
 use super::merge::Placed;
 use super::places::{Place, Places};
 use super::reader::Reader;
 use super::spares::{spare_name, Attempts, Spares};
+use super::stats::{CommitStats, StatsCell};
 use super::storage::{segment_name, Storage, StorageFile};
 use super::LedgerError;
 use crate::domain::limits::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use crate::domain::{LaneBatch, LogId, Root, Seq};
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
+use std::time::Instant;
+
+/// How much is read at once when batches are read back, in bytes.
+const READ_WINDOW_BYTES: usize = 1 << 20;
 
 /// How a log is opened.
 #[derive(Clone, Debug)]
@@ -54,6 +62,8 @@ pub(super) struct Shared<S> {
     pub nearly_full: AtomicBool,
     /// How the attempts to allocate the next segment went.
     pub attempts: Arc<Attempts>,
+    /// What commits cost.
+    pub stats: StatsCell,
 }
 
 impl<S> Shared<S> {
@@ -99,6 +109,8 @@ pub struct Log<S: Storage> {
     pub(super) segment_bytes: u64,
     pub(super) buffer: Vec<u8>,
     pub(super) failed: bool,
+    /// Whether the file `epoch` names the segment that is written; after an opening without a new epoch it may not.
+    pub(super) marked: bool,
     // Before the lock: the allocator must be gone before another process may open the log.
     pub(super) spares: Option<Spares<S>>,
     pub(super) _lock: S::Lock,
@@ -124,12 +136,11 @@ impl<S: Storage> Log<S> {
         let body_bytes = body_bytes(parts);
         assert!(body_bytes <= self.body_bytes_max(), "a body of {body_bytes} bytes");
         let extent = extent_bytes(body_bytes);
-        if self.failed {
-            let source = std::io::Error::other("an earlier write or sync failed; the process must end and recover");
-            return Err(AppendError::Failed(LedgerError::Io { place: self.shared.storage.place(""), doing: "append", source }));
-        }
+        self.refuse_if_failed("append").map_err(AppendError::Failed)?;
         if self.active.offset + extent > self.active.segment_bytes {
             self.roll()?;
+        } else if !self.marked {
+            self.mark_now()?;
         }
         let position = Position {
             log_id: self.shared.log_id,
@@ -139,10 +150,13 @@ impl<S: Storage> Log<S> {
             prev: self.root,
             epoch: self.epoch,
         };
+        let started = Instant::now();
         let root = assemble(parts, &position, &mut self.buffer);
         assert_eq!(self.buffer.len() as u64, extent);
         self.write(&position).map_err(|error| self.fail(error))?;
         let count: u64 = parts.iter().map(|part| u64::from(part.count)).sum();
+        let bytes: u64 = parts.iter().map(|part| part.bytes.len() as u64).sum();
+        self.shared.stats.record(started.elapsed(), count, bytes);
         (self.head, self.root) = (Seq(self.head.0 + count), root);
         self.active.offset += extent;
         let Position { segment, offset, first_seq, .. } = position;
@@ -186,6 +200,21 @@ impl<S: Storage> Log<S> {
         self.begin_segment(spare).map_err(|error| self.fail(error))
     }
 
+    /// Names the segment in `epoch`, as an opening with a new epoch does, before anything is written to it.
+    fn mark_now(&mut self) -> Result<(), AppendError> {
+        match self.mark(self.active.index).prepare(&self.shared.storage) {
+            Ok(()) => {}
+            Err(error) if is_lack_of_room(&error) => return Err(AppendError::NoRoom(error)),
+            Err(error) => {
+                let place = self.shared.storage.place(EPOCH_NAME);
+                return Err(self.fail(LedgerError::io(place, "prepare the epoch file")(error)));
+            }
+        }
+        Mark::install(&self.shared.storage).map_err(|error| self.fail(error))?;
+        self.marked = true;
+        Ok(())
+    }
+
     fn begin_segment(&mut self, spare: S::File) -> Result<(), LedgerError> {
         let header = SegmentHeader {
             log_id: self.shared.log_id,
@@ -196,6 +225,7 @@ impl<S: Storage> Log<S> {
         };
         link_segment(&self.shared.storage, &spare, &header)?;
         Mark::install(&self.shared.storage)?;
+        self.marked = true;
         self.spares.as_mut().expect("set but while it is exchanged").linked();
         tracing::debug!(segment = header.index, first_seq = header.first_seq.0, "began a segment");
         let first = Place { segment: header.index, offset: SEGMENT_HEAD_BYTES, first_seq: header.first_seq };
@@ -240,14 +270,27 @@ impl<S: Storage> Log<S> {
         self.shared.log_id
     }
 
-    /// The number of this opening.
-    pub fn epoch(&self) -> u64 {
-        self.epoch
+    /// The present tenure, with the head as it is now. Its epoch is 0 in a log that nobody has acquired yet.
+    pub fn tenure(&self) -> Tenure {
+        Tenure { epoch: self.epoch, head: self.head, root: self.root }
+    }
+
+    fn refuse_if_failed(&self, doing: &'static str) -> Result<(), LedgerError> {
+        if !self.failed {
+            return Ok(());
+        }
+        let source = std::io::Error::other("an earlier write or sync failed; the process must end and recover");
+        Err(LedgerError::Io { place: self.shared.storage.place(""), doing, source })
     }
 
     /// A handle for reading what is durable, from any thread.
     pub fn reader(&self) -> Reader<S> {
         Reader::new(Arc::clone(&self.shared))
+    }
+
+    /// A handle for watching the log, from any thread.
+    pub fn watch(&self) -> Watch<S> {
+        Watch { shared: Arc::clone(&self.shared) }
     }
 
     /// Notes how far the log reaches, so that the next opening can tell if anything of it is lost, and lets go of it.
@@ -258,6 +301,112 @@ impl<S: Storage> Log<S> {
 
     fn mark(&self, segment: u64) -> Mark {
         Mark { log_id: self.shared.log_id, epoch: self.epoch, head: self.head, root: self.root, segment }
+    }
+}
+
+impl<S: Storage> Engine for Log<S> {
+    fn acquire(&mut self) -> Result<Tenure, LedgerError> {
+        self.refuse_if_failed("take a new epoch")?;
+        let mark = Mark { epoch: self.epoch + 1, ..self.mark(self.active.index) };
+        mark.write(&self.shared.storage)?;
+        (self.epoch, self.marked) = (mark.epoch, true);
+        Ok(self.tenure())
+    }
+
+    fn append(&mut self, epoch: u64, first_seq: Seq, prev: Root, parts: &[LaneBatch]) -> Appended {
+        if epoch != self.epoch {
+            return Appended::Fenced { epoch: self.epoch };
+        }
+        assert_eq!((first_seq.0, prev), (self.head.0 + 1, self.root), "the one writer of this epoch knows where the log ends");
+        match Log::append(self, parts) {
+            Ok(placed) => Appended::Acked(placed),
+            Err(AppendError::NoRoom(error)) => {
+                self.note_full();
+                Appended::NoRoom(error)
+            }
+            Err(AppendError::Failed(error)) => Appended::Unknown(error),
+        }
+    }
+
+    fn read(&mut self, from: Seq, each: &mut dyn FnMut(ReadBatch<'_>) -> ControlFlow<()>) -> Result<(), LedgerError> {
+        let from = from.max(Seq(1));
+        if from > self.head {
+            return Ok(());
+        }
+        let mut cursor = Cursor::before(&self.shared, from, READ_WINDOW_BYTES)?;
+        cursor.skip_to(from, self.head)?;
+        while let Some(batch) = cursor.next_batch(self.head)? {
+            let sections = sections(&batch.header, batch.body).map_err(|fault| LedgerError::Damaged {
+                file: batch.file.to_owned(),
+                offset: batch.place.offset,
+                expected: batch.place.first_seq,
+                what: fault.to_string(),
+            })?;
+            if each(ReadBatch { first_seq: batch.place.first_seq, root: batch.root, sections }).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn truncate_before(&mut self, seq: Seq) -> Result<(), LedgerError> {
+        let what = format!(
+            "entries before {} stay, because segments are the only truth; copy sealed segments to an archive if you like, and leave \
+             the originals",
+            seq.0
+        );
+        Err(LedgerError::Declined { place: self.place(), what })
+    }
+
+    fn body_bytes_max(&self) -> usize {
+        Log::body_bytes_max(self)
+    }
+
+    fn place(&self) -> String {
+        self.shared.storage.place("")
+    }
+
+    fn close(self) -> Result<(), LedgerError> {
+        Log::close(self)
+    }
+}
+
+/// What other threads see of a log that is being written.
+pub struct Watch<S: Storage> {
+    shared: Arc<Shared<S>>,
+}
+
+impl<S: Storage> Clone for Watch<S> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<S: Storage> Watch<S> {
+    /// The last durable entry.
+    pub fn head(&self) -> Seq {
+        self.shared.head()
+    }
+
+    /// The identity of the log.
+    pub fn log_id(&self) -> LogId {
+        self.shared.log_id
+    }
+
+    /// False while the segment being written is nearly full and there is no room on the disk for the next one. What is queued then
+    /// waits and is committed as soon as there is room again.
+    pub fn is_writable(&self) -> bool {
+        self.shared.is_writable()
+    }
+
+    /// Attempts to allocate the next segment that have failed since the log was opened.
+    pub fn failed_allocations(&self) -> u64 {
+        self.shared.attempts.failed()
+    }
+
+    /// The figures since the last call.
+    pub fn take_stats(&self) -> CommitStats {
+        self.shared.stats.take()
     }
 }
 

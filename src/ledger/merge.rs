@@ -3,6 +3,7 @@
 //! Invariants: entries of a lane keep their order and are numbered without gaps within an epoch; a lane batch that comes a second
 //! time is never appended again, it is answered with its old place once that is durable.
 use super::layout::SECTION_HEAD_BYTES;
+use super::tails::{LanePlace, LaneTails};
 use crate::domain::limits::LANE_BATCH_BYTES_MAX;
 use crate::domain::{Durable, LaneBatch, Root, Seq};
 use std::collections::VecDeque;
@@ -19,17 +20,21 @@ pub struct Placed {
     pub root: Root,
 }
 
-struct Acknowledged {
-    lane_first: u64,
-    count: u32,
-    first_seq: Seq,
-    root: Root,
-}
-
 struct Lane {
     /// Number of the next entry that has not come yet.
     next: u64,
-    acknowledged: VecDeque<Acknowledged>,
+    acknowledged: VecDeque<LanePlace>,
+}
+
+/// What a lane batch is to a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It comes next.
+    Next,
+    /// It came before, as it is.
+    Repeat,
+    /// It leaves numbers out, or has some that came before and some that did not, or none that could be.
+    Misfit,
 }
 
 /// The lane batches of one commit, and what must be remembered between commits.
@@ -47,6 +52,51 @@ impl GroupCommit {
         let lane = || Lane { next: 1, acknowledged: VecDeque::new() };
         let lanes = (0..lanes).map(|_| lane()).collect();
         Self { lanes, batches: Vec::new(), repeats: Vec::new(), body_bytes: 0, body_bytes_max }
+    }
+
+    /// For an epoch that goes on after the log was opened again; `None` if what its lanes have written is not known for sure.
+    pub fn resumed(lanes: u16, body_bytes_max: usize, tails: &LaneTails) -> Option<Self> {
+        let lane = |number| {
+            let acknowledged = tails.of(number)?;
+            let next = acknowledged.back().map_or(1, |last| last.lane_first + u64::from(last.count));
+            Some(Lane { next, acknowledged })
+        };
+        let lanes = (0..lanes).map(lane).collect::<Option<Vec<_>>>()?;
+        Some(Self { lanes, batches: Vec::new(), repeats: Vec::new(), body_bytes: 0, body_bytes_max })
+    }
+
+    /// How many lanes there are.
+    pub fn lanes(&self) -> u16 {
+        self.lanes.len() as u16
+    }
+
+    /// Number of the last entry of each lane that has come; with nothing admitted, the last durable one.
+    pub fn through(&self) -> Vec<u64> {
+        self.lanes.iter().map(|lane| lane.next - 1).collect()
+    }
+
+    /// What a batch of this name is.
+    pub fn standing(&self, lane: u16, lane_first: u64, count: u32) -> Standing {
+        let Some(lane) = self.lanes.get(usize::from(lane)) else { return Standing::Misfit };
+        let Some(end) = lane_first.checked_add(u64::from(count)).filter(|_| count > 0 && lane_first > 0) else {
+            return Standing::Misfit;
+        };
+        if lane_first == lane.next {
+            Standing::Next
+        } else if end <= lane.next {
+            Standing::Repeat
+        } else {
+            Standing::Misfit
+        }
+    }
+
+    /// Where a batch went that is durable; `None` if it is not, or if that is so long ago that it was forgotten.
+    pub fn place_of(&self, lane: u16, lane_first: u64, count: u32) -> Option<Placed> {
+        let end = lane_first.checked_add(u64::from(count))?;
+        let places = &self.lanes.get(usize::from(lane))?.acknowledged;
+        let holds = |known: &&LanePlace| known.lane_first <= lane_first && end <= known.lane_first + u64::from(known.count);
+        let known = places.iter().rev().find(holds)?;
+        Some(Placed { first_seq: Seq(known.first_seq.0 + (lane_first - known.lane_first)), root: known.root })
     }
 
     /// Takes the batch into the commit, or gives it back if there is no room left: it goes first into the next one.
@@ -74,6 +124,15 @@ impl GroupCommit {
         Ok(())
     }
 
+    /// Gives up what was admitted and not settled, as if it had never come: whoever sent it is gone, and sends it again.
+    pub fn withdraw(&mut self) {
+        for batch in self.batches.drain(..).rev() {
+            self.lanes[usize::from(batch.lane)].next = batch.lane_first;
+        }
+        self.repeats.clear();
+        self.body_bytes = 0;
+    }
+
     /// What has to be appended; empty if there are at most repeats.
     pub fn batches(&self) -> &[LaneBatch] {
         &self.batches
@@ -94,22 +153,15 @@ impl GroupCommit {
                     acknowledged.pop_front();
                 }
                 let (lane_first, count) = (batch.lane_first, batch.count);
-                acknowledged.push_back(Acknowledged { lane_first, count, first_seq, root });
+                acknowledged.push_back(LanePlace { lane_first, count, first_seq, root });
                 deliver(Durable { batch, first_seq, root });
                 first_seq = Seq(first_seq.0 + u64::from(count));
             }
         }
         self.body_bytes = 0;
-        for batch in self.repeats.drain(..) {
-            let end = batch.lane_first + u64::from(batch.count);
-            let known = self.lanes[usize::from(batch.lane)]
-                .acknowledged
-                .iter()
-                .rev()
-                .find(|known| known.lane_first <= batch.lane_first && end <= known.lane_first + u64::from(known.count))
-                .expect("a lane repeats only batches as it sent them, and only recent ones");
-            let first_seq = Seq(known.first_seq.0 + (batch.lane_first - known.lane_first));
-            let root = known.root;
+        for batch in std::mem::take(&mut self.repeats) {
+            let place = self.place_of(batch.lane, batch.lane_first, batch.count);
+            let Placed { first_seq, root } = place.expect("a lane repeats only batches as it sent them, and only recent ones");
             deliver(Durable { batch, first_seq, root });
         }
     }

@@ -11,12 +11,18 @@
 //! | `storage` | what is asked of a disk; `disk` is the real one, `memory` one that can crash |
 //! | `window`, `scan`, `mark`, `recovery` | reading everything, telling a torn tail from damage, opening for writing |
 //! | `log`, `spares` | one batch, one write, one sync; segments allocated ahead |
-//! | `committer`, `stats` | the thread that does so for all lanes |
+//! | [`engine`], `writer` | what a log must offer; appending once, also when the outcome of an append is unknown |
+//! | `committer`, `bell`, `stats` | the thread that does so for all lanes |
+//! | `tails` | what the lanes of the newest epoch have written (pure) |
+//! | `handles` | what the service has in hand of a ledger, wherever that is |
 //! | `cursor`, `reader`, `recent`, `index`, `desk` | finding entries, off the cores |
 //! | [`snapshot`] | the state of all accounts after some entry, so that a start need not read everything |
 //! | `auditor`, `comparison` | the thread that replays what was committed, compares it with what is served, and takes snapshots |
 //! | `history/mmr`, `history/verify` | mountain ranges over entries and batches, and whether a proof holds (pure) |
 //! | [`history`] | follows the durable head and proves |
+//! | `protocol/mod`, `protocol/request`, `protocol/reply` | what a wallet and the ledger daemon say to each other (pure) |
+//! | `daemon/session`, `remote/link` | the two ends of that as bytes in and bytes out (pure) |
+//! | `daemon`, `remote` | the threads and sockets around them |
 //! | `verify` | replaying everything against every promise |
 //! | `walk` | reading a directory from any entry on, for people |
 //! | `archive`, `backup` | moving sealed segments elsewhere; copies of the state, and a ledger from one |
@@ -26,13 +32,17 @@ mod archive;
 mod auditor;
 mod backup;
 pub mod batch;
+mod bell;
 mod books;
 mod committer;
 mod comparison;
 mod cursor;
+mod daemon;
 mod desk;
 mod disk;
+pub mod engine;
 mod error;
+mod handles;
 pub mod history;
 mod index;
 pub mod layout;
@@ -41,22 +51,28 @@ mod mark;
 mod memory;
 mod merge;
 mod places;
+mod protocol;
 mod reader;
 mod recent;
 mod recovery;
+mod remote;
 mod scan;
 pub mod snapshot;
 mod spares;
 mod stats;
 mod storage;
+mod tails;
 mod verify;
 mod walk;
 mod window;
+mod writer;
 
 #[cfg(test)]
 mod commit_tests;
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod engine_tests;
 #[cfg(test)]
 mod history_tests;
 #[cfg(test)]
@@ -70,21 +86,25 @@ pub use archive::archive_segments;
 pub use auditor::{Audit, Auditor, Schedule};
 pub use backup::{archivable_through, back_up, restore, BackupError};
 pub use books::{AccountBooks, AssetTotals, Books, Value};
-pub use committer::{Committer, LaneSender, OnFatal, Watch, LANE_QUEUE_BATCHES_MAX};
+pub use committer::{Committer, LaneSender, OnFatal, LANE_QUEUE_BATCHES_MAX};
 pub use comparison::{Held, Live};
+pub use daemon::{Admitted, Server};
 pub use desk::{Answer, LookupDesk, Told};
 pub use disk::{DiskFile, DiskStorage};
 pub use error::LedgerError;
-pub use log::{AppendError, Log, Options};
+pub use handles::{EachEntry, ReadLedger, WatchLedger};
+pub use log::{AppendError, Log, Options, Watch};
 pub use mark::Mark;
 pub use memory::{MemoryFile, MemoryStorage};
-pub use merge::{GroupCommit, Placed};
+pub use merge::{GroupCommit, Placed, Standing};
 pub use reader::Reader;
 pub(crate) use recovery::entries_of;
 pub use recovery::Recovery;
+pub use remote::{Begun, RemoteReader, RemoteWatch, RemoteWriter};
 pub(crate) use scan::SeenBatch;
 pub use scan::Torn;
 pub use stats::CommitStats;
 pub use storage::{segment_name, Storage, StorageFile};
+pub use tails::{LanePlace, LaneTails};
 pub use verify::{verify, verify_directory, Progress, Refuted, Report, Suspect};
 pub use walk::{Batch, SegmentFile, SegmentUse, Walk, WalkEnd};

@@ -165,7 +165,8 @@ fn the_desk_answers_each_question_with_its_token_and_refuses_when_full() {
     let (log, entries) = written(&storage);
     let (send, answers) = crossbeam_channel::bounded(0);
     let desk =
-        LookupDesk::spawn(log.reader(), 3, Box::new(move |token: u64, answer| send.send((token, answer)).unwrap())).unwrap();
+        LookupDesk::spawn(Box::new(log.reader()), 3, Box::new(move |token: u64, answer| send.send((token, answer)).unwrap()))
+            .unwrap();
     let mut asked = 0;
     while desk.ask(Question::At(Seq(asked + 1)), asked + 1).is_ok() {
         asked += 1;

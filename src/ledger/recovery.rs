@@ -1,14 +1,17 @@
-//! Opening a log for writing: take the lock, read and check everything, clear away an interrupted write, take a new epoch.
+//! Opening a log for writing: take the lock, read and check everything, clear away an interrupted write.
 //!
-//! Invariants: nothing is changed before everything has been read and found good; the epoch is durable before the first append.
+//! Invariants: nothing is changed before everything has been read and found good; an epoch is durable before its first append.
 use super::batch::for_each_entry;
+use super::engine::Engine;
 use super::layout::{Fault, SegmentHeader, BLOCK_BYTES, SEGMENT_HEAD_BYTES};
 use super::log::{link_segment, Active, Log, Options, Shared};
 use super::mark::Mark;
 use super::places::{Place, Places};
 use super::scan::{segments, End, Scan, Seen, SeenBatch, Start, Torn};
 use super::spares::{Attempts, Spares};
+use super::stats::StatsCell;
 use super::storage::{segment_name, Storage, StorageFile, TEMPORARY_SUFFIX};
+use super::tails::LaneTails;
 use super::LedgerError;
 use crate::domain::{Entry, LogId, Root, Seq};
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -27,8 +30,10 @@ pub struct Recovery {
     pub root: Root,
     /// The identity of the log.
     pub log_id: LogId,
-    /// The number of this opening; every batch written from now on carries it.
+    /// The newest tenure, that of this opening if it took one; every batch written from now on carries it.
     pub epoch: u64,
+    /// What the lanes of the newest epoch have put into the log.
+    pub lanes: LaneTails,
     /// What an interrupted write had left and was cleared away; nothing of it had been acknowledged.
     pub torn: Option<Torn>,
 }
@@ -61,8 +66,10 @@ pub(crate) fn entries_of(
 }
 
 impl<S: Storage> Log<S> {
-    /// Opens the log in this directory, or makes a new one if the directory has none. Hands every entry to `on_entry`, in order
-    /// and with the chain hash of its batch, so that the caller can rebuild its state; what that refuses ends the opening.
+    /// As [`Log::recover`], and takes a new epoch.
+    ///
+    /// # Errors
+    /// If the log cannot be recovered, or the new epoch not be written.
     pub fn open(
         storage: S,
         options: &Options,
@@ -73,6 +80,31 @@ impl<S: Storage> Log<S> {
 
     /// As [`Log::open`], from the batch on that follows `start`: a snapshot has what comes before. Hands over whole batches.
     pub(crate) fn open_behind(
+        storage: S,
+        options: &Options,
+        start: Option<Start>,
+        on_batch: &mut dyn FnMut(&SeenBatch<'_>) -> Result<(), LedgerError>,
+    ) -> Result<(Self, Recovery), LedgerError> {
+        let (mut log, mut recovery) = Self::recover_behind(storage, options, start, on_batch)?;
+        recovery.epoch = log.acquire()?.epoch;
+        Ok((log, recovery))
+    }
+
+    /// Opens the log in this directory, or makes a new one if the directory has none. It has the epoch that it had; a writer
+    /// that has it may go on, everybody else calls [`Engine::acquire`]. Hands every entry to `on_entry`, in order
+    /// and with the chain hash of its batch, so that the caller can rebuild its state; what that refuses ends the opening.
+    ///
+    /// # Errors
+    /// If the ledger is in use, cannot be read, or is damaged.
+    pub fn recover(
+        storage: S,
+        options: &Options,
+        on_entry: &mut dyn FnMut(Seq, &Root, Entry<'_>) -> Result<(), String>,
+    ) -> Result<(Self, Recovery), LedgerError> {
+        Self::recover_behind(storage, options, None, &mut |batch| entries_of(batch, on_entry))
+    }
+
+    fn recover_behind(
         storage: S,
         options: &Options,
         start: Option<Start>,
@@ -98,7 +130,8 @@ impl<S: Storage> Log<S> {
                 1..=1
             }
         };
-        let mut places = Places::default();
+        let (mut places, mut lanes) = (Places::default(), LaneTails::default());
+        let whole = start.is_none();
         let scan = Scan { storage: &storage, segments, mark, start, sync: true, patient: false };
         let end = scan.run(&mut |seen| match seen {
             Seen::Segment(header) => {
@@ -108,6 +141,7 @@ impl<S: Storage> Log<S> {
             }
             Seen::Batch(batch) => {
                 places.note_batch(batch.place);
+                lanes.note(&batch.header, &batch.root, batch.body);
                 on_batch(&batch)
             }
         })?;
@@ -115,8 +149,8 @@ impl<S: Storage> Log<S> {
             tracing::warn!(%directory, "the file `epoch` is missing; a loss of the last entries would not be noticed this time");
         }
         let file = settle_tail(&storage, &end)?;
-        let epoch = mark.map_or(0, |mark| mark.epoch).max(end.epoch) + 1;
-        Mark { log_id: end.log_id, epoch, head: end.head, root: end.root, segment: end.segments }.write(&storage)?;
+        let epoch = mark.map_or(0, |mark| mark.epoch).max(end.epoch);
+        lanes.forget_before(epoch, whole);
         let shared = Arc::new(Shared {
             storage,
             log_id: end.log_id,
@@ -124,6 +158,7 @@ impl<S: Storage> Log<S> {
             places: RwLock::new(places),
             nearly_full: AtomicBool::new(false),
             attempts,
+            stats: StatsCell::default(),
         });
         let log = Self {
             shared,
@@ -134,12 +169,13 @@ impl<S: Storage> Log<S> {
             segment_bytes: options.segment_bytes,
             buffer: Vec::new(),
             failed: false,
+            marked: false,
             spares: Some(spares),
             _lock: lock,
         };
         log.note_room();
         let End { batches, head, root, log_id, torn, .. } = end;
-        Ok((log, Recovery { entries: head.0, batches, head, root, log_id, epoch, torn }))
+        Ok((log, Recovery { entries: head.0, batches, head, root, log_id, epoch, lanes, torn }))
     }
 }
 

@@ -3,7 +3,7 @@
 use super::connection::Phase;
 use super::core::Core;
 use crate::domain::{Code, Refusal};
-use crate::engine::Ticket;
+use crate::engine::{Gate, Ticket};
 use crate::telemetry::Tally;
 use rustix::net::Shutdown;
 use std::os::fd::BorrowedFd;
@@ -11,6 +11,10 @@ use std::time::Duration;
 
 /// Time between two sweeps; a limit is overrun by at most this much.
 pub const SWEEP_EVERY: Duration = Duration::from_millis(50);
+
+/// How long a request waits for its commit while the ledger is known to take nothing: with the time until that is known and the
+/// time between two sweeps, its client has its answer within 200 ms.
+const LEDGER_DOWN_PATIENCE: Duration = Duration::from_millis(40);
 
 /// The limits that a sweep enforces.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +32,10 @@ pub fn sweep(core: &mut Core, timeouts: &Timeouts) {
     let now_ms = core.front.now_ms();
     let now_us = core.front.now_us();
     let draining = core.draining;
+    let confirmation = match core.front.gate() {
+        Gate::Open | Gate::NotReady => timeouts.write,
+        Gate::LedgerDown => timeouts.write.min(LEDGER_DOWN_PATIENCE),
+    };
     let mut overdue = Vec::new();
     let core_id = core.front.core();
     for (place, connection) in core.front.connections.iter_mut() {
@@ -51,7 +59,7 @@ pub fn sweep(core: &mut Core, timeouts: &Timeouts) {
             let _ = rustix::net::shutdown(socket, Shutdown::Both);
         }
         if connection.unanswered() > 0 {
-            let limit_us = now_us.saturating_sub(timeouts.write.as_micros() as u64);
+            let limit_us = now_us.saturating_sub(confirmation.as_micros() as u64);
             let generation = connection.generation();
             let late = connection.overdue(limit_us);
             overdue.extend(late.map(|request| Ticket { core: core_id, connection: place, generation, request }));

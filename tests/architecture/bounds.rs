@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Constants that are named like bounds and are none: sizes that a format fixes, and the last date that HTTP can write.
-const FORMAT_SIZES: [&str; 21] = [
+const FORMAT_SIZES: [&str; 23] = [
+    "ACKNOWLEDGED_BYTES",
     "BATCH_HEAD_BYTES",
     "BLOCK_BYTES",
     "BLOCK_HEAD_BYTES",
@@ -14,6 +15,7 @@ const FORMAT_SIZES: [&str; 21] = [
     "ENDING_BYTES",
     "ENTRY_BYTES_MAX",
     "ENTRY_HEAD_BYTES",
+    "FRAME_HEAD_BYTES",
     "HEAD_BYTES",
     "HTTP_DATE_BYTES",
     "INLINE_BYTES",

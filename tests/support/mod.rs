@@ -3,10 +3,12 @@
 //! Nothing here looks into the server: it is the binary, reached through its ports, signals and files.
 #![allow(dead_code, unused_imports)] // Each test binary uses a part of this module.
 mod client;
+mod daemon;
 mod server;
 mod wallet;
 
 pub use client::{request, Client, Reply, Request};
+pub use daemon::Daemon;
 pub use server::{Exit, Server};
 pub use wallet::{body, Wallet};
 

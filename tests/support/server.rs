@@ -100,6 +100,12 @@ impl Server {
         panic!("no two ports could be had");
     }
 
+    /// Starts the process and waits until its control port answers, ready or not.
+    pub fn launch_unready(&mut self) {
+        self.child = Some(self.spawn());
+        eventually("the control port answers", || self.try_page("/readyz").ok());
+    }
+
     /// Starts the process, which is to refuse, and returns how it ended.
     pub fn launch_refused(&mut self) -> Exit {
         self.child = Some(self.spawn());

@@ -98,7 +98,11 @@ pub fn unreadable(fault: &LedgerError) -> Failure {
         LedgerError::Io { source, .. } if source.kind() == ErrorKind::NotFound => {
             Failure::usage(fault.to_string(), "name the directory of the ledger with --dir")
         }
-        LedgerError::Io { .. } | LedgerError::InUse { .. } => Failure::internal(fault.to_string(), ""),
+        LedgerError::Io { .. }
+        | LedgerError::InUse { .. }
+        | LedgerError::Unreachable { .. }
+        | LedgerError::Fenced { .. }
+        | LedgerError::Declined { .. } => Failure::internal(fault.to_string(), ""),
         LedgerError::Damaged { .. }
         | LedgerError::Unsupported { .. }
         | LedgerError::Incomplete { .. }

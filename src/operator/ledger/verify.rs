@@ -143,9 +143,12 @@ fn broken(output: &Output, refuted: &Refuted) -> Result<Exit, Failure> {
         LedgerError::Io { source, .. } if source.kind() == ErrorKind::NotFound => {
             return Err(Failure::usage(refuted.fault.to_string(), "name the directory of the ledger with --dir"));
         }
-        LedgerError::Io { .. } | LedgerError::InUse { .. } | LedgerError::Archived { .. } => {
-            return Err(Failure::internal(refuted.fault.to_string(), ""))
-        }
+        LedgerError::Io { .. }
+        | LedgerError::InUse { .. }
+        | LedgerError::Archived { .. }
+        | LedgerError::Unreachable { .. }
+        | LedgerError::Fenced { .. }
+        | LedgerError::Declined { .. } => return Err(Failure::internal(refuted.fault.to_string(), "")),
         LedgerError::Damaged { file, offset, expected, what } => Finding {
             kind: "damaged",
             file,

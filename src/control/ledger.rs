@@ -1,0 +1,246 @@
+//! The ledger as the service holds it: inside this process, or a daemon behind a socket. The choice is made here and nowhere else.
+use super::conservation::Conservation;
+use super::replay::{self, Interruption, Opening, RECOVERY_NOTE_EVERY};
+use super::service::{refused, ServiceFault, EXIT_REPLACED};
+use super::{Dep, Readiness};
+use crate::config::{Config, LedgerDep};
+use crate::domain::{Durable, LogId, Seq};
+use crate::engine::Engine;
+use crate::ledger::snapshot::Snapshot;
+use crate::ledger::{
+    Auditor, Begun, Committer, DiskFile, DiskStorage, LaneSender, LedgerError, Live, Options, ReadLedger, Reader, RemoteWriter,
+    Schedule, Watch, WatchLedger,
+};
+use crate::worker::unix_now;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Time between two looks whether the ledger daemon has answered, or a signal asks for an end.
+const START_LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Takes every acknowledgement.
+pub(super) type Deliver = Box<dyn Fn(Durable) + Send>;
+
+/// An open ledger with its writer.
+pub(super) struct Ledger {
+    log_id: LogId,
+    epoch: u64,
+    place: Place,
+}
+
+enum Place {
+    Embedded(Box<Embedded>),
+    Remote(RemoteWriter),
+}
+
+struct Embedded {
+    committer: Committer,
+    reader: Reader<DiskStorage>,
+    watch: Watch<DiskStorage>,
+    /// Where the auditor begins, until it does.
+    snapshot: Option<Snapshot<DiskFile>>,
+    auditor: Option<Auditor>,
+}
+
+/// What opening the ledger came to.
+pub(super) enum Opened {
+    /// It is open. `conserved` says what does not add up, and what to do.
+    Open {
+        /// The ledger.
+        ledger: Ledger,
+        /// The cores with their slices.
+        engines: Vec<Engine>,
+        /// Whether issued less burned is what the accounts hold.
+        conserved: Result<(), String>,
+    },
+    /// A signal asked for an end after so many entries.
+    GivenUp {
+        /// Entries that had been read.
+        entries: u64,
+    },
+}
+
+impl Ledger {
+    /// Opens the configured ledger and rebuilds the engines that `fresh` makes from it, one lane for each.
+    pub fn open(
+        config: &Config,
+        fresh: &dyn Fn() -> Vec<Engine>,
+        deliver: Deliver,
+        readiness: &Readiness,
+        interruption: &mut Interruption<'_>,
+    ) -> Result<Opened, ServiceFault> {
+        match &config.deps.ledger {
+            LedgerDep::Embedded(directory) => embedded(directory, config.ledger.segment_bytes, fresh, deliver, interruption),
+            LedgerDep::Unix(socket) => remote(socket, fresh(), deliver, readiness, interruption),
+        }
+    }
+
+    /// The identity of the log.
+    pub fn log_id(&self) -> LogId {
+        self.log_id
+    }
+
+    /// The tenure of this process.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The sender of a lane, to be given to its core.
+    pub fn lane(&self, lane: u16) -> LaneSender {
+        match &self.place {
+            Place::Embedded(embedded) => embedded.committer.lane(lane),
+            Place::Remote(writer) => writer.lane(lane),
+        }
+    }
+
+    /// A handle for reading what is durable.
+    pub fn reader(&self) -> Box<dyn ReadLedger> {
+        match &self.place {
+            Place::Embedded(embedded) => Box::new(embedded.reader.clone()),
+            Place::Remote(writer) => Box::new(writer.reader(self.log_id)),
+        }
+    }
+
+    /// A handle for watching it.
+    pub fn watch(&self) -> Box<dyn WatchLedger> {
+        match &self.place {
+            Place::Embedded(embedded) => Box::new(embedded.watch.clone()),
+            Place::Remote(writer) => Box::new(writer.watch()),
+        }
+    }
+
+    /// Starts the audit, which also takes snapshots. A ledger behind a socket is not audited here.
+    pub fn audit(&mut self, schedule: Schedule, live: Box<dyn Live>) -> std::io::Result<()> {
+        match &mut self.place {
+            Place::Embedded(embedded) => {
+                let Embedded { reader, snapshot, auditor, .. } = &mut **embedded;
+                *auditor = Some(Auditor::spawn(reader, snapshot.take(), schedule, Some(live))?);
+            }
+            Place::Remote(_) => {}
+        }
+        Ok(())
+    }
+
+    /// The audit, if there is one.
+    pub fn auditor(&self) -> Option<&Auditor> {
+        match &self.place {
+            Place::Embedded(embedded) => embedded.auditor.as_ref(),
+            Place::Remote(_) => None,
+        }
+    }
+
+    /// Commits everything queued and lets go of the ledger.
+    pub fn close(self) -> Result<(), LedgerError> {
+        match self.place {
+            Place::Embedded(embedded) => {
+                let Embedded { committer, auditor, .. } = *embedded;
+                // What is committed after its end is behind the snapshot.
+                auditor.into_iter().for_each(Auditor::close);
+                committer.close()
+            }
+            Place::Remote(writer) => {
+                writer.close();
+                Ok(())
+            }
+        }
+    }
+}
+
+fn embedded(
+    directory: &Path,
+    segment_bytes: u64,
+    fresh: &dyn Fn() -> Vec<Engine>,
+    deliver: Deliver,
+    interruption: &mut Interruption<'_>,
+) -> Result<Opened, ServiceFault> {
+    let storage =
+        DiskStorage::create(directory).map_err(refused(format!("cannot use the ledger directory {}", directory.display())))?;
+    let options = Options::new(segment_bytes);
+    let (mut log, recovery, snapshot, engines, conserved) =
+        match replay::open(storage, &options, fresh, unix_now(), interruption)? {
+            Opening::Open { log, recovery, snapshot, engines, conserved } => (log, recovery, snapshot, engines, conserved),
+            Opening::GivenUp { entries } => return Ok(Opened::GivenUp { entries }),
+        };
+    log.allocate_ahead()?;
+    let (tenure, log_id, reader, watch) = (log.tenure(), log.log_id(), log.reader(), log.watch());
+    let committer = Committer::spawn(log, tenure, engines.len() as u16, deliver)?;
+    let place = Place::Embedded(Box::new(Embedded { committer, reader, watch, snapshot, auditor: None }));
+    Ok(Opened::Open { ledger: Ledger { log_id, epoch: recovery.epoch, place }, engines, conserved })
+}
+
+/// Waits for the daemon, however long it takes, takes an epoch, and reads everything.
+fn remote(
+    socket: &Path,
+    mut engines: Vec<Engine>,
+    deliver: Deliver,
+    readiness: &Readiness,
+    interruption: &mut Interruption<'_>,
+) -> Result<Opened, ServiceFault> {
+    let end = Box::new(|_: &LedgerError| std::process::exit(EXIT_REPLACED));
+    let writer = RemoteWriter::spawn(socket, engines.len() as u16, deliver, end)?;
+    let (log_id, tenure) = loop {
+        match writer.begun()? {
+            Begun::Granted { log_id, tenure } => break (log_id, tenure),
+            Begun::Waiting(reason) => readiness.down(Dep::Ledger, reason),
+        }
+        if interruption.look_now().is_err() {
+            return Ok(Opened::GivenUp { entries: 0 });
+        }
+        std::thread::sleep(START_LOOK_EVERY);
+    };
+    readiness.down(Dep::Ledger, "the ledger is being read");
+    let began = Instant::now();
+    let mut conservation = Conservation::default();
+    let (mut next, mut root, now) = (Seq(1), [0; 32], unix_now());
+    let mut reader = writer.reader(log_id);
+    while next.0 <= tenure.head.0 {
+        let mut refused = None;
+        let scanned = reader.scan(next, &mut |seq, chain, entry| {
+            if seq.0 % RECOVERY_NOTE_EVERY == 0 {
+                tracing::info!(event = "recovering", entries = seq.0, "reading the ledger");
+            }
+            root = *chain;
+            conservation.note(&entry);
+            let taken =
+                interruption.look(seq.0).and_then(|()| engines.iter_mut().try_for_each(|engine| engine.replay(&entry, seq, now)));
+            match taken {
+                Ok(()) => {
+                    next = Seq(seq.0 + 1);
+                    ControlFlow::Continue(())
+                }
+                Err(what) => {
+                    refused = Some(what);
+                    ControlFlow::Break(())
+                }
+            }
+        });
+        if let Some(entries) = interruption.given_up_at() {
+            return Ok(Opened::GivenUp { entries: entries.saturating_sub(1) });
+        }
+        if let Some(what) = refused {
+            let what =
+                format!("entry {} does not fit what came before it: {what}; run `ronctl ledger verify` on its directory", next.0);
+            return Err(LedgerError::Declined { place: format!("unix://{}", socket.display()), what }.into());
+        }
+        if let Err(error) = scanned {
+            // A daemon that went away while it was read comes back, and the reading goes on where it was.
+            tracing::warn!(%error, entries = next.0 - 1, "the ledger could not be read on; trying again");
+            readiness.down(Dep::Ledger, error.to_string());
+            if interruption.look_now().is_err() {
+                return Ok(Opened::GivenUp { entries: next.0 - 1 });
+            }
+            std::thread::sleep(START_LOOK_EVERY);
+        }
+    }
+    if (next.0 - 1, root) != (tenure.head.0, tenure.root) {
+        let what = format!("it ends with entry {}, and {} were read, or other ones", tenure.head.0, next.0 - 1);
+        return Err(LedgerError::Declined { place: format!("unix://{}", socket.display()), what }.into());
+    }
+    let held = |engine: &Engine| engine.shard().sums().into_iter().map(|(asset, sum)| (asset.into(), sum)).collect();
+    let conserved = conservation.check(&engines.iter().map(held).collect::<Vec<_>>());
+    let took_ms = began.elapsed().as_millis() as u64;
+    tracing::info!(event = "recovered", entries = tenure.head.0, took_ms, "the ledger is open");
+    let ledger = Ledger { log_id, epoch: tenure.epoch, place: Place::Remote(writer) };
+    Ok(Opened::Open { ledger, engines, conserved })
+}

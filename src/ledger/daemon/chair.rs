@@ -1,0 +1,250 @@
+//! The one place from which a ledger is written: who sits there, what it has sent, and what became of it.
+//!
+//! Invariants: one wallet at a time; a wallet that was replaced is refused for ever after, whatever of it still arrives; a batch that
+//! comes again is answered with its old place; what is told to be durable is. It uses no clock: the time comes in.
+use crate::domain::{LaneBatch, LogId, Root, Seq};
+use crate::ledger::engine::{Engine, Tenure};
+use crate::ledger::merge::{GroupCommit, Standing};
+use crate::ledger::protocol::{Acknowledged, Fault, Refused, Reply};
+use crate::ledger::tails::LaneTails;
+use crate::ledger::writer::{Writer, Written};
+use crate::ledger::LedgerError;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+/// A connected wallet that was not heard for so long may be replaced.
+pub const SILENCE_MAX: Duration = Duration::from_secs(2);
+
+/// The process at the other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its number.
+    pub pid: u32,
+    /// Its user.
+    pub uid: u32,
+}
+
+/// The right of one connection to write; worthless as soon as another one has been given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seat(u64);
+
+struct Holder {
+    who: Peer,
+    connected: bool,
+    heard: Duration,
+}
+
+/// What became of the batches that were handed in.
+#[derive(Debug)]
+pub enum Committed {
+    /// There was nothing to do.
+    Nothing,
+    /// They are durable.
+    Durable(Vec<Acknowledged>),
+    /// There is no room; they wait.
+    NoRoom(std::io::Error),
+}
+
+/// Why a connection is refused.
+#[derive(Debug)]
+pub enum Turned {
+    /// It is told so and closed.
+    Away(Fault),
+    /// The ledger can take nothing any more: the process must end.
+    Fatal(LedgerError),
+}
+
+impl From<Fault> for Turned {
+    fn from(fault: Fault) -> Self {
+        Turned::Away(fault)
+    }
+}
+
+fn fault(refused: Refused, epoch: u64, text: impl Into<String>) -> Fault {
+    Fault { refused, epoch, text: text.into() }
+}
+
+/// The chair.
+pub struct Chair<E> {
+    writer: Writer<E>,
+    log_id: LogId,
+    /// Of the present tenure; `None` until its writer is there for the first time.
+    group: Option<GroupCommit>,
+    tails: LaneTails,
+    holder: Option<Holder>,
+    seats: u64,
+}
+
+impl<E: Engine> Chair<E> {
+    /// Nobody sits on it. The log was opened with this tenure, in which its lanes have written this.
+    pub fn new(engine: E, tenure: Tenure, log_id: LogId, tails: LaneTails) -> Self {
+        Self { writer: Writer::new(engine, tenure), log_id, group: None, tails, holder: None, seats: 0 }
+    }
+
+    /// A wallet wants to write in a new epoch.
+    pub fn acquire(&mut self, who: Peer, lanes: u16, now: Duration) -> Result<(Seat, Reply<'static>), Turned> {
+        // The same process asks again if its grant was lost with its connection.
+        if let Some(holder) = self.holder.as_ref().filter(|holder| holder.connected && holder.who != who) {
+            let silent = now.saturating_sub(holder.heard);
+            if silent < SILENCE_MAX {
+                let Peer { pid, uid } = holder.who;
+                let text =
+                    format!("process {pid} of user {uid} has the ledger; stop that wallet, or give this one a ledger of its own");
+                return Err(fault(Refused::InUse, self.writer.tenure().epoch, text).into());
+            }
+            tracing::warn!(pid = holder.who.pid, by = who.pid, "a wallet that was not heard any more is replaced");
+        }
+        let tenure = self.writer.engine().acquire().map_err(|error| {
+            tracing::error!(%error, "no new epoch could be taken");
+            fault(Refused::Unavailable, 0, format!("no new epoch could be taken: {error}"))
+        })?;
+        self.writer.begin(tenure);
+        self.group = Some(GroupCommit::new(lanes, self.writer.engine().body_bytes_max()));
+        Ok(self.seat(who, now))
+    }
+
+    /// A wallet wants to go on with its epoch.
+    pub fn resume(
+        &mut self,
+        who: Peer,
+        lanes: u16,
+        log_id: LogId,
+        epoch: u64,
+        known: (Seq, Root),
+        now: Duration,
+    ) -> Result<(Seat, Reply<'static>), Turned> {
+        let Tenure { epoch: newest, head, .. } = self.writer.tenure();
+        if log_id != self.log_id {
+            let text = "this daemon has another ledger than the one that the wallet has read; point both at the same one";
+            return Err(fault(Refused::Foreign, 0, text).into());
+        }
+        if epoch < newest {
+            let text = format!("epoch {newest} has replaced epoch {epoch}");
+            return Err(fault(Refused::Fenced, newest, text).into());
+        }
+        if epoch > newest || known.0 > head || !self.holds(known)? {
+            let text = format!(
+                "this ledger ends with entry {} in epoch {newest}, and the wallet has seen entry {} durable in epoch {epoch}: it is an \
+                 older copy; stop both, and bring back the newest directory",
+                head.0, known.0 .0
+            );
+            return Err(fault(Refused::Foreign, newest, text).into());
+        }
+        let body_bytes_max = self.writer.engine().body_bytes_max();
+        let group = match self.group.take() {
+            Some(group) => Some(group),
+            None if self.tails.epoch() == epoch => GroupCommit::resumed(lanes, body_bytes_max, &self.tails),
+            None => None,
+        };
+        let Some(mut group) = group else {
+            let text = "what this wallet has sent before cannot be told any more; start it again";
+            return Err(fault(Refused::Foreign, newest, text).into());
+        };
+        group.withdraw();
+        let has = group.lanes();
+        self.group = Some(group);
+        if has != lanes {
+            let text = format!("epoch {epoch} has {has} lanes, not {lanes}");
+            return Err(fault(Refused::Malformed, newest, text).into());
+        }
+        Ok(self.seat(who, now))
+    }
+
+    /// Whether the chain hash after the batch of this entry is the one that the wallet knows.
+    fn holds(&mut self, (seq, root): (Seq, Root)) -> Result<bool, Turned> {
+        let mut found = if seq == Seq(0) { Some([0; 32]) } else { None };
+        let read = self.writer.engine().read(seq, &mut |batch| {
+            found = found.or(Some(batch.root));
+            ControlFlow::Break(())
+        });
+        read.map_err(|error| fault(Refused::Unavailable, 0, format!("the ledger cannot be read: {error}")))?;
+        Ok(found == Some(root))
+    }
+
+    fn seat(&mut self, who: Peer, now: Duration) -> (Seat, Reply<'static>) {
+        self.seats += 1;
+        self.holder = Some(Holder { who, connected: true, heard: now });
+        let Tenure { epoch, head, root } = self.writer.tenure();
+        let through = self.group.as_ref().expect("set before a seat is given").through();
+        (Seat(self.seats), Reply::Granted { epoch, head, root, through })
+    }
+
+    /// The one who sits here was heard.
+    pub fn heard(&mut self, seat: Seat, now: Duration) -> Result<(), Turned> {
+        self.group_of(seat)?;
+        if let Some(holder) = &mut self.holder {
+            holder.heard = now;
+        }
+        Ok(())
+    }
+
+    fn group_of(&mut self, seat: Seat) -> Result<&mut GroupCommit, Turned> {
+        let epoch = self.writer.tenure().epoch;
+        let text = || format!("another wallet has taken the ledger over in epoch {epoch}, or this one has connected anew");
+        match &mut self.group {
+            Some(group) if seat.0 == self.seats => Ok(group),
+            Some(_) | None => Err(fault(Refused::Fenced, epoch, text()).into()),
+        }
+    }
+
+    /// Takes a batch for the next commit, or gives it back if that is full. A batch that came before is answered with its place.
+    pub fn admit(&mut self, seat: Seat, batch: LaneBatch) -> Result<Result<Option<Acknowledged>, LaneBatch>, Turned> {
+        let group = self.group_of(seat)?;
+        match group.standing(batch.lane, batch.lane_first, batch.count) {
+            Standing::Next => Ok(group.admit(batch).map(|()| None)),
+            Standing::Repeat => self.place(seat, batch.lane, batch.lane_first, batch.count).map(|place| Ok(Some(place))),
+            Standing::Misfit => Err(misfit(batch.lane, batch.lane_first, batch.count).into()),
+        }
+    }
+
+    /// Where a durable batch is.
+    pub fn place(&mut self, seat: Seat, lane: u16, lane_first: u64, count: u32) -> Result<Acknowledged, Turned> {
+        let placed = self.group_of(seat)?.place_of(lane, lane_first, count);
+        let placed = placed.ok_or_else(|| misfit(lane, lane_first, count))?;
+        Ok(Acknowledged { lane, lane_first, count, first_seq: placed.first_seq, root: placed.root })
+    }
+
+    /// Makes durable what was admitted.
+    pub fn commit(&mut self, seat: Seat) -> Result<Committed, Turned> {
+        self.group_of(seat)?;
+        let group = self.group.as_mut().expect("its seat was just found good");
+        if group.batches().is_empty() {
+            return Ok(Committed::Nothing);
+        }
+        match self.writer.append(group.batches()) {
+            Written::Placed(placed) => {
+                let mut batches = Vec::with_capacity(group.batches().len());
+                group.settle(Some(placed), |durable| {
+                    let LaneBatch { lane, lane_first, count, .. } = durable.batch;
+                    batches.push(Acknowledged { lane, lane_first, count, first_seq: durable.first_seq, root: durable.root });
+                });
+                Ok(Committed::Durable(batches))
+            }
+            Written::NoRoom(error) => Ok(Committed::NoRoom(error)),
+            Written::Ended(error) => Err(Turned::Fatal(error)),
+        }
+    }
+
+    /// The connection is gone. Its wallet may come back, or another one may take the chair at once.
+    pub fn leave(&mut self, seat: Seat) {
+        if seat.0 != self.seats {
+            return;
+        }
+        if let Some(holder) = &mut self.holder {
+            holder.connected = false;
+        }
+        if let Some(group) = &mut self.group {
+            group.withdraw();
+        }
+    }
+
+    /// Lets go of the ledger in order.
+    pub fn close(self) -> Result<(), LedgerError> {
+        self.writer.close()
+    }
+}
+
+fn misfit(lane: u16, lane_first: u64, count: u32) -> Fault {
+    let text = format!("entries {lane_first} and the following, {count} in all, do not fit what lane {lane} has sent before");
+    fault(Refused::Malformed, 0, text)
+}

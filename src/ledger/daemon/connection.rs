@@ -1,0 +1,325 @@
+//! The thread of one connection: moves bytes between socket and session, requests to the chair or the reader, replies back.
+//!
+//! The thread of the wallet that writes commits by itself: while it waits for the disk, what the wallet sends collects in the
+//! socket, and all of that goes into the next commit. So there is no queue here and nobody to wake.
+use super::chair::{Chair, Committed, Peer, Seat, Turned};
+use super::server::Site;
+use super::session::{Session, Wanted};
+use crate::domain::{LaneBatch, Seq};
+use crate::ledger::committer::{prefer_this_thread, rest_after};
+use crate::ledger::log::Log;
+use crate::ledger::protocol::{Acknowledged, Fault, Refused, Reply};
+use crate::ledger::spares::RETRY;
+use crate::ledger::storage::Storage;
+use rustix::event::{poll, PollFd, PollFlags, Timespec};
+use rustix::net::{recv, RecvFlags};
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What is read of a socket at once.
+const READ_BYTES: usize = 64 << 10;
+/// What is read of a socket before it is worked on.
+const READ_AHEAD_BYTES_MAX: usize = 4 << 20;
+/// How long a wallet may take nothing of what it is sent.
+const SEND_PATIENCE: Duration = Duration::from_secs(5);
+/// Entries that are sent together to a wallet that reads all of them, in bytes.
+const ENTRIES_BYTES: usize = 256 << 10;
+
+/// One connection.
+pub(super) struct Connection<S: Storage> {
+    site: Arc<Site<S>>,
+    stream: UnixStream,
+    peer: Peer,
+    session: Session,
+    seat: Option<Seat>,
+    /// The batch that did not fit into the commit.
+    held_back: Option<LaneBatch>,
+    /// Whether something was admitted and could not be committed.
+    full: bool,
+    /// Places that were asked for.
+    places: Vec<Acknowledged>,
+}
+
+/// The connection is over; the reason has been told, as far as there was somebody to tell.
+struct Over;
+
+impl From<io::Error> for Over {
+    fn from(_: io::Error) -> Self {
+        Over
+    }
+}
+
+impl<S: Storage> Connection<S> {
+    pub fn new(site: Arc<Site<S>>, stream: UnixStream, peer: Peer) -> Self {
+        let session = Session::new(site.log_id, site.watch.head());
+        Self { site, stream, peer, session, seat: None, held_back: None, full: false, places: Vec::new() }
+    }
+
+    /// Says why and closes.
+    pub fn refuse(&mut self, fault: Fault) {
+        self.site.note_refusal(self.peer, &fault);
+        self.session.end(fault);
+        // Whoever is refused may be gone already.
+        let _ = self.send();
+    }
+
+    /// Serves until one of the two ends goes.
+    pub fn serve(mut self) {
+        let Over = self.run().unwrap_or(Over);
+        if let (Some(seat), Some(chair)) = (self.seat, &mut *self.site.chair.lock().expect("a panic ends the process")) {
+            chair.leave(seat);
+            tracing::info!(pid = self.peer.pid, uid = self.peer.uid, "the writing wallet has left");
+        }
+    }
+
+    fn run(&mut self) -> Result<Over, Over> {
+        self.stream.set_write_timeout(Some(SEND_PATIENCE))?;
+        loop {
+            self.wait()?;
+            let goes_on = self.read()?;
+            self.work()?;
+            let rest = self.commit()?;
+            self.send()?;
+            if !goes_on || self.session.ended() {
+                return Ok(Over);
+            }
+            if !rest.is_zero() {
+                std::thread::sleep(rest);
+            }
+        }
+    }
+
+    /// Until something arrives, or it is time to look again.
+    fn wait(&mut self) -> Result<(), Over> {
+        let pause = Timespec { tv_sec: 0, tv_nsec: i64::from(RETRY.subsec_nanos()) };
+        let timeout = self.full.then_some(&pause);
+        let mut waiting = [PollFd::new(&self.stream, PollFlags::IN), PollFd::new(&self.site.stop, PollFlags::IN)];
+        // A signal may end the wait early; then there is nothing to read.
+        let _ = poll(&mut waiting, timeout);
+        if !waiting[1].revents().is_empty() {
+            return Err(self.end(ending()));
+        }
+        Ok(())
+    }
+
+    /// Takes what has arrived; false if nothing more will.
+    fn read(&mut self) -> Result<bool, Over> {
+        while self.held_back.is_none() && self.session.input().waiting() < READ_AHEAD_BYTES_MAX {
+            let stream = &self.stream;
+            let read = |buffer: &mut [u8]| recv(stream, buffer, RecvFlags::DONTWAIT).map(|(_, count)| count);
+            match self.session.input().fill(READ_BYTES, read) {
+                Ok(0) => return Ok(false),
+                Ok(count) if count < READ_BYTES => return Ok(true),
+                Ok(_) => {}
+                Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => return Ok(true),
+                Err(_) => return Err(Over),
+            }
+        }
+        Ok(true)
+    }
+
+    fn send(&mut self) -> io::Result<()> {
+        let output = self.session.output();
+        if !output.is_empty() {
+            self.stream.write_all(output)?;
+            output.clear();
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, fault: Fault) -> Over {
+        self.refuse(fault);
+        Over
+    }
+
+    /// Lets the chair do something for this connection.
+    fn chair<T>(&mut self, act: impl FnOnce(&mut Chair<Log<S>>, Duration) -> Result<T, Turned>) -> Result<T, Over> {
+        let now = self.site.now();
+        let done = match &mut *self.site.chair.lock().expect("a panic ends the process") {
+            Some(chair) => act(chair, now),
+            None => Err(ending().into()),
+        };
+        done.map_err(|turned| match turned {
+            Turned::Away(fault) => self.end(fault),
+            Turned::Fatal(error) => {
+                tracing::error!(%error, "FATAL: the ledger cannot make entries durable; nothing more is acknowledged, the process ends");
+                if let Some(on_fatal) = self.site.on_fatal.lock().expect("a panic ends the process").take() {
+                    on_fatal(&error);
+                }
+                Over
+            }
+        })
+    }
+
+    /// Does what was asked for, but for the commit.
+    fn work(&mut self) -> Result<(), Over> {
+        if let (Some(seat), true) = (self.seat, self.session.input().waiting() > 0) {
+            self.chair(|chair, now| chair.heard(seat, now))?;
+        }
+        if let Some(batch) = self.held_back.take() {
+            self.admit(batch)?;
+        }
+        while self.held_back.is_none() {
+            let Some(wanted) = self.session.next() else { break };
+            match wanted {
+                Wanted::Acquire { lanes } => {
+                    let peer = self.peer;
+                    let (seat, granted) = self.chair(|chair, now| chair.acquire(peer, lanes, now))?;
+                    self.take_seat(seat, &granted, "a wallet has the ledger in a new epoch");
+                }
+                Wanted::Resume { lanes, log_id, epoch, known } => {
+                    let peer = self.peer;
+                    let resume = |chair: &mut Chair<Log<S>>, now| chair.resume(peer, lanes, log_id, epoch, known, now);
+                    let (seat, granted) = self.chair(resume)?;
+                    self.take_seat(seat, &granted, "a wallet goes on with its epoch");
+                }
+                Wanted::Batch(batch) => self.admit(batch)?,
+                Wanted::Place { lane, lane_first, count } => {
+                    let seat = self.seat.expect("only a writer that was granted the ledger asks for places");
+                    let place = self.chair(|chair, _| chair.place(seat, lane, lane_first, count))?;
+                    self.places.push(place);
+                }
+                Wanted::Heartbeat => self.tell_state(),
+                Wanted::Ask { id, question } => match self.site.reader.find(&question) {
+                    Ok(Some(found)) => {
+                        let reply = Reply::Found { id, seq: found.seq, root: found.root, entry: &found.entry };
+                        self.session.reply(&reply);
+                    }
+                    Ok(None) => self.session.reply(&Reply::Nothing { id }),
+                    Err(error) => {
+                        tracing::error!(%error, "an entry could not be read");
+                        self.session.reply(&Reply::Unanswered { id, text: &error.to_string() });
+                    }
+                },
+                Wanted::Read { from } => self.read_all(from)?,
+            }
+        }
+        if !self.places.is_empty() {
+            let batches = std::mem::take(&mut self.places);
+            self.session.reply(&Reply::Durable { commit_us: 0, batches });
+        }
+        if self.session.ended() {
+            // What is wrong with the input was found by the session itself.
+            let text = "what was sent is not of the protocol; the other end was told what".to_owned();
+            self.site.note_refusal(self.peer, &Fault { refused: Refused::Malformed, epoch: 0, text });
+        }
+        Ok(())
+    }
+
+    fn take_seat(&mut self, seat: Seat, granted: &Reply<'_>, message: &str) {
+        let Reply::Granted { epoch, head, .. } = granted else { unreachable!("a seat comes with a grant") };
+        tracing::info!(pid = self.peer.pid, uid = self.peer.uid, epoch, head = head.0, "{message}");
+        self.seat = Some(seat);
+        self.session.grant(granted);
+        self.tell_state();
+        prefer_this_thread();
+    }
+
+    fn admit(&mut self, batch: LaneBatch) -> Result<(), Over> {
+        let seat = self.seat.expect("only a writer that was granted the ledger sends batches");
+        match self.chair(|chair, _| chair.admit(seat, batch))? {
+            Ok(None) => {}
+            Ok(Some(place)) => self.places.push(place),
+            Err(batch) => self.held_back = Some(batch),
+        }
+        Ok(())
+    }
+
+    fn tell_state(&mut self) {
+        let watch = &self.site.watch;
+        let state =
+            Reply::State { head: watch.head(), writable: watch.is_writable(), failed_allocations: watch.failed_allocations() };
+        self.session.reply(&state);
+    }
+
+    /// Commits what was admitted; returns how long to rest.
+    fn commit(&mut self) -> Result<Duration, Over> {
+        let Some(seat) = self.seat.filter(|_| !self.session.ended()) else { return Ok(Duration::ZERO) };
+        let started = Instant::now();
+        match self.chair(|chair, _| chair.commit(seat))? {
+            Committed::Nothing => Ok(Duration::ZERO),
+            Committed::Durable(batches) => {
+                let took = started.elapsed();
+                let entries = batches.iter().map(|batch| u64::from(batch.count)).sum();
+                // Whatever was sent while the disk was busy has not been looked at: a slow disk is no silence.
+                self.chair(|chair, now| chair.heard(seat, now))?;
+                let commit_us = u32::try_from(took.as_micros()).unwrap_or(u32::MAX).max(1);
+                self.session.reply(&Reply::Durable { commit_us, batches });
+                if self.full {
+                    self.full = false;
+                    tracing::warn!("there is room for the next ledger segment again; commits go on");
+                    self.tell_state();
+                }
+                Ok(rest_after(entries, took))
+            }
+            Committed::NoRoom(error) => {
+                if !self.full {
+                    tracing::error!(%error, "no room for the next ledger segment; free some space, commits wait for it");
+                }
+                self.full = true;
+                self.tell_state();
+                Ok(Duration::ZERO)
+            }
+        }
+    }
+
+    /// Sends all durable entries from this one on, those of one batch together.
+    fn read_all(&mut self, from: Seq) -> Result<(), Over> {
+        let reader = self.site.reader.clone();
+        let mut piece = Piece::default();
+        let mut broken = None;
+        let scanned = reader.scan(from, &mut |seq, root, entry| {
+            if piece.count > 0 && (piece.root != *root || piece.bytes.len() + entry.bytes().len() > ENTRIES_BYTES) {
+                if let Err(error) = self.send_piece(&mut piece) {
+                    broken = Some(error);
+                    return ControlFlow::Break(());
+                }
+            }
+            if piece.count == 0 {
+                (piece.first, piece.root) = (seq, *root);
+            }
+            piece.count += 1;
+            piece.bytes.extend_from_slice(entry.bytes());
+            ControlFlow::Continue(())
+        });
+        if let Some(error) = broken {
+            return Err(error.into());
+        }
+        let next = match scanned {
+            Ok(next) => next,
+            Err(error) => {
+                tracing::error!(%error, "the ledger could not be read");
+                return Err(self.end(Fault { refused: Refused::Unavailable, epoch: 0, text: error.to_string() }));
+            }
+        };
+        if piece.count > 0 {
+            self.send_piece(&mut piece)?;
+        }
+        self.session.reply(&Reply::End { next });
+        Ok(())
+    }
+
+    fn send_piece(&mut self, piece: &mut Piece) -> io::Result<()> {
+        let Piece { first, root, count, bytes } = piece;
+        self.session.reply(&Reply::Entries { first_seq: *first, root: *root, count: *count, entries: bytes });
+        *count = 0;
+        bytes.clear();
+        self.send()
+    }
+}
+
+/// Entries of one batch that are sent together.
+#[derive(Default)]
+struct Piece {
+    first: Seq,
+    root: crate::domain::Root,
+    count: u32,
+    bytes: Vec<u8>,
+}
+
+fn ending() -> Fault {
+    Fault { refused: Refused::Unavailable, epoch: 0, text: "the daemon ends".to_owned() }
+}

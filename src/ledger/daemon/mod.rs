@@ -1,0 +1,20 @@
+//! The daemon's half of the protocol: a ledger that wallets reach through a socket, one of them writing at a time.
+//!
+//! | file | role |
+//! |---|---|
+//! | `session` | one connection as bytes in, requests out, replies as bytes out (pure) |
+//! | `chair` | who may write, what is committed for it, what it is told |
+//! | `server`, `connection` | the socket and the threads around both |
+//!
+//! Deliberately unknown here: configuration, signals, accounts. An entry is looked at only to see that it is one.
+mod chair;
+mod connection;
+mod server;
+mod session;
+
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
+
+pub use server::{Admitted, Server};

@@ -1,0 +1,188 @@
+//! The socket of the daemon: who may connect, one thread for each connection, the end of all of them.
+//!
+//! Invariant: the ledger is closed once, by the one who stops the server; no connection commits after that.
+use super::chair::{Chair, Peer};
+use super::connection::Connection;
+use crate::domain::LogId;
+use crate::ledger::committer::OnFatal;
+use crate::ledger::log::{Log, Watch};
+use crate::ledger::protocol::{Fault, Refused};
+use crate::ledger::reader::Reader;
+use crate::ledger::storage::Storage;
+use crate::ledger::tails::LaneTails;
+use crate::ledger::LedgerError;
+use rustix::event::{poll, PollFd, PollFlags};
+use rustix::net::sockopt::socket_peercred;
+use std::io::ErrorKind;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Connections at the same time; a wallet has two or three.
+const CONNECTIONS_MAX: usize = 32;
+/// Pause after a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Time between two log lines about connections that were refused.
+const REFUSAL_NOTE_EVERY: Duration = Duration::from_secs(1);
+
+/// The users whose processes may connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admitted(pub Vec<u32>);
+
+/// What all connections share.
+pub(super) struct Site<S: Storage> {
+    /// `None` once the ledger is closed.
+    pub chair: Mutex<Option<Chair<Log<S>>>>,
+    pub log_id: LogId,
+    pub reader: Reader<S>,
+    pub watch: Watch<S>,
+    /// Readable from the moment on at which the server ends.
+    pub stop: UnixStream,
+    pub on_fatal: Mutex<Option<OnFatal>>,
+    started: Instant,
+    refusals: Mutex<Refusals>,
+}
+
+#[derive(Default)]
+struct Refusals {
+    noted: Option<Instant>,
+    left_out: u64,
+}
+
+impl<S: Storage> Site<S> {
+    /// The time as the chair knows it.
+    pub fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Logs why a connection was refused, but not more often than is good to read.
+    pub fn note_refusal(&self, peer: Peer, fault: &Fault) {
+        let mut refusals = self.refusals.lock().expect("no thread panics while it holds the count");
+        if refusals.noted.is_some_and(|noted| noted.elapsed() < REFUSAL_NOTE_EVERY) {
+            refusals.left_out += 1;
+            return;
+        }
+        let left_out = std::mem::take(&mut refusals.left_out);
+        refusals.noted = Some(Instant::now());
+        let (cause, reason) = (fault.refused, &fault.text);
+        tracing::warn!(pid = peer.pid, uid = peer.uid, ?cause, %reason, left_out, "a connection was refused");
+    }
+}
+
+/// The running server. Dropping it without [`Server::stop`] leaves its threads to the end of the process.
+pub struct Server<S: Storage> {
+    site: Arc<Site<S>>,
+    stop: UnixStream,
+    accepting: JoinHandle<()>,
+}
+
+impl<S: Storage> Server<S> {
+    /// Serves this log, in whose newest epoch the lanes have written `tails`, on this socket. `on_fatal` is called when the ledger can
+    /// take nothing any more; the process must end then.
+    ///
+    /// # Errors
+    /// If a thread cannot be started.
+    pub fn start(
+        mut log: Log<S>,
+        tails: LaneTails,
+        listener: UnixListener,
+        admitted: Admitted,
+        on_fatal: OnFatal,
+    ) -> Result<Self, LedgerError> {
+        log.allocate_ahead()?;
+        let place = || "the socket of the daemon".to_owned();
+        let (stop, stopped) = UnixStream::pair().map_err(LedgerError::io(place(), "make a pair of sockets"))?;
+        listener.set_nonblocking(true).map_err(LedgerError::io(place(), "prepare the socket"))?;
+        let (log_id, reader, watch, tenure) = (log.log_id(), log.reader(), log.watch(), log.tenure());
+        let site = Arc::new(Site {
+            chair: Mutex::new(Some(Chair::new(log, tenure, log_id, tails))),
+            log_id,
+            reader,
+            watch,
+            stop: stopped,
+            on_fatal: Mutex::new(Some(on_fatal)),
+            started: Instant::now(),
+            refusals: Mutex::default(),
+        });
+        let accepting = {
+            let site = Arc::clone(&site);
+            let accept = move || accept(&site, &listener, &admitted);
+            let thread = std::thread::Builder::new().name("ledger-accept".into());
+            thread.spawn(accept).map_err(LedgerError::io(place(), "start the thread that accepts"))?
+        };
+        Ok(Self { site, stop, accepting })
+    }
+
+    /// Accepts nobody any more, lets the commit under way finish, closes the ledger, tells everybody.
+    ///
+    /// # Errors
+    /// If the end could not be noted in the ledger.
+    pub fn stop(self) -> Result<(), LedgerError> {
+        // Not before the chair is free: nobody is told that the daemon ends while a commit is under way.
+        let chair = self.site.chair.lock().expect("a thread that panics ends the process").take();
+        drop(self.stop);
+        if let Err(panic) = self.accepting.join() {
+            std::panic::resume_unwind(panic);
+        }
+        chair.map_or(Ok(()), Chair::close)
+    }
+}
+
+fn accept<S: Storage>(site: &Arc<Site<S>>, listener: &UnixListener, admitted: &Admitted) {
+    let open = Arc::new(AtomicUsize::new(0));
+    loop {
+        let mut waiting = [PollFd::new(listener, PollFlags::IN), PollFd::new(&site.stop, PollFlags::IN)];
+        // A signal may end the wait early; then there is nothing to accept.
+        let _ = poll(&mut waiting, None);
+        if !waiting[1].revents().is_empty() {
+            return;
+        }
+        let stream = match listener.accept() {
+            Ok((stream, _)) => stream,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                std::thread::sleep(ACCEPT_PAUSE);
+                continue;
+            }
+        };
+        let peer = match socket_peercred(&stream) {
+            Ok(peer) => Peer { pid: peer.pid.as_raw_nonzero().get().unsigned_abs(), uid: peer.uid.as_raw() },
+            Err(error) => {
+                tracing::warn!(%error, "the process at the other end cannot be told; its connection is closed");
+                continue;
+            }
+        };
+        let mut connection = Connection::new(Arc::clone(site), stream, peer);
+        let full = open.fetch_add(1, Ordering::Relaxed) >= CONNECTIONS_MAX;
+        let guard = Counted(Arc::clone(&open));
+        if !admitted.0.contains(&peer.uid) {
+            let text = format!("user {} is not admitted; start ron-ledger with --allow-uid {}", peer.uid, peer.uid);
+            connection.refuse(Fault { refused: Refused::Stranger, epoch: 0, text });
+            continue;
+        }
+        if full {
+            let text = format!("{CONNECTIONS_MAX} connections are open already");
+            connection.refuse(Fault { refused: Refused::Unavailable, epoch: 0, text });
+            continue;
+        }
+        let serve = move || {
+            connection.serve();
+            drop(guard);
+        };
+        if let Err(error) = std::thread::Builder::new().name("ledger-client".into()).spawn(serve) {
+            tracing::warn!(%error, "no thread for a connection");
+        }
+    }
+}
+
+/// Counts an open connection down when it ends.
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,178 @@
+//! The chair and the session one by one: who may sit down, who is turned away, what a malformed connection is told.
+use super::chair::{Chair, Committed, Peer, Seat, Turned, SILENCE_MAX};
+use super::session::{Session, Wanted};
+use crate::domain::{LogId, Seq};
+use crate::ledger::protocol::{Fault, Refused, Reply, Request, Role, FRAME_HEAD_BYTES};
+use crate::ledger::sample::{lane_batch, open};
+use crate::ledger::{Log, MemoryStorage, Options};
+use std::time::Duration;
+
+const SEGMENT: u64 = 64 << 10;
+const ALICE: Peer = Peer { pid: 11, uid: 1 };
+const BOB: Peer = Peer { pid: 22, uid: 1 };
+const LOG: LogId = LogId([7; 16]);
+
+fn chair(storage: &MemoryStorage) -> Chair<Log<MemoryStorage>> {
+    let options = Options::for_simulation(SEGMENT, LOG);
+    let (log, recovery) = Log::recover(storage.clone(), &options, &mut |_, _, _| Ok(())).unwrap();
+    let tenure = log.tenure();
+    Chair::new(log, tenure, LOG, recovery.lanes)
+}
+
+fn at(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn away<T: std::fmt::Debug>(outcome: Result<T, Turned>) -> Fault {
+    match outcome {
+        Err(Turned::Away(fault)) => fault,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn epoch_of((seat, granted): (Seat, Reply<'static>)) -> (Seat, u64, Vec<u64>) {
+    let Reply::Granted { epoch, through, .. } = granted else { panic!("{granted:?}") };
+    (seat, epoch, through)
+}
+
+#[test]
+fn a_wallet_that_is_heard_keeps_the_ledger_and_a_silent_or_gone_one_is_replaced_for_ever() {
+    let storage = MemoryStorage::new();
+    let mut chair = chair(&storage);
+    let (first, epoch, through) = epoch_of(chair.acquire(ALICE, 2, at(0)).unwrap());
+    assert_eq!((epoch, through), (1, vec![0, 0]));
+    chair.heard(first, at(1_000)).unwrap();
+    let fault = away(chair.acquire(BOB, 2, at(1_000) + SILENCE_MAX - at(1)));
+    assert_eq!(fault.refused, Refused::InUse);
+    assert!(fault.text.contains("process 11 of user 1"), "{}", fault.text);
+    assert_eq!(chair.admit(first, lane_batch(0, 1, 2)).unwrap(), Ok(None));
+    assert!(matches!(chair.commit(first).unwrap(), Committed::Durable(_)));
+
+    let (second, epoch, _) = epoch_of(chair.acquire(BOB, 1, at(1_000) + SILENCE_MAX).unwrap());
+    assert_eq!(epoch, 2);
+    for outcome in
+        [chair.heard(first, at(4_000)), chair.admit(first, lane_batch(0, 3, 1)).map(drop), chair.commit(first).map(drop)]
+    {
+        let fault = away(outcome);
+        assert_eq!((fault.refused, fault.epoch), (Refused::Fenced, 2));
+    }
+    let known = (Seq(2), [0; 32]);
+    let fault = away(chair.resume(ALICE, 2, LOG, 1, known, at(4_000)));
+    assert_eq!((fault.refused, fault.epoch), (Refused::Fenced, 2), "{}", fault.text);
+    assert!(matches!(chair.commit(second).unwrap(), Committed::Nothing));
+    chair.leave(first);
+    assert_eq!(away(chair.acquire(ALICE, 2, at(4_000))).refused, Refused::InUse, "what a replaced one does changes nothing");
+    chair.leave(second);
+    assert_eq!(epoch_of(chair.acquire(ALICE, 2, at(4_000)).unwrap()).1, 3, "who is gone is replaced at once");
+    chair.close().unwrap();
+    assert_eq!(open(&storage, SEGMENT).unwrap().2.concat(), lane_batch(0, 1, 2).bytes);
+}
+
+#[test]
+fn a_wallet_goes_on_with_its_epoch_on_the_same_ledger_only() {
+    let storage = MemoryStorage::new();
+    let mut first = chair(&storage);
+    let (seat, ..) = epoch_of(first.acquire(ALICE, 2, at(0)).unwrap());
+    assert_eq!(first.admit(seat, lane_batch(1, 1, 3)).unwrap(), Ok(None));
+    let Committed::Durable(told) = first.commit(seat).unwrap() else { panic!("nothing was committed") };
+    let known = (Seq(3), told[0].root);
+    assert_eq!(first.admit(seat, lane_batch(1, 4, 1)).unwrap(), Ok(None));
+    // What was admitted and not committed is as if it had never come, on a new connection and after a crash alike.
+    let (seat, epoch, through) = epoch_of(first.resume(ALICE, 2, LOG, 1, known, at(1)).unwrap());
+    assert_eq!((epoch, through), (1, vec![0, 3]));
+    assert_eq!(first.admit(seat, lane_batch(1, 1, 3)).unwrap(), Ok(Some(told[0])), "a repeat gets its old place");
+    drop(first);
+    let storage = storage.crash(&mut || false);
+    let mut second = chair(&storage);
+    for (log_id, epoch, known) in
+        [(LogId([8; 16]), 1, known), (LOG, 2, known), (LOG, 1, (Seq(4), known.1)), (LOG, 1, (Seq(3), [9; 32]))]
+    {
+        let fault = away(second.resume(ALICE, 2, log_id, epoch, known, at(2)));
+        assert_eq!(fault.refused, Refused::Foreign, "{}", fault.text);
+    }
+    let (seat, epoch, through) = epoch_of(second.resume(ALICE, 2, LOG, 1, known, at(2)).unwrap());
+    assert_eq!((epoch, through), (1, vec![0, 3]), "no new epoch after a restart of the daemon");
+    assert_eq!(second.place(seat, 1, 1, 3).unwrap(), told[0]);
+    for batch in [lane_batch(1, 3, 2), lane_batch(1, 5, 1), lane_batch(2, 1, 1)] {
+        assert_eq!(away(second.admit(seat, batch)).refused, Refused::Malformed);
+    }
+    assert_eq!(away(second.place(seat, 0, 1, 1)).refused, Refused::Malformed);
+}
+
+fn session() -> Session {
+    Session::new(LOG, Seq(9))
+}
+
+fn say(session: &mut Session, requests: &[Request<'_>]) {
+    let mut bytes = Vec::new();
+    requests.iter().for_each(|request| request.encode(&mut bytes));
+    session.input().push(&bytes);
+}
+
+/// The text of the fault with which the session ends.
+fn ended(session: &mut Session) -> String {
+    assert_eq!(session.next(), None);
+    assert!(session.ended());
+    let output = session.output();
+    let mut at = 0;
+    loop {
+        let length = u32::from_le_bytes(output[at..at + 4].try_into().unwrap()) as usize;
+        let reply = Reply::decode(output[at + 4], &output[at + FRAME_HEAD_BYTES..][..length]).unwrap();
+        if let Reply::Fault(fault) = reply {
+            assert_eq!(fault.refused, Refused::Malformed);
+            return fault.text;
+        }
+        at += FRAME_HEAD_BYTES + length;
+    }
+}
+
+#[test]
+fn a_session_takes_what_belongs_to_its_role_and_says_what_is_wrong_with_the_rest() {
+    let batch = lane_batch(0, 1, 2);
+    let as_request = Request::Batch { lane: 0, lane_first: 1, count: 2, entries: &batch.bytes };
+    let mut writer = session();
+    say(&mut writer, &[Request::Hello(Role::Writer { lanes: 2 }), Request::Acquire]);
+    assert_eq!(writer.next(), Some(Wanted::Acquire { lanes: 2 }));
+    writer.grant(&Reply::Granted { epoch: 1, head: Seq(0), root: [0; 32], through: vec![0, 0] });
+    say(&mut writer, &[as_request.clone(), Request::Heartbeat]);
+    assert_eq!(writer.next(), Some(Wanted::Batch(lane_batch(0, 1, 2))));
+    assert_eq!(writer.next(), Some(Wanted::Heartbeat));
+    say(&mut writer, &[Request::Read { from: Seq(1) }]);
+    assert!(ended(&mut writer).contains("does not belong here"));
+
+    let mut early = session();
+    say(&mut early, &[Request::Acquire]);
+    assert!(ended(&mut early).contains("begins with HELLO"));
+    let mut hasty = session();
+    say(&mut hasty, &[Request::Hello(Role::Writer { lanes: 2 }), as_request]);
+    assert!(ended(&mut hasty).contains("asks for the ledger first"));
+    let mut reader = session();
+    say(&mut reader, &[Request::Hello(Role::Reader), Request::Acquire]);
+    assert!(ended(&mut reader).contains("a reader asks and reads"));
+    let mut stranger = session();
+    stranger.input().push(b"GET / HTTP/1.1\r\n\r\n");
+    assert!(ended(&mut stranger).contains("not zero where they must be"));
+}
+
+#[test]
+fn entries_that_could_not_be_read_back_are_never_taken() {
+    let good = lane_batch(0, 1, 2);
+    let mut cut = good.bytes.clone();
+    cut.pop();
+    let mut operation = good.bytes.clone();
+    operation[2] = 99;
+    for (count, entries, told) in [
+        (2, &cut, "entry 2 of a lane batch of 2"),
+        (3, &good.bytes, "entry 3"),
+        (1, &good.bytes, "behind its 1 entries"),
+        (2, &operation, "entry 1"),
+    ] {
+        let mut writer = session();
+        say(&mut writer, &[Request::Hello(Role::Writer { lanes: 1 }), Request::Acquire]);
+        writer.next();
+        writer.grant(&Reply::Granted { epoch: 1, head: Seq(0), root: [0; 32], through: vec![0] });
+        say(&mut writer, &[Request::Batch { lane: 0, lane_first: 1, count, entries }]);
+        let text = ended(&mut writer);
+        assert!(text.contains(told), "{text}");
+    }
+}

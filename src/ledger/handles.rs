@@ -1,0 +1,123 @@
+//! What the rest of the service has in hand of a ledger, the same whether it is in this process or behind a socket.
+use super::history::STEP_ENTRIES_MAX;
+use super::log::Watch;
+use super::reader::Reader;
+use super::stats::CommitStats;
+use super::storage::Storage;
+use super::LedgerError;
+use crate::domain::{Entry, Found, HistoryAnswer, HistoryQuestion, LogId, Question, Root, Seq};
+use std::ops::ControlFlow;
+
+/// What the receiver of entries says to each: the entry, its position, and the chain hash of its batch.
+pub type EachEntry<'a> = &'a mut dyn FnMut(Seq, &Root, Entry<'_>) -> ControlFlow<()>;
+
+/// Reading what is durable; for threads that may wait.
+pub trait ReadLedger: Send {
+    /// The identity of the log.
+    fn log_id(&self) -> LogId;
+
+    /// The last durable entry, as far as it is known here.
+    fn head(&self) -> Seq;
+
+    /// The first entry that can be read: what came before it is in an archive. A ledger behind a daemon is whole.
+    fn first(&self) -> Seq {
+        Seq(1)
+    }
+
+    /// The answer; `None` if there is no such durable entry.
+    ///
+    /// # Errors
+    /// If the ledger cannot be read or reached.
+    fn find(&mut self, question: &Question) -> Result<Option<Found>, LedgerError>;
+
+    /// Hands over the durable entries from `from` on until `each` breaks or the head is reached, and returns where to go on.
+    ///
+    /// # Errors
+    /// If the ledger cannot be read or reached; what was handed over before is good.
+    fn scan(&mut self, from: Seq, each: EachEntry<'_>) -> Result<Seq, LedgerError>;
+
+    /// The answer out of the history.
+    ///
+    /// # Errors
+    /// If the ledger cannot be read or reached, or gives no proofs from where it is.
+    fn history(&mut self, question: &HistoryQuestion) -> Result<HistoryAnswer, LedgerError>;
+
+    /// Does some work for later questions, in an idle moment; whether there is more of it that can be done at once.
+    fn prepare(&mut self) -> bool;
+}
+
+impl<S: Storage> ReadLedger for Reader<S> {
+    fn log_id(&self) -> LogId {
+        Reader::log_id(self)
+    }
+
+    fn head(&self) -> Seq {
+        Reader::head(self)
+    }
+
+    fn first(&self) -> Seq {
+        Reader::first(self)
+    }
+
+    fn find(&mut self, question: &Question) -> Result<Option<Found>, LedgerError> {
+        Reader::find(self, question)
+    }
+
+    fn scan(&mut self, from: Seq, each: EachEntry<'_>) -> Result<Seq, LedgerError> {
+        Reader::scan(self, from, each)
+    }
+
+    fn history(&mut self, question: &HistoryQuestion) -> Result<HistoryAnswer, LedgerError> {
+        Reader::history(self, question)
+    }
+
+    /// One index, one step of the history.
+    fn prepare(&mut self) -> bool {
+        if let Err(error) = self.index_one_segment() {
+            tracing::error!(%error, "a sealed segment could not be indexed");
+        }
+        self.advance_history(STEP_ENTRIES_MAX).unwrap_or_else(|error| {
+            if matches!(error, LedgerError::Archived { .. }) {
+                // Nothing can be proven until the archived segments are back; whoever asks is told.
+                tracing::debug!(%error, "the history cannot be made again");
+                return false;
+            }
+            tracing::error!(%error, "the history could not follow the ledger");
+            false
+        })
+    }
+}
+
+/// Watching the ledger; never waits.
+pub trait WatchLedger: Send {
+    /// The last durable entry.
+    fn head(&self) -> Seq;
+
+    /// Why the ledger takes nothing now, for the operator; `None` if it does.
+    fn trouble(&self) -> Option<String>;
+
+    /// Failed attempts, since the start, to reach the ledger or to get it room for its next segment.
+    fn connect_errors(&self) -> u64;
+
+    /// The figures of commits since the last call.
+    fn take_stats(&self) -> CommitStats;
+}
+
+impl<S: Storage> WatchLedger for Watch<S> {
+    fn head(&self) -> Seq {
+        Watch::head(self)
+    }
+
+    fn trouble(&self) -> Option<String> {
+        let full = !self.is_writable();
+        full.then(|| "the disk has no room for the next segment; free space in the ledger directory".to_owned())
+    }
+
+    fn connect_errors(&self) -> u64 {
+        self.failed_allocations()
+    }
+
+    fn take_stats(&self) -> CommitStats {
+        Watch::take_stats(self)
+    }
+}

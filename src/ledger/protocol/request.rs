@@ -1,0 +1,215 @@
+//! What a wallet says to the daemon. Pure.
+use super::{frame, Fields, Malformed, MAGIC, PROTOCOL_VERSION};
+use crate::domain::limits::{ACCOUNT_BYTES_MAX, CORES_MAX, LANE_BATCH_BYTES_MAX};
+use crate::domain::{LogId, Nonce, Question, Root, Seq};
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Writing through so many lanes.
+    Writer {
+        /// How many, from 1.
+        lanes: u16,
+    },
+    /// Reading.
+    Reader,
+}
+
+/// A frame to the daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request<'a> {
+    /// The first one.
+    Hello(Role),
+    /// Takes a new epoch.
+    Acquire,
+    /// Goes on with an epoch after the connection was lost.
+    Resume {
+        /// The log.
+        log_id: LogId,
+        /// The epoch.
+        epoch: u64,
+        /// The last entry that the writer knows to be durable.
+        head: Seq,
+        /// Chain hash after its batch.
+        root: Root,
+    },
+    /// A lane batch to be made durable.
+    Batch {
+        /// The lane.
+        lane: u16,
+        /// Number of its first entry within the lane.
+        lane_first: u64,
+        /// How many entries.
+        count: u32,
+        /// The entries.
+        entries: &'a [u8],
+    },
+    /// Asks for the place of a lane batch that is durable already.
+    Place {
+        /// The lane.
+        lane: u16,
+        /// Number of its first entry within the lane.
+        lane_first: u64,
+        /// How many entries.
+        count: u32,
+    },
+    /// Says that the writer is alive, and asks how the ledger is.
+    Heartbeat,
+    /// A question about one entry.
+    Ask {
+        /// Chosen by the reader, returned with the answer.
+        id: u64,
+        /// The question.
+        question: Question,
+    },
+    /// Asks for all durable entries from this one on.
+    Read {
+        /// The first one.
+        from: Seq,
+    },
+}
+
+const HELLO: u8 = 1;
+const ACQUIRE: u8 = 2;
+const RESUME: u8 = 3;
+const BATCH: u8 = 4;
+const PLACE: u8 = 5;
+const HEARTBEAT: u8 = 6;
+const ASK_AT: u8 = 7;
+const ASK_DEBIT: u8 = 8;
+const READ: u8 = 9;
+
+const WRITER: u8 = 1;
+const READER: u8 = 2;
+
+impl<'a> Request<'a> {
+    /// Appends the frame.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Request::Hello(role) => frame(out, HELLO, |out| {
+                let (role, lanes) = match role {
+                    Role::Writer { lanes } => (WRITER, *lanes),
+                    Role::Reader => (READER, 0),
+                };
+                out.extend_from_slice(&MAGIC);
+                out.extend_from_slice(&PROTOCOL_VERSION.to_le_bytes());
+                out.extend_from_slice(&[role, 0]);
+                out.extend_from_slice(&lanes.to_le_bytes());
+            }),
+            Request::Acquire => frame(out, ACQUIRE, |_| ()),
+            Request::Resume { log_id, epoch, head, root } => frame(out, RESUME, |out| {
+                out.extend_from_slice(&log_id.0);
+                out.extend_from_slice(&epoch.to_le_bytes());
+                out.extend_from_slice(&head.0.to_le_bytes());
+                out.extend_from_slice(root);
+            }),
+            Request::Batch { lane, lane_first, count, entries } => frame(out, BATCH, |out| {
+                name(out, *lane, *lane_first, *count);
+                out.extend_from_slice(entries);
+            }),
+            Request::Place { lane, lane_first, count } => frame(out, PLACE, |out| name(out, *lane, *lane_first, *count)),
+            Request::Heartbeat => frame(out, HEARTBEAT, |_| ()),
+            Request::Ask { id, question: Question::At(seq) } => frame(out, ASK_AT, |out| {
+                out.extend_from_slice(&id.to_le_bytes());
+                out.extend_from_slice(&seq.0.to_le_bytes());
+            }),
+            Request::Ask { id, question: Question::Debit { account, nonce } } => frame(out, ASK_DEBIT, |out| {
+                out.extend_from_slice(&id.to_le_bytes());
+                out.extend_from_slice(&nonce.0.to_le_bytes());
+                out.extend_from_slice(account.as_bytes());
+            }),
+            Request::Read { from } => frame(out, READ, |out| out.extend_from_slice(&from.0.to_le_bytes())),
+        }
+    }
+
+    /// Reads the body of a frame of this kind.
+    ///
+    /// # Errors
+    /// If there is no such kind, or the body is not what it must be.
+    pub fn decode(kind: u8, body: &'a [u8]) -> Result<Self, Malformed> {
+        match kind {
+            HELLO => hello(body).map(Request::Hello),
+            ACQUIRE => Fields::new("ACQUIRE", body).end().map(|()| Request::Acquire),
+            RESUME => {
+                let mut fields = Fields::new("RESUME", body);
+                let (log_id, epoch) = (LogId(fields.array()?), fields.u64()?);
+                let (head, root) = (Seq(fields.u64()?), fields.array()?);
+                fields.end().map(|()| Request::Resume { log_id, epoch, head, root })
+            }
+            BATCH => {
+                let mut fields = Fields::new("BATCH", body);
+                let (lane, lane_first, count) = named(&mut fields)?;
+                let entries = fields.rest();
+                if entries.is_empty() || entries.len() > LANE_BATCH_BYTES_MAX {
+                    return Err(Malformed(format!(
+                        "a lane batch of {} bytes; 1 to {LANE_BATCH_BYTES_MAX} are possible",
+                        entries.len()
+                    )));
+                }
+                Ok(Request::Batch { lane, lane_first, count, entries })
+            }
+            PLACE => {
+                let mut fields = Fields::new("PLACE", body);
+                let (lane, lane_first, count) = named(&mut fields)?;
+                fields.end().map(|()| Request::Place { lane, lane_first, count })
+            }
+            HEARTBEAT => Fields::new("HEARTBEAT", body).end().map(|()| Request::Heartbeat),
+            ASK_AT => {
+                let mut fields = Fields::new("ASK AT", body);
+                let (id, seq) = (fields.u64()?, Seq(fields.u64()?));
+                fields.end().map(|()| Request::Ask { id, question: Question::At(seq) })
+            }
+            ASK_DEBIT => {
+                let mut fields = Fields::new("ASK DEBIT", body);
+                let (id, nonce) = (fields.u64()?, Nonce(fields.u64()?));
+                let account = fields.text()?;
+                if account.is_empty() || account.len() > ACCOUNT_BYTES_MAX {
+                    return Err(Malformed(format!("the name of an account with {} bytes", account.len())));
+                }
+                Ok(Request::Ask { id, question: Question::Debit { account: account.into(), nonce } })
+            }
+            READ => {
+                let mut fields = Fields::new("READ", body);
+                let from = Seq(fields.u64()?);
+                fields.end().map(|()| Request::Read { from })
+            }
+            _ => Err(Malformed(format!("there is no frame of kind {kind} to the daemon"))),
+        }
+    }
+}
+
+/// The first frame: told apart by what is wrong with it, so that a stranger is told what to do.
+fn hello(body: &[u8]) -> Result<Role, Malformed> {
+    let mut fields = Fields::new("HELLO", body);
+    if fields.array()? != MAGIC {
+        return Err(Malformed("the first frame does not begin as one of a wallet".into()));
+    }
+    let version = fields.u32()?;
+    if version != PROTOCOL_VERSION {
+        return Err(Malformed(format!(
+            "protocol version {version}; this daemon speaks version {PROTOCOL_VERSION}: run svc-wallet and ron-ledger of one release"
+        )));
+    }
+    let [role, zero] = fields.array()?;
+    let lanes = fields.u16()?;
+    fields.end()?;
+    match (role, zero, lanes) {
+        (WRITER, 0, 1..) if usize::from(lanes) <= CORES_MAX => Ok(Role::Writer { lanes }),
+        (READER, 0, 0) => Ok(Role::Reader),
+        _ => Err(Malformed(format!("a hello of role {role} with {lanes} lanes"))),
+    }
+}
+
+fn name(out: &mut Vec<u8>, lane: u16, lane_first: u64, count: u32) {
+    out.extend_from_slice(&lane.to_le_bytes());
+    out.extend_from_slice(&[0; 2]);
+    out.extend_from_slice(&count.to_le_bytes());
+    out.extend_from_slice(&lane_first.to_le_bytes());
+}
+
+fn named(fields: &mut Fields<'_>) -> Result<(u16, u64, u32), Malformed> {
+    let lane = fields.u16()?;
+    fields.zeros(2)?;
+    let count = fields.u32()?;
+    Ok((lane, fields.u64()?, count))
+}

@@ -1,0 +1,118 @@
+//! Every frame comes back as it was sent, whatever pieces it arrives in; what is cut, too long, unknown or oversized is refused.
+use super::*;
+use crate::domain::{LogId, Nonce, Question, Seq};
+
+fn requests() -> Vec<Request<'static>> {
+    vec![
+        Request::Hello(Role::Writer { lanes: 256 }),
+        Request::Hello(Role::Reader),
+        Request::Acquire,
+        Request::Resume { log_id: LogId([1; 16]), epoch: 2, head: Seq(3), root: [4; 32] },
+        Request::Batch { lane: 5, lane_first: 6, count: 7, entries: &[8; 900] },
+        Request::Place { lane: 5, lane_first: 6, count: 7 },
+        Request::Heartbeat,
+        Request::Ask { id: 9, question: Question::At(Seq(10)) },
+        Request::Ask { id: 9, question: Question::Debit { account: "alice".into(), nonce: Nonce(11) } },
+        Request::Read { from: Seq(12) },
+    ]
+}
+
+fn replies() -> Vec<Reply<'static>> {
+    let batch = |lane| Acknowledged { lane, lane_first: 2, count: 3, first_seq: Seq(4), root: [5; 32] };
+    let fault = |refused| Reply::Fault(Fault { refused, epoch: 6, text: "why".into() });
+    let mut replies = vec![
+        Reply::Welcome { log_id: LogId([1; 16]), head: Seq(2) },
+        Reply::Granted { epoch: 1, head: Seq(2), root: [3; 32], through: vec![4, 5, 6] },
+        Reply::Durable { commit_us: 1, batches: vec![batch(0), batch(1)] },
+        Reply::State { head: Seq(1), writable: true, failed_allocations: 2 },
+        Reply::State { head: Seq(1), writable: false, failed_allocations: 0 },
+        Reply::Found { id: 1, seq: Seq(2), root: [3; 32], entry: &[4; 70] },
+        Reply::Nothing { id: 1 },
+        Reply::Unanswered { id: 1, text: "why" },
+        Reply::Entries { first_seq: Seq(1), root: [2; 32], count: 3, entries: &[4; 200] },
+        Reply::End { next: Seq(1) },
+    ];
+    let causes = [Refused::Malformed, Refused::InUse, Refused::Fenced, Refused::Foreign, Refused::Unavailable];
+    replies.extend(causes.map(fault));
+    replies
+}
+
+/// The frames in these bytes, which arrive in pieces of this length.
+fn cut(bytes: &[u8], piece: usize) -> Vec<(u8, Vec<u8>)> {
+    let mut frames = Frames::new(1 << 20);
+    let mut found = Vec::new();
+    for piece in bytes.chunks(piece) {
+        frames.push(piece);
+        while let Some((kind, body)) = frames.take().unwrap() {
+            found.push((kind, body.to_vec()));
+        }
+    }
+    assert_eq!(frames.waiting(), 0);
+    found
+}
+
+#[test]
+fn every_frame_comes_back_as_it_was_sent_in_whatever_pieces() {
+    let mut bytes = Vec::new();
+    requests().iter().for_each(|request| request.encode(&mut bytes));
+    for piece in [1, 2, 7, 8, 9, 1000, bytes.len()] {
+        let found = cut(&bytes, piece);
+        let found: Vec<_> = found.iter().map(|(kind, body)| Request::decode(*kind, body).unwrap()).collect();
+        assert_eq!(found, requests());
+    }
+    bytes.clear();
+    replies().iter().for_each(|reply| reply.encode(&mut bytes));
+    let found = cut(&bytes, 13);
+    let found: Vec<_> = found.iter().map(|(kind, body)| Reply::decode(*kind, body).unwrap()).collect();
+    assert_eq!(found, replies());
+}
+
+#[test]
+fn bodies_of_another_length_are_refused_or_mean_something_else() {
+    for request in requests() {
+        let mut bytes = Vec::new();
+        request.encode(&mut bytes);
+        let (kind, body) = (bytes[4], &bytes[FRAME_HEAD_BYTES..]);
+        for end in 0..body.len() {
+            assert_ne!(Request::decode(kind, &body[..end]), Ok(request.clone()), "{end}");
+        }
+        let longer = [body, &[0]].concat();
+        assert_ne!(Request::decode(kind, &longer), Ok(request));
+    }
+    for reply in replies() {
+        let mut bytes = Vec::new();
+        reply.encode(&mut bytes);
+        let (kind, body) = (bytes[4], &bytes[FRAME_HEAD_BYTES..]);
+        for end in 0..body.len() {
+            assert_ne!(Reply::decode(kind, &body[..end]), Ok(reply.clone()), "{end}");
+        }
+    }
+}
+
+#[test]
+fn what_is_not_of_this_protocol_is_refused_with_the_reason() {
+    let told = |kind, body: &[u8]| Request::decode(kind, body).unwrap_err().0;
+    assert!(told(0, &[]).contains("no frame of kind 0"));
+    assert!(told(200, &[]).contains("no frame of kind 200"));
+    assert!(Reply::decode(1, &[]).unwrap_err().0.contains("no frame of kind 1"));
+    let mut hello = Vec::new();
+    Request::Hello(Role::Writer { lanes: 2 }).encode(&mut hello);
+    let hello = &hello[FRAME_HEAD_BYTES..];
+    let changed = |at: usize, byte: u8| {
+        let mut bytes = hello.to_vec();
+        bytes[at] = byte;
+        told(1, &bytes)
+    };
+    assert!(changed(0, b'X').contains("does not begin as one of a wallet"));
+    assert!(changed(8, 9).contains("protocol version 9; this daemon speaks version 1"));
+    assert!(changed(12, 7).contains("role 7"));
+    assert!(changed(15, 9).contains("2306 lanes"));
+    assert!(told(4, &[0; 16]).contains("a lane batch of 0 bytes"));
+
+    let mut frames = Frames::new(100);
+    frames.push(&[101, 0, 0, 0, 4, 0, 0, 0]);
+    assert!(frames.take().unwrap_err().0.contains("101 bytes, and 100 are the most"));
+    let mut frames = Frames::new(100);
+    frames.push(&[1, 0, 0, 0, 4, 0, 1, 0]);
+    assert!(frames.take().unwrap_err().0.contains("not zero"));
+}

@@ -1,0 +1,18 @@
+//! The wallet's half of the protocol: a ledger behind a socket, with the same handles as one in this process.
+//!
+//! | file | role |
+//! |---|---|
+//! | `link` | the writing connection as bytes in and out, over all its lives (pure) |
+//! | `writer`, `state` | the thread around it, and what others see of it |
+//! | `reader` | the connection for questions and for reading all entries |
+pub(super) mod link;
+mod reader;
+mod state;
+mod writer;
+
+pub use reader::RemoteReader;
+pub use state::RemoteWatch;
+pub use writer::{Begun, RemoteWriter};
+
+#[cfg(test)]
+pub(super) use link::{Heard, Link};

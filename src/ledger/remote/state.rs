@@ -1,0 +1,95 @@
+//! What the service sees of a ledger behind a socket, kept up to date by the thread that writes to it.
+use crate::domain::{LogId, Seq};
+use crate::ledger::engine::Tenure;
+use crate::ledger::handles::WatchLedger;
+use crate::ledger::stats::{CommitStats, StatsCell};
+use crate::ledger::LedgerError;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What others see.
+pub(super) struct State {
+    pub socket: PathBuf,
+    head: AtomicU64,
+    pub errors: AtomicU64,
+    pub failed_allocations: AtomicU64,
+    pub stats: StatsCell,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    /// Why nothing can be written now.
+    trouble: Option<String>,
+    begun: Option<Result<(LogId, Tenure), LedgerError>>,
+}
+
+impl State {
+    pub fn new(socket: PathBuf) -> Self {
+        let inner = Inner { trouble: Some("the ledger daemon has not been reached yet".to_owned()), begun: None };
+        Self {
+            socket,
+            head: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+            failed_allocations: AtomicU64::new(0),
+            stats: StatsCell::default(),
+            inner: Mutex::new(inner),
+        }
+    }
+
+    /// The ledger's name for messages.
+    pub fn place(&self) -> String {
+        format!("unix://{}", self.socket.display())
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn head(&self) -> Seq {
+        Seq(self.head.load(Ordering::Acquire))
+    }
+
+    pub fn reached(&self, head: Seq) {
+        self.head.fetch_max(head.0, Ordering::AcqRel);
+    }
+
+    pub fn trouble(&self) -> Option<String> {
+        self.inner().trouble.clone()
+    }
+
+    pub fn set_trouble(&self, trouble: Option<String>) {
+        self.inner().trouble = trouble;
+    }
+
+    /// The first grant, or why there will be none.
+    pub fn begin(&self, begun: Result<(LogId, Tenure), LedgerError>) {
+        self.inner().begun = Some(begun);
+    }
+
+    pub fn take_begun(&self) -> Option<Result<(LogId, Tenure), LedgerError>> {
+        self.inner().begun.take()
+    }
+}
+
+/// A handle for watching a ledger behind a socket.
+#[derive(Clone)]
+pub struct RemoteWatch(pub(super) Arc<State>);
+
+impl WatchLedger for RemoteWatch {
+    fn head(&self) -> Seq {
+        self.0.head()
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.0.trouble()
+    }
+
+    fn connect_errors(&self) -> u64 {
+        self.0.errors.load(Ordering::Relaxed) + self.0.failed_allocations.load(Ordering::Relaxed)
+    }
+
+    fn take_stats(&self) -> CommitStats {
+        self.0.stats.take()
+    }
+}

@@ -1,0 +1,367 @@
+//! The thread that writes to a ledger behind a socket: it moves bytes between the link and the socket, batches from the lanes to the
+//! link, and acknowledgements to the cores; and it connects again and again while there is no connection.
+//!
+//! Invariants: it never waits for the socket alone, so lanes are emptied and acknowledgements delivered whatever the daemon does;
+//! what is not acknowledged stays in the link, or in the lane's queue when the link has enough.
+use super::link::{Heard, Link};
+use super::reader::RemoteReader;
+use super::state::{RemoteWatch, State};
+use crate::domain::{Durable, LaneBatch, LogId};
+use crate::ledger::bell::Bell;
+use crate::ledger::committer::{prefer_this_thread, LaneSender, OnFatal};
+use crate::ledger::engine::Tenure;
+use crate::ledger::protocol::{Fault, Refused};
+use crate::ledger::LedgerError;
+use crossbeam_channel::Receiver;
+use rustix::event::{poll, PollFd, PollFlags, Timespec};
+use rustix::net::{recv, send, RecvFlags, SendFlags};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Time between two signs of life to the daemon, which replaces a wallet that gives none for two seconds.
+const HEARTBEAT_EVERY: Duration = Duration::from_millis(500);
+/// How long the daemon may say nothing before the ledger counts as out of reach.
+const QUIET_MAX: Duration = Duration::from_secs(2);
+/// First and longest pause between two attempts to connect; each is shortened at random by up to a half.
+const CONNECT_PAUSE: Duration = Duration::from_millis(10);
+const CONNECT_PAUSE_MAX: Duration = Duration::from_millis(500);
+/// How long another wallet may have the ledger at the start: longer than the silence after which the daemon replaces it.
+const IN_USE_PATIENCE: Duration = Duration::from_secs(4);
+/// How long the last acknowledgements may take at the end.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+/// Pause between two looks at what is still missing then.
+const CLOSE_LOOK_EVERY: Duration = Duration::from_millis(5);
+/// What is read of the socket at once.
+const READ_BYTES: usize = 64 << 10;
+/// Bytes that wait for the socket before no more batches are taken from the lanes.
+const OUTPUT_BYTES_MAX: usize = 4 << 20;
+
+/// What a start has come to.
+#[derive(Debug)]
+pub enum Begun {
+    /// Not yet, for this reason.
+    Waiting(String),
+    /// The ledger can be written.
+    Granted {
+        /// The identity of the log.
+        log_id: LogId,
+        /// The tenure of this process.
+        tenure: Tenure,
+    },
+}
+
+/// The handle of the thread.
+pub struct RemoteWriter {
+    state: Arc<State>,
+    bell: Arc<Bell>,
+    closing: Arc<AtomicBool>,
+    lanes: Vec<LaneSender>,
+    thread: Option<JoinHandle<usize>>,
+}
+
+impl RemoteWriter {
+    /// Starts the thread, which connects to this socket until it has the ledger. `deliver` gets every acknowledgement, on that thread;
+    /// it must not block. `on_fatal` is called when this process can never write again; it must end then.
+    ///
+    /// # Errors
+    /// If the thread cannot be started.
+    pub fn spawn(
+        socket: &Path,
+        lanes: u16,
+        deliver: Box<dyn Fn(Durable) + Send>,
+        on_fatal: OnFatal,
+    ) -> Result<Self, LedgerError> {
+        let state = Arc::new(State::new(socket.to_owned()));
+        let bell = Arc::new(Bell::of_files().map_err(LedgerError::io(state.place(), "make an eventfd"))?);
+        let closing = Arc::new(AtomicBool::new(false));
+        let (senders, queues): (Vec<_>, Vec<_>) = (0..lanes).map(|_| LaneSender::new(Arc::clone(&bell))).unzip();
+        let runner = Runner {
+            link: Link::new(lanes),
+            queues,
+            deliver,
+            on_fatal: Some(on_fatal),
+            state: Arc::clone(&state),
+            bell: Arc::clone(&bell),
+            closing: Arc::clone(&closing),
+            socket: None,
+            heard: Instant::now(),
+            beaten: Instant::now(),
+            pause: CONNECT_PAUSE,
+            next_attempt: Instant::now(),
+            started: Instant::now(),
+        };
+        let run = move || {
+            prefer_this_thread();
+            runner.run()
+        };
+        let thread = std::thread::Builder::new().name("ledger-link".into()).spawn(run);
+        let thread = thread.map_err(LedgerError::io(state.place(), "start the thread of the link"))?;
+        Ok(Self { state, bell, closing, lanes: senders, thread: Some(thread) })
+    }
+
+    /// How the start goes. Once the ledger was granted, this is not to be called any more.
+    ///
+    /// # Errors
+    /// If this process cannot have the ledger.
+    pub fn begun(&self) -> Result<Begun, LedgerError> {
+        match self.state.take_begun() {
+            Some(Ok((log_id, tenure))) => Ok(Begun::Granted { log_id, tenure }),
+            Some(Err(error)) => Err(error),
+            None => Ok(Begun::Waiting(self.state.trouble().unwrap_or_else(|| "the ledger daemon has not answered yet".into()))),
+        }
+    }
+
+    /// The sender of a lane, to be given to its core.
+    pub fn lane(&self, lane: u16) -> LaneSender {
+        self.lanes[usize::from(lane)].clone()
+    }
+
+    /// A handle for watching the ledger.
+    pub fn watch(&self) -> RemoteWatch {
+        RemoteWatch(Arc::clone(&self.state))
+    }
+
+    /// A handle for reading what is durable in this log.
+    pub fn reader(&self, log_id: LogId) -> RemoteReader {
+        RemoteReader::new(Arc::clone(&self.state), log_id)
+    }
+
+    /// Waits for the last acknowledgements, for a bounded time, and lets go of the ledger. Nobody may push any more. What is not
+    /// acknowledged by then may be durable or not.
+    pub fn close(mut self) {
+        let Some(thread) = self.thread.take() else { return };
+        self.closing.store(true, Ordering::Release);
+        self.bell.ring();
+        match thread.join() {
+            Ok(0) => {}
+            Ok(batches) => tracing::error!(
+                batches,
+                "the ledger did not acknowledge these in time; clients repeat what they have no receipt for"
+            ),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+}
+
+struct Runner {
+    link: Link,
+    queues: Vec<Receiver<LaneBatch>>,
+    deliver: Box<dyn Fn(Durable) + Send>,
+    on_fatal: Option<OnFatal>,
+    state: Arc<State>,
+    bell: Arc<Bell>,
+    closing: Arc<AtomicBool>,
+    socket: Option<UnixStream>,
+    /// When the daemon was heard last.
+    heard: Instant,
+    /// When it was sent a sign of life.
+    beaten: Instant,
+    pause: Duration,
+    next_attempt: Instant,
+    started: Instant,
+}
+
+/// Why a connection is given up.
+enum Loss {
+    /// The other end is gone, or was not understood, for this reason.
+    Broken(String),
+    /// This process can never write again.
+    Final(LedgerError),
+}
+
+impl Runner {
+    /// Returns how many batches were not acknowledged.
+    fn run(mut self) -> usize {
+        let mut until = None;
+        loop {
+            if self.closing.load(Ordering::Acquire) {
+                let until = *until.get_or_insert_with(|| Instant::now() + CLOSE_PATIENCE);
+                let idle = self.link.in_doubt() == 0 && self.queues.iter().all(Receiver::is_empty);
+                if idle || Instant::now() >= until {
+                    return self.link.in_doubt() + self.queues.iter().map(Receiver::len).sum::<usize>();
+                }
+            }
+            let turned = self.turn();
+            match turned {
+                Ok(()) => {}
+                Err(Loss::Broken(reason)) => self.lose(&reason),
+                Err(Loss::Final(error)) => {
+                    self.lose(&error.to_string());
+                    if self.link.epoch().is_none() {
+                        self.state.begin(Err(error));
+                        return 0;
+                    }
+                    tracing::error!(%error, "FATAL: this server can never write to its ledger again; the process ends");
+                    if let Some(on_fatal) = self.on_fatal.take() {
+                        on_fatal(&error);
+                    }
+                    return self.link.in_doubt();
+                }
+            }
+        }
+    }
+
+    fn turn(&mut self) -> Result<(), Loss> {
+        if self.socket.is_none() && Instant::now() >= self.next_attempt {
+            self.connect()?;
+        }
+        self.take_batches();
+        if self.beaten.elapsed() >= HEARTBEAT_EVERY {
+            self.link.beat();
+            self.beaten = Instant::now();
+        }
+        self.send()?;
+        self.sleep();
+        self.receive()?;
+        if self.socket.is_some() && self.heard.elapsed() > QUIET_MAX {
+            let quiet = format!("the ledger daemon has not answered for {} ms", self.heard.elapsed().as_millis());
+            self.state.set_trouble(Some(quiet));
+        }
+        Ok(())
+    }
+
+    fn connect(&mut self) -> Result<(), Loss> {
+        let socket = UnixStream::connect(&self.state.socket)
+            .and_then(|socket| socket.set_nonblocking(true).map(|()| socket))
+            .map_err(|error| Loss::Broken(format!("{}: {error}; is ron-ledger running there?", self.state.place())))?;
+        self.socket = Some(socket);
+        self.heard = Instant::now();
+        self.link.connected();
+        Ok(())
+    }
+
+    fn lose(&mut self, reason: &str) {
+        self.state.errors.fetch_add(1, Ordering::Relaxed);
+        if self.socket.take().is_some() || self.pause == CONNECT_PAUSE {
+            tracing::warn!(%reason, in_doubt = self.link.in_doubt(), "no connection to the ledger; trying again and again");
+        }
+        if self.link.is_up() {
+            self.pause = CONNECT_PAUSE;
+        }
+        self.state.set_trouble(Some(reason.to_owned()));
+        self.link.disconnected();
+        let shorter = getrandom::u32().map_or(0, |random| random % 1024);
+        self.next_attempt = Instant::now() + self.pause - self.pause / 2 * shorter / 1024;
+        self.pause = (self.pause * 2).min(CONNECT_PAUSE_MAX);
+    }
+
+    fn take_batches(&mut self) {
+        for (number, queue) in self.queues.iter().enumerate() {
+            while self.link.has_room(number as u16) && self.link.output().len() < OUTPUT_BYTES_MAX {
+                let Ok(batch) = queue.try_recv() else { break };
+                self.link.push(batch);
+            }
+        }
+    }
+
+    /// Whether a lane has something that would be taken now.
+    fn batches_wait(&mut self) -> bool {
+        let room = self.link.output().len() < OUTPUT_BYTES_MAX;
+        room && self.queues.iter().enumerate().any(|(number, queue)| !queue.is_empty() && self.link.has_room(number as u16))
+    }
+
+    fn send(&mut self) -> Result<(), Loss> {
+        let Some(socket) = &self.socket else { return Ok(()) };
+        let output = self.link.output();
+        let mut sent = 0;
+        while sent < output.len() {
+            match send(socket, &output[sent..], SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(count) => sent += count,
+                Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => break,
+                // What the daemon said last, and why it went, is still to be read; the end shows there.
+                Err(_) => sent = output.len(),
+            }
+        }
+        output.drain(..sent);
+        Ok(())
+    }
+
+    fn sleep(&mut self) {
+        self.bell.lie_down();
+        let quiet = !self.batches_wait() && !self.closing.load(Ordering::Acquire);
+        let pause = match (quiet, &self.socket) {
+            (false, _) => Duration::ZERO,
+            (true, Some(_)) => HEARTBEAT_EVERY.saturating_sub(self.beaten.elapsed()),
+            (true, None) => self.next_attempt.saturating_duration_since(Instant::now()),
+        };
+        // While closing, what is missing is an answer or a connection.
+        let closing = self.closing.load(Ordering::Acquire);
+        let pause = if closing { pause.min(CLOSE_LOOK_EVERY) } else { pause };
+        let timeout = Timespec { tv_sec: pause.as_secs() as i64, tv_nsec: i64::from(pause.subsec_nanos()) };
+        let wants = if self.link.output().is_empty() { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
+        let bell = PollFd::new(&*self.bell, PollFlags::IN);
+        // A signal may end the wait early; then there is nothing to do.
+        let _ = match &self.socket {
+            Some(socket) => poll(&mut [bell, PollFd::new(socket, wants)], Some(&timeout)),
+            None => poll(&mut [bell], Some(&timeout)),
+        };
+        self.bell.get_up();
+    }
+
+    fn receive(&mut self) -> Result<(), Loss> {
+        let mut ended = None;
+        while let Some(socket) = &self.socket {
+            let read = |buffer: &mut [u8]| recv(socket, buffer, RecvFlags::DONTWAIT).map(|(_, count)| count);
+            match self.link.input().fill(READ_BYTES, read) {
+                Ok(0) => ended = Some("the ledger daemon has closed the connection".to_owned()),
+                Ok(READ_BYTES) => continue,
+                Ok(_) | Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => {}
+                Err(error) => ended = Some(format!("the connection to the ledger daemon broke: {error}")),
+            }
+            break;
+        }
+        self.hear()?;
+        ended.map_or(Ok(()), |reason| Err(Loss::Broken(reason)))
+    }
+
+    fn hear(&mut self) -> Result<(), Loss> {
+        while let Some(heard) = self.link.next().map_err(|malformed| Loss::Broken(malformed.0))? {
+            self.heard = Instant::now();
+            match heard {
+                Heard::Granted(tenure) => self.granted(tenure),
+                Heard::Durable(durable) => {
+                    self.state.reached(crate::domain::Seq(durable.first_seq.0 + u64::from(durable.batch.count) - 1));
+                    (self.deliver)(durable);
+                }
+                Heard::Commit { commit_us, entries, bytes } => {
+                    self.state.stats.record(Duration::from_micros(u64::from(commit_us)), entries, bytes);
+                }
+                Heard::State { head, writable, failed_allocations } => {
+                    self.state.reached(head);
+                    self.state.failed_allocations.store(failed_allocations, Ordering::Relaxed);
+                    let full = "the daemon's disk has no room for the next segment; free space in its ledger directory";
+                    self.state.set_trouble((!writable).then(|| full.to_owned()));
+                }
+                Heard::Fault(fault) => return Err(self.fault(fault)),
+            }
+        }
+        Ok(())
+    }
+
+    fn granted(&mut self, tenure: Tenure) {
+        self.pause = CONNECT_PAUSE;
+        self.state.reached(tenure.head);
+        self.state.set_trouble(None);
+        let log_id = self.link.log_id().expect("told before anything is granted");
+        let in_doubt = self.link.in_doubt();
+        tracing::info!(epoch = tenure.epoch, head = tenure.head.0, in_doubt, "connected to the ledger");
+        self.state.begin(Ok((log_id, tenure)));
+    }
+
+    fn fault(&self, fault: Fault) -> Loss {
+        let Fault { refused, epoch, text } = fault;
+        let place = self.state.place();
+        match (refused, self.link.epoch()) {
+            (Refused::Fenced, own) => Loss::Final(LedgerError::Fenced { place, own: own.unwrap_or(0), newer: epoch }),
+            (Refused::Foreign, _) => Loss::Final(LedgerError::Declined { place, what: text }),
+            (Refused::InUse, None) if self.started.elapsed() > IN_USE_PATIENCE => {
+                Loss::Final(LedgerError::InUse { place: format!("{place} ({text})") })
+            }
+            (Refused::InUse | Refused::Malformed | Refused::Unavailable | Refused::Stranger, _) => Loss::Broken(text),
+        }
+    }
+}

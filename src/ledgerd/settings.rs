@@ -1,0 +1,145 @@
+//! What the ledger daemon is told by its arguments or by a file. Nothing is opened here but the file.
+use crate::domain::limits::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// Largest file of settings, in bytes.
+const FILE_BYTES_MAX: u64 = 64 << 10;
+/// Size of new segments if none is given, in bytes.
+const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
+
+/// Keeps a ledger for wallets on this machine: the same ledger that svc-wallet embeds, behind a unix socket.
+#[derive(Debug, Clone, Default, clap::Parser)]
+#[command(
+    name = "ron-ledger",
+    version,
+    after_help = "Examples:
+  ron-ledger --dir ./var/ledger --sock unix:///run/ron/ledger.sock
+  ron-ledger --config configs/ron-ledger.toml
+  ron-ledger --dir ./var/ledger --sock unix:///run/ron/ledger.sock --allow-uid 1001
+
+A wallet uses it with deps.ledger_sock = \"unix:///run/ron/ledger.sock\". The socket has mode 0600; its directory is made with mode
+0700 and must not be open to others. SIGTERM and SIGINT close the ledger in order.
+Exit codes: 0 ended in order, 1 could not start or stop, 2 arguments, 130/143 ended at once."
+)]
+pub struct Args {
+    /// Directory of the ledger; made if it is not there
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Where to listen: unix:///PATH
+    #[arg(long, value_name = "SOCKET")]
+    pub sock: Option<String>,
+    /// Size of new segments in bytes; 64 MiB if not given
+    #[arg(long, value_name = "BYTES")]
+    pub segment_bytes: Option<u64>,
+    /// User whose processes may connect; repeatable. If none is given: the user of this process, and root
+    #[arg(long, value_name = "UID")]
+    pub allow_uid: Vec<u32>,
+    /// File with dir, sock, segment_bytes and allow_uid; arguments win over it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// The file of settings.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    dir: Option<PathBuf>,
+    sock: Option<String>,
+    segment_bytes: Option<u64>,
+    #[serde(default)]
+    allow_uid: Vec<u32>,
+}
+
+/// Everything that the daemon must know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Directory of the ledger.
+    pub directory: PathBuf,
+    /// Path of the socket.
+    pub socket: PathBuf,
+    /// Size of new segments, in bytes.
+    pub segment_bytes: u64,
+    /// Users whose processes may connect.
+    pub users: Vec<u32>,
+}
+
+impl Settings {
+    /// From arguments and the file that they name.
+    ///
+    /// # Errors
+    /// What is missing or wrong, and what to write.
+    pub fn of(args: &Args) -> Result<Self, String> {
+        let written = args.config.as_deref().map_or(Ok(Written::default()), read)?;
+        let directory = args.dir.clone().or(written.dir).ok_or("no directory of the ledger; write --dir DIR")?;
+        let socket = args.sock.clone().or(written.sock).ok_or("no socket to listen on; write --sock unix:///PATH")?;
+        let segment_bytes = args.segment_bytes.or(written.segment_bytes).unwrap_or(SEGMENT_BYTES_DEFAULT);
+        if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&segment_bytes) || segment_bytes % 4096 != 0 {
+            return Err(format!(
+                "segments of {segment_bytes} bytes; write a multiple of 4096 from {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX}"
+            ));
+        }
+        let mut users = if args.allow_uid.is_empty() { written.allow_uid } else { args.allow_uid.clone() };
+        if users.is_empty() {
+            users = vec![rustix::process::geteuid().as_raw(), 0];
+        }
+        Ok(Self { directory, socket: socket_path(&socket)?, segment_bytes, users })
+    }
+}
+
+fn socket_path(written: &str) -> Result<PathBuf, String> {
+    let path = written.strip_prefix("unix://").unwrap_or(written);
+    if path.contains("://") || path.contains('\0') || path.is_empty() || (path.len() < written.len() && !path.starts_with('/')) {
+        return Err(format!("{written:?} is no socket; write unix:///PATH with three slashes"));
+    }
+    Ok(PathBuf::from(path))
+}
+
+fn read(path: &Path) -> Result<Written, String> {
+    let told = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(|error| told(&error))?;
+    file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(|error| told(&error))?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(told(&format!("more than {FILE_BYTES_MAX} bytes are no settings")));
+    }
+    toml::from_str(&text).map_err(|error| told(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_win_over_the_file_and_what_is_missing_is_told() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("l.toml");
+        std::fs::write(&file, "dir = \"/l\"\nsock = \"unix:///s/l.sock\"\nsegment_bytes = 8388608\nallow_uid = [7]\n").unwrap();
+        let from_file = Args { config: Some(file.clone()), ..Args::default() };
+        let settings = Settings::of(&from_file).unwrap();
+        let expected = Settings { directory: "/l".into(), socket: "/s/l.sock".into(), segment_bytes: 8 << 20, users: vec![7] };
+        assert_eq!(settings, expected);
+        let both = Args { dir: Some("/other".into()), allow_uid: vec![8, 9], ..from_file };
+        let settings = Settings::of(&both).unwrap();
+        assert_eq!((settings.directory, settings.users), ("/other".into(), vec![8, 9]));
+
+        let told = |args: &Args| Settings::of(args).unwrap_err();
+        assert!(told(&Args::default()).contains("--dir"));
+        let dir = Args { dir: Some("/l".into()), ..Args::default() };
+        assert!(told(&dir).contains("--sock"));
+        for sock in ["tcp://h", "unix://l", "", "unix://"] {
+            assert!(told(&Args { sock: Some(sock.into()), ..dir.clone() }).contains("three slashes"), "{sock}");
+        }
+        let sock = Args { sock: Some("./l.sock".into()), ..dir };
+        assert_eq!(Settings::of(&sock).unwrap().segment_bytes, 64 << 20);
+        assert!(told(&Args { segment_bytes: Some(5000), ..sock }).contains("multiple of 4096"));
+        std::fs::write(&file, "dirr = 1\n").unwrap();
+        assert!(told(&Args { config: Some(file), ..Args::default() }).contains("dirr"));
+    }
+
+    #[test]
+    fn the_shipped_file_is_valid() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/ron-ledger.toml");
+        Settings::of(&Args { config: Some(file), ..Args::default() }).unwrap();
+    }
+}

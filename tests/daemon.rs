@@ -1,0 +1,228 @@
+//! A wallet whose ledger is a daemon: it behaves as with its own; it outlives the daemon's death under load, without loss or
+//! repetition and without a restart; and there is one of it at a time.
+#![allow(clippy::unwrap_used)] // Helpers of tests may fail as loudly as tests do.
+mod support;
+
+use rustix::process::Signal;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use support::{eventually, Client, Daemon, Reply, Server, Wallet};
+
+/// A wallet on this daemon, with its directory but no process yet.
+fn wallet_on(daemon: &Daemon) -> Server {
+    Server::prepared(&[("deps.ledger_sock", &daemon.sock())])
+}
+
+fn started_on(daemon: &Daemon) -> Server {
+    let mut server = wallet_on(daemon);
+    server.launch();
+    server
+}
+
+#[test]
+fn a_wallet_on_a_daemon_spends_reads_repeats_and_comes_back() {
+    let mut daemon = Daemon::start();
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&daemon.socket()), mode(daemon.socket().parent().unwrap())), (0o600, 0o700));
+    let mut server = started_on(&daemon);
+    let mut wallet = server.wallet();
+    let mut receipts = vec![wallet.issue("a", 1_000)];
+    receipts.extend((1..=50).map(|nonce| wallet.spend("a", "b", 2, nonce, &format!("k-{nonce}")).ok()));
+    server.metric_reaches("ledger_commit_seconds_count", 51.0);
+    for _ in 0..2 {
+        let mut wallet = server.wallet();
+        assert_eq!((wallet.balance("a"), wallet.balance("b"), wallet.seq("a")), (900, 100, (50, 51)));
+        for receipt in &receipts {
+            assert_eq!(wallet.tx(&receipt.txid()).ok().body, receipt.body);
+        }
+        let again = wallet.spend("a", "b", 2, 7, "k-7").ok();
+        assert_eq!((again.body == receipts[7].body, again.replayed()), (true, true), "{again}");
+        // Asked by nonce, because the key is another one: answered from the daemon's index.
+        wallet.spend("a", "b", 2, 7, "other").refused(409, "NONCE_CONFLICT");
+        drop(wallet);
+        server.stop();
+        server.launch();
+    }
+    server.stop();
+    daemon.stop();
+    assert!(!daemon.socket().exists(), "an orderly end takes the socket away");
+    let report = svc_wallet::ledger::verify_directory(&daemon.path("ledger"), &mut |_| ()).unwrap();
+    assert_eq!((report.entries, report.epoch, report.torn), (51, 3, None));
+}
+
+/// Spends one unit at a time; whatever is not a receipt is repeated until it is one. Returns the receipts.
+fn spend_on(http: std::net::SocketAddr, token: &str, account: &str, done: &AtomicBool, count: &AtomicUsize) -> Vec<Reply> {
+    let mut wallet = Wallet::new(Client::connect(http), token.to_owned());
+    let mut receipts: Vec<Reply> = Vec::new();
+    while !done.load(Ordering::Relaxed) {
+        let nonce = receipts.len() as u64 + 1;
+        let receipt = eventually("a spend gets its receipt", || {
+            let reply = wallet.spend(account, "sink", 1, nonce, &format!("k-{nonce}"));
+            if reply.status == 200 {
+                return Some(reply);
+            }
+            reply.refused(503, "UPSTREAM_UNAVAILABLE");
+            None
+        });
+        receipts.push(receipt);
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+    receipts
+}
+
+#[test]
+fn a_daemon_that_is_killed_under_load_and_started_again_costs_no_receipt_and_no_restart() {
+    const CLIENTS: usize = 6;
+    let mut daemon = Daemon::start();
+    let server = started_on(&daemon);
+    let accounts: Vec<String> = (0..CLIENTS).map(|number| format!("payer:{number}")).collect();
+    accounts.iter().for_each(|account| drop(server.wallet().issue(account, 1_000_000)));
+    let (done, count) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let receipts: Vec<Vec<Reply>> = std::thread::scope(|scope| {
+        let clients: Vec<_> = accounts
+            .iter()
+            .map(|account| scope.spawn(|| spend_on(server.http, server.token(), account, &done, &count)))
+            .collect();
+        for round in 0..4 {
+            let before = count.load(Ordering::Relaxed);
+            eventually("the load runs", || (count.load(Ordering::Relaxed) > before + 100 + 37 * round).then_some(()));
+            daemon.kill();
+            let page = eventually("the loss shows", || Some(server.page("/readyz")).filter(|page| page.status == 503));
+            assert_eq!(page.json()["missing"], serde_json::json!(["ledger"]), "{page}");
+            assert_eq!((page.json()["writes"].as_bool(), page.json()["reads"].as_bool()), (Some(false), Some(true)), "{page}");
+            assert!(server.wallet().balance("sink") > 0, "reads go on");
+            daemon.launch();
+            eventually("ready again", || (server.page("/readyz").status == 200).then_some(()));
+        }
+        let before = count.load(Ordering::Relaxed);
+        eventually("the load goes on", || (count.load(Ordering::Relaxed) > before + 50).then_some(()));
+        done.store(true, Ordering::Relaxed);
+        clients.into_iter().map(|client| client.join().unwrap()).collect()
+    });
+    let mut wallet = server.wallet();
+    let spent: usize = receipts.iter().map(Vec::len).sum();
+    assert_eq!(wallet.balance("sink"), spent as u128, "each spend happened once");
+    for (account, receipts) in accounts.iter().zip(&receipts) {
+        assert_eq!(wallet.seq(account).0, receipts.len() as u64);
+        for (nonce, receipt) in (1..).zip(receipts) {
+            assert_eq!(wallet.tx(&receipt.txid()).ok().body, receipt.body, "{account} {nonce}");
+        }
+    }
+    server.metric_reaches("ledger_connect_errors_total", 4.0);
+    assert!(daemon.log().contains("a wallet goes on with its epoch"), "{}", daemon.log());
+}
+
+#[test]
+fn without_a_daemon_writes_are_refused_soon_and_what_was_pending_settles_later() {
+    let mut daemon = Daemon::start();
+    let server = Server::with(&[("deps.ledger_sock", &daemon.sock()), ("timeouts.write_ms", "20000")]);
+    let mut wallet = server.wallet();
+    wallet.issue("a", 1_000);
+    // Stopped, the daemon takes the spend and does not answer; killed, it never will.
+    daemon.signal(Signal::STOP);
+    let spend = wallet.transfer("a", "b", 3, 1, "k-1");
+    wallet.client.send(spend.bytes());
+    std::thread::sleep(Duration::from_millis(50));
+    daemon.kill();
+    let lost = Instant::now();
+    wallet.client.reply().refused(503, "UPSTREAM_UNAVAILABLE");
+    let pending = lost.elapsed();
+    wallet.spend("a", "b", 4, 2, "k-2").refused(503, "UPSTREAM_UNAVAILABLE");
+    // Far below the 20 s of the time limit; how far is a figure, and this machine may be busy.
+    assert!(pending < Duration::from_secs(5), "{pending:?}");
+    assert_eq!((wallet.balance("a"), wallet.balance("b")), (1_000, 0), "reads go on");
+    daemon.launch();
+    eventually("ready again", || (server.page("/readyz").status == 200).then_some(()));
+    let receipt = wallet.client.call(&spend).ok();
+    assert_eq!(receipt.json()["nonce"].as_u64(), Some(1));
+    assert_eq!((wallet.balance("a"), wallet.balance("b")), (997, 3), "it happened once");
+    wallet.spend("a", "b", 4, 2, "k-2").ok();
+}
+
+#[test]
+fn a_wallet_that_was_paused_and_replaced_ends_and_says_why() {
+    let daemon = Daemon::start();
+    let mut first = started_on(&daemon);
+    first.wallet().issue("a", 1_000);
+    let mut second = wallet_on(&daemon);
+    second.set("security.keyring", &first.path("wallet.keyring").display().to_string());
+    let refused = second.launch_refused();
+    assert_eq!(refused.status.code(), Some(1), "{}", refused.log);
+    let pid = format!("process {} of user", first.pid().as_raw_nonzero());
+    assert!(refused.log.contains("in use") && refused.log.contains(&pid), "{}", refused.log);
+
+    first.signal(Signal::STOP);
+    second.launch();
+    let mut wallet = Wallet::new(second.connect(), first.token().to_owned());
+    wallet.spend("a", "b", 10, 1, "second").ok();
+    first.signal(Signal::CONT);
+    let exit = first.wait_exit();
+    assert_eq!(exit.status.code(), Some(1), "{}", exit.log);
+    for part in ["FATAL", "epoch 2", "epoch 1", "another server has replaced it"] {
+        assert!(exit.log.contains(part), "{part:?} is missing: {}", exit.log);
+    }
+    wallet.spend("a", "b", 10, 2, "third").ok();
+    assert_eq!((wallet.balance("a"), wallet.balance("b")), (980, 20));
+    // The one that was replaced may come back when the other one has gone.
+    second.stop();
+    first.launch();
+    assert_eq!(first.wallet().balance("b"), 20);
+}
+
+#[test]
+fn a_wallet_that_is_started_first_waits_says_so_and_can_be_ended() {
+    let mut daemon = Daemon::prepared(&[]);
+    let mut server = wallet_on(&daemon);
+    server.launch_unready();
+    let page = server.page("/readyz");
+    assert_eq!((page.status, page.json()["missing"][0].as_str()), (503, Some("ledger")), "{page}");
+    assert_eq!(server.page("/healthz").status, 200);
+    server.signal(Signal::TERM);
+    let exit = server.wait_exit();
+    assert_eq!(exit.status.code(), Some(0), "{}", exit.log);
+    assert!(exit.log.contains("start_given_up") && exit.log.contains("is ron-ledger running there?"), "{}", exit.log);
+
+    server.launch_unready();
+    daemon.launch();
+    eventually("ready", || (server.page("/readyz").status == 200).then_some(()));
+    server.wallet().issue("a", 1);
+    server.metric_reaches("ledger_connect_errors_total", 1.0);
+}
+
+#[test]
+fn a_user_who_is_not_admitted_gets_nothing() {
+    let mut daemon = Daemon::prepared(&["--allow-uid", "54321"]);
+    daemon.launch();
+    let mut server = wallet_on(&daemon);
+    server.launch_unready();
+    eventually("the refusal is logged on both sides", || {
+        let told = daemon.log().contains("is not admitted") && server.log().contains("--allow-uid");
+        told.then_some(())
+    });
+    assert_eq!(server.page("/readyz").status, 503);
+    server.stop();
+}
+
+#[test]
+fn one_daemon_for_one_ledger_and_no_socket_where_others_could_put_theirs() {
+    let daemon = Daemon::start();
+    let run = |dir: &std::path::Path, sock: &std::path::Path| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ron-ledger"));
+        let output = command.arg("--dir").arg(dir).arg("--sock").arg(sock).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, told) = run(&daemon.path("ledger"), &daemon.path("other.sock"));
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("in use"), "{told}");
+    let (code, told) = run(&daemon.path("ledger-2"), &daemon.socket());
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("another server listens"), "{told}");
+    let open = daemon.path("open");
+    std::fs::create_dir(&open).unwrap();
+    std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let (code, told) = run(&daemon.path("ledger-3"), &open.join("l.sock"));
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("chmod 700"), "{told}");
+    assert!(started_on(&daemon).wallet().issue("a", 1).status == 200, "the first daemon is left alone");
+}

@@ -1,0 +1,109 @@
+//! The ledger daemon under test: the real binary in a temporary directory, ended by its process id.
+use super::{eventually, Exit};
+use rustix::process::{kill_process, Pid, Signal};
+use std::fs::File;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use tempfile::TempDir;
+
+/// A daemon and its directory. Dropping it ends the process, whatever the test came to.
+pub struct Daemon {
+    place: TempDir,
+    arguments: Vec<String>,
+    child: Option<Child>,
+}
+
+impl Daemon {
+    /// A daemon that listens.
+    pub fn start() -> Self {
+        let mut daemon = Self::prepared(&[]);
+        daemon.launch();
+        daemon
+    }
+
+    /// A directory for a daemon with these further arguments, and no process yet.
+    pub fn prepared(arguments: &[&str]) -> Self {
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        Self { place: tempfile::tempdir().unwrap(), arguments, child: None }
+    }
+
+    /// Starts the process and waits until it listens.
+    pub fn launch(&mut self) {
+        self.spawn();
+        eventually("the daemon listens", || {
+            if self.child.as_mut().expect("just spawned").try_wait().unwrap().is_some() {
+                panic!("the daemon did not start: {}", self.log());
+            }
+            UnixStream::connect(self.socket()).is_ok().then_some(())
+        });
+    }
+
+    /// Starts the process, which is to refuse, and returns how it ended.
+    pub fn launch_refused(&mut self) -> Exit {
+        self.spawn();
+        self.wait_exit()
+    }
+
+    fn spawn(&mut self) {
+        let log = File::create(self.path("daemon.log")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ron-ledger"));
+        command.arg("--dir").arg(self.path("ledger")).arg("--sock").arg(self.sock()).args(["--segment-bytes", "8388608"]);
+        command.args(&self.arguments).env_remove("RUST_LOG").stdin(Stdio::null());
+        self.child = Some(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.place.path().join(name)
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.path("run/ledger.sock")
+    }
+
+    /// The value of `deps.ledger_sock` for its wallets.
+    pub fn sock(&self) -> String {
+        format!("unix://{}", self.socket().display())
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(self.child.as_ref().expect("the daemon runs")), signal).unwrap();
+    }
+
+    pub fn wait_exit(&mut self) -> Exit {
+        let child = self.child.as_mut().expect("the daemon runs");
+        let status = eventually("the daemon ends", || child.try_wait().unwrap());
+        self.child = None;
+        Exit { status, log: self.log() }
+    }
+
+    /// SIGKILL, and waits until the process is gone.
+    pub fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.wait_exit();
+    }
+
+    /// SIGTERM, and fails unless the process ends in order.
+    pub fn stop(&mut self) {
+        self.signal(Signal::TERM);
+        let exit = self.wait_exit();
+        assert_eq!(exit.status.code(), Some(0), "{}", exit.log);
+    }
+
+    /// What the process has written so far.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.path("daemon.log")).unwrap_or_default()).into_owned()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- what the daemon wrote ---\n{}", self.log());
+        }
+    }
+}
