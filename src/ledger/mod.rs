@@ -95,7 +95,7 @@ pub use error::LedgerError;
 pub use handles::{EachEntry, ReadLedger, WatchLedger};
 pub use log::{AppendError, Log, Options, Watch};
 pub use mark::Mark;
-pub use memory::{MemoryFile, MemoryStorage};
+pub use memory::{Fate, Faults, MemoryFile, MemoryStorage, ReadFault, SyncFault, WriteFault};
 pub use merge::{GroupCommit, Placed, Standing};
 pub use reader::Reader;
 pub(crate) use recovery::entries_of;

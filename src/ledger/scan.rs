@@ -258,7 +258,9 @@ impl<S: Storage> Scan<'_, S> {
         let (index, log_id, segment_bytes) = (header.index, header.log_id, header.segment_bytes);
         (end.log_id, end.segment_bytes) = (log_id, segment_bytes);
         let place = self.storage.place(&segment_name(index));
-        let mut window = Window::new(file.clone(), place.clone(), WINDOW_BYTES);
+        // A small segment is read whole, and no more is made ready for it than it has.
+        let window_bytes = WINDOW_BYTES.min(segment_bytes as usize);
+        let mut window = Window::new(file.clone(), place.clone(), window_bytes);
         // A sync that fails ends the process, so only what was written last can be in the cache and not on the disk: a batch in
         // the last segment. A segment gets a successor only after all that it has was synced.
         let past_the_cache = self.sync && index == end.segments;
@@ -308,7 +310,7 @@ impl<S: Storage> Scan<'_, S> {
                 the last entries may not be on the disk");
         }
         if past_the_cache {
-            self.look_into_the_cache(Window::new(file, place, WINDOW_BYTES), index, end)?;
+            self.look_into_the_cache(Window::new(file, place, window_bytes), index, end)?;
         }
         Ok(())
     }

@@ -1,14 +1,18 @@
 //! A disk in memory that forgets like a real one: for tests, and for the simulator that drives the production code.
 //!
-//! It keeps what was written apart from what is durable, in sectors of 512 bytes, and names apart from durable names. `crash`
-//! decides for each sector and for each change of a name whether it survived; nothing else is random.
+//! It keeps what was written apart from what is durable, in sectors, and names apart from durable names. `crash` decides for each
+//! sector and for each change of a name whether it survived; what else goes wrong is decided by [`Faults`]. Nothing is random here.
+mod faults;
+
+pub use faults::{Fate, Faults, ReadFault, SyncFault, WriteFault};
+
 use super::storage::{Storage, StorageFile};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// What survives or is lost as one piece, in bytes.
-pub const SECTOR_BYTES: usize = 512;
+/// What survives or is lost as one piece, in bytes, unless [`MemoryStorage::with_sectors`] says otherwise.
+const SECTOR_BYTES: usize = 512;
 
 #[derive(Clone, Default)]
 struct Contents {
@@ -17,8 +21,17 @@ struct Contents {
     dirty: BTreeSet<usize>,
 }
 
-#[derive(Clone, Default)]
+impl Contents {
+    /// Where a sector lies in the file as it is now; empty if it is beyond the end.
+    fn extent(&self, sector: usize, sector_bytes: usize) -> std::ops::Range<usize> {
+        let end = ((sector + 1) * sector_bytes).min(self.live.len());
+        (sector * sector_bytes).min(end)..end
+    }
+}
+
+#[derive(Clone)]
 struct Disk {
+    sector_bytes: usize,
     files: Vec<Contents>,
     names: BTreeMap<String, usize>,
     durable_names: BTreeMap<String, usize>,
@@ -30,9 +43,50 @@ struct Disk {
     changes_left: Option<u64>,
     syncs: u64,
     writes: u64,
+    faults: Option<Arc<Mutex<dyn Faults>>>,
+}
+
+impl Default for Disk {
+    fn default() -> Self {
+        Self {
+            sector_bytes: SECTOR_BYTES,
+            files: Vec::new(),
+            names: BTreeMap::new(),
+            durable_names: BTreeMap::new(),
+            changes: Vec::new(),
+            bytes_max: None,
+            fail_syncs: false,
+            changes_left: None,
+            syncs: 0,
+            writes: 0,
+            faults: None,
+        }
+    }
 }
 
 impl Disk {
+    /// What the faults decide about the file at this place; nothing without faults.
+    fn ask<T>(&self, at: usize, decide: impl FnOnce(&mut dyn Faults, &str) -> Option<T>) -> Option<T> {
+        let faults = self.faults.as_ref()?;
+        let name = self.names.iter().find(|(_, known)| **known == at).map_or("", |(name, _)| name);
+        decide(&mut *faults.lock().expect("no thread panics while it decides on faults"), name)
+    }
+
+    /// Writes the dirty sectors of a file into the durable copy of another one, or elsewhere in its own.
+    fn misdirect(&mut self, at: usize, file: &str, bytes: i64) {
+        let Some(target) = self.names.get(file).copied() else { return };
+        let sectors = std::mem::take(&mut self.files[at].dirty);
+        for sector in sectors {
+            let extent = self.files[at].extent(sector, self.sector_bytes);
+            let moved = self.files[at].live[extent.clone()].to_vec();
+            let start = usize::try_from(extent.start as i64 + bytes).unwrap_or(usize::MAX);
+            let durable = &mut self.files[target].durable;
+            if start.saturating_add(moved.len()) <= durable.len() {
+                durable[start..start + moved.len()].copy_from_slice(&moved);
+            }
+        }
+    }
+
     fn changed(&mut self) {
         self.changes.push(self.names.clone());
     }
@@ -68,6 +122,18 @@ impl MemoryStorage {
         Self::default()
     }
 
+    /// An empty directory on a disk whose sectors have this many bytes.
+    pub fn with_sectors(sector_bytes: usize) -> Self {
+        let storage = Self::default();
+        storage.disk().sector_bytes = sector_bytes;
+        storage
+    }
+
+    /// From now on these decide what goes wrong; also after a crash, but not on a fork.
+    pub fn set_faults(&self, faults: Arc<Mutex<dyn Faults>>) {
+        self.disk().faults = Some(faults);
+    }
+
     fn disk(&self) -> MutexGuard<'_, Disk> {
         self.disk.lock().expect("no thread panics while it holds the disk")
     }
@@ -75,24 +141,40 @@ impl MemoryStorage {
     /// What a machine finds that comes up again after a power loss now: everything durable, and of the rest what `keep` keeps.
     /// The old handles go on with the old disk, as a process does that has not noticed yet that it is dead.
     pub fn crash(&self, keep: &mut dyn FnMut() -> bool) -> Self {
+        self.crash_with(&mut || if keep() { Fate::Kept } else { Fate::Lost })
+    }
+
+    /// As [`MemoryStorage::crash`], where sectors may also be torn or garbled. A new length or a changed name that is not lost is kept.
+    pub fn crash_with(&self, fate: &mut dyn FnMut() -> Fate) -> Self {
         let mut disk = self.disk().clone();
+        let sector_bytes = disk.sector_bytes;
         for file in &mut disk.files {
             let mut survived = std::mem::take(&mut file.durable);
-            if survived.len() != file.live.len() && keep() {
+            if survived.len() != file.live.len() && fate() != Fate::Lost {
                 survived.resize(file.live.len(), 0);
             }
             for sector in std::mem::take(&mut file.dirty) {
-                let end = ((sector + 1) * SECTOR_BYTES).min(survived.len()).min(file.live.len());
-                let start = sector * SECTOR_BYTES;
-                if start < end && keep() {
-                    survived[start..end].copy_from_slice(&file.live[start..end]);
+                let extent = file.extent(sector, sector_bytes);
+                let (start, end) = (extent.start, extent.end.min(survived.len()));
+                if start >= end {
+                    continue;
+                }
+                let (old, new) = (&mut survived[start..end], &file.live[start..end]);
+                match fate() {
+                    Fate::Lost => {}
+                    Fate::Kept => old.copy_from_slice(new),
+                    Fate::Shorn(bytes) => {
+                        let bytes = bytes.min(new.len());
+                        old[..bytes].copy_from_slice(&new[..bytes]);
+                    }
+                    Fate::Garbled(mask) => old.iter_mut().zip(new).for_each(|(old, new)| *old = new ^ mask),
                 }
             }
             file.live.clone_from(&survived);
             file.durable = survived;
         }
         for change in std::mem::take(&mut disk.changes) {
-            if !keep() {
+            if fate() == Fate::Lost {
                 break;
             }
             disk.durable_names = change;
@@ -104,7 +186,26 @@ impl MemoryStorage {
 
     /// An independent copy of the disk as it is, without a lock on it.
     pub fn fork(&self) -> Self {
-        Self { disk: Arc::new(Mutex::new(self.disk().clone())), writer: Arc::default() }
+        let disk = Disk { faults: None, ..self.disk().clone() };
+        Self { disk: Arc::new(Mutex::new(disk)), writer: Arc::default() }
+    }
+
+    /// Whether everything that was written to the file of this name has been synced, as far as the disk says.
+    pub fn is_synced(&self, name: &str) -> bool {
+        let disk = self.disk();
+        disk.find(name).map_or(true, |at| disk.files[at].dirty.is_empty())
+    }
+
+    /// Bits of a file flip on the disk: the byte at this offset, if the file has one, is XORed with `mask`.
+    pub fn rot(&self, name: &str, offset: u64, mask: u8) {
+        let mut disk = self.disk();
+        let Ok(at) = disk.find(name) else { return };
+        let (file, offset) = (&mut disk.files[at], offset as usize);
+        for bytes in [&mut file.live, &mut file.durable] {
+            if let Some(byte) = bytes.get_mut(offset) {
+                *byte ^= mask;
+            }
+        }
     }
 
     /// Lets files grow only while all of them together have at most so many bytes.
@@ -235,6 +336,11 @@ impl MemoryFile {
 impl StorageFile for MemoryFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let disk = self.disk();
+        let offset = match disk.ask(self.at, |faults, name| faults.read(name, offset, buffer.len())) {
+            None => offset,
+            Some(ReadFault::Error) => return Err(io::Error::other("injected read error")),
+            Some(ReadFault::From(other)) => other,
+        };
         let file = &disk.files[self.at];
         let bytes = if self.unbuffered { &file.durable } else { &file.live };
         let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
@@ -247,6 +353,13 @@ impl StorageFile for MemoryFile {
         let mut disk = self.disk();
         disk.step()?;
         disk.writes += 1;
+        let fault = disk.ask(self.at, |faults, name| faults.write(name, offset, bytes.len()));
+        let bytes = match fault {
+            None => bytes,
+            Some(WriteFault::Error) => return Err(io::Error::other("injected write error")),
+            Some(WriteFault::Short(written)) => &bytes[..written.min(bytes.len())],
+        };
+        let sector_bytes = disk.sector_bytes;
         let start = usize::try_from(offset).map_err(io::Error::other)?;
         let end = start + bytes.len();
         let growth = end.saturating_sub(disk.files[self.at].live.len()) as u64;
@@ -259,25 +372,33 @@ impl StorageFile for MemoryFile {
             file.live.resize(end, 0);
         }
         file.live[start..end].copy_from_slice(bytes);
-        file.dirty.extend(start / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES));
-        Ok(())
+        file.dirty.extend(start / sector_bytes..end.div_ceil(sector_bytes));
+        match fault {
+            None => Ok(()),
+            Some(WriteFault::Error | WriteFault::Short(_)) => Err(io::Error::other("injected short write")),
+        }
     }
 
     fn sync(&self) -> io::Result<()> {
         let mut disk = self.disk();
         disk.step()?;
-        let fail = disk.fail_syncs;
+        let fault = if disk.fail_syncs { Some(SyncFault::Error) } else { disk.ask(self.at, |faults, name| faults.sync(name)) };
         disk.syncs += 1;
-        let file = &mut disk.files[self.at];
-        let dirty = std::mem::take(&mut file.dirty);
-        if fail {
-            return Err(io::Error::other("injected sync error"));
+        match fault {
+            Some(SyncFault::Error) => {
+                disk.files[self.at].dirty.clear();
+                return Err(io::Error::other("injected sync error"));
+            }
+            Some(SyncFault::Lost) => disk.files[self.at].dirty.clear(),
+            Some(SyncFault::Misdirected { file, bytes }) => disk.misdirect(self.at, &file, bytes),
+            None => {}
         }
+        let sector_bytes = disk.sector_bytes;
+        let file = &mut disk.files[self.at];
         file.durable.resize(file.live.len(), 0);
-        for sector in dirty {
-            let end = ((sector + 1) * SECTOR_BYTES).min(file.live.len());
-            let start = (sector * SECTOR_BYTES).min(end);
-            file.durable[start..end].copy_from_slice(&file.live[start..end]);
+        for sector in std::mem::take(&mut file.dirty) {
+            let extent = file.extent(sector, sector_bytes);
+            file.durable[extent.clone()].copy_from_slice(&file.live[extent]);
         }
         Ok(())
     }
@@ -288,56 +409,4 @@ impl StorageFile for MemoryFile {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_crash_forgets_what_was_not_synced_and_nothing_else() {
-        let storage = MemoryStorage::new();
-        let file = storage.create("a").unwrap();
-        file.write_at(&[1; 1024], 0).unwrap();
-        file.sync().unwrap();
-        assert_eq!(storage.crash(&mut || false).list().unwrap(), Vec::<String>::new());
-        storage.sync_directory().unwrap();
-        file.write_at(&[2; 1024], 0).unwrap();
-        storage.rename("a", "b").unwrap();
-        let read = |storage: &MemoryStorage, name: &str| {
-            let mut bytes = [0; 1024];
-            storage.open(name).unwrap().read_at(&mut bytes, 0).unwrap();
-            (bytes[0], bytes[1023])
-        };
-        assert_eq!(read(&storage, "b"), (2, 2));
-        assert_eq!(read(&storage.crash(&mut || false), "a"), (1, 1));
-        assert_eq!(read(&storage.crash(&mut || true), "b"), (2, 2));
-        let mut first = true;
-        assert_eq!(read(&storage.crash(&mut || std::mem::take(&mut first)), "a"), (2, 1));
-    }
-
-    #[test]
-    fn a_failed_sync_leaves_the_new_bytes_readable_and_the_old_ones_on_disk() {
-        let storage = MemoryStorage::new();
-        let file = storage.create("a").unwrap();
-        file.write_at(&[1; 512], 0).unwrap();
-        file.sync().unwrap();
-        file.write_at(&[2; 512], 0).unwrap();
-        storage.fail_syncs(true);
-        assert!(file.sync().is_err());
-        storage.fail_syncs(false);
-        file.sync().unwrap();
-        let first = |file: MemoryFile| {
-            let mut byte = [0];
-            file.read_at(&mut byte, 0).unwrap();
-            byte[0]
-        };
-        assert_eq!((first(storage.open("a").unwrap()), first(storage.open_unbuffered("a").unwrap())), (2, 1));
-    }
-
-    #[test]
-    fn the_lock_is_exclusive_and_goes_with_its_holder() {
-        let storage = MemoryStorage::new();
-        let lock = storage.lock().unwrap();
-        assert!(lock.is_some() && storage.clone().lock().unwrap().is_none());
-        drop(lock);
-        assert!(storage.lock().unwrap().is_some());
-    }
-}
+mod tests;
