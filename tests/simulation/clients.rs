@@ -1,337 +1,459 @@
-//! Simulated clients: they issue, spend, hold, capture, overdraw, repeat and read, and remember what they were promised.
-use crate::model::{Books, Promise};
+//! Simulated clients: they issue, spend, hold, capture, overdraw, repeat, give up and read, and remember what they were promised.
+use crate::core::Answer;
+use crate::linearizability::{Effect, Operation};
+use crate::model::{Placed, CEILING};
 use crate::rng::Rng;
-use crate::world::{Answer, World};
+use crate::world::World;
 use std::collections::BTreeMap;
 use svc_wallet::domain::{Account, Amount, Asset, Code, CoreId, Draft, Entry, Key, Nonce, Op, Seq, TokenId};
 use svc_wallet::engine::{Request, Ticket};
 
-const ACCOUNTS: u64 = 12;
 const ESCROWS: u64 = 3;
 
-/// What a request asked for, to be sent again with the same key until it is answered.
-struct Attempt {
-    bytes: Vec<u8>,
-    sent: bool,
+/// What a client wants, to be sent again with the same key until it is answered.
+struct Wish {
+    op: Op,
+    from: Option<String>,
+    to: Option<String>,
+    amount: u64,
+    nonce: Option<u64>,
+    key: String,
+    ceiling: bool,
+    /// When it was first sent and when a receipt first came, on the clients' clock.
+    sent: Option<u64>,
+    receipt: Option<u64>,
     answered: bool,
 }
 
-/// A read that is under way, with what was promised about the account before it was sent.
+/// A write under way.
+struct Write {
+    wish: usize,
+    deadline: u64,
+    /// The last nonce of its account that was promised before it was sent.
+    promised: u64,
+    /// What its account had been credited with for sure, before it was sent.
+    credited: u128,
+}
+
+/// A read under way.
 struct Read {
     account: String,
-    credited_min: u128,
-    debited_min: u128,
+    sent: u64,
     height_min: Seq,
 }
 
-/// How often each kind of answer came.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Tally {
-    pub receipts: u64,
-    pub replays: u64,
-    pub reads: u64,
-    pub funds: u64,
-    pub nonces: u64,
-    pub key_conflicts: u64,
-}
-
-impl Tally {
-    pub fn add(&mut self, other: &Tally) {
-        self.receipts += other.receipts;
-        self.replays += other.replays;
-        self.reads += other.reads;
-        self.funds += other.funds;
-        self.nonces += other.nonces;
-        self.key_conflicts += other.key_conflicts;
-    }
-
-    pub fn assert_diverse(&self) {
-        for count in [self.receipts, self.replays, self.reads, self.funds, self.nonces, self.key_conflicts] {
-            assert!(count > 20, "{self:?}");
-        }
-    }
-}
-
 pub struct Clients {
-    attempts: Vec<Attempt>,
-    /// For each write under way its attempt, and the last nonce of its account that was promised before it was sent.
-    tickets: BTreeMap<u64, (usize, u64)>,
+    wishes: Vec<Wish>,
+    writes: BTreeMap<u64, Write>,
     reads: BTreeMap<u64, Read>,
-    promises: BTreeMap<(String, String), Promise>,
-    promised: Books,
+    promises: BTreeMap<(String, String), Placed>,
+    /// The newest promise to each account.
+    heights: BTreeMap<String, Seq>,
     ticket_next: u64,
     key_next: u64,
     nonces: BTreeMap<String, u64>,
-    /// Keys are forgotten soon: then no key is used twice on purpose, and an issue is sent once only, because only debits are
-    /// protected by their nonce for ever.
-    forgetful: bool,
-    pub tally: Tally,
+    /// All that was ever asked to be debited, per account.
+    asked: BTreeMap<String, u128>,
+    /// All that was promised to be credited, per account.
+    credited: BTreeMap<String, u128>,
+    /// Completed reads.
+    observed: Vec<(String, Operation)>,
+    /// Counts calls and answers, so that no two happen at once.
+    moment: u64,
 }
 
-fn name(number: u64) -> String {
-    if number < ACCOUNTS {
-        format!("account:{number}")
-    } else {
-        format!("escrow:{}", number - ACCOUNTS)
-    }
+fn escrow(number: u64) -> String {
+    format!("escrow:{number}")
 }
 
 impl Clients {
-    pub fn new(forgetful: bool) -> Self {
+    pub fn new() -> Self {
         Self {
-            attempts: Vec::new(),
-            tickets: BTreeMap::new(),
+            wishes: Vec::new(),
+            writes: BTreeMap::new(),
             reads: BTreeMap::new(),
             promises: BTreeMap::new(),
-            promised: Books::default(),
+            heights: BTreeMap::new(),
             ticket_next: 0,
             key_next: 0,
             nonces: BTreeMap::new(),
-            forgetful,
-            tally: Tally::default(),
+            asked: BTreeMap::new(),
+            credited: BTreeMap::new(),
+            observed: Vec::new(),
+            moment: 0,
         }
+    }
+
+    fn moment(&mut self) -> u64 {
+        self.moment += 1;
+        self.moment
     }
 
     /// Some client does something.
     pub fn act(&mut self, world: &mut World, rng: &mut Rng) {
-        match rng.below(10) {
-            0 => self.read(world, rng),
-            1 | 2 => self.repeat_one(world, rng),
-            _ => self.fresh(world, rng),
+        let dice = rng.below(100);
+        let (read, repeat) = (world.swarm.read_percent, world.swarm.repeat_percent);
+        if dice < read {
+            self.read(world, rng);
+        } else if dice < read + repeat && !self.wishes.is_empty() {
+            let index = rng.below(self.wishes.len() as u64) as usize;
+            let again = self.wishes[index].sent.is_some();
+            if again {
+                let what = match self.wishes[index].answered {
+                    true => "client: repeat of an answered request",
+                    false => "client: repeat of an unanswered request",
+                };
+                world.coverage.count(what);
+            }
+            self.send(world, index, rng);
+        } else {
+            self.wish(world, rng);
+            self.send(world, self.wishes.len() - 1, rng);
         }
     }
 
-    fn ticket(&mut self, core: u16) -> Ticket {
+    fn ticket(&mut self, world: &World, rng: &mut Rng) -> Ticket {
         self.ticket_next += 1;
-        Ticket { core: CoreId(core), connection: 0, generation: 0, request: self.ticket_next }
+        let core = CoreId(rng.below(world.cores.len() as u64) as u16);
+        Ticket { core, connection: rng.below(4) as u32, generation: 0, request: self.ticket_next }
+    }
+
+    fn some_account(&self, world: &World, rng: &mut Rng) -> String {
+        if rng.percent(world.swarm.hot_percent) {
+            return "account:0".into();
+        }
+        format!("account:{}", rng.below(world.swarm.accounts))
     }
 
     fn read(&mut self, world: &mut World, rng: &mut Rng) {
-        let account = name(rng.below(ACCOUNTS + ESCROWS));
-        let sums = self.promised.sums(&account);
-        let of_account = |promise: &&Promise| {
-            let entry = Entry::parse(&promise.entry).unwrap().0;
-            entry.from().map(Account::as_str) == Some(&account) || entry.to().map(Account::as_str) == Some(&account)
+        let account = if rng.percent(15) { escrow(rng.below(ESCROWS)) } else { self.some_account(world, rng) };
+        let ticket = self.ticket(world, rng);
+        let height_min = self.heights.get(&account).copied().unwrap_or_default();
+        let sent = self.moment();
+        self.reads.insert(ticket.request, Read { account: account.clone(), sent, height_min });
+        let account = Account::new(&account).unwrap();
+        let asset = Asset::new("roc").unwrap();
+        world.submit(ticket, if rng.percent(70) { Request::Balance { account, asset } } else { Request::LastNonce { account } });
+    }
+
+    fn wish(&mut self, world: &mut World, rng: &mut Rng) {
+        let operations = world.swarm.operations;
+        let mut dice = rng.below(operations.iter().sum());
+        let mut chosen = 0;
+        while dice >= operations[chosen] {
+            dice -= operations[chosen];
+            chosen += 1;
+        }
+        let op = [Op::Issue, Op::Transfer, Op::Burn, Op::Hold, Op::Capture, Op::Release][chosen];
+        let account = self.some_account(world, rng);
+        let other = format!("account:{}", rng.below(world.swarm.accounts));
+        let held = escrow(rng.below(ESCROWS));
+        let (from, to) = match op {
+            Op::Issue => (None, Some(account)),
+            Op::Transfer if account == other => (Some(account), Some(held)),
+            Op::Transfer => (Some(account), Some(other)),
+            Op::Burn => (Some(account), None),
+            Op::Hold => (Some(account), Some(held)),
+            Op::Capture | Op::Release => (Some(held), Some(other)),
         };
-        let height_min = self.promises.values().filter(of_account).map(|promise| promise.seq).max().unwrap_or_default();
-        let ticket = self.ticket(rng.below(u64::from(world.cores())) as u16);
-        let read = Read { account: account.clone(), credited_min: sums.credited, debited_min: sums.debited, height_min };
-        self.reads.insert(ticket.request, read);
-        world.submit(ticket, Request::Balance { account: Account::new(&account).unwrap(), asset: Asset::new("roc").unwrap() });
-    }
-
-    fn repeat_one(&mut self, world: &mut World, rng: &mut Rng) {
-        if self.attempts.is_empty() {
-            return;
-        }
-        let index = rng.below(self.attempts.len() as u64) as usize;
-        let core = rng.below(u64::from(world.cores())) as u16;
-        self.send(world, index, core);
-    }
-
-    /// Every request that has no answer is sent again.
-    pub fn repeat_all(&mut self, world: &mut World) {
-        for index in 0..self.attempts.len() {
-            if !self.attempts[index].answered {
-                self.send(world, index, (index % usize::from(world.cores())) as u16);
-            }
-        }
-    }
-
-    fn send(&mut self, world: &mut World, index: usize, core: u16) {
-        let attempt = &mut self.attempts[index];
-        let bytes = attempt.bytes.clone();
-        let entry = Entry::parse(&bytes).unwrap().0;
-        if std::mem::replace(&mut attempt.sent, true) && self.forgetful && entry.op() == Op::Issue {
-            attempt.answered = true;
-            return;
-        }
-        // Whatever it was answered before: now it is in doubt again.
-        attempt.answered = false;
-        let ticket = self.ticket(core);
-        let promised = entry.from().map_or(0, |from| self.promised.sums(from.as_str()).nonce);
-        self.tickets.insert(ticket.request, (index, promised));
-        world.submit(ticket, Request::Write { entry, ceiling: None });
-    }
-
-    fn fresh(&mut self, world: &mut World, rng: &mut Rng) {
-        let escrow = || name(ACCOUNTS);
-        let account = name(rng.below(ACCOUNTS));
-        let other =
-            name((rng.below(ACCOUNTS - 1) + 1 + account.trim_start_matches("account:").parse::<u64>().unwrap()) % ACCOUNTS);
-        let hot = name(0);
-        let (op, from, to) = match rng.below(20) {
-            0..=4 => (Op::Issue, None, Some(account)),
-            5..=9 => (Op::Transfer, Some(account), Some(other)),
-            10 | 11 if account != hot => (Op::Transfer, Some(account), Some(hot)),
-            12 | 13 => (Op::Burn, Some(account), None),
-            14 | 15 => (Op::Hold, Some(account), Some(name(ACCOUNTS + rng.below(ESCROWS)))),
-            16 | 17 => (Op::Capture, Some(escrow()), Some(other)),
-            18 => (Op::Release, Some(escrow()), Some(account)),
-            _ => (Op::Transfer, Some(account), Some(other)),
-        };
-        let amount = if rng.percent(10) { 1_000_000 } else { 1 + rng.below(60) };
+        let amount = if rng.percent(world.swarm.huge_percent) { 1_000_000 } else { 1 + rng.below(60) };
         let nonce = from.as_ref().map(|from| {
             let last = self.nonces.get(from).copied().unwrap_or(0);
-            Nonce(if rng.percent(5) { last.saturating_sub(1) + rng.below(4) + 1 } else { last + 1 })
+            if rng.percent(world.swarm.wrong_nonce_percent) {
+                world.coverage.count("client: used nonce");
+                return last.saturating_sub(2) + rng.below(4) + 1;
+            }
+            // Some clients send the next debit before the last one is answered.
+            if rng.percent(60) {
+                self.nonces.insert(from.clone(), last + 1);
+            }
+            last + 1
         });
-        // Sometimes a key is used again for another request.
-        let key = if rng.percent(4) && self.key_next > 0 && !self.forgetful { rng.below(self.key_next) } else { self.key_next };
+        // Keys that are forgotten early are not used twice on purpose.
+        let again = rng.percent(world.swarm.key_again_percent) && self.key_next > 0 && !world.swarm.forgetful;
+        let key = if again { rng.below(self.key_next) } else { self.key_next };
         self.key_next = self.key_next.max(key + 1);
-        let key = format!("k{key}");
-        let mut bytes = Vec::new();
-        let draft = Draft {
+        if again {
+            world.coverage.count("client: other request under a used key");
+        }
+        let ceiling = from.is_some() && rng.percent(world.swarm.ceiling_percent);
+        self.wishes.push(Wish {
             op,
-            from: from.as_deref().map(|from| Account::new(from).unwrap()),
-            to: to.as_deref().map(|to| Account::new(to).unwrap()),
-            asset: Asset::new("roc").unwrap(),
-            amount: Amount::new(u128::from(amount)).unwrap(),
+            from,
+            to,
+            amount,
             nonce,
-            key: Key::new(&key).unwrap(),
-            memo: None,
+            key: format!("k{key}"),
+            ceiling,
+            sent: None,
+            receipt: None,
+            answered: false,
+        });
+    }
+
+    fn send(&mut self, world: &mut World, index: usize, rng: &mut Rng) {
+        let ticket = self.ticket(world, rng);
+        let moment = self.moment();
+        let wish = &mut self.wishes[index];
+        // Only debits are protected for ever, by their nonce: whoever wants to issue once must not repeat it after the time of the key.
+        if world.swarm.forgetful && wish.op == Op::Issue && wish.sent.is_some() {
+            return;
+        }
+        if wish.sent.is_none() {
+            wish.sent = Some(moment);
+            if let Some(from) = &wish.from {
+                *self.asked.entry(from.clone()).or_default() += u128::from(wish.amount);
+            }
+        }
+        // Whatever it was answered before: now it is in doubt again.
+        wish.answered = false;
+        let mut bytes = Vec::new();
+        let memo = format!("memo {index}");
+        let draft = Draft {
+            op: wish.op,
+            from: wish.from.as_deref().map(|from| Account::new(from).unwrap()),
+            to: wish.to.as_deref().map(|to| Account::new(to).unwrap()),
+            asset: Asset::new("roc").unwrap(),
+            amount: Amount::new(u128::from(wish.amount)).unwrap(),
+            nonce: wish.nonce.map(Nonce),
+            key: Key::new(&wish.key).unwrap(),
+            memo: Some(&memo).filter(|_| index % 3 == 0).map(|memo| &**memo),
             corr: "sim",
-            token: TokenId::default(),
-            ceiling: false,
+            token: TokenId([1; 16]),
+            ceiling: wish.ceiling,
             ts: world.now,
         };
         draft.encode(&mut bytes);
-        self.attempts.push(Attempt { bytes, sent: false, answered: false });
-        let core = rng.below(u64::from(world.cores())) as u16;
-        self.send(world, self.attempts.len() - 1, core);
+        let entry = Entry::parse(&bytes).unwrap().0;
+        let from = wish.from.clone().unwrap_or_default();
+        let write = Write {
+            wish: index,
+            deadline: world.tick + world.swarm.timeout_ticks,
+            promised: self.promised_nonce(&from),
+            credited: self.credited.get(&from).copied().unwrap_or(0),
+        };
+        let ceiling = self.wishes[index].ceiling.then(|| Amount::new(CEILING).unwrap());
+        self.writes.insert(ticket.request, write);
+        world.submit(ticket, Request::Write { entry, ceiling });
+    }
+
+    /// The highest nonce of an account that was promised.
+    fn promised_nonce(&self, account: &str) -> u64 {
+        let of_account = self.promises.range((account.to_owned(), String::new())..);
+        let of_account = of_account.take_while(|((owner, _), _)| owner == account);
+        of_account
+            .filter_map(|(_, promise)| Entry::parse(&promise.entry).unwrap().0.nonce())
+            .map(|nonce| nonce.0)
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// Clients give up waiting; some connections are cut. What was asked for may happen all the same.
+    pub fn give_up(&mut self, world: &mut World, rng: &mut Rng) {
+        let cut = rng.rarely(world.swarm.cut_connection);
+        let before = self.writes.len();
+        if cut {
+            world.coverage.count("client: connection cut");
+            self.writes.retain(|request, _| request % 4 != 0);
+            self.reads.retain(|request, _| request % 4 != 0);
+        }
+        let cut = before - self.writes.len();
+        self.writes.retain(|_, write| write.deadline > world.tick);
+        for _ in 0..before - cut - self.writes.len() {
+            world.coverage.count("client: timeout");
+        }
+    }
+
+    /// Nothing is under way any more: what has no answer now gets none, because its process ended or its connection was cut.
+    pub fn give_up_hanging(&mut self, world: &World) {
+        assert!(self.writes.is_empty() && self.reads.is_empty(), "everything that is under way is answered at {}", world.tick);
+    }
+
+    /// Some requests that have no answer are sent again.
+    pub fn repeat_unanswered(&mut self, world: &mut World, rng: &mut Rng, most: usize) {
+        let open = |wish: &Wish| !(wish.answered || world.swarm.forgetful && wish.op == Op::Issue);
+        let open: Vec<usize> = (0..self.wishes.len()).filter(|index| open(&self.wishes[*index])).take(most).collect();
+        for index in open {
+            self.send(world, index, rng);
+        }
     }
 
     /// Answers reached their clients.
-    pub fn take(&mut self, replies: Vec<(Ticket, Answer)>, world: &World) {
+    pub fn take(&mut self, replies: Vec<(Ticket, Answer)>, world: &mut World) {
         for (ticket, answer) in replies {
+            let moment = self.moment();
             if let Some(read) = self.reads.remove(&ticket.request) {
-                self.check_read(&read, &answer, world);
-            } else if let Some((index, promised)) = self.tickets.remove(&ticket.request) {
-                self.check_answer(index, promised, answer);
+                self.take_read(read, answer, moment, world);
+            } else if let Some(write) = self.writes.remove(&ticket.request) {
+                self.take_answer(&write, answer, moment, world);
             }
         }
     }
 
-    fn check_answer(&mut self, index: usize, promised: u64, answer: Answer) {
-        let asked = self.attempts[index].bytes.clone();
-        let asked = Entry::parse(&asked).unwrap().0;
+    fn take_read(&mut self, read: Read, answer: Answer, moment: u64, world: &mut World) {
+        let (effect, account) = match answer {
+            Answer::Balance { account, amount, height } => {
+                world.coverage.count("answer: balance");
+                assert!(height >= read.height_min, "the owner core had heard of everything promised before the read");
+                (Effect::ReadBalance(amount), account)
+            }
+            Answer::LastNonce { account, confirmed } => {
+                world.coverage.count("answer: last nonce");
+                (Effect::ReadNonce(confirmed), account)
+            }
+            Answer::Receipt { .. } | Answer::Refused { .. } => panic!("a read was answered with something else"),
+        };
+        assert_eq!(account, read.account);
+        self.observed.push((account, Operation { call: read.sent, answer: Some(moment), certain: true, effect }));
+    }
+
+    fn take_answer(&mut self, write: &Write, answer: Answer, moment: u64, world: &mut World) {
         match answer {
-            Answer::Receipt { entry: bytes, seq, root, replayed } => {
-                let promise = Promise { entry: bytes.clone(), seq, root };
-                let entry = Entry::parse(&bytes).unwrap().0;
-                assert!(entry.same_request(&asked), "the receipt is for the request");
-                assert_eq!((entry.key(), entry.owner()), (asked.key(), asked.owner()));
-                self.attempts[index].answered = true;
-                self.tally.receipts += 1;
-                self.tally.replays += u64::from(replayed);
-                if let (Some(from), Some(nonce)) = (entry.from(), entry.nonce()) {
-                    let last = self.nonces.entry(from.as_str().to_owned()).or_default();
-                    *last = (*last).max(nonce.0);
-                }
-                let name = (entry.owner().as_str().to_owned(), entry.key().as_str().to_owned());
-                match self.promises.get(&name) {
-                    Some(first) => assert_eq!(*first, promise, "I-12: a repeat gets the first answer"),
-                    None => {
-                        self.count_promise(&entry);
-                        self.promises.insert(name, promise);
-                    }
-                }
+            Answer::Receipt { entry, seq, root, replayed } => {
+                world.coverage.count(if replayed { "answer: replayed receipt" } else { "answer: receipt" });
+                self.take_receipt(write.wish, Placed { entry, seq, root }, moment, world);
             }
-            Answer::Refused { code, expected } => {
-                assert_eq!(expected.is_some(), code == Code::NonceConflict);
-                assert!(
-                    expected.map_or(true, |expected| expected > promised),
-                    "the nonce that is asked for has not been promised"
-                );
-                self.attempts[index].answered = true;
-                self.tally.funds += u64::from(code == Code::InsufficientFunds);
-                self.tally.nonces += u64::from(code == Code::NonceConflict);
-                self.tally.key_conflicts += u64::from(code == Code::IdempotencyConflict);
-                let expected = [Code::InsufficientFunds, Code::NonceConflict, Code::IdempotencyConflict, Code::Forbidden];
-                assert!(expected.contains(&code), "{code:?}");
-                if code == Code::NonceConflict {
-                    // The next request asks the account where it stands, as a client would.
-                    let from = asked.from().unwrap().as_str();
-                    let known = self.promised.sums(from).nonce;
-                    self.nonces.insert(from.to_owned(), known);
-                }
-            }
-            Answer::Balance { .. } | Answer::Other => panic!("a write was answered with something else"),
+            Answer::Refused { code, expected } => self.take_refusal(write, code, expected, world),
+            Answer::Balance { .. } | Answer::LastNonce { .. } => panic!("a write was answered with something else"),
         }
     }
 
-    /// Adds what was promised to the sums of the accounts; order does not matter for them.
-    fn count_promise(&mut self, entry: &Entry<'_>) {
-        let amount = entry.amount().minor_units();
-        if let Some(from) = entry.from() {
-            let sums = self.promised.accounts.entry(from.as_str().to_owned()).or_default();
-            sums.debited += amount;
-            sums.nonce = sums.nonce.max(entry.nonce().unwrap().0);
+    fn take_receipt(&mut self, index: usize, promise: Placed, moment: u64, world: &mut World) {
+        let wish = &mut self.wishes[index];
+        let entry = Entry::parse(&promise.entry).unwrap().0;
+        assert!(wish.is(&entry), "the receipt is for the request: {entry:?}");
+        assert_eq!(world.model.at(promise.seq), Some(&promise), "I-6: what a receipt says is durable before it leaves");
+        wish.answered = true;
+        wish.receipt.get_or_insert(moment);
+        for account in [entry.from(), entry.to()].into_iter().flatten() {
+            let height = self.heights.entry(account.as_str().to_owned()).or_default();
+            *height = promise.seq.max(*height);
         }
-        if let Some(to) = entry.to() {
-            self.promised.accounts.entry(to.as_str().to_owned()).or_default().credited += amount;
+        if let (Some(from), Some(nonce)) = (entry.from(), entry.nonce()) {
+            let last = self.nonces.entry(from.as_str().to_owned()).or_default();
+            *last = nonce.0.max(*last);
         }
+        let name = (entry.owner().as_str().to_owned(), entry.key().as_str().to_owned());
+        let first = self.promises.entry(name).or_insert_with(|| {
+            if let Some(to) = entry.to() {
+                *self.credited.entry(to.as_str().to_owned()).or_default() += entry.amount().minor_units();
+            }
+            promise.clone()
+        });
+        assert_eq!(*first, promise, "I-12: a repeat gets the first answer");
     }
 
-    fn check_read(&mut self, read: &Read, answer: &Answer, world: &World) {
-        let Answer::Balance { account, amount, height } = answer else { panic!("a read was answered with something else") };
-        assert_eq!(*account, read.account);
-        assert!(*height >= read.height_min, "the owner core had heard of everything promised before the read");
-        let now = books(world).sums(account);
-        assert!(*amount + now.debited >= read.credited_min, "a read missed a credit that was promised before it was sent");
-        assert!(*amount + read.debited_min <= now.credited, "a read missed a debit that was promised before it was sent");
-        self.tally.reads += 1;
+    fn take_refusal(&mut self, write: &Write, code: Code, expected: Option<u64>, world: &mut World) {
+        let wish = &mut self.wishes[write.wish];
+        world.coverage.count(refusal_name(code));
+        assert_eq!(expected.is_some(), code == Code::NonceConflict);
+        // Not now is no answer to what was wished.
+        wish.answered = !matches!(code, Code::UpstreamUnavailable | Code::RetryLater | Code::Busy);
+        let from = wish.from.clone().unwrap_or_default();
+        match code {
+            Code::InsufficientFunds => {
+                let asked = self.asked.get(&from).copied().unwrap_or(0) - u128::from(wish.amount);
+                let enough = write.credited >= asked + u128::from(wish.amount);
+                assert!(!enough || wish.op.draws_held(), "refused {from} what it certainly had");
+            }
+            Code::NonceConflict => {
+                let expected = expected.expect("just compared");
+                assert!(expected > write.promised, "the nonce that is asked for has not been promised");
+                self.nonces.insert(from, expected - 1);
+            }
+            Code::IdempotencyConflict => {
+                let (key, owner) = (wish.key.clone(), wish.owner().to_owned());
+                let others = self.wishes.iter().filter(|other| other.key == key && other.owner() == owner).count();
+                assert!(others > 1, "a key that was used once is in conflict with nothing");
+            }
+            Code::Forbidden => assert_eq!(wish.op, Op::Release, "only a release can be forbidden"),
+            Code::LimitsExceeded => assert!(wish.ceiling, "only a ceiling limits"),
+            Code::UpstreamUnavailable | Code::RetryLater => {}
+            Code::InternalError => {
+                let faults = world.faults();
+                assert!(faults.told > 0 || faults.lied.is_some(), "the ledger could be read");
+            }
+            Code::BadRequest | Code::Unauthorized | Code::NotFound | Code::MethodNotAllowed | Code::Busy => {
+                panic!("a refusal that nothing here provokes: {code:?}")
+            }
+        }
     }
 
     /// Every promise is in the ledger, byte for byte.
     pub fn check_promises(&self, world: &World) {
-        let mut kept = 0;
-        world.for_each_entry(|seq, root, entry| {
-            let name = (entry.owner().as_str().to_owned(), entry.key().as_str().to_owned());
-            if let Some(promise) = self.promises.get(&name) {
-                assert_eq!(*promise, Promise { entry: entry.bytes().to_vec(), seq, root: *root }, "I-6: a promise changed");
-                kept += 1;
-            }
-        });
-        assert_eq!(kept, self.promises.len(), "I-6: a promise was lost");
+        world.model.assert_holds(self.promises.values().cloned());
     }
 
     /// The process that the clients talked to is gone. What has no answer is in doubt, even where another copy of it was refused.
     pub fn forget_connections(&mut self) {
-        for (_, (index, _)) in std::mem::take(&mut self.tickets) {
-            self.attempts[index].answered = false;
+        for (_, write) in std::mem::take(&mut self.writes) {
+            self.wishes[write.wish].answered = false;
         }
         self.reads.clear();
     }
 
-    pub fn settled(&self) -> bool {
-        self.tickets.is_empty() && self.reads.is_empty() && self.attempts.iter().all(|attempt| attempt.answered)
+    pub fn is_settled(&self, world: &World) -> bool {
+        let done = |wish: &Wish| wish.answered || (world.swarm.forgetful && wish.op == Op::Issue);
+        self.writes.is_empty() && self.reads.is_empty() && self.wishes.iter().all(done)
     }
 
-    /// At rest: the live state is what the ledger adds up to, before and after a restart. Returns the last chain hash.
-    pub fn check_end(&self, world: &mut World) -> [u8; 32] {
-        self.check_promises(world);
-        let books = books(world);
-        books.assert_conserved();
-        let promises = self.promises.len() as u64;
-        assert!(
-            books.entries == promises || (self.forgetful && books.entries > promises),
-            "every entry was asked for and answered"
-        );
-        let live = world.balances();
-        for (account, amount, held, nonce) in &live {
-            let sums = books.sums(account);
-            assert_eq!((*amount, *held as i128, *nonce), (sums.balance(), sums.held, sums.nonce), "{account}");
+    /// What every account went through, as its clients saw it. Which wishes without a receipt came true is taken from the ledger.
+    pub fn histories(&self, world: &World) -> BTreeMap<String, Vec<Operation>> {
+        let mut histories: BTreeMap<String, Vec<Operation>> = BTreeMap::new();
+        for (account, operation) in &self.observed {
+            histories.entry(account.clone()).or_default().push(*operation);
         }
-        world.restart(3);
-        assert_eq!(world.balances(), live, "I-7: the ledger alone gives the same state");
-        let mut last = [0; 32];
-        world.for_each_entry(|_, root, _| last = *root);
-        last
+        let mut entries = 0;
+        for wish in &self.wishes {
+            let placed = world.model.under_key(wish.owner(), &wish.key);
+            let Some(placed) = placed.filter(|placed| wish.is(&Entry::parse(&placed.entry).unwrap().0)) else { continue };
+            entries += 1;
+            assert!(placed.seq.0 > 0);
+            let call = wish.sent.expect("what came true was asked for");
+            let mut note = |account: &String, effect| {
+                let operation = Operation { call, answer: wish.receipt, certain: true, effect };
+                histories.entry(account.clone()).or_default().push(operation);
+            };
+            let amount = u128::from(wish.amount);
+            if let (Some(from), Some(nonce)) = (&wish.from, wish.nonce) {
+                note(from, Effect::Debit { nonce, amount });
+            }
+            if let Some(to) = &wish.to {
+                note(to, Effect::Credit(amount));
+            }
+        }
+        assert!(entries >= world.model.head(), "every entry was asked for: {entries} of {}", world.model.head());
+        histories
     }
 }
 
-fn books(world: &World) -> Books {
-    let mut books = Books::default();
-    world.for_each_entry(|_, _, entry| books.apply(&entry));
-    books
+impl Wish {
+    fn owner(&self) -> &str {
+        self.from.as_deref().or(self.to.as_deref()).expect("every operation has an account")
+    }
+
+    /// Whether the entry is what was wished.
+    fn is(&self, entry: &Entry<'_>) -> bool {
+        entry.op() == self.op
+            && entry.from().map(Account::as_str) == self.from.as_deref()
+            && entry.to().map(Account::as_str) == self.to.as_deref()
+            && entry.amount().minor_units() == u128::from(self.amount)
+            && entry.nonce().map(|nonce| nonce.0) == self.nonce
+            && entry.key().as_str() == self.key
+    }
+}
+
+fn refusal_name(code: Code) -> &'static str {
+    match code {
+        Code::Forbidden => "refusal: FORBIDDEN",
+        Code::LimitsExceeded => "refusal: LIMITS_EXCEEDED",
+        Code::InsufficientFunds => "refusal: INSUFFICIENT_FUNDS",
+        Code::NonceConflict => "refusal: NONCE_CONFLICT",
+        Code::IdempotencyConflict => "refusal: IDEMPOTENCY_CONFLICT",
+        Code::Busy => "refusal: BUSY",
+        Code::RetryLater => "refusal: RETRY_LATER",
+        Code::UpstreamUnavailable => "refusal: UPSTREAM_UNAVAILABLE",
+        Code::InternalError => "refusal: INTERNAL_ERROR",
+        Code::BadRequest | Code::Unauthorized | Code::NotFound | Code::MethodNotAllowed => "refusal: of the edge",
+    }
 }

@@ -24,4 +24,25 @@ impl Rng {
     pub fn percent(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
+
+    /// True with this probability in ten thousandths.
+    pub fn rarely(&mut self, ten_thousandths: u64) -> bool {
+        ten_thousandths > 0 && self.below(10_000) < ten_thousandths
+    }
+
+    /// In so many percent of all cases a number from 1 to `most`, else 0: how strong a fault is that most seeds do without.
+    pub fn sometimes(&mut self, percent: u64, most: u64) -> u64 {
+        let on = self.percent(percent);
+        let strength = 1 + self.below(most);
+        if on {
+            strength
+        } else {
+            0
+        }
+    }
+
+    /// One of these.
+    pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[self.below(from.len() as u64) as usize]
+    }
 }

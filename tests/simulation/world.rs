@@ -1,205 +1,180 @@
 //! Several engines, one ledger and the wires between them on one thread: the production code, with every delivery a choice.
+//!
+//! The actors are the cores (inbox, hand-over, release of replies), their links to the ledger, the committer, the lookup desk, the disk
+//! and the operator who starts a process again that has ended. One step is one turn of one of them; between any two the power may go.
+use crate::core::{Answer, Core};
+use crate::coverage::Coverage;
+use crate::disk::DiskFaults;
+use crate::link::{copy, Arrival};
+use crate::model::Model;
 use crate::rng::Rng;
-use std::collections::VecDeque;
-use svc_wallet::domain::{CoreId, Durable, Entry, LaneBatch, LogId, Seq, UnixMs};
-use svc_wallet::engine::{Engine, Gate, Message, Outcome, Output, Repeat, Request, Ticket};
-use svc_wallet::ledger::{Log, MemoryStorage, Options};
-use svc_wallet::ring::Ring;
+use crate::swarm::{Lie, Swarm};
+use std::sync::{Arc, Mutex, MutexGuard};
+use svc_wallet::domain::{Code, Durable, Question, Refusal, UnixMs};
+use svc_wallet::engine::{Gate, Message, Request, Ticket};
+use svc_wallet::ledger::{AppendError, GroupCommit, Log, MemoryStorage, Placed, Reader};
 use svc_wallet::shard::Settings;
 
-/// An answer that reached its client.
-#[derive(Clone, Debug)]
-pub enum Answer {
-    Receipt { entry: Vec<u8>, seq: Seq, root: [u8; 32], replayed: bool },
-    Balance { account: String, amount: u128, height: Seq },
-    Refused { code: svc_wallet::domain::Code, expected: Option<u64> },
-    Other,
+/// A process of the server: it has the ledger open for writing.
+pub struct Process {
+    pub log: Log<MemoryStorage>,
+    pub reader: Reader<MemoryStorage>,
+    pub group: GroupCommit,
+    /// What was collected found no room on the disk and is tried again.
+    pub full: bool,
 }
 
-/// What the engines of one core said since it was last looked at.
-#[derive(Default)]
-struct Said {
-    replies: Vec<(Ticket, Answer)>,
-    questions: VecDeque<Repeat>,
-}
-
-impl Output for Said {
-    fn reply(&mut self, ticket: Ticket, outcome: Outcome<'_>) {
-        let answer = match outcome {
-            Outcome::Receipt { entry, seq, root, replayed } => {
-                Answer::Receipt { entry: entry.bytes().to_vec(), seq, root, replayed }
-            }
-            Outcome::Balance { account, balance, .. } => {
-                Answer::Balance { account: account.as_str().to_owned(), amount: balance.amount, height: balance.height }
-            }
-            Outcome::LastNonce { .. } => Answer::Other,
-            Outcome::Refused(refusal) => Answer::Refused { code: refusal.code, expected: refusal.expected.map(|nonce| nonce.0) },
-        };
-        self.replies.push((ticket, answer));
-    }
-
-    fn ask(&mut self, repeat: Repeat) -> Result<(), Repeat> {
-        self.questions.push_back(repeat);
-        Ok(())
-    }
-}
-
-struct Core {
-    engine: Engine,
-    inbox: VecDeque<Message>,
-    lane: VecDeque<LaneBatch>,
-    acknowledged: VecDeque<Durable>,
-    said: Said,
+/// Why a history goes on no further.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The disk lied, or garbled what it was writing, and the ledger refuses to open.
+    Refused(String),
+    /// The disk lied about what it was last asked to write, and that is gone: the documented risk of a single copy.
+    LastCommitLost,
 }
 
 pub struct World {
-    cores: Vec<Core>,
-    log: Option<Log<MemoryStorage>>,
-    storage: MemoryStorage,
-    settings: Settings,
+    pub cores: Vec<Core>,
+    pub process: Option<Process>,
+    pub storage: MemoryStorage,
+    pub faults: Arc<Mutex<DiskFaults>>,
+    pub settings: Settings,
+    pub swarm: Swarm,
+    pub model: Model,
+    /// What was being appended when the process ended: there as a whole or not at all.
+    pub in_doubt: Vec<Vec<u8>>,
+    /// The last entry that the file `epoch` has noted.
+    pub marked: u64,
+    pub epoch: u64,
     pub now: UnixMs,
-    /// Every durable entry that a client may count on, as the ledger holds it.
-    pub events: Events,
-}
-
-/// How often each thing happened, so that a run can show that it really did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Events {
-    pub commits: u64,
-    pub merged_commits: u64,
-    pub forwards: u64,
-    pub questions: u64,
-    pub crashes: u64,
-    pub torn: u64,
-}
-
-const SEGMENT_BYTES: u64 = 256 << 10;
-
-fn options() -> Options {
-    Options::for_simulation(SEGMENT_BYTES, LogId([7; 16]))
+    pub tick: u64,
+    pub not_ready_until: u64,
+    pub full_until: u64,
+    /// The power is about to go: whatever changes the disk fails after a while, for no reason of its own.
+    pub failing: bool,
+    /// A sector was garbled by a power loss since the server ran last.
+    pub garbled: bool,
+    pub ended: Option<Ended>,
+    pub coverage: Coverage,
+    /// Set by the environment, to read one history: tells every step.
+    pub aloud: bool,
 }
 
 impl World {
-    pub fn new(cores: u16, settings: Settings) -> Self {
+    pub fn new(seed: u64, swarm: &Swarm, settings: Settings, rng: &mut Rng, aloud: bool) -> Self {
+        let faults = Arc::new(Mutex::new(DiskFaults::new(seed ^ 0x5ec7_0125, swarm)));
+        let storage = MemoryStorage::with_sectors(swarm.sector_bytes);
+        storage.set_faults(faults.clone());
         let mut world = Self {
             cores: Vec::new(),
-            log: None,
-            storage: MemoryStorage::new(),
+            process: None,
+            storage,
+            faults,
             settings,
-            now: UnixMs(1_000_000),
-            events: Events::default(),
+            swarm: swarm.clone(),
+            model: Model::default(),
+            in_doubt: Vec::new(),
+            marked: 0,
+            epoch: 0,
+            now: UnixMs(86_400_000 * 20_000 - 1_000),
+            tick: 0,
+            not_ready_until: 0,
+            full_until: 0,
+            failing: false,
+            garbled: false,
+            ended: None,
+            coverage: Coverage::default(),
+            aloud,
         };
-        world.open(cores);
+        let cores = world.some_cores(rng);
+        world.start(rng, cores);
         world
     }
 
-    pub fn cores(&self) -> u16 {
-        self.cores.len() as u16
-    }
-
-    fn open(&mut self, cores: u16) {
-        let ring = Ring::new(cores);
-        let mut engines: Vec<Engine> = (0..cores).map(|core| Engine::new(CoreId(core), ring, self.settings)).collect();
-        let now = self.now;
-        let (log, recovery) = Log::open(self.storage.clone(), &options(), &mut |seq, _, entry| {
-            engines.iter_mut().try_for_each(|engine| engine.replay(&entry, seq, now))
-        })
-        .unwrap_or_else(|error| panic!("the ledger does not open: {error}"));
-        self.events.torn += u64::from(recovery.torn.is_some());
-        self.log = Some(log);
-        self.cores = engines
-            .into_iter()
-            .map(|engine| Core {
-                engine,
-                inbox: VecDeque::new(),
-                lane: VecDeque::new(),
-                acknowledged: VecDeque::new(),
-                said: Said::default(),
-            })
-            .collect();
-    }
-
-    /// Power loss: memory is gone, and of what was not synced the disk keeps what chance keeps. Then everything starts again.
-    pub fn crash(&mut self, rng: &mut Rng, cores: u16) {
-        self.events.crashes += 1;
-        self.log = None;
-        self.storage = self.storage.crash(&mut || rng.percent(50));
-        self.open(cores);
-    }
-
-    /// A clean end and a new start.
-    pub fn restart(&mut self, cores: u16) {
-        self.log.take().expect("a world has a log").close().expect("nothing failed");
-        self.open(cores);
-    }
-
-    /// A write that reaches the disk in part, and then the power is gone: what a crash inside a commit leaves behind.
-    pub fn crash_in_commit(&mut self, rng: &mut Rng, cores: u16) {
-        let parts: Vec<LaneBatch> = self.cores.iter_mut().flat_map(|core| core.lane.drain(..)).collect();
-        if !parts.is_empty() {
-            self.storage.fail_after(Some(rng.below(2)));
-            let failed = self.log.as_mut().expect("a world has a log").append(&parts);
-            assert!(failed.is_err(), "a commit whose sync fails is not acknowledged");
-            self.storage.fail_after(None);
+    pub fn say(&self, what: impl FnOnce() -> String) {
+        if self.aloud {
+            println!("{:>6}  {}", self.tick, what());
         }
-        self.crash(rng, cores);
+    }
+
+    pub fn faults(&self) -> MutexGuard<'_, DiskFaults> {
+        self.faults.lock().unwrap()
+    }
+
+    pub fn lied(&self) -> Option<Lie> {
+        self.faults().lied
+    }
+
+    pub fn some_cores(&self, rng: &mut Rng) -> u16 {
+        1 + rng.below(self.swarm.cores_max) as u16
+    }
+
+    pub fn process(&mut self) -> &mut Process {
+        self.process.as_mut().expect("a server runs between two steps")
+    }
+
+    fn gate(&self, index: usize) -> Gate {
+        if self.tick < self.not_ready_until {
+            return Gate::NotReady;
+        }
+        let full = self.process.as_ref().is_some_and(|process| process.full);
+        if full || self.cores[index].link.is_cut(self.tick) {
+            return Gate::LedgerDown;
+        }
+        Gate::Open
     }
 
     /// A client's request arrives at a core. As the driver does, the core first takes everything from its inbox.
     pub fn submit(&mut self, ticket: Ticket, request: Request<'_>) {
         let index = usize::from(ticket.core.0);
-        self.empty_inbox(index);
+        let gate = self.gate(index);
         let core = &mut self.cores[index];
-        core.engine.submit(ticket, request, Gate::Open, &mut core.said);
+        core.empty_inbox(gate);
+        core.engine.submit(ticket, request, gate, &mut core.said);
     }
 
-    fn empty_inbox(&mut self, index: usize) {
-        let core = &mut self.cores[index];
-        while let Some(message) = core.inbox.pop_front() {
-            core.engine.receive(message, Gate::Open, &mut core.said);
-        }
-    }
-
-    /// One thing happens somewhere; returns the replies that left the core meanwhile.
+    /// One thing happens somewhere; returns the replies that left a core meanwhile.
     pub fn step(&mut self, rng: &mut Rng) -> Vec<(Ticket, Answer)> {
         let index = rng.below(self.cores.len() as u64) as usize;
-        match rng.below(6) {
-            0 => self.empty_inbox(index),
-            1 => self.acknowledge(index),
+        match rng.below(7) {
+            0 => {
+                let gate = self.gate(index);
+                self.cores[index].empty_inbox(gate);
+            }
+            1 => self.arrive(index),
             2 => self.answer_question(index),
             3 => self.commit(rng),
             4 => return self.release(index),
-            _ => return self.hand_over(index),
+            5 if self.cores[index].link.is_overdue(self.tick) => {
+                self.coverage.count("link: batches sent again");
+                self.cores[index].link.send_again();
+            }
+            _ => return self.hand_over(index, rng),
         }
         Vec::new()
     }
 
-    /// Everything that is under way arrives; returns all replies.
-    pub fn settle(&mut self, rng: &mut Rng) -> Vec<(Ticket, Answer)> {
+    /// Everybody has a turn.
+    pub fn round(&mut self, rng: &mut Rng) -> Vec<(Ticket, Answer)> {
         let mut replies = Vec::new();
-        while !self.idle() {
-            for index in 0..self.cores.len() {
-                self.empty_inbox(index);
-                self.acknowledge(index);
-                self.answer_question(index);
-                replies.extend(self.hand_over(index));
+        for index in 0..self.cores.len() {
+            let gate = self.gate(index);
+            self.cores[index].empty_inbox(gate);
+            self.arrive(index);
+            self.answer_question(index);
+            replies.extend(self.hand_over(index, rng));
+            if self.cores[index].link.is_overdue(self.tick) {
+                self.coverage.count("link: batches sent again");
+                self.cores[index].link.send_again();
             }
-            self.commit(rng);
         }
+        self.commit(rng);
         replies
     }
 
-    fn idle(&mut self) -> bool {
-        self.cores.iter_mut().all(|core| {
-            let outboxes = core.engine.outboxes().iter().all(|outbox| outbox.first.is_empty() && outbox.answers.is_empty());
-            outboxes
-                && core.inbox.is_empty()
-                && core.lane.is_empty()
-                && core.acknowledged.is_empty()
-                && core.said.replies.is_empty()
-                && core.said.questions.is_empty()
-                && core.engine.pending() == 0
-        })
+    pub fn is_idle(&mut self) -> bool {
+        let full = self.process().full;
+        !full && self.cores.iter_mut().all(Core::is_idle)
     }
 
     /// Every core forgets what is too old, as its sweep does.
@@ -209,41 +184,86 @@ impl World {
         }
     }
 
-    fn acknowledge(&mut self, index: usize) {
+    fn arrive(&mut self, index: usize) {
         let core = &mut self.cores[index];
-        if let Some(durable) = core.acknowledged.pop_front() {
-            core.engine.committed(durable, &mut core.said);
+        match core.link.arrive(self.tick) {
+            Arrival::Nothing => {}
+            Arrival::InTurn(durable) => core.engine.committed(durable, &mut core.said),
+            Arrival::Repeated => self.coverage.count("link: acknowledgement repeated"),
+            Arrival::OutOfTurn => self.coverage.count("link: acknowledgement out of turn"),
         }
     }
 
+    /// The lookup desk answers one question.
     fn answer_question(&mut self, index: usize) {
-        let reader = self.log.as_ref().expect("a world has a log").reader();
+        let Some(repeat) = self.cores[index].said.questions.pop_front() else { return };
+        self.coverage.count(match repeat.question {
+            Question::At(_) => "question: at a position",
+            Question::Debit { .. } => "question: by nonce",
+        });
+        let gate = self.gate(index);
+        let told = self.faults().told;
+        let found = self.process().reader.find(&repeat.question);
+        let excused = self.lied().is_some() || self.faults().told > told;
         let core = &mut self.cores[index];
-        if let Some(repeat) = core.said.questions.pop_front() {
-            self.events.questions += 1;
-            let found = reader.find(&repeat.question).unwrap_or_else(|error| panic!("the ledger cannot be read: {error}"));
-            core.engine.answered(repeat, found, Gate::Open, &mut core.said);
-        }
-    }
-
-    /// What a core's flush does: batches to the lane, first messages, then answers, and only then the replies.
-    fn hand_over(&mut self, index: usize) -> Vec<(Ticket, Answer)> {
-        while let Some(batch) = self.cores[index].engine.take_batch() {
-            self.cores[index].lane.push_back(batch);
-        }
-        self.cores[index].engine.credits_handed_over();
-        for answers in [false, true] {
-            for to in 0..self.cores.len() {
-                let outbox = &mut self.cores[index].engine.outboxes()[to];
-                let messages = std::mem::take(if answers { &mut outbox.answers } else { &mut outbox.first });
-                self.events.forwards += messages.len() as u64;
-                self.cores[to].inbox.extend(messages);
+        match found {
+            Ok(found) => {
+                if let Some(found) = &found {
+                    let placed = self.model.at(found.seq).expect("what is found is durable");
+                    assert_eq!((&*found.entry, found.root), (&*placed.entry, placed.root), "what is found is what was committed");
+                }
+                core.engine.answered(repeat, found, gate, &mut core.said);
+            }
+            Err(error) => {
+                assert!(excused, "the ledger cannot be read: {error}");
+                let refusal = Refusal::new(Code::InternalError, "the ledger could not be read");
+                core.engine.unanswered(repeat, refusal, &mut core.said);
             }
         }
-        std::mem::take(&mut self.cores[index].said.replies)
     }
 
-    /// Replies leave before the flush, as when a connection's task runs first: only while no credit waits.
+    /// What a core's flush does: batches to the lane, first messages, then answers, and only then the replies. A full inbox holds
+    /// up everything behind it.
+    fn hand_over(&mut self, index: usize, rng: &mut Rng) -> Vec<(Ticket, Answer)> {
+        while let Some(batch) = self.cores[index].engine.take_batch() {
+            if rng.percent(self.swarm.lane_full_percent) {
+                self.coverage.count("core: lane queue full");
+                self.cores[index].engine.untake_batch(batch);
+                break;
+            }
+            self.cores[index].link.send(batch);
+        }
+        let mut complete = true;
+        for answers in [false, true] {
+            if answers && !complete {
+                break;
+            }
+            for to in 0..self.cores.len() {
+                let outbox = &mut self.cores[index].engine.outboxes()[to];
+                let waiting = if answers { &mut outbox.answers } else { &mut outbox.first };
+                if !waiting.is_empty() && rng.percent(self.swarm.inbox_full_percent) {
+                    self.coverage.count("core: inbox full");
+                    complete = false;
+                    continue;
+                }
+                let messages = std::mem::take(waiting);
+                for message in &messages {
+                    match message {
+                        Message::Forward(..) => self.coverage.count("core: forwarded request"),
+                        Message::Credit(..) => self.coverage.count("core: credit handed to another core"),
+                        Message::Answer(..) => {}
+                    }
+                }
+                self.cores[to].inbox.extend(messages);
+            }
+            if !answers && complete {
+                self.cores[index].engine.credits_handed_over();
+            }
+        }
+        self.release(index)
+    }
+
+    /// Replies leave only while no credit waits.
     fn release(&mut self, index: usize) -> Vec<(Ticket, Answer)> {
         let core = &mut self.cores[index];
         if core.engine.credits_waiting() {
@@ -252,47 +272,101 @@ impl World {
         std::mem::take(&mut core.said.replies)
     }
 
-    /// The committer takes what some lanes have queued, as one batch.
-    fn commit(&mut self, rng: &mut Rng) {
-        let mut parts = Vec::new();
-        for core in &mut self.cores {
-            let take = rng.below(core.lane.len() as u64 + 1) as usize;
-            parts.extend(core.lane.drain(..take));
+    /// The committer takes what some lanes have queued, and makes it durable.
+    pub fn commit(&mut self, rng: &mut Rng) {
+        let tick = self.tick;
+        let Self { cores, process, coverage, .. } = self;
+        let process = process.as_mut().expect("a server runs between two steps");
+        if !process.full {
+            let mut lanes = 0;
+            for core in cores.iter_mut().filter(|core| !core.link.is_cut(tick)) {
+                let take = rng.below(core.link.towards.len() as u64 + 1);
+                lanes += u64::from(take > 0);
+                for _ in 0..take {
+                    let batch = core.link.towards.pop_front().expect("counted");
+                    let before = process.group.batches().len();
+                    if let Err(batch) = process.group.admit(batch) {
+                        core.link.towards.push_front(batch);
+                        break;
+                    }
+                    if process.group.batches().len() == before {
+                        coverage.count("commit: repeated lane batch");
+                    }
+                }
+            }
+            if process.group.is_empty() {
+                return;
+            }
+            coverage.count(if lanes > 1 { "commit: lanes merged" } else { "commit: one lane" });
         }
-        if parts.is_empty() {
-            return;
+        if process.group.batches().is_empty() {
+            return self.acknowledge(None, rng);
         }
-        self.events.commits += 1;
-        self.events.merged_commits += u64::from(parts.len() > 1);
-        let placed = self.log.as_mut().expect("a world has a log").append(&parts).expect("the disk has room and works");
-        let mut first_seq = placed.first_seq;
-        for batch in parts {
-            let next = Seq(first_seq.0 + u64::from(batch.count));
-            let core = &mut self.cores[usize::from(batch.lane)];
-            core.acknowledged.push_back(Durable { batch, first_seq, root: placed.root });
-            first_seq = next;
+        let told = self.faults().told;
+        let segments = self.last_segment();
+        let process = self.process();
+        match process.log.append(process.group.batches()) {
+            Ok(placed) => self.committed(placed, &segments, rng),
+            Err(AppendError::NoRoom(_)) => {
+                assert!(self.failing || self.full_until > 0 || self.faults().told > told, "no room for no reason");
+                self.coverage.count("disk: full");
+                self.process().full = true;
+            }
+            Err(AppendError::Failed(error)) => {
+                self.say(|| format!("the ledger failed: {error}"));
+                let again = self.process();
+                assert!(again.log.append(&[]).is_err(), "a failed log takes nothing more");
+                let parts = self.process().group.batches();
+                let entries = parts.iter().flat_map(|part| svc_wallet::domain::Entry::all_own(&part.bytes));
+                self.in_doubt = entries.map(|entry| entry.bytes().to_vec()).collect();
+                self.process = None;
+            }
         }
     }
 
-    /// Every durable entry, in order.
-    pub fn for_each_entry(&self, mut each: impl FnMut(Seq, &[u8; 32], Entry<'_>)) {
-        let reader = self.log.as_ref().expect("a world has a log").reader();
-        let end = reader.scan(Seq(1), &mut |seq, root, entry| {
-            each(seq, root, entry);
-            std::ops::ControlFlow::Continue(())
+    fn last_segment(&self) -> Option<String> {
+        use svc_wallet::ledger::Storage;
+        self.storage.list().unwrap().into_iter().rfind(|name| name.starts_with("segment-"))
+    }
+
+    fn committed(&mut self, placed: Placed, segment_before: &Option<String>, rng: &mut Rng) {
+        let segment = self.last_segment();
+        assert!(self.storage.is_synced(segment.as_deref().unwrap_or("")), "I-6: acknowledged before it was synced");
+        if segment != *segment_before {
+            self.coverage.count("commit: segment begun");
+            self.marked = self.model.head();
+        }
+        let Self { process, model, .. } = self;
+        let process = process.as_mut().expect("a server runs between two steps");
+        model.commit(process.group.batches(), placed.first_seq, placed.root);
+        assert_eq!(process.log.head(), (svc_wallet::domain::Seq(model.head()), placed.root), "the head is the last commit");
+        if std::mem::take(&mut process.full) {
+            self.coverage.count("disk: room again");
+        }
+        self.say(|| format!("committed up to {}", self.model.head()));
+        self.acknowledge(Some(placed), rng);
+    }
+
+    fn acknowledge(&mut self, placed: Option<Placed>, rng: &mut Rng) {
+        let Self { cores, process, coverage, swarm, tick, model, .. } = self;
+        let slow = rng.below(swarm.slow_ticks + 1);
+        if slow > 3 {
+            coverage.count("disk: slow");
+        }
+        process.as_mut().expect("a server runs between two steps").group.settle(placed, |durable| {
+            let first = model.at(durable.first_seq).expect("what is acknowledged is durable");
+            let entry = svc_wallet::domain::Entry::all_own(&durable.batch.bytes).next().expect("a batch has entries");
+            assert_eq!((entry.bytes(), durable.root), (&*first.entry, first.root), "an acknowledgement names its own place");
+            let link = &mut cores[usize::from(durable.batch.lane)].link;
+            if rng.percent(swarm.lose_acknowledgement_percent) {
+                coverage.count("link: acknowledgement lost");
+                return;
+            }
+            if rng.percent(swarm.repeat_acknowledgement_percent) {
+                let again = Durable { batch: copy(&durable.batch), ..durable };
+                link.acknowledge(*tick + slow, again);
+            }
+            link.acknowledge(*tick + slow, durable);
         });
-        end.unwrap_or_else(|error| panic!("the ledger cannot be read: {error}"));
-    }
-
-    /// (account, amount, held, nonce) of every account of every core, sorted.
-    pub fn balances(&self) -> Vec<(String, u128, u128, u64)> {
-        let mut rows = Vec::new();
-        for core in &self.cores {
-            core.engine.shard().for_each_balance(|account, _, balance, nonce| {
-                rows.push((account.to_owned(), balance.amount, balance.held, nonce.0));
-            });
-        }
-        rows.sort();
-        rows
     }
 }

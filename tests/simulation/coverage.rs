@@ -1,0 +1,113 @@
+//! How often each fault really fired, and how often each kind of answer, decision and verdict really came: a simulation that never
+//! reaches a case proves nothing about it.
+use std::collections::BTreeMap;
+
+/// Everything that a set of seeds must reach. What is counted and not listed here is a mistake of the simulator.
+pub const EXPECTED: [&str; 67] = [
+    "answer: balance",
+    "answer: last nonce",
+    "answer: receipt",
+    "answer: replayed receipt",
+    "client: connection cut",
+    "client: other request under a used key",
+    "client: repeat of an answered request",
+    "client: repeat of an unanswered request",
+    "client: timeout",
+    "client: used nonce",
+    "clock: backward",
+    "clock: forward",
+    "commit: lanes merged",
+    "commit: one lane",
+    "commit: repeated lane batch",
+    "commit: segment begun",
+    "core: credit handed to another core",
+    "core: forwarded request",
+    "core: inbox full",
+    "core: lane queue full",
+    "core: not ready",
+    "crash: anywhere",
+    "crash: in a commit",
+    "crash: in recovery",
+    "crash: process killed, cache kept",
+    "crash: sector garbled",
+    "crash: sector kept",
+    "crash: sector lost",
+    "crash: sector torn inside",
+    "disk: bit rot",
+    "disk: full",
+    "disk: latent read error",
+    "disk: lost write",
+    "disk: misdirected read",
+    "disk: misdirected write",
+    "disk: read error",
+    "disk: room again",
+    "disk: short write",
+    "disk: slow",
+    "disk: sync error",
+    "disk: write error",
+    "link: acknowledgement lost",
+    "link: acknowledgement out of turn",
+    "link: acknowledgement repeated",
+    "link: batches sent again",
+    "link: cut",
+    "recovery: epoch taken",
+    "recovery: in-doubt commit gone",
+    "recovery: in-doubt commit kept",
+    "recovery: read or sync failed",
+    "recovery: torn tail cleared",
+    "refusal: FORBIDDEN",
+    "refusal: IDEMPOTENCY_CONFLICT",
+    "refusal: INSUFFICIENT_FUNDS",
+    "refusal: INTERNAL_ERROR",
+    "refusal: LIMITS_EXCEEDED",
+    "refusal: NONCE_CONFLICT",
+    "refusal: RETRY_LATER",
+    "refusal: UPSTREAM_UNAVAILABLE",
+    "question: at a position",
+    "question: by nonce",
+    "second writer: refused",
+    "verdict: everything in order",
+    "verdict: lie survived or repaired",
+    "verdict: fault detected, log refused",
+    "verdict: last commit lost to a lie",
+    "linearizability: account checked",
+];
+
+/// A search that ended at its bound: rare, and no seed has to have one.
+pub const GIVEN_UP: &str = "linearizability: given up";
+
+/// Counts by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Coverage(BTreeMap<&'static str, u64>);
+
+impl Coverage {
+    pub fn count(&mut self, what: &'static str) {
+        *self.0.entry(what).or_default() += 1;
+    }
+
+    pub fn add(&mut self, other: &Coverage) {
+        for (what, count) in &other.0 {
+            *self.0.entry(what).or_default() += count;
+        }
+    }
+
+    /// What has never happened of what is expected.
+    pub fn missing(&self) -> Vec<&'static str> {
+        EXPECTED.iter().copied().filter(|what| !self.0.contains_key(what)).collect()
+    }
+
+    pub fn get(&self, what: &str) -> u64 {
+        self.0.get(what).copied().unwrap_or(0)
+    }
+
+    /// What has happened and is not on the list.
+    pub fn unlisted(&self) -> Vec<&'static str> {
+        self.0.keys().copied().filter(|what| !EXPECTED.contains(what) && *what != GIVEN_UP).collect()
+    }
+}
+
+impl std::fmt::Display for Coverage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|(what, count)| writeln!(f, "{count:>12}  {what}"))
+    }
+}

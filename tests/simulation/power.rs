@@ -1,0 +1,232 @@
+//! How processes end and begin: power losses at any moment, killed processes, interrupted recoveries, and the verdict about what
+//! the ledger holds afterwards.
+use crate::core::Core;
+use crate::model::Model;
+use crate::rng::Rng;
+use crate::swarm::Lie;
+use crate::world::{Ended, Process, World};
+use svc_wallet::domain::{CoreId, Entry, LogId, Root};
+use svc_wallet::engine::Engine;
+use svc_wallet::ledger::{verify, Fate, GroupCommit, LedgerError, Log, MemoryStorage, Options, Recovery};
+use svc_wallet::ring::Ring;
+
+/// An opened log with what was found in it, and the engines that were rebuilt from it.
+type Opened = (Log<MemoryStorage>, Recovery, Vec<(Vec<u8>, Root)>, Vec<Engine>);
+
+impl World {
+    /// Power loss: memory is gone, and of what was not synced the disk keeps what chance keeps, whole, torn or garbled.
+    fn lose_power(&mut self, rng: &mut Rng) {
+        self.process = None;
+        let (keep, garble) = (self.swarm.keep_percent, self.swarm.garble_percent);
+        let Self { coverage, garbled, .. } = self;
+        let storage = self.storage.crash_with(&mut || {
+            let (fate, what) = if rng.percent(garble) {
+                *garbled = true;
+                match rng.percent(50) {
+                    true => (Fate::Garbled(1 + rng.below(255) as u8), "crash: sector garbled"),
+                    false => (Fate::Shorn(rng.below(512) as usize), "crash: sector torn inside"),
+                }
+            } else if rng.percent(keep) {
+                (Fate::Kept, "crash: sector kept")
+            } else {
+                (Fate::Lost, "crash: sector lost")
+            };
+            coverage.count(what);
+            fate
+        });
+        self.storage = storage;
+    }
+
+    /// Power loss between two steps.
+    pub fn crash(&mut self, rng: &mut Rng) {
+        self.say(|| "power loss".into());
+        self.coverage.count("crash: anywhere");
+        self.lose_power(rng);
+    }
+
+    /// The process is killed; the cache of the system is not lost.
+    pub fn kill(&mut self) {
+        self.say(|| "killed".into());
+        self.coverage.count("crash: process killed, cache kept");
+        self.process = None;
+    }
+
+    /// Power loss somewhere inside of a commit, if there is something to commit.
+    pub fn crash_in_commit(&mut self, rng: &mut Rng) {
+        self.say(|| "power loss in a commit".into());
+        self.coverage.count("crash: in a commit");
+        let changes = if rng.percent(70) { 2 } else { 14 };
+        self.storage.fail_after(Some(rng.below(changes)));
+        self.failing = true;
+        self.commit(rng);
+        self.failing = false;
+        self.lose_power(rng);
+    }
+
+    /// A second server is started on the same ledger.
+    pub fn second_writer(&mut self) {
+        let second = Log::open(self.storage.clone(), &self.options(), &mut |_, _, _| Ok(()));
+        assert!(matches!(second.err(), Some(LedgerError::InUse { .. })), "the second writer is refused");
+        self.coverage.count("second writer: refused");
+    }
+
+    fn options(&self) -> Options {
+        Options::for_simulation(self.swarm.segment_bytes, LogId([7; 16]))
+    }
+
+    fn open(&self, cores: u16) -> Result<Opened, LedgerError> {
+        let ring = Ring::new(cores);
+        let mut engines: Vec<Engine> = (0..cores).map(|core| Engine::new(CoreId(core), ring, self.settings)).collect();
+        let mut found = Vec::new();
+        let (log, recovery) = Log::open(self.storage.clone(), &self.options(), &mut |seq, root, entry| {
+            found.push((entry.bytes().to_vec(), *root));
+            assert_eq!(seq.0, found.len() as u64, "sequence numbers are dense");
+            engines.iter_mut().try_for_each(|engine| engine.replay(&entry, seq, self.now))
+        })?;
+        Ok((log, recovery, found, engines))
+    }
+
+    /// Starts the server on what is there, again and again until it runs or refuses for good.
+    pub fn start(&mut self, rng: &mut Rng, cores: u16) {
+        assert!(self.process.is_none());
+        // An operator who finds the disk full makes room; an error of the disk passes sooner or later.
+        self.storage.limit_bytes(None);
+        self.full_until = 0;
+        let was_quiet = self.faults().quiet;
+        for attempt in 0.. {
+            if attempt == 6 {
+                self.faults().quiet = true;
+            }
+            let told = self.faults().told;
+            let interrupted = attempt < 4 && rng.percent(self.swarm.power_loss_in_recovery_percent) && !was_quiet;
+            if interrupted {
+                self.coverage.count("crash: in recovery");
+                self.storage.fail_after(Some(rng.below(14)));
+                drop(self.open(cores));
+                self.lose_power(rng);
+                continue;
+            }
+            let opened = self.open(cores);
+            match opened {
+                Ok(opened) => {
+                    self.faults().quiet = was_quiet;
+                    return self.take_over(opened);
+                }
+                Err(error) if self.faults().told > told => {
+                    self.say(|| format!("could not start: {error}"));
+                    self.coverage.count("recovery: read or sync failed");
+                }
+                Err(error) => {
+                    // Garbage in the padding of a batch whose body is intact can be an interrupted write or damage; the ledger
+                    // does not guess. What is not acknowledged may be the cause, but nobody is served a wrong answer.
+                    let unsure = self.garbled && error.to_string().contains("the padding after the body");
+                    assert!(unsure || self.lied().is_some(), "the ledger does not open although the disk told no lie: {error}");
+                    self.say(|| format!("refused: {error}"));
+                    self.faults().quiet = was_quiet;
+                    self.ended = Some(Ended::Refused(error.to_string()));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The log was opened: holds what was found against what must be there, and lets the server run on it.
+    fn take_over(&mut self, (log, recovery, found, engines): Opened) {
+        let same = self
+            .model
+            .entries
+            .iter()
+            .zip(&found)
+            .take_while(|(placed, (entry, root))| (&placed.entry, &placed.root) == (entry, root));
+        let same = same.count() as u64;
+        assert!(same == self.model.head() || same == found.len() as u64, "I-6: entry {} has changed", same + 1);
+        if same < self.model.head() {
+            return self.judge_loss(same, &recovery);
+        }
+        let more = &found[same as usize..];
+        if !self.in_doubt.is_empty() {
+            let entries: Vec<_> = more.iter().map(|(entry, _)| entry.clone()).collect();
+            assert!(entries.is_empty() || entries == self.in_doubt, "an unacknowledged commit is there as a whole or not at all");
+            let kept = !entries.is_empty();
+            self.coverage.count(if kept { "recovery: in-doubt commit kept" } else { "recovery: in-doubt commit gone" });
+        } else {
+            assert!(more.is_empty(), "{} entries that nobody has committed", more.len());
+        }
+        self.in_doubt.clear();
+        for (entry, root) in more {
+            self.model.apply(&Entry::parse(entry).unwrap().0, *root);
+        }
+        if !more.is_empty() {
+            self.model.end_commit();
+        }
+        if recovery.torn.is_some() {
+            self.coverage.count("recovery: torn tail cleared");
+        }
+        assert!(recovery.epoch > self.epoch, "each opening has a higher epoch");
+        self.coverage.count("recovery: epoch taken");
+        self.garbled = false;
+        (self.epoch, self.marked) = (recovery.epoch, self.model.head());
+        let group = GroupCommit::new(engines.len() as u16, log.body_bytes_max());
+        self.process = Some(Process { reader: log.reader(), group, full: false, log });
+        self.cores = engines.into_iter().map(Core::new).collect();
+        assert_eq!(self.balances(), self.model.balances(), "I-7: the ledger alone gives the state");
+        self.say(|| format!("runs with {} cores from entry {} on", self.cores.len(), self.model.head()));
+    }
+
+    /// Something acknowledged is not there. With one copy that may be if the disk lied about the very last commit and nothing was
+    /// written or noted since; a misdirected write may take the one that it hit as well.
+    fn judge_loss(&mut self, head: u64, recovery: &Recovery) {
+        let lost = self.model.commits.iter().filter(|commit| **commit > head).count();
+        let lie = self.lied().unwrap_or_else(|| panic!("I-6: entries behind {head} of {} are lost", self.model.head()));
+        let at_risk = if lie == Lie::MisdirectedWrite { 2 } else { 1 };
+        assert!(lost <= at_risk, "I-6: {lost} commits were lost to one {lie:?}, and nobody was told: {recovery:?}");
+        assert!(head >= self.marked, "I-6: entries up to {} were noted as durable, {head} are there", self.marked);
+        assert!(head == 0 || self.model.commits.contains(&head), "a commit was lost in part");
+        self.ended = Some(Ended::LastCommitLost);
+    }
+
+    /// A clean end and a new start.
+    pub fn restart(&mut self, rng: &mut Rng, cores: u16) {
+        let process = self.process.take().expect("a server runs between two steps");
+        process.log.close().expect("nothing failed");
+        self.marked = self.model.head();
+        self.start(rng, cores);
+    }
+
+    /// The auditor reads the whole ledger of a server that is at rest.
+    pub fn audit(&self) {
+        let report = verify(&self.storage, &mut |_| ()).unwrap_or_else(|error| panic!("the ledger does not verify: {error}"));
+        let root = self.model.entries.last().map_or([0; 32], |placed| placed.root);
+        assert_eq!(
+            (report.head.0, report.root, report.torn),
+            (self.model.head(), root, None),
+            "the auditor sees the same ledger"
+        );
+    }
+
+    /// (account, amount, held, nonce) of every account of every core that has had an entry, sorted.
+    pub fn balances(&self) -> Vec<(String, u128, u128, u64)> {
+        let mut rows = Vec::new();
+        for core in &self.cores {
+            core.engine.shard().for_each_balance(|account, _, balance, nonce| {
+                rows.push((account.to_owned(), balance.amount, balance.held, nonce.0));
+            });
+        }
+        rows.sort();
+        rows
+    }
+
+    /// The last chain hash with the state: equal for equal histories.
+    pub fn fingerprint(&self) -> (Root, u64) {
+        (self.model.entries.last().map_or([0; 32], |placed| placed.root), self.tick)
+    }
+}
+
+impl Model {
+    /// Every promise that was made is kept.
+    pub fn assert_holds(&self, promises: impl Iterator<Item = crate::model::Placed>) {
+        for promise in promises {
+            assert_eq!(self.at(promise.seq), Some(&promise), "I-6: a promise was lost or changed");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What one seed does and what goes wrong in it: each history gets a random subset of operations and faults, each with a random
+//! strength, because a mixture of everything all the time hides what only shows where something is absent.
+use crate::rng::Rng;
+
+/// A disk that lies or rots: at most one such fault in a history, so that the verdict about it can be sharp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lie {
+    LostWrite,
+    MisdirectedWrite,
+    MisdirectedRead,
+    BitRot,
+    LatentReadError,
+}
+
+const LIES: [Lie; 5] = [Lie::LostWrite, Lie::MisdirectedWrite, Lie::MisdirectedRead, Lie::BitRot, Lie::LatentReadError];
+
+/// Rates are per step in ten thousandths, or in percent of the occasions that they name.
+#[derive(Clone, Debug)]
+pub struct Swarm {
+    pub steps: u64,
+    pub cores_max: u64,
+    pub segment_bytes: u64,
+    pub sector_bytes: usize,
+    /// Keys are remembered for 100 ms only: repeats leave the window and are found by their nonce.
+    pub forgetful: bool,
+    pub act_percent: u64,
+    /// Weights of issue, transfer, burn, hold, capture and release.
+    pub operations: [u64; 6],
+    pub accounts: u64,
+    pub read_percent: u64,
+    pub repeat_percent: u64,
+    pub hot_percent: u64,
+    pub huge_percent: u64,
+    pub wrong_nonce_percent: u64,
+    pub key_again_percent: u64,
+    pub ceiling_percent: u64,
+    pub timeout_ticks: u64,
+    pub cut_connection: u64,
+    pub clock_jump: u64,
+    pub not_ready: u64,
+    pub inbox_full_percent: u64,
+    pub lane_full_percent: u64,
+    pub lose_acknowledgement_percent: u64,
+    pub repeat_acknowledgement_percent: u64,
+    pub slow_ticks: u64,
+    pub cut_link: u64,
+    pub power_loss: u64,
+    pub kill: u64,
+    pub power_loss_in_commit: u64,
+    pub power_loss_in_recovery_percent: u64,
+    pub second_writer: u64,
+    pub full_disk: u64,
+    pub write_error: u64,
+    pub short_write: u64,
+    pub sync_error: u64,
+    pub read_error: u64,
+    pub keep_percent: u64,
+    pub garble_percent: u64,
+    pub lie: Option<Lie>,
+}
+
+impl Swarm {
+    pub fn new(rng: &mut Rng) -> Self {
+        let mut operations = [0; 6];
+        for weight in &mut operations {
+            *weight = rng.sometimes(75, 8);
+        }
+        operations[0] += 2;
+        operations[1] += 1;
+        Self {
+            steps: 150 + rng.below(450),
+            cores_max: 1 + rng.below(4),
+            segment_bytes: *rng.pick(&[40 << 10, 64 << 10, 128 << 10]),
+            sector_bytes: *rng.pick(&[512, 512, 4096]),
+            forgetful: rng.percent(25),
+            act_percent: 15 + rng.below(40),
+            operations,
+            accounts: 2 + rng.below(9),
+            read_percent: 3 + rng.sometimes(70, 30),
+            repeat_percent: rng.sometimes(80, 25),
+            hot_percent: rng.sometimes(50, 60),
+            huge_percent: rng.sometimes(60, 15),
+            wrong_nonce_percent: rng.sometimes(60, 10),
+            key_again_percent: rng.sometimes(50, 6),
+            ceiling_percent: rng.sometimes(30, 50),
+            timeout_ticks: 10 + rng.below(120),
+            cut_connection: rng.sometimes(50, 100),
+            clock_jump: rng.sometimes(40, 100),
+            not_ready: rng.sometimes(30, 60),
+            inbox_full_percent: rng.sometimes(40, 30),
+            lane_full_percent: rng.sometimes(30, 30),
+            lose_acknowledgement_percent: rng.sometimes(40, 25),
+            repeat_acknowledgement_percent: rng.sometimes(40, 25),
+            slow_ticks: rng.sometimes(50, 30),
+            cut_link: rng.sometimes(40, 80),
+            power_loss: rng.sometimes(60, 60),
+            kill: rng.sometimes(40, 40),
+            power_loss_in_commit: rng.sometimes(60, 60),
+            power_loss_in_recovery_percent: rng.sometimes(40, 50),
+            second_writer: rng.sometimes(25, 40),
+            full_disk: rng.sometimes(25, 60),
+            write_error: rng.sometimes(20, 150),
+            short_write: rng.sometimes(20, 150),
+            sync_error: rng.sometimes(30, 150),
+            read_error: rng.sometimes(20, 300),
+            keep_percent: *rng.pick(&[0, 20, 50, 80, 100]),
+            garble_percent: rng.sometimes(40, 30),
+            lie: if rng.percent(30) { Some(*rng.pick(&LIES)) } else { None },
+        }
+    }
+}
