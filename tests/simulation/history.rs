@@ -49,6 +49,9 @@ pub fn play(seed: u64, aloud: bool) -> Outcome {
         let replies = world.step(&mut rng);
         clients.take(replies, &mut world);
         begin_again(&mut world, &mut clients, &mut rng);
+        if world.ended.is_some() {
+            break;
+        }
     }
     if world.ended.is_none() {
         come_to_rest(&mut world, &mut clients, &mut rng);

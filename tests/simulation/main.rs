@@ -7,6 +7,7 @@ mod clients;
 mod core;
 mod coverage;
 mod disk;
+mod failures;
 mod history;
 mod linearizability;
 mod link;

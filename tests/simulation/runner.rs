@@ -5,8 +5,8 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Failures after which a run ends early.
-const FAILURES_MAX: usize = 20;
+/// Failures after which a run ends early, unless `SIM_FAILURES_MAX` says otherwise.
+const FAILURES_MAX: u64 = 20;
 
 /// Which seeds, and for how long at most.
 pub struct Plan {
@@ -41,13 +41,13 @@ pub fn number(name: &str) -> Option<u64> {
 pub fn run(plan: &Plan) -> Summary {
     let started = Instant::now();
     let next = AtomicU64::new(plan.first);
-    let failed = AtomicU64::new(0);
+    let (failed, failures_max) = (AtomicU64::new(0), number("SIM_FAILURES_MAX").unwrap_or(FAILURES_MAX));
     let work = || {
         let mut summary = Summary::default();
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             let late = plan.seconds.is_some_and(|seconds| started.elapsed().as_secs() >= seconds);
-            if seed - plan.first >= plan.seeds || late || failed.load(Ordering::Relaxed) >= FAILURES_MAX as u64 {
+            if seed - plan.first >= plan.seeds || late || failed.load(Ordering::Relaxed) >= failures_max {
                 return summary;
             }
             match catch_unwind(AssertUnwindSafe(|| play(seed, false))) {

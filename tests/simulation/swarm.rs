@@ -108,4 +108,35 @@ impl Swarm {
             lie: if rng.percent(30) { Some(*rng.pick(&LIES)) } else { None },
         }
     }
+
+    /// Nothing goes wrong by itself.
+    pub fn quiet(rng: &mut Rng) -> Self {
+        Self {
+            sector_bytes: 512,
+            forgetful: false,
+            cut_connection: 0,
+            clock_jump: 0,
+            not_ready: 0,
+            inbox_full_percent: 0,
+            lane_full_percent: 0,
+            lose_acknowledgement_percent: 0,
+            repeat_acknowledgement_percent: 0,
+            slow_ticks: 0,
+            cut_link: 0,
+            power_loss: 0,
+            kill: 0,
+            power_loss_in_commit: 0,
+            power_loss_in_recovery_percent: 0,
+            second_writer: 0,
+            full_disk: 0,
+            write_error: 0,
+            short_write: 0,
+            sync_error: 0,
+            read_error: 0,
+            keep_percent: 50,
+            garble_percent: 0,
+            lie: None,
+            ..Self::new(rng)
+        }
+    }
 }

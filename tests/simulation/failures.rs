@@ -1,0 +1,179 @@
+//! One test for each way in which a part can fail, to be read by a person: what happens to writes, to reads, and how it ends. Each
+//! drives the same world as the random histories, with exactly one thing going wrong. `docs/SIMULATION.md` has the table of all rows,
+//! with the tests that play them on a real server.
+use crate::core::Answer;
+use crate::rng::Rng;
+use crate::swarm::Swarm;
+use crate::world::{Ended, World};
+use svc_wallet::domain::{Account, Amount, Asset, Code, CoreId, Draft, Entry, Key, Nonce, Op, TokenId};
+use svc_wallet::engine::{Request, Ticket, OUTBOX_MAX};
+use svc_wallet::ledger::Storage;
+use svc_wallet::shard::Settings;
+
+/// Segments of this many bytes are soon full.
+const SMALL: u64 = 40 << 10;
+
+/// Two cores, segments of this size, and nothing that goes wrong by itself.
+fn quiet_world(segment_bytes: u64) -> (World, Rng) {
+    let mut rng = Rng::new(1);
+    let swarm = Swarm { cores_max: 2, segment_bytes, ..Swarm::quiet(&mut rng) };
+    let settings = Settings { hash_seeds: [1, 2, 3, 4], idempotency_ttl_ms: 1 << 40, keys_max: 1 << 16 };
+    let mut world = World::new(1, &swarm, settings, &mut rng, false);
+    world.kill();
+    world.start(&mut rng, 2);
+    (world, rng)
+}
+
+/// Submits a write under a key of its own on core 0.
+fn write(world: &mut World, op: Op, from: &str, to: &str, number: u64) {
+    let mut bytes = Vec::new();
+    let key = format!("{}-{number}", op.as_str());
+    let draft = Draft {
+        op,
+        from: op.debits().then(|| Account::new(from).unwrap()),
+        to: op.credits().then(|| Account::new(to).unwrap()),
+        asset: Asset::new("roc").unwrap(),
+        amount: Amount::new(1).unwrap(),
+        nonce: op.debits().then_some(Nonce(number)),
+        key: Key::new(&key).unwrap(),
+        memo: None,
+        corr: "row",
+        token: TokenId::default(),
+        ceiling: false,
+        ts: world.now,
+    };
+    draft.encode(&mut bytes);
+    let ticket = Ticket { core: CoreId(0), connection: 0, generation: 0, request: number };
+    world.submit(ticket, Request::Write { entry: Entry::parse(&bytes).unwrap().0, ceiling: None });
+}
+
+fn balance(world: &mut World, rng: &mut Rng, account: &str) -> u128 {
+    let (account, asset) = (Account::new(account).unwrap(), Asset::new("roc").unwrap());
+    let ticket = Ticket { core: CoreId(0), connection: 0, generation: 0, request: 0 };
+    world.submit(ticket, Request::Balance { account, asset });
+    let answers = rounds(world, rng, 4);
+    let found = answers.iter().find_map(|answer| if let Answer::Balance { amount, .. } = answer { Some(*amount) } else { None });
+    found.expect("reads are served")
+}
+
+fn rounds(world: &mut World, rng: &mut Rng, most: u64) -> Vec<Answer> {
+    let mut answers = Vec::new();
+    for _ in 0..most {
+        world.tick += 1;
+        if world.process.is_some() {
+            answers.extend(world.round(rng).into_iter().map(|(_, answer)| answer));
+        }
+    }
+    answers
+}
+
+fn receipts(answers: &[Answer]) -> usize {
+    answers.iter().filter(|answer| matches!(answer, Answer::Receipt { .. })).count()
+}
+
+/// Issues so many times to alice and waits for the receipts.
+fn issue(world: &mut World, rng: &mut Rng, numbers: std::ops::RangeInclusive<u64>) {
+    for number in numbers {
+        write(world, Op::Issue, "", "alice", number);
+        assert_eq!(receipts(&rounds(world, rng, 30)), 1);
+    }
+}
+
+/// Row "disk full": writes are refused before anything is written, reads are served, and it ends by itself once there is room.
+#[test]
+fn a_full_disk_refuses_writes_and_serves_reads_until_there_is_room() {
+    let (mut world, mut rng) = quiet_world(SMALL);
+    world.full_until = u64::MAX;
+    world.storage.limit_bytes(Some(0));
+    let mut number = 0;
+    while !world.process().full {
+        number += 1;
+        write(&mut world, Op::Issue, "", "alice", number);
+        rounds(&mut world, &mut rng, 20);
+    }
+    let durable = u128::from(world.model.head());
+    assert_eq!(balance(&mut world, &mut rng, "alice"), durable);
+    write(&mut world, Op::Issue, "", "alice", number + 1);
+    let refused = rounds(&mut world, &mut rng, 4);
+    assert!(
+        refused.iter().any(|answer| matches!(answer, Answer::Refused { code: Code::UpstreamUnavailable, .. })),
+        "{refused:?}"
+    );
+    world.storage.limit_bytes(None);
+    assert_eq!(receipts(&rounds(&mut world, &mut rng, 20)), 1, "what waited for room is committed");
+    issue(&mut world, &mut rng, number + 2..=number + 2);
+    assert_eq!(balance(&mut world, &mut rng, "alice"), durable + 2);
+}
+
+/// Row "fdatasync error": nothing is acknowledged, the process ends, and recovery believes the disk and not the cache.
+#[test]
+fn a_failed_sync_ends_the_process_and_what_was_not_acknowledged_is_gone() {
+    let (mut world, mut rng) = quiet_world(SMALL);
+    issue(&mut world, &mut rng, 1..=3);
+    world.storage.fail_syncs(true);
+    write(&mut world, Op::Issue, "", "alice", 4);
+    assert_eq!(receipts(&rounds(&mut world, &mut rng, 20)), 0);
+    assert!(world.process.is_none(), "the process has ended");
+    world.storage.fail_syncs(false);
+    world.start(&mut rng, 2);
+    assert_eq!(balance(&mut world, &mut rng, "alice"), 3);
+    issue(&mut world, &mut rng, 4..=4);
+    world.crash(&mut rng);
+    world.start(&mut rng, 1);
+    assert_eq!(balance(&mut world, &mut rng, "alice"), 4);
+}
+
+/// Row "corrupt log": a server does not start on it, and says where the damage is.
+#[test]
+fn a_bit_that_flipped_in_the_log_keeps_the_server_from_starting() {
+    let (mut world, mut rng) = quiet_world(SMALL);
+    issue(&mut world, &mut rng, 1..=3);
+    let segment = world.storage.list().unwrap().into_iter().rfind(|name| name.starts_with("segment-")).unwrap();
+    world.faults().lied = Some(crate::swarm::Lie::BitRot);
+    world.storage.rot(&segment, 8192 + 200, 1);
+    world.kill();
+    world.start(&mut rng, 2);
+    let Some(Ended::Refused(message)) = &world.ended else { panic!("it starts") };
+    assert!(message.contains("byte 8192") && message.contains("ronctl ledger verify"), "{message}");
+}
+
+/// Row "a core's inbox is full": forwarded requests are refused as busy at the bound; credits wait and are never dropped, and no
+/// reply overtakes them.
+#[test]
+fn a_full_inbox_holds_credits_back_and_refuses_what_is_too_much() {
+    let (mut world, mut rng) = quiet_world(8 << 20);
+    let owner =
+        |world: &World, name: &str| svc_wallet::ring::Ring::new(world.cores.len() as u16).owner(Account::new(name).unwrap());
+    let named =
+        |world: &World, core: u16| (0..).map(|n| format!("a{n}")).find(|name| owner(world, name) == CoreId(core)).unwrap();
+    let (here, there) = (named(&world, 0), named(&world, 1));
+    write(&mut world, Op::Issue, "", &here, 1);
+    assert_eq!(receipts(&rounds(&mut world, &mut rng, 20)), 1);
+    world.swarm.inbox_full_percent = 100;
+    write(&mut world, Op::Transfer, &here, &there, 1);
+    assert_eq!(receipts(&rounds(&mut world, &mut rng, 20)), 0, "the reply waits for its credit");
+    for number in 0..OUTBOX_MAX as u64 {
+        write(&mut world, Op::Issue, "", &there, 10 + number);
+    }
+    let busy = |answer: &Answer| matches!(answer, Answer::Refused { code: Code::Busy, .. });
+    world.swarm.inbox_full_percent = 0;
+    let answers = rounds(&mut world, &mut rng, 1);
+    assert_eq!(answers.iter().filter(|answer| busy(answer)).count(), 1, "one more than there is room for beside the credit");
+    assert_eq!(receipts(&answers), 1, "the reply that waited");
+    assert_eq!(balance(&mut world, &mut rng, &here), 0);
+}
+
+/// Row "kill -9, power loss": nothing acknowledged is lost, nothing unacknowledged is half applied.
+#[test]
+fn whatever_was_acknowledged_survives_a_power_loss_inside_of_a_commit() {
+    for garble_percent in [0, 50, 100] {
+        let (mut world, mut rng) = quiet_world(SMALL);
+        world.swarm.garble_percent = garble_percent;
+        issue(&mut world, &mut rng, 1..=5);
+        write(&mut world, Op::Issue, "", "alice", 6);
+        rounds(&mut world, &mut rng, 0);
+        world.crash_in_commit(&mut rng);
+        world.start(&mut rng, 1);
+        assert!((5..=6).contains(&balance(&mut world, &mut rng, "alice")));
+    }
+}
