@@ -293,6 +293,7 @@ fn the_routes_are_those_that_are_documented() {
             Route::Proof => "tx/{txid}/proof",
             Route::LedgerRoot => "ledger/root",
             Route::Consistency => "ledger/consistency",
+            Route::Entries => "accounts/{account}/entries",
             other => other.as_str(),
         };
         match route.scopes() {

@@ -56,7 +56,7 @@ fn paths(document: &Value) -> BTreeMap<String, &Value> {
 }
 
 fn concrete(path: &str) -> String {
-    path.replace("{txid}", TXID)
+    path.replace("{txid}", TXID).replace("{account}", "acct:a")
 }
 
 #[test]
@@ -73,6 +73,7 @@ fn every_path_and_method_is_there_and_no_other() {
             }
             Route::Proof => expected.extend(["/v1/tx/{txid}/proof".to_string(), "/wallet/tx/{txid}/proof".to_string()]),
             Route::Tx => expected.extend(["/v1/tx/{txid}".to_string(), "/wallet/tx/{txid}".to_string()]),
+            Route::Entries => expected.extend(["v1", "wallet"].map(|prefix| format!("/{prefix}/accounts/{{account}}/entries"))),
             Route::Issue
             | Route::Transfer
             | Route::Burn
@@ -151,7 +152,7 @@ impl Server {
         let call = interpret(incoming, &mut self.tokens, &self.policy, NOW, "corr", &mut self.scratch)?;
         Ok(match call {
             Call::Write { entry, .. } => entry.bytes().to_vec(),
-            Call::Balance { .. } | Call::Seq { .. } | Call::Tx { .. } | Call::History { .. } => Vec::new(),
+            Call::Balance { .. } | Call::Seq { .. } | Call::Tx { .. } | Call::Entries { .. } | Call::History { .. } => Vec::new(),
         })
     }
 }
@@ -311,6 +312,14 @@ fn replies_have_the_fields_that_are_written() {
     check(&document, "Balance", &[std::mem::take(&mut out)]);
     reply::last_nonce(&mut out, account, LastNonce { confirmed: Nonce(1), next: Nonce(2) }, NOW);
     check(&document, "LastNonce", &[std::mem::take(&mut out)]);
+    let encoded = server.call(writes[0].0, None, &writes[0].1).unwrap();
+    let pages = [None, Some(Seq(1))].map(|before| {
+        let mut out = Vec::new();
+        let entries = [(Entry::parse(&encoded).unwrap().0, Seq(1), &[0; 32])];
+        reply::entries(&mut out, LogId::default(), "acct:b", entries.into_iter(), before);
+        out
+    });
+    check(&document, "Entries", &pages);
     let refusals = [Refusal::new(Code::Busy, "busy"), Refusal::nonce(Nonce(2))].map(|refusal| {
         let mut out = Vec::new();
         reply::refusal(&mut out, &refusal, "corr");

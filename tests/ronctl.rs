@@ -50,9 +50,15 @@ fn nobody() -> SocketAddr {
 
 /// Answers one request and returns it.
 fn answering_once(status: u16, body: &'static str) -> (SocketAddr, JoinHandle<String>) {
+    let (address, thread) = answering(status, vec![body]);
+    (address, std::thread::spawn(|| thread.join().unwrap().remove(0)))
+}
+
+/// Answers one request with each of these bodies and returns the requests.
+fn answering(status: u16, bodies: Vec<&'static str>) -> (SocketAddr, JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let thread = std::thread::spawn(move || {
+    let answer = move |body: &str| {
         let (mut stream, _) = listener.accept().unwrap();
         let mut request = Vec::new();
         let mut buffer = [0u8; 4096];
@@ -63,8 +69,8 @@ fn answering_once(status: u16, body: &'static str) -> (SocketAddr, JoinHandle<St
         }
         write!(stream, "HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
         String::from_utf8(request).unwrap()
-    });
-    (address, thread)
+    };
+    (address, std::thread::spawn(move || bodies.into_iter().map(answer).collect()))
 }
 
 const MINT: &str = "cap mint --subject alice --scopes wallet:* --ttl 900s";
@@ -113,6 +119,8 @@ fn what_is_typed_wrongly_ends_with_two() {
         "cap inspect nonsense",
         "wallet tx tx_1",
         "wallet balance --account a --asset roc --token @/nonexistent",
+        "wallet entries --account a --limit 0",
+        "wallet entries --account a --limit 5 --all",
         "--config /nonexistent.toml status",
         "ledger verify --dir /nonexistent/ledger",
     ] {
@@ -153,6 +161,33 @@ fn a_balance_is_asked_for_with_a_narrow_token_and_shown() {
         let described = stdout(&ronctl(directory.path(), &format!("--json cap inspect {token}")));
         assert!(described.contains("wallet:read") && described.contains("alice"), "{described}");
     }
+}
+
+#[test]
+fn entries_are_asked_for_page_by_page_and_told_in_lines() {
+    let first = r#"{"account":"al/ice","entries":[{"txid":"tx_2","op":"transfer","from":"al/ice","to":"bob","asset":"roc","amount_minor":"250","nonce":1,"idem":"k","ts":1700000000000,"ledger_seq_start":8}],"next_cursor":"8"}"#;
+    let last = r#"{"account":"al/ice","entries":[{"txid":"tx_1","op":"issue","to":"al/ice","asset":"roc","amount_minor":"1000","idem":"i","ts":1690000000000,"ledger_seq_start":3}],"next_cursor":null}"#;
+    let empty = r#"{"account":"al/ice","entries":[],"next_cursor":"5"}"#;
+    let run = |bodies: Vec<&'static str>, arguments: &str| {
+        let (address, server) = answering(200, bodies);
+        let directory = installation(address);
+        ronctl(directory.path(), MINT);
+        let output = ronctl(directory.path(), arguments);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let targets = server.join().unwrap().into_iter().map(|request| request.split(' ').nth(1).unwrap().to_owned());
+        (stdout(&output), targets.collect::<Vec<_>>())
+    };
+    let entries = "/v1/accounts/al/ice/entries?limit=";
+    let (told, targets) = run(vec![first, empty, last], "wallet entries --account al/ice --all");
+    assert_eq!(targets, [format!("{entries}100"), format!("{entries}100&cursor=8"), format!("{entries}100&cursor=5")]);
+    let lines: Vec<&str> = told.lines().collect();
+    assert!(lines.len() == 2 && lines[0].contains("-250 roc") && lines[0].contains("to bob"), "{told}");
+    assert!(lines[1].contains("+1000 roc") && lines[1].contains("2023-07-22T"), "{told}");
+    let (told, targets) = run(vec![first], "wallet entries --account al/ice --limit 1 --cursor 9");
+    assert_eq!(targets, [format!("{entries}1&cursor=9")]);
+    assert!(told.contains("--cursor 8"), "{told}");
+    let (told, _) = run(vec![first, last], "--json wallet entries --account al/ice --all");
+    assert_eq!(told, format!("{first}\n{last}\n"));
 }
 
 #[test]

@@ -8,9 +8,10 @@ use super::fault::fault_refusal;
 use super::headers::IncomingHeaders;
 use super::proof::size_parameter;
 use super::query::{decoded, given, parameters};
-use super::routes::{proven_txid_text, txid_text, Route};
+use super::routes::{account_text, proven_txid_text, txid_text, Route};
 use crate::access::{Capability, Demand, Policy, TokenCache};
-use crate::domain::{Account, Amount, Asset, Code, Draft, Entry, HistoryQuestion, Key, Op, Refusal, TxId, UnixMs};
+use crate::domain::limits::ACCOUNT_BYTES_MAX;
+use crate::domain::{Account, Amount, Asset, Code, Draft, Entry, HistoryQuestion, Key, Op, Refusal, Seq, TxId, UnixMs};
 use crate::http;
 use std::sync::Arc;
 
@@ -77,6 +78,17 @@ pub enum Call<'a> {
         /// Who asks.
         capability: Arc<Capability>,
     },
+    /// A page of the entries of an account. Each receipt is to be shown only if [`may_read`] agrees.
+    Entries {
+        /// Whose.
+        account: Account<'a>,
+        /// Only entries before this one; all if absent.
+        before: Option<Seq>,
+        /// At most so many, from 1.
+        limit: usize,
+        /// Who asks.
+        capability: Arc<Capability>,
+    },
     /// A proof of history.
     History {
         /// What is asked.
@@ -85,6 +97,11 @@ pub enum Call<'a> {
         of: Option<(TxId, Arc<Capability>)>,
     },
 }
+
+/// Receipts on a page unless the request says otherwise.
+const PAGE_ENTRIES: usize = 50;
+/// Most receipts on a page of the entries of an account.
+pub const PAGE_ENTRIES_MAX: usize = 100;
 
 /// Checks a request as far as that can be done without the ledger, and makes the call of it.
 ///
@@ -112,7 +129,7 @@ pub fn interpret<'a>(
     match incoming.route {
         Route::Balance => {
             let [account, asset] = parameters(incoming.query, ["account", "asset"])?;
-            let account = account_parameter(account, &mut scratch.account)?;
+            let account = account_of(account, &mut scratch.account, "query")?;
             let asset = decoded(asset, &mut scratch.asset).and_then(Asset::new);
             let asset = asset.ok_or_else(|| bad("asset: not 1 to 16 characters of a-z 0-9 _ in the query"))?;
             capability.permits(&Demand { accounts: &[account], asset: Some(asset), ..demand })?;
@@ -121,7 +138,7 @@ pub fn interpret<'a>(
         }
         Route::Seq => {
             let [account] = parameters(incoming.query, ["account"])?;
-            let account = account_parameter(account, &mut scratch.account)?;
+            let account = account_of(account, &mut scratch.account, "query")?;
             capability.permits(&Demand { accounts: &[account], ..demand })?;
             Ok(Call::Seq { account })
         }
@@ -147,6 +164,14 @@ pub fn interpret<'a>(
             let [from, to] = parameters(incoming.query, ["from", "to"])?;
             let (from, to) = (size_parameter("from", from)?, size_parameter("to", to)?);
             Ok(Call::History { question: HistoryQuestion::Consistency { from, to }, of: None })
+        }
+        Route::Entries => {
+            let [limit, cursor] = given(incoming.query, ["limit", "cursor"])?;
+            let limit = limit.map_or(Ok(PAGE_ENTRIES), limit_of)?;
+            let before = cursor.map(cursor_of).transpose()?;
+            let account = account_of(account_text(incoming.path), &mut scratch.account, "path")?;
+            capability.permits(&Demand { accounts: &[account], ..demand })?;
+            Ok(Call::Entries { account, before, limit, capability: capability.clone() })
         }
         Route::Issue
         | Route::Transfer
@@ -263,9 +288,35 @@ fn header_key(value: &[u8]) -> Result<Key<'_>, Refusal> {
     Key::of_bytes(bare).ok_or_else(|| bad("the header Idempotency-Key is not 1 to 64 characters of A-Z a-z 0-9 - _ : ."))
 }
 
-fn account_parameter<'a>(value: &'a str, buffer: &'a mut Vec<u8>) -> Result<Account<'a>, Refusal> {
+/// The account that stands percent-encoded in a place of the request.
+fn account_of<'a>(value: &'a str, buffer: &'a mut Vec<u8>, place: &str) -> Result<Account<'a>, Refusal> {
     let account = decoded(value, buffer).and_then(Account::new);
-    account.ok_or_else(|| bad("account: not 1 to 256 characters of A-Z a-z 0-9 : / - _ in the query"))
+    account.ok_or_else(|| {
+        let message = format!("account: not 1 to {ACCOUNT_BYTES_MAX} characters of A-Z a-z 0-9 : / - _ in the {place}");
+        Refusal::new(Code::BadRequest, message)
+    })
+}
+
+fn limit_of(value: &str) -> Result<usize, Refusal> {
+    let number = plain_number(value).and_then(|number| usize::try_from(number).ok());
+    number.filter(|number| (1..=PAGE_ENTRIES_MAX).contains(number)).ok_or_else(|| {
+        let message = format!("limit: not a number from 1 to {PAGE_ENTRIES_MAX} in the query; leave it out for {PAGE_ENTRIES}");
+        Refusal::new(Code::BadRequest, message)
+    })
+}
+
+/// A cursor is the ledger position of the last entry that was seen: entries never move, so it stays good for ever.
+fn cursor_of(value: &str) -> Result<Seq, Refusal> {
+    let position = plain_number(value).filter(|position| *position > 0);
+    position.map(Seq).ok_or_else(|| {
+        bad("cursor: not one that this wallet gives out; send next_cursor of the page before, or leave it out to begin anew")
+    })
+}
+
+/// A decimal number as this server writes it: without sign and leading zero.
+fn plain_number(value: &str) -> Option<u64> {
+    let plain = value.bytes().all(|byte| byte.is_ascii_digit()) && !value.starts_with('0');
+    value.parse().ok().filter(|_| plain)
 }
 
 #[cfg(test)]

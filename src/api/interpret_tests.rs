@@ -12,6 +12,8 @@ struct Bench {
     tokens: TokenCache,
     policy: Policy,
     scratch: Scratch,
+    /// What the last refusal said.
+    told: String,
     _directory: tempfile::TempDir,
 }
 
@@ -31,7 +33,7 @@ impl Bench {
         let text = br#"{"version":1,"operations":["issue","transfer","burn","hold","capture"],
             "assets":{"roc":{"amount_max":{"transfer":"1000"}}}}"#;
         let policy = Policy::parse(text).unwrap();
-        Self { keyring, tokens, policy, scratch: Scratch::default(), _directory: directory }
+        Self { keyring, tokens, policy, scratch: Scratch::default(), told: String::new(), _directory: directory }
     }
 
     fn authorization(&self, change: impl Fn(&mut MintRequest)) -> String {
@@ -61,26 +63,34 @@ impl Bench {
             body: &mut body,
         };
         let outcome = interpret(incoming, &mut self.tokens, &self.policy, NOW, "corr-1", &mut self.scratch);
-        outcome.map_err(|refusal| (refusal.code, refusal.reason)).map(|call| match call {
-            Call::Write { entry, ceiling } => {
-                assert_eq!((entry.corr(), entry.ts()), ("corr-1", NOW));
-                assert_eq!(entry.counts_against_ceiling(), ceiling.is_some());
-                let nonce = entry.nonce().map_or(0, |Nonce(nonce)| nonce);
-                format!(
-                    "{} {} {} {nonce} {:?}",
-                    entry.op().as_str(),
-                    entry.owner(),
-                    entry.key(),
-                    ceiling.map(Amount::minor_units)
-                )
-            }
-            Call::Balance { account, asset } => format!("balance {account} {asset}"),
-            Call::Seq { account } => format!("seq {account}"),
-            Call::Tx { id, capability } => format!("tx {} {}", id.seq.0, capability.subject()),
-            Call::History { question, of } => {
-                format!("{question:?} {:?}", of.map(|(id, capability)| (id.seq.0, capability.subject().to_owned())))
-            }
-        })
+        outcome
+            .map_err(|refusal| {
+                self.told = refusal.message.into_owned();
+                (refusal.code, refusal.reason)
+            })
+            .map(|call| match call {
+                Call::Write { entry, ceiling } => {
+                    assert_eq!((entry.corr(), entry.ts()), ("corr-1", NOW));
+                    assert_eq!(entry.counts_against_ceiling(), ceiling.is_some());
+                    let nonce = entry.nonce().map_or(0, |Nonce(nonce)| nonce);
+                    format!(
+                        "{} {} {} {nonce} {:?}",
+                        entry.op().as_str(),
+                        entry.owner(),
+                        entry.key(),
+                        ceiling.map(Amount::minor_units)
+                    )
+                }
+                Call::Balance { account, asset } => format!("balance {account} {asset}"),
+                Call::Seq { account } => format!("seq {account}"),
+                Call::Tx { id, capability } => format!("tx {} {}", id.seq.0, capability.subject()),
+                Call::History { question, of } => {
+                    format!("{question:?} {:?}", of.map(|(id, capability)| (id.seq.0, capability.subject().to_owned())))
+                }
+                Call::Entries { account, before, limit, capability } => {
+                    format!("entries {account} {:?} {limit} {}", before.map(|before| before.0), capability.subject())
+                }
+            })
     }
 }
 
@@ -116,10 +126,48 @@ fn every_route_yields_its_call() {
         ("/v1/balance", Some("account=acct%3Aa&asset=roc"), "", "balance acct:a roc"),
         ("/wallet/seq", Some("account=acct:a"), "", "seq acct:a"),
         (tx.as_str(), None, "", "tx 9 alice"),
+        ("/v1/accounts/acct%3Aa%2fb/entries", None, "", "entries acct:a/b None 50 alice"),
+        ("/wallet/accounts/acct:a/b/entries", Some("cursor=18&limit=100"), "", "entries acct:a/b Some(18) 100 alice"),
     ] {
         let ask = Ask { path, query, body, ..spend(&all) };
         assert_eq!(bench.ask(&ask).as_deref(), Ok(expected), "{path}");
     }
+}
+
+#[test]
+fn a_page_is_asked_for_by_an_account_in_the_path_a_limit_and_a_cursor() {
+    let mut bench = Bench::new();
+    let all = bench.authorization(|_| {});
+    let page = |path, query| Ask { path, query, body: "", ..spend(&all) };
+    for (query, what) in [
+        ("limit=0", "limit: "),
+        ("limit=101", "limit: "),
+        ("limit=", "limit: "),
+        ("limit=05", "limit: "),
+        ("limit=+5", "limit: "),
+        ("cursor=0", "cursor: "),
+        ("cursor=", "cursor: "),
+        ("cursor=x", "cursor: "),
+        ("cursor=18446744073709551616", "cursor: "),
+        ("cursor=1&cursor=1", "cursor: "),
+        ("before=1", "unknown parameter"),
+    ] {
+        let ask = page("/v1/accounts/a/entries", Some(query));
+        assert_eq!(bench.ask(&ask), BAD, "{query}");
+        assert!(bench.told.starts_with(what), "{query}: {}", bench.told);
+    }
+    assert!(bench.ask(&page("/v1/accounts/a/entries", Some("cursor=18446744073709551615"))).is_ok());
+    for path in ["/v1/accounts/a%2/entries", "/v1/accounts/a.b/entries", "/v1/accounts/%C3%A4/entries"] {
+        assert_eq!(bench.ask(&page(path, None)), BAD, "{path}");
+        assert!(bench.told.ends_with("in the path"), "{path}: {}", bench.told);
+    }
+    let narrow = bench.authorization(|request| request.accounts = vec!["acct:*".into()]);
+    for (path, expected) in [("/v1/accounts/acct%3Aa/entries", true), ("/v1/accounts/other/entries", false)] {
+        let ask = Ask { path, query: None, body: "", ..spend(&narrow) };
+        assert_eq!(bench.ask(&ask).map_err(|_| ()), expected.then(|| "entries acct:a None 50 alice".to_owned()).ok_or(()));
+    }
+    let writer = bench.authorization(|request| request.scopes = vec!["wallet:transfer".into()]);
+    assert_eq!(bench.ask(&Ask { path: "/v1/accounts/a/entries", body: "", ..spend(&writer) }), DENIED);
 }
 
 #[test]

@@ -1,9 +1,9 @@
-//! The query of a read: the parameters that it needs, each once, and no other.
+//! The query of a read: the parameters that it has, each once, and no other.
 //!
 //! Values may be percent-encoded; `+` stands for itself, as nothing that is asked for here holds a space.
 use crate::domain::{Code, Refusal};
 
-/// The values of the parameters, still encoded, in the order in which they are named.
+/// The values of the parameters, still encoded, in the order in which they are named. All of them are needed.
 pub(super) fn parameters<'q, const N: usize>(query: Option<&'q str>, names: [&'static str; N]) -> Result<[&'q str; N], Refusal> {
     let values = given(query, names)?;
     let mut complete = [""; N];
@@ -77,6 +77,10 @@ mod tests {
         {
             assert_eq!(both(bad).unwrap_err().status, 400, "{bad:?}");
         }
+        let optional = |query| given(query, ["limit", "cursor"]);
+        assert_eq!(optional(None), Ok([None, None]));
+        assert_eq!(optional(Some("cursor=7")), Ok([None, Some("7")]));
+        assert!(optional(Some("cursor=7&cursor=7")).is_err() && optional(Some("page=2")).is_err());
         assert_eq!(parameters(None, []), Ok([]));
         assert_eq!(parameters(Some(""), []), Ok([]));
         assert!(parameters(Some("x"), []).is_err());

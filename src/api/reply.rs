@@ -106,6 +106,31 @@ pub fn last_nonce(out: &mut Vec<u8>, account: Account<'_>, nonce: LastNonce, now
     out.push(b'}');
 }
 
+/// Appends a page of an account's entries: receipts as [`receipt`] writes them, and where the next page begins.
+pub fn entries<'e>(
+    out: &mut Vec<u8>,
+    log: LogId,
+    account: &str,
+    entries: impl Iterator<Item = (Entry<'e>, Seq, &'e Root)>,
+    before: Option<Seq>,
+) {
+    text(out, b"{\"account\":\"", account.as_bytes());
+    out.extend_from_slice(b"\",\"entries\":[");
+    for (index, (entry, seq, root)) in entries.enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        receipt(out, log, &entry, seq, root);
+    }
+    match before {
+        Some(before) => {
+            number(out, b"],\"next_cursor\":\"", u128::from(before.0));
+            out.extend_from_slice(b"\"}");
+        }
+        None => out.extend_from_slice(b"],\"next_cursor\":null}"),
+    }
+}
+
 /// Appends the body of a refused request.
 pub fn refusal(out: &mut Vec<u8>, refusal: &Refusal, corr: &str) {
     text(out, b"{\"code\":\"", refusal.code.as_str().as_bytes());

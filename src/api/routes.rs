@@ -48,6 +48,7 @@ pub enum Route {
     Proof,
     LedgerRoot,
     Consistency,
+    Entries,
     Healthz,
     Readyz,
     Version,
@@ -59,10 +60,12 @@ const WRITE: &str = "POST, OPTIONS";
 const SERVER: &str = "GET, HEAD, POST, OPTIONS";
 const TX: &str = "tx/";
 const PROOF: &str = "/proof";
+const ACCOUNTS: &str = "accounts/";
+const ENTRIES: &str = "/entries";
 
 impl Route {
     /// All routes, in the order in which they are numbered for metrics.
-    pub const ALL: [Route; 16] = [
+    pub const ALL: [Route; 17] = [
         Route::Issue,
         Route::Transfer,
         Route::Burn,
@@ -75,6 +78,7 @@ impl Route {
         Route::Proof,
         Route::LedgerRoot,
         Route::Consistency,
+        Route::Entries,
         Route::Healthz,
         Route::Readyz,
         Route::Version,
@@ -96,6 +100,7 @@ impl Route {
             Route::Proof => "proof",
             Route::LedgerRoot => "ledger_root",
             Route::Consistency => "consistency",
+            Route::Entries => "entries",
             Route::Healthz => "healthz",
             Route::Readyz => "readyz",
             Route::Version => "version",
@@ -113,7 +118,7 @@ impl Route {
             Route::Capture => Some(Op::Capture),
             Route::Release => Some(Op::Release),
             Route::Balance | Route::Seq | Route::Tx | Route::Proof | Route::LedgerRoot | Route::Consistency => None,
-            Route::Healthz | Route::Readyz | Route::Version | Route::Unknown => None,
+            Route::Entries | Route::Healthz | Route::Readyz | Route::Version | Route::Unknown => None,
         }
     }
 
@@ -126,7 +131,7 @@ impl Route {
             Route::Hold => Some(const { ScopeSet::of(&[Scope::Hold, Scope::Transfer]) }),
             Route::Capture => Some(const { ScopeSet::of(&[Scope::Capture, Scope::Transfer]) }),
             Route::Release => Some(const { ScopeSet::of(&[Scope::Release, Scope::Transfer]) }),
-            Route::Balance | Route::Seq | Route::Tx | Route::Proof | Route::LedgerRoot | Route::Consistency => {
+            Route::Balance | Route::Seq | Route::Tx | Route::Proof | Route::LedgerRoot | Route::Consistency | Route::Entries => {
                 Some(const { ScopeSet::of(&[Scope::Read]) })
             }
             Route::Healthz | Route::Readyz | Route::Version | Route::Unknown => None,
@@ -138,7 +143,7 @@ impl Route {
         match self {
             Route::Issue | Route::Transfer | Route::Burn | Route::Hold | Route::Capture | Route::Release => WRITE,
             Route::Balance | Route::Seq | Route::Tx | Route::Proof | Route::LedgerRoot | Route::Consistency => READ,
-            Route::Healthz | Route::Readyz | Route::Version => READ,
+            Route::Entries | Route::Healthz | Route::Readyz | Route::Version => READ,
             Route::Unknown => SERVER,
         }
     }
@@ -171,6 +176,7 @@ impl Route {
             "seq" => Route::Seq,
             "ledger/root" => Route::LedgerRoot,
             "ledger/consistency" => Route::Consistency,
+            _ if account_with_entries(name).is_some() => Route::Entries,
             _ => {
                 let Some(rest) = name.strip_prefix(TX) else { return Route::Unknown };
                 let (id, route) = rest.strip_suffix(PROOF).map_or((rest, Route::Tx), |id| (id, Route::Proof));
@@ -191,6 +197,18 @@ pub(super) fn txid_text(path: &str) -> &str {
 /// The last segment but one of a path that leads to [`Route::Proof`].
 pub(super) fn proven_txid_text(path: &str) -> &str {
     txid_text(path.strip_suffix(PROOF).unwrap_or(""))
+}
+
+/// The account in what follows the prefix of a path to its entries, still encoded. Its slashes may stand as they are: the account is
+/// everything between the first part and the last.
+fn account_with_entries(name: &str) -> Option<&str> {
+    name.strip_prefix(ACCOUNTS)?.strip_suffix(ENTRIES).filter(|account| !account.is_empty())
+}
+
+/// The account in a path that leads to [`Route::Entries`], still encoded.
+pub(super) fn account_text(path: &str) -> &str {
+    let name = path.strip_prefix("/v1/").or_else(|| path.strip_prefix("/wallet/"));
+    name.and_then(account_with_entries).unwrap_or_default()
 }
 
 /// What a path and a method lead to.
@@ -231,7 +249,7 @@ pub fn resolve(method: Method, path: &str) -> Resolved {
 mod tests {
     use super::*;
 
-    const NAMES: [&str; 12] = [
+    const NAMES: [&str; 13] = [
         "issue",
         "transfer",
         "burn",
@@ -244,6 +262,7 @@ mod tests {
         "tx/tx_0/proof",
         "ledger/root",
         "ledger/consistency",
+        "accounts/a/entries",
     ];
 
     #[test]
@@ -292,6 +311,12 @@ mod tests {
             "/v1/ledger/",
             "/v1/ledger/root/",
             "/v1/tx/a/",
+            "/v1/accounts",
+            "/v1/accounts/entries",
+            "/v1/accounts//entries",
+            "/v1/accounts/a",
+            "/v1/accounts/a/entries/",
+            "/accounts/a/entries",
             "/healthz/",
             "/v1/healthz",
             "/metrics",
@@ -303,6 +328,19 @@ mod tests {
             assert_eq!(Route::of_path(path), Route::Unknown, "{path:?}");
             let Resolved::Refused(Route::Unknown, None, refusal) = resolve(Method::Get, path) else { panic!("{path:?}") };
             assert_eq!(refusal.status, 404);
+        }
+    }
+
+    #[test]
+    fn the_account_of_a_path_is_all_that_stands_between() {
+        for (path, account) in [
+            ("/v1/accounts/acct:a/entries", "acct:a"),
+            ("/wallet/accounts/a%2Fb/entries", "a%2Fb"),
+            ("/v1/accounts/a/b/entries", "a/b"),
+            ("/v1/accounts//a//entries", "/a/"),
+            ("/v1/accounts/x/entries/entries", "x/entries"),
+        ] {
+            assert_eq!((Route::of_path(path), account_text(path)), (Route::Entries, account), "{path}");
         }
     }
 

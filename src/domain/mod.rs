@@ -19,7 +19,7 @@ pub use amount::Amount;
 pub use entry::{Draft, Entry, EntryFault, TokenId};
 pub use history::{Consistency, Digest, HistoryAnswer, HistoryQuestion, HistoryRoot, Inclusion, Path, Proof, Unproven};
 pub use key_id::KeyId;
-pub use lane::{Durable, LaneBatch, Question};
+pub use lane::{Durable, KeyUse, LaneBatch, Page, PageQuestion, Question};
 pub use op::Op;
 pub use receipt::{Balance, Found, LastNonce, Root};
 pub use refusal::{Code, Reason, Refusal};
@@ -37,6 +37,30 @@ pub struct Nonce(pub u64);
 /// Milliseconds since the Unix epoch, UTC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnixMs(pub u64);
+
+/// A span of time, both ends included; empty if `first` is above `last`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Period {
+    /// The first moment.
+    pub first: UnixMs,
+    /// The last moment.
+    pub last: UnixMs,
+}
+
+impl Period {
+    /// No moment.
+    pub const EMPTY: Self = Self { first: UnixMs(u64::MAX), last: UnixMs(0) };
+
+    /// Whether a moment belongs to both.
+    pub fn overlaps(self, other: Self) -> bool {
+        self.first.max(other.first) <= self.last.min(other.last)
+    }
+
+    /// The shortest span that covers both.
+    pub fn and(self, other: Self) -> Self {
+        Self { first: self.first.min(other.first), last: self.last.max(other.last) }
+    }
+}
 
 /// Index of a core worker, from 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -211,7 +211,7 @@ impl Engine {
             return self.reply(ticket, Outcome::Refused(other_request()), out);
         }
         match question {
-            Question::At(_) => self.write(ticket, &asked, ceiling, gate, false, out),
+            Question::At(_) | Question::Key(_) => self.write(ticket, &asked, ceiling, gate, false, out),
             Question::Debit { account, .. } => {
                 let account = crate::domain::Account::new(&account).expect("the question was made from a checked name");
                 let expected = self.shard.last_nonce(account).next;

@@ -4,7 +4,7 @@
 //! for that.
 use super::handles::ReadLedger;
 use super::LedgerError;
-use crate::domain::{Found, HistoryAnswer, HistoryQuestion, Question};
+use crate::domain::{Found, HistoryAnswer, HistoryQuestion, Page, PageQuestion, Question};
 use crossbeam_channel::{bounded, RecvTimeoutError, Sender, TrySendError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -20,6 +20,8 @@ const HISTORY_REST: Duration = Duration::from_millis(20);
 pub enum Told {
     /// The entry, or that there is none.
     Entry(Option<Found>),
+    /// Entries of an account.
+    Page(Page),
     /// What the history says.
     History(Box<HistoryAnswer>),
 }
@@ -29,6 +31,7 @@ pub type Answer = Result<Told, LedgerError>;
 
 enum Inquiry {
     Entry(Question),
+    Page(PageQuestion),
     History(HistoryQuestion),
 }
 
@@ -51,6 +54,7 @@ impl<T: Send + 'static> LookupDesk<T> {
             loop {
                 match questions.recv_timeout(wait) {
                     Ok((Inquiry::Entry(question), token)) => deliver(token, reader.find(&question).map(Told::Entry)),
+                    Ok((Inquiry::Page(question), token)) => deliver(token, reader.page(&question).map(Told::Page)),
                     Ok((Inquiry::History(question), token)) => {
                         deliver(token, reader.history(&question).map(|answer| Told::History(Box::new(answer))))
                     }
@@ -66,6 +70,11 @@ impl<T: Send + 'static> LookupDesk<T> {
     /// Queues the question; gives the token back if too many wait.
     pub fn ask(&self, question: Question, token: T) -> Result<(), T> {
         self.put(Inquiry::Entry(question), token)
+    }
+
+    /// As [`LookupDesk::ask`], about the entries of an account.
+    pub fn ask_page(&self, question: PageQuestion, token: T) -> Result<(), T> {
+        self.put(Inquiry::Page(question), token)
     }
 
     /// As [`LookupDesk::ask`], about the history.

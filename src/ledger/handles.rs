@@ -5,7 +5,7 @@ use super::reader::Reader;
 use super::stats::CommitStats;
 use super::storage::Storage;
 use super::LedgerError;
-use crate::domain::{Entry, Found, HistoryAnswer, HistoryQuestion, LogId, Question, Root, Seq};
+use crate::domain::{Entry, Found, HistoryAnswer, HistoryQuestion, LogId, Page, PageQuestion, Question, Root, Seq};
 use std::ops::ControlFlow;
 
 /// What the receiver of entries says to each: the entry, its position, and the chain hash of its batch.
@@ -42,6 +42,12 @@ pub trait ReadLedger: Send {
     /// If the ledger cannot be read or reached, or gives no proofs from where it is.
     fn history(&mut self, question: &HistoryQuestion) -> Result<HistoryAnswer, LedgerError>;
 
+    /// A page of an account's entries.
+    ///
+    /// # Errors
+    /// If the ledger cannot be read or reached, or gives no pages from where it is.
+    fn page(&mut self, question: &PageQuestion) -> Result<Page, LedgerError>;
+
     /// Does some work for later questions, in an idle moment; whether there is more of it that can be done at once.
     fn prepare(&mut self) -> bool;
 }
@@ -69,6 +75,10 @@ impl<S: Storage> ReadLedger for Reader<S> {
 
     fn history(&mut self, question: &HistoryQuestion) -> Result<HistoryAnswer, LedgerError> {
         Reader::history(self, question)
+    }
+
+    fn page(&mut self, question: &PageQuestion) -> Result<Page, LedgerError> {
+        Reader::page(self, question)
     }
 
     /// One index, one step of the history.

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`layout`], [`batch`] | headers and batches as bytes (pure) |
 //! | `merge` | group commit: what goes into the next batch, what each lane is answered (pure) |
+//! | `index_format` | index files as bytes (pure) |
 //! | `places` | sparse directory from entry to batch (pure) |
 //! | `books` | the auditor's books (pure) |
 //! | `storage` | what is asked of a disk; `disk` is the real one, `memory` one that can crash |
@@ -15,7 +16,7 @@
 //! | `committer`, `bell`, `stats` | the thread that does so for all lanes |
 //! | `tails` | what the lanes of the newest epoch have written (pure) |
 //! | `handles` | what the service has in hand of a ledger, wherever that is |
-//! | `cursor`, `reader`, `recent`, `index`, `desk` | finding entries, off the cores |
+//! | `cursor`, `reader`, `recent`, `index`, `index_file`, `desk` | finding entries, off the cores |
 //! | [`snapshot`] | the state of all accounts after some entry, so that a start need not read everything |
 //! | `auditor`, `comparison` | the thread that replays what was committed, compares it with what is served, and takes snapshots |
 //! | `history/mmr`, `history/verify` | mountain ranges over entries and batches, and whether a proof holds (pure) |
@@ -45,6 +46,8 @@ mod error;
 mod handles;
 pub mod history;
 mod index;
+mod index_file;
+mod index_format;
 pub mod layout;
 mod log;
 mod mark;

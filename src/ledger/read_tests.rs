@@ -2,7 +2,10 @@
 use super::sample::{draft, entry, lane_batch_of, open, spends};
 use super::storage::index_name;
 use super::{segment_name, verify, Answer, LedgerError, LookupDesk, MemoryStorage, Reader, Storage, Told};
-use crate::domain::{Entry, Found, HistoryAnswer, HistoryQuestion, LaneBatch, Nonce, Op, Question, Seq};
+use crate::domain::{
+    Entry, Found, HistoryAnswer, HistoryQuestion, Key, KeyId, KeyUse, LaneBatch, Nonce, Op, PageQuestion, Period, Question, Seq,
+    UnixMs,
+};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -28,6 +31,10 @@ fn written(storage: &MemoryStorage) -> (super::Log<MemoryStorage>, Vec<Vec<u8>>)
 
 fn debit(account: &str, nonce: u64) -> Question {
     Question::Debit { account: account.into(), nonce: Nonce(nonce) }
+}
+
+fn page_of(account: &str, before: Option<u64>, limit: usize) -> PageQuestion {
+    PageQuestion { account: account.into(), before: before.map(Seq), limit }
 }
 
 fn check_finds(reader: &Reader<MemoryStorage>, entries: &[Vec<u8>]) {
@@ -78,6 +85,111 @@ fn the_index_is_made_again_when_it_is_damaged_missing_or_cannot_be_written() {
     storage.limit_bytes(Some(0));
     check_finds(&reader, &entries);
     assert!(!storage.list().unwrap().contains(&index_name(1)));
+}
+
+/// The positions of the entries of an account, newest first.
+fn positions(entries: &[Vec<u8>], account: &str) -> Vec<u64> {
+    let is_party = |bytes: &[u8]| {
+        let entry = Entry::parse(bytes).unwrap().0;
+        [entry.from(), entry.to()].into_iter().flatten().any(|party| party.as_str() == account)
+    };
+    let seqs = 1..=entries.len() as u64;
+    seqs.rev().filter(|seq| is_party(&entries[*seq as usize - 1])).collect()
+}
+
+/// Reads the entries of an account page by page; how many pages there were.
+fn check_entries(reader: &Reader<MemoryStorage>, entries: &[Vec<u8>], account: &str, limit: usize) -> usize {
+    let (mut read, mut before, mut pages) = (Vec::new(), None, 0);
+    loop {
+        let page = reader.page(&page_of(account, before, limit)).unwrap();
+        assert!(page.entries.len() <= limit);
+        page.entries.iter().for_each(|found| assert_eq!(&found.entry[..], entries[found.seq.0 as usize - 1]));
+        read.extend(page.entries.iter().map(|found| found.seq.0));
+        pages += 1;
+        before = page.before.map(|before| before.0);
+        if before.is_none() {
+            break;
+        }
+    }
+    assert_eq!(read, positions(entries, account), "{account} by {limit}");
+    pages
+}
+
+#[test]
+fn entries_of_an_account_are_read_backwards_and_a_page_makes_one_index_at_most() {
+    let storage = MemoryStorage::new();
+    let (log, entries) = written(&storage);
+    let reader = log.reader();
+    let made = || storage.list().unwrap().iter().filter(|name| name.ends_with(".idx")).count();
+    let first = reader.page(&page_of("carol", None, 1000)).unwrap();
+    assert!(made() == 1 && !first.entries.is_empty(), "the page ends where an index had to be made");
+    assert_eq!(first.before.map(|before| before.0), Some(first.entries.last().unwrap().seq.0), "and says where to go on");
+    for limit in [1, 7, 1000] {
+        for account in ["alice", "bob", "carol", "escrow", "nobody"] {
+            check_entries(&reader, &entries, account, limit);
+        }
+    }
+    assert_eq!(made(), 7);
+    assert_eq!(check_entries(&reader, &entries, "alice", 1000), 1, "with all indexes there it is one page");
+    let pages = check_entries(&reader, &entries, "alice", 25);
+    assert_eq!(pages, positions(&entries, "alice").len().div_ceil(25), "no page is empty, the last one included");
+    for segment in 1..=7 {
+        storage.tamper(&index_name(segment), |bytes| bytes.iter_mut().skip(4096).for_each(|byte| *byte ^= 0x11));
+    }
+    check_entries(&reader, &entries, "bob", 10);
+    check_entries(&log.reader(), &entries, "alice", 10);
+}
+
+#[test]
+fn an_old_key_is_found_by_its_account_and_only_in_its_time() {
+    let storage = MemoryStorage::new();
+    let (mut log, _, _) = open(&storage, SEGMENT).unwrap();
+    let keyed = |op, from, to, nonce, key: &str, ts| {
+        let mut bytes = Vec::new();
+        let draft = crate::domain::Draft { key: Key::new(key).unwrap(), ts: UnixMs(ts), ..draft(op, from, to, 1, nonce) };
+        draft.encode(&mut bytes);
+        bytes
+    };
+    let mut entries = Vec::new();
+    for nonce in 1..=600u64 {
+        // Each key is used twice, and by another account as well.
+        let key = format!("k{}", nonce % 300);
+        let three = [
+            keyed(Op::Issue, "", "alice", 0, &format!("i{nonce}"), nonce),
+            keyed(Op::Transfer, "alice", "bob", nonce, &key, nonce),
+            keyed(Op::Issue, "", "bob", 0, &key, nonce),
+        ];
+        log.append(&[lane_batch_of(0, entries.len() as u64 + 1, &three)]).unwrap();
+        entries.extend(three);
+    }
+    let reader = log.reader();
+    let always = Period { first: UnixMs(0), last: UnixMs(u64::MAX) };
+    let find = |account: &str, key: &str, accepted| {
+        let question = Question::Key(Box::new(KeyUse { account: account.into(), key: key.into(), accepted }));
+        reader.find(&question).unwrap().map(|found| found.seq.0)
+    };
+    for (account, last) in [("alice", 2), ("bob", 3)] {
+        assert_eq!(find(account, "k7", always), Some(306 * 3 + last), "the newest use");
+        assert_eq!(find(account, "k300", always), None);
+    }
+    assert_eq!((find("alice", "i9", always), find("bob", "i9", always)), (Some(25), None));
+    let early = Period { first: UnixMs(0), last: UnixMs(20) };
+    assert_eq!(find("alice", "k7", early), Some(20), "segments of another time are passed over");
+    assert_eq!(find("alice", "k7", Period { first: UnixMs(10_000), last: UnixMs(20_000) }), None);
+
+    let mut seen: Vec<(KeyId, Period)> = Vec::new();
+    reader.keys_before(Seq(900), UnixMs(0), &mut |key, accepted| seen.push((key, accepted))).unwrap();
+    for (seq, bytes) in (1..900).zip(&entries) {
+        let entry = Entry::parse(bytes).unwrap().0;
+        let id = KeyId::of(entry.owner(), entry.key());
+        let known =
+            seen.iter().any(|(key, accepted)| *key == id && accepted.overlaps(Period { first: entry.ts(), last: entry.ts() }));
+        assert!(known, "entry {seq}");
+    }
+    assert!(seen.len() < 1200, "segments that begin later are left out");
+    let mut late = 0;
+    reader.keys_before(log.head().0, UnixMs(590), &mut |_, accepted| late += usize::from(accepted.last >= UnixMs(590))).unwrap();
+    assert!(late >= 30, "the segment that is being written is among them");
 }
 
 #[test]
@@ -155,7 +267,7 @@ fn damage_is_reported_and_never_returned_as_an_answer() {
 fn found(answer: Answer) -> Option<Found> {
     match answer.unwrap() {
         Told::Entry(found) => found,
-        Told::History(answer) => panic!("{answer:?}"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -172,13 +284,17 @@ fn the_desk_answers_each_question_with_its_token_and_refuses_when_full() {
         asked += 1;
     }
     assert!((3..=4).contains(&asked), "three wait and one may be being answered, not {asked}");
-    assert_eq!(desk.ask(debit("alice", 1), 99), Err(99));
+    assert_eq!((desk.ask(debit("alice", 1), 99), desk.ask_page(page_of("alice", None, 1), 98)), (Err(99), Err(98)));
     for expected in 1..=asked {
         let (token, answer) = answers.recv_timeout(Duration::from_secs(10)).unwrap();
         assert_eq!((token, &found(answer).unwrap().entry[..]), (expected, &entries[expected as usize - 1][..]));
     }
     desk.ask(debit("carol", 50), 7).unwrap();
     assert!(found(answers.recv_timeout(Duration::from_secs(10)).unwrap().1).is_some());
+    desk.ask_page(page_of("alice", Some(2), 5), 9).unwrap();
+    let (token, answer) = answers.recv_timeout(Duration::from_secs(10)).unwrap();
+    let Told::Page(page) = answer.unwrap() else { panic!("no page") };
+    assert_eq!((token, page.entries[0].seq, page.before), (9, Seq(1), None));
     desk.ask_history(HistoryQuestion::Root, 8).unwrap();
     let (token, answer) = answers.recv_timeout(Duration::from_secs(10)).unwrap();
     let Told::History(answer) = answer.unwrap() else { panic!("no answer of the history") };

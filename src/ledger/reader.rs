@@ -5,24 +5,30 @@
 use super::batch::for_each_entry;
 use super::cursor::Cursor;
 use super::history::{History, Peaks, STEP_ENTRIES_MAX};
-use super::index::DebitIndex;
+use super::index::{Index, Wanted};
+use super::index_format::{debit_hash, party_hash, Run};
 use super::layout::{Fault, BLOCK_BYTES};
 use super::log::Shared;
 use super::recent::Recent;
 use super::scan::SeenBatch;
 use super::storage::Storage;
 use super::LedgerError;
-use crate::domain::{Entry, Found, HistoryAnswer, HistoryQuestion, LogId, Nonce, Question, Root, Seq};
+use crate::domain::{
+    Account, Entry, Found, HistoryAnswer, HistoryQuestion, Key, KeyId, KeyUse, LogId, Page, PageQuestion, Period, Question, Root,
+    Seq, UnixMs,
+};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
 /// How much a scan reads at once, in bytes.
 const SCAN_WINDOW_BYTES: usize = 1 << 20;
+/// Sealed segments that are looked into for one page of an account's entries.
+const PAGE_SEGMENTS_MAX: usize = 64;
 
 /// A handle for reading the log; clones share the index and the batches looked into last.
 pub struct Reader<S: Storage> {
     shared: Arc<Shared<S>>,
-    index: Arc<Mutex<DebitIndex<S>>>,
+    index: Arc<Mutex<Index<S>>>,
     recent: Arc<Mutex<Recent>>,
     history: Arc<Mutex<History<S>>>,
 }
@@ -73,7 +79,7 @@ pub(super) fn visit(
 
 impl<S: Storage> Reader<S> {
     pub(super) fn new(shared: Arc<Shared<S>>) -> Self {
-        let index = Arc::new(Mutex::new(DebitIndex::new(Arc::clone(&shared))));
+        let index = Arc::new(Mutex::new(Index::new(Arc::clone(&shared))));
         let history = Arc::new(Mutex::new(History::new(Arc::clone(&shared))));
         Self { index, recent: Arc::default(), history, shared }
     }
@@ -99,16 +105,54 @@ impl<S: Storage> Reader<S> {
 
     /// The answer; `None` if there is no such durable entry. May read and, once per sealed segment, index a whole segment.
     pub fn find(&self, question: &Question) -> Result<Option<Found>, LedgerError> {
+        let head = self.shared.head();
+        let wanted = |run, hash, accepted| Wanted { run, hash, before: Seq(head.0 + 1), accepted, segments_max: None };
         match question {
             Question::At(seq) => self.at(*seq),
-            Question::Debit { account, nonce } => match self.debit(account, *nonce)? {
+            Question::Debit { account, nonce } => {
+                let wanted = wanted(Run::Debits, debit_hash(account, *nonce), None);
+                let found = self.newest(&wanted, &|entry| {
+                    entry.from().is_some_and(|from| from.as_str() == &**account) && entry.nonce() == Some(*nonce)
+                })?;
                 // Whoever asks knows that there is one.
-                None if self.first() > Seq(1) => {
-                    Err(LedgerError::Archived { place: self.shared.storage.place(""), first: self.first() })
+                if found.is_none() && self.first() > Seq(1) {
+                    return Err(LedgerError::Archived { place: self.shared.storage.place(""), first: self.first() });
                 }
-                found => Ok(found),
-            },
+                Ok(found)
+            }
+            Question::Key(wanted_use) => {
+                let KeyUse { account, key, accepted } = &**wanted_use;
+                let (Some(owner), Some(key)) = (Account::new(account), Key::new(key)) else { return Ok(None) };
+                let wanted = wanted(Run::Keys, KeyId::of(owner, key).0, Some(*accepted));
+                self.newest(&wanted, &|entry| entry.owner() == owner && entry.key() == key)
+            }
         }
+    }
+
+    /// A page of an account's entries. It has fewer entries than it may have, even none, if many segments had to be looked into, or
+    /// the index of one had to be made: [`Page::before`] then says where to go on.
+    pub fn page(&self, question: &PageQuestion) -> Result<Page, LedgerError> {
+        let account = &*question.account;
+        let head_end = Seq(self.shared.head().0 + 1);
+        let before = question.before.map_or(head_end, |before| before.min(head_end));
+        let (run, hash) = (Run::Parties, party_hash(account));
+        let wanted = Wanted { run, hash, before, accepted: None, segments_max: Some(PAGE_SEGMENTS_MAX) };
+        let mut page = Page::default();
+        let mut index = self.index.lock().expect("no thread panics while it holds the index");
+        let unseen = index.search(&wanted, &mut |seq| {
+            let is_party =
+                |entry: &Entry<'_>| [entry.from(), entry.to()].into_iter().flatten().any(|party| party.as_str() == account);
+            let Some(found) = self.confirmed(seq, &is_party)? else { return Ok(ControlFlow::Continue(())) };
+            if page.entries.len() == question.limit {
+                // One more than was asked for: now it is known that there are older ones.
+                page.before = page.entries.last().map(|last| last.seq);
+                return Ok(ControlFlow::Break(()));
+            }
+            page.entries.push(found);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        page.before = page.before.or(unseen);
+        Ok(page)
     }
 
     fn at(&self, seq: Seq) -> Result<Option<Found>, LedgerError> {
@@ -127,15 +171,27 @@ impl<S: Storage> Reader<S> {
         Ok(recent.find(seq))
     }
 
-    fn debit(&self, account: &str, nonce: Nonce) -> Result<Option<Found>, LedgerError> {
+    /// The entry at this place, if it is one that was looked for.
+    fn confirmed(&self, seq: Seq, is_it: &dyn Fn(&Entry<'_>) -> bool) -> Result<Option<Found>, LedgerError> {
+        let found = self.at(seq)?;
+        Ok(found.filter(|found| Entry::parse(&found.entry).is_ok_and(|(entry, _)| is_it(&entry))))
+    }
+
+    fn newest(&self, wanted: &Wanted, is_it: &dyn Fn(&Entry<'_>) -> bool) -> Result<Option<Found>, LedgerError> {
         let mut index = self.index.lock().expect("no thread panics while it holds the index");
-        index.search(account, nonce, &mut |seq| {
-            let Some(found) = self.at(seq)? else { return Ok(None) };
-            let is_it = Entry::parse(&found.entry).is_ok_and(|(entry, _)| {
-                entry.from().is_some_and(|from| from.as_str() == account) && entry.nonce() == Some(nonce)
-            });
-            Ok(is_it.then_some(found))
-        })
+        let mut newest = None;
+        index.search(wanted, &mut |seq| {
+            newest = self.confirmed(seq, is_it)?;
+            Ok(if newest.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        Ok(newest)
+    }
+
+    /// Hands over the idempotency keys of the entries before `end` that were accepted at `since` or later, each with the span in which
+    /// its entry was accepted: for a start-up that does not replay these entries. Whole segments are handed over, the oldest first, so
+    /// keys of other entries are among them. May index segments whose index is missing.
+    pub fn keys_before(&self, end: Seq, since: UnixMs, each: &mut dyn FnMut(KeyId, Period)) -> Result<(), LedgerError> {
+        self.index.lock().expect("no thread panics while it holds the index").keys_before(end, since, each)
     }
 
     /// Writes the index of one sealed segment that has none; whether it did. For idle moments.

@@ -104,12 +104,16 @@ impl Core {
             (Asked::Transaction { ticket, id, capability }, Ok(Told::Entry(found))) => {
                 self.front.transaction(ticket, id, &capability, found);
             }
+            (Asked::Page { ticket, account, capability }, Ok(Told::Page(page))) => {
+                self.front.page(ticket, &account, &capability, &page);
+            }
             (Asked::History { ticket, of }, Ok(Told::History(answer))) => self.front.history(ticket, of, &answer),
-            (Asked::Transaction { ticket, .. } | Asked::History { ticket, .. }, Err(refusal)) => {
+            (Asked::Transaction { ticket, .. } | Asked::Page { ticket, .. } | Asked::History { ticket, .. }, Err(refusal)) => {
                 self.front.refuse(ticket, refusal)
             }
-            (Asked::Repeat { .. } | Asked::Transaction { .. }, Ok(Told::History(_)))
-            | (Asked::History { .. }, Ok(Told::Entry(_))) => unreachable!("the desk answers what it was asked"),
+            (Asked::Repeat { .. } | Asked::Transaction { .. }, Ok(Told::Page(_) | Told::History(_)))
+            | (Asked::Page { .. }, Ok(Told::Entry(_) | Told::History(_)))
+            | (Asked::History { .. }, Ok(Told::Entry(_) | Told::Page(_))) => unreachable!("the desk answers what it was asked"),
         }
     }
 

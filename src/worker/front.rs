@@ -1,16 +1,19 @@
 //! A core's front to its connections: requests are read, checked and handed to the engine; outcomes become replies.
 //!
 //! Everything that happens to a request before and after its owner core decides is here, in the order of the contract:
-//! framing and caps, admission, capability, shape, policy. What the engine answers arrives through [`Output`].
+//! framing and caps, admission, capability, shape, policy. What the engine answers arrives through [`Output`]. Reads of durable
+//! entries pass the engine by; they are in `lookups`.
+mod lookups;
+
 use super::clock::Clock;
 use super::connection::{Connections, Corr, Meta, Phase};
 use super::mailbox::Asked;
 use super::site::Site;
 use super::terms::method_of;
 use super::writes::Writes;
-use crate::access::{Capability, Policy, TokenCache};
+use crate::access::{Policy, TokenCache};
 use crate::api::{self, Call, Resolved, Route};
-use crate::domain::{Code, CoreId, Found, HistoryAnswer, HistoryQuestion, Question, Reason, Refusal, TxId, UnixMs};
+use crate::domain::{Code, CoreId, Reason, Refusal, UnixMs};
 use crate::engine::{Engine, Gate, Outcome, Output, Repeat, Request, Ticket};
 use crate::http::{self, Step};
 use crate::ledger::LookupDesk;
@@ -236,6 +239,9 @@ impl Front {
             Err(refusal) => self.refuse(ticket, refusal),
             Ok(Call::Tx { id, capability }) => self.ask_transaction(ticket, id, capability),
             Ok(Call::History { question, of }) => self.ask_history(ticket, question, of),
+            Ok(Call::Entries { account, before, limit, capability }) => {
+                self.ask_page(ticket, account, before, limit, capability);
+            }
             Ok(Call::Write { entry, ceiling }) => {
                 self.stats.operation(entry.op());
                 self.writes.push(ticket, &entry, ceiling);
@@ -276,43 +282,6 @@ impl Front {
             .owner = Some(owner);
         let gate = self.gate();
         engine.submit(ticket, request, gate, self);
-    }
-
-    fn ask_transaction(&mut self, ticket: Ticket, id: TxId, capability: Arc<Capability>) {
-        self.stats.tally(Tally::LedgerQuestion);
-        if self.desk.ask(Question::At(id.seq), Asked::Transaction { ticket, id, capability }).is_err() {
-            self.refuse(ticket, Refusal::new(Code::Busy, "too many transactions are being looked up in the ledger; retry"));
-        }
-    }
-
-    /// Answers a question about a transaction with what the ledger found.
-    pub fn transaction(&mut self, ticket: Ticket, id: TxId, capability: &Capability, found: Option<Found>) {
-        let not_found = || Refusal::new(Code::NotFound, "no such transaction");
-        let Some(found) = found else { return self.refuse(ticket, not_found()) };
-        let entry = crate::domain::Entry::parse_own(&found.entry).0;
-        if TxId::new(self.site.log_id, found.seq, &entry) != id {
-            return self.refuse(ticket, not_found());
-        }
-        match api::may_read(capability, &entry) {
-            Err(refusal) => self.refuse(ticket, refusal),
-            Ok(()) => self.reply(ticket, Outcome::Receipt { entry, seq: found.seq, root: found.root, replayed: false }),
-        }
-    }
-
-    fn ask_history(&mut self, ticket: Ticket, question: HistoryQuestion, of: Option<(TxId, Arc<Capability>)>) {
-        self.stats.tally(Tally::LedgerQuestion);
-        if self.desk.ask_history(question, Asked::History { ticket, of }).is_err() {
-            self.refuse(ticket, Refusal::new(Code::Busy, "too many questions to the ledger are waiting; retry"));
-        }
-    }
-
-    /// Answers a question about the history, as far as the asker may see the transaction that it is about.
-    pub fn history(&mut self, ticket: Ticket, of: Option<(TxId, Arc<Capability>)>, answer: &HistoryAnswer) {
-        let of = of.as_ref().map(|(id, capability)| (*id, &**capability));
-        match api::proof::history(self.site.log_id, of, answer) {
-            Err(refusal) => self.refuse(ticket, refusal),
-            Ok(body) => self.reply_with(ticket, 200, &[], |out| out.extend_from_slice(&body)),
-        }
     }
 
     fn control(&mut self, ticket: Ticket, route: Route) {
@@ -475,7 +444,9 @@ impl Output for Front {
         let asked = Asked::Repeat { asker: self.core, repeat };
         self.desk.ask(question, asked).map_err(|asked| match asked {
             Asked::Repeat { repeat, .. } => repeat,
-            Asked::Transaction { .. } | Asked::History { .. } => unreachable!("the desk gives back what it was given"),
+            Asked::Transaction { .. } | Asked::Page { .. } | Asked::History { .. } => {
+                unreachable!("the desk gives back what it was given")
+            }
         })
     }
 }

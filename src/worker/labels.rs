@@ -25,7 +25,7 @@ pub static METHOD_LABELS: [&str; Method::ALL.len()] = {
 };
 
 /// The pairs that are served, so that they are shown from the start.
-pub static SERVED: [(RouteIndex, MethodIndex); 15] = [
+pub static SERVED: [(RouteIndex, MethodIndex); 16] = [
     post(Route::Issue),
     post(Route::Transfer),
     post(Route::Burn),
@@ -38,6 +38,7 @@ pub static SERVED: [(RouteIndex, MethodIndex); 15] = [
     get(Route::Proof),
     get(Route::LedgerRoot),
     get(Route::Consistency),
+    get(Route::Entries),
     get(Route::Healthz),
     get(Route::Readyz),
     get(Route::Version),

@@ -46,6 +46,15 @@ pub enum Asked {
         /// What allows it.
         capability: Arc<Capability>,
     },
+    /// A reader, about the entries of an account.
+    Page {
+        /// Where the reply goes.
+        ticket: Ticket,
+        /// Whose.
+        account: Box<str>,
+        /// What allows it.
+        capability: Arc<Capability>,
+    },
     /// A reader, about the history.
     History {
         /// Where the reply goes.
@@ -60,7 +69,7 @@ impl Asked {
     pub fn asker(&self) -> CoreId {
         match self {
             Asked::Repeat { asker, .. } => *asker,
-            Asked::Transaction { ticket, .. } | Asked::History { ticket, .. } => ticket.core,
+            Asked::Transaction { ticket, .. } | Asked::Page { ticket, .. } | Asked::History { ticket, .. } => ticket.core,
         }
     }
 }

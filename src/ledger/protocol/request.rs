@@ -1,7 +1,7 @@
 //! What a wallet says to the daemon. Pure.
 use super::{frame, Fields, Malformed, MAGIC, PROTOCOL_VERSION};
 use crate::domain::limits::{ACCOUNT_BYTES_MAX, CORES_MAX, LANE_BATCH_BYTES_MAX};
-use crate::domain::{LogId, Nonce, Question, Root, Seq};
+use crate::domain::{Account, Key, KeyUse, LogId, Nonce, Period, Question, Root, Seq, UnixMs};
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +78,7 @@ const HEARTBEAT: u8 = 6;
 const ASK_AT: u8 = 7;
 const ASK_DEBIT: u8 = 8;
 const READ: u8 = 9;
+const ASK_KEY: u8 = 10;
 
 const WRITER: u8 = 1;
 const READER: u8 = 2;
@@ -117,6 +118,14 @@ impl<'a> Request<'a> {
                 out.extend_from_slice(&id.to_le_bytes());
                 out.extend_from_slice(&nonce.0.to_le_bytes());
                 out.extend_from_slice(account.as_bytes());
+            }),
+            Request::Ask { id, question: Question::Key(used) } => frame(out, ASK_KEY, |out| {
+                for number in [*id, used.accepted.first.0, used.accepted.last.0] {
+                    out.extend_from_slice(&number.to_le_bytes());
+                }
+                out.extend_from_slice(&(used.account.len() as u16).to_le_bytes());
+                out.extend_from_slice(used.account.as_bytes());
+                out.extend_from_slice(used.key.as_bytes());
             }),
             Request::Read { from } => frame(out, READ, |out| out.extend_from_slice(&from.0.to_le_bytes())),
         }
@@ -168,6 +177,7 @@ impl<'a> Request<'a> {
                 }
                 Ok(Request::Ask { id, question: Question::Debit { account: account.into(), nonce } })
             }
+            ASK_KEY => ask_key(body),
             READ => {
                 let mut fields = Fields::new("READ", body);
                 let from = Seq(fields.u64()?);
@@ -176,6 +186,19 @@ impl<'a> Request<'a> {
             _ => Err(Malformed(format!("there is no frame of kind {kind} to the daemon"))),
         }
     }
+}
+
+fn ask_key(body: &[u8]) -> Result<Request<'_>, Malformed> {
+    let mut fields = Fields::new("ASK KEY", body);
+    let (id, first, last) = (fields.u64()?, UnixMs(fields.u64()?), UnixMs(fields.u64()?));
+    let account_bytes = usize::from(fields.u16()?);
+    let both = fields.text()?;
+    let (account, key) = both.split_at_checked(account_bytes).unwrap_or_default();
+    if Account::new(account).is_none() || Key::new(key).is_none() {
+        return Err(Malformed(format!("an account of {account_bytes} bytes and a key, of {} bytes in all", both.len())));
+    }
+    let used = KeyUse { account: account.into(), key: key.into(), accepted: Period { first, last } };
+    Ok(Request::Ask { id, question: Question::Key(used.into()) })
 }
 
 /// The first frame: told apart by what is wrong with it, so that a stranger is told what to do.

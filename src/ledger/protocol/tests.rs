@@ -1,6 +1,6 @@
 //! Every frame comes back as it was sent, whatever pieces it arrives in; what is cut, too long, unknown or oversized is refused.
 use super::*;
-use crate::domain::{LogId, Nonce, Question, Seq};
+use crate::domain::{KeyUse, LogId, Nonce, Period, Question, Seq, UnixMs};
 
 fn requests() -> Vec<Request<'static>> {
     vec![
@@ -12,6 +12,14 @@ fn requests() -> Vec<Request<'static>> {
         Request::Place { lane: 5, lane_first: 6, count: 7 },
         Request::Heartbeat,
         Request::Ask { id: 9, question: Question::At(Seq(10)) },
+        Request::Ask {
+            id: 9,
+            question: Question::Key(Box::new(KeyUse {
+                account: "alice".into(),
+                key: "k-1".into(),
+                accepted: Period { first: UnixMs(5), last: UnixMs(6) },
+            })),
+        },
         Request::Ask { id: 9, question: Question::Debit { account: "alice".into(), nonce: Nonce(11) } },
         Request::Read { from: Seq(12) },
     ]

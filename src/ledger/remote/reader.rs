@@ -3,7 +3,7 @@
 //! A connection that failed is given up, and the next question makes a new one. While the writing connection is in trouble no
 //! question is even tried, so that nobody waits for a daemon that is known to be gone.
 use super::state::State;
-use crate::domain::{Entry, Found, HistoryAnswer, HistoryQuestion, LogId, Question, Root, Seq};
+use crate::domain::{Entry, Found, HistoryAnswer, HistoryQuestion, LogId, Page, PageQuestion, Question, Root, Seq};
 use crate::ledger::handles::{EachEntry, ReadLedger};
 use crate::ledger::protocol::{Frames, Reply, Request, Role, REPLY_BODY_BYTES_MAX};
 use crate::ledger::LedgerError;
@@ -155,6 +155,11 @@ impl ReadLedger for RemoteReader {
 
     fn history(&mut self, _: &HistoryQuestion) -> Result<HistoryAnswer, LedgerError> {
         let what = "proofs of history are given by an embedded ledger only".to_owned();
+        Err(LedgerError::Declined { place: self.state.place(), what })
+    }
+
+    fn page(&mut self, _: &PageQuestion) -> Result<Page, LedgerError> {
+        let what = "the entries of an account are listed by an embedded ledger only".to_owned();
         Err(LedgerError::Declined { place: self.state.place(), what })
     }
 

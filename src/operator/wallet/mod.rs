@@ -1,5 +1,6 @@
 //! `ronctl wallet`: questions to the running server about accounts and transactions, over HTTP like any client.
 pub mod balance;
+pub mod entries;
 pub mod seq;
 pub mod tx;
 
@@ -22,6 +23,8 @@ const TIMES: [&str; 2] = ["as_of", "ts"];
 pub enum Wallet {
     /// Show how much of an asset an account has
     Balance(balance::Balance),
+    /// Show the entries of an account, newest first
+    Entries(entries::Entries),
     /// Show the last confirmed nonce of an account, and the next one
     Seq(seq::Seq),
     /// Show the receipt of a transaction, byte for byte as it was first sent
@@ -33,6 +36,7 @@ impl Wallet {
     pub fn run(&self, context: &Context) -> Result<Exit, Failure> {
         match self {
             Wallet::Balance(command) => command.run(context),
+            Wallet::Entries(command) => command.run(context),
             Wallet::Seq(command) => command.run(context),
             Wallet::Tx(command) => command.run(context),
         }

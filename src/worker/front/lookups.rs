@@ -1,0 +1,73 @@
+//! Reads of durable entries: they are asked of the ledger's desk and answered when it has answered; no owner core is involved.
+use super::Front;
+use crate::access::Capability;
+use crate::api;
+use crate::domain::{
+    Account, Code, Entry, Found, HistoryAnswer, HistoryQuestion, Page, PageQuestion, Question, Refusal, Seq, TxId,
+};
+use crate::engine::{Outcome, Output, Ticket};
+use crate::telemetry::Tally;
+use crate::worker::mailbox::Asked;
+use std::sync::Arc;
+
+impl Front {
+    pub(super) fn ask_transaction(&mut self, ticket: Ticket, id: TxId, capability: Arc<Capability>) {
+        self.stats.tally(Tally::LedgerQuestion);
+        if self.desk.ask(Question::At(id.seq), Asked::Transaction { ticket, id, capability }).is_err() {
+            self.refuse(ticket, Refusal::new(Code::Busy, "too many transactions are being looked up in the ledger; retry"));
+        }
+    }
+
+    /// Answers a question about a transaction with what the ledger found.
+    pub fn transaction(&mut self, ticket: Ticket, id: TxId, capability: &Capability, found: Option<Found>) {
+        let not_found = || Refusal::new(Code::NotFound, "no such transaction");
+        let Some(found) = found else { return self.refuse(ticket, not_found()) };
+        let entry = Entry::parse_own(&found.entry).0;
+        if TxId::new(self.site.log_id, found.seq, &entry) != id {
+            return self.refuse(ticket, not_found());
+        }
+        match api::may_read(capability, &entry) {
+            Err(refusal) => self.refuse(ticket, refusal),
+            Ok(()) => self.reply(ticket, Outcome::Receipt { entry, seq: found.seq, root: found.root, replayed: false }),
+        }
+    }
+
+    pub(super) fn ask_page(
+        &mut self,
+        ticket: Ticket,
+        account: Account<'_>,
+        before: Option<Seq>,
+        limit: usize,
+        capability: Arc<Capability>,
+    ) {
+        self.stats.tally(Tally::LedgerQuestion);
+        let account: Box<str> = account.as_str().into();
+        let question = PageQuestion { account: account.clone(), before, limit };
+        if self.desk.ask_page(question, Asked::Page { ticket, account, capability }).is_err() {
+            self.refuse(ticket, Refusal::new(Code::Busy, "too many questions to the ledger are waiting; retry"));
+        }
+    }
+
+    /// Answers a question about the entries of an account with what the ledger found. What the capability does not cover is left out.
+    pub fn page(&mut self, ticket: Ticket, account: &str, capability: &Capability, page: &Page) {
+        let log_id = self.site.log_id;
+        let receipts = page.entries.iter().map(|found| (Entry::parse_own(&found.entry).0, found.seq, &found.root));
+        let shown = receipts.filter(|(entry, ..)| api::may_read(capability, entry).is_ok());
+        self.reply_with(ticket, 200, &[], |out| api::reply::entries(out, log_id, account, shown, page.before));
+    }
+    pub(super) fn ask_history(&mut self, ticket: Ticket, question: HistoryQuestion, of: Option<(TxId, Arc<Capability>)>) {
+        self.stats.tally(Tally::LedgerQuestion);
+        if self.desk.ask_history(question, Asked::History { ticket, of }).is_err() {
+            self.refuse(ticket, Refusal::new(Code::Busy, "too many questions to the ledger are waiting; retry"));
+        }
+    }
+
+    /// Answers a question about the history, as far as the asker may see the transaction that it is about.
+    pub fn history(&mut self, ticket: Ticket, of: Option<(TxId, Arc<Capability>)>, answer: &HistoryAnswer) {
+        let of = of.as_ref().map(|(id, capability)| (*id, &**capability));
+        match api::proof::history(self.site.log_id, of, answer) {
+            Err(refusal) => self.refuse(ticket, refusal),
+            Ok(body) => self.reply_with(ticket, 200, &[], |out| out.extend_from_slice(&body)),
+        }
+    }
+}
