@@ -278,3 +278,42 @@ fn a_debit_is_repeated_even_when_its_key_has_been_forgotten() {
         assert_eq!(server.wallet().balance("sink"), 3 * accounts.len() as u128);
     }
 }
+
+/// More debits than the window has keys for, all within the time to live: an old key is guarded all the same.
+#[test]
+fn a_key_that_was_pushed_out_of_memory_is_not_used_for_another_request() {
+    const KEYS: u64 = 4_000;
+    let mut server = Server::with(&[("idempotency.keys_max", "1024")]);
+    let mut wallet = server.wallet();
+    wallet.issue("a", 1_000_000);
+    let first = wallet.spend("a", "b", 1, 1, "k-1").ok();
+    for nonces in (2..=KEYS).collect::<Vec<_>>().chunks(32) {
+        let spends = nonces.iter().map(|nonce| wallet.transfer("a", "b", 1, *nonce, &format!("k-{nonce}")).bytes());
+        let spends: Vec<u8> = spends.flatten().collect();
+        wallet.client.send(spends);
+        wallet.client.replies(nonces.len()).into_iter().for_each(|reply| drop(reply.ok()));
+    }
+    server.metric_reaches("wallet_idempotency_keys_evicted_total", 1_000.0);
+    for restart in ["none", "after a crash", "after an orderly end, from a snapshot"] {
+        match restart {
+            "none" => {}
+            "after a crash" => server.crash_and_restart(),
+            _ => {
+                server.stop();
+                server.launch();
+                let told = server.log();
+                let from = told.split("\"from_snapshot\":").nth(1).unwrap_or_else(|| panic!("{told}"));
+                assert!(from.starts_with(|digit: char| ('1'..='9').contains(&digit)), "no snapshot: {told}");
+            }
+        }
+        let mut wallet = server.wallet();
+        for used in [1, 7, KEYS / 2, KEYS] {
+            wallet.spend("a", "b", 1, KEYS + 1, &format!("k-{used}")).refused(409, "IDEMPOTENCY_CONFLICT");
+        }
+        assert_repeat(&first, &wallet.spend("a", "b", 1, 1, "k-1"));
+        let body = r#"{"to":"a","asset":"roc","amount_minor":"1"}"#;
+        wallet.post("/v1/issue", "k-1", body).refused(409, "IDEMPOTENCY_CONFLICT");
+        assert_eq!(wallet.seq("a"), (KEYS, KEYS + 1));
+    }
+    server.wallet().spend("a", "b", 1, KEYS + 1, "fresh").ok();
+}

@@ -7,7 +7,7 @@ use super::{rebuild, SignalEvent};
 use crate::domain::{Seq, UnixMs};
 use crate::engine::Engine;
 use crate::ledger::snapshot::{self, Snapshot};
-use crate::ledger::{LedgerError, Log, Options, Recovery, Storage};
+use crate::ledger::{LedgerError, Log, Options, Reader, Recovery, Storage};
 use crossbeam_channel::Receiver;
 use std::time::Instant;
 
@@ -77,12 +77,28 @@ pub(super) fn open<S: Storage>(
     if let Some(torn) = &recovery.torn {
         tracing::warn!(event = "torn_tail", torn = ?torn, "an interrupted write was cleared away; nothing of it had been acknowledged");
     }
+    if let Some(start) = start {
+        guard_earlier_keys(&log.reader(), start.seq, &mut engines, now)?;
+    }
     let conserved = conservation.check(&held);
     let took_ms = began.elapsed().as_millis() as u64;
     let from_snapshot = start.map_or(0, |start| start.seq.0);
     let entries = recovery.entries;
     tracing::info!(event = "recovered", entries, from_snapshot, loaded_ms, took_ms, "the ledger is open");
     Ok(Opening::Open { log, recovery, snapshot, engines, conserved })
+}
+
+/// A snapshot has no keys of debits. Those that are still in their time are looked up when they are used again.
+fn guard_earlier_keys<S: Storage>(
+    reader: &Reader<S>,
+    through: Seq,
+    engines: &mut [Engine],
+    now: UnixMs,
+) -> Result<(), LedgerError> {
+    let Some(since) = engines.first().map(|engine| engine.shard().keys_since(now)) else { return Ok(()) };
+    reader.keys_before(Seq(through.0 + 1), since, &mut |key, accepted| {
+        engines.iter_mut().for_each(|engine| engine.forget_known(key, accepted));
+    })
 }
 
 /// A snapshot, and engines that were loaded from it.

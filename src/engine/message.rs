@@ -94,6 +94,8 @@ pub struct Repeat {
     pub ceiling: Option<Amount>,
     /// What the ledger was asked.
     pub question: Question,
+    /// The newest ledger position that the core knew of when it asked.
+    pub height: Seq,
     /// Whether the key is known to have been used for another request lately.
     pub key_taken: bool,
 }

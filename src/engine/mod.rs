@@ -4,16 +4,18 @@
 //! The driver keeps three promises. It empties the core's inbox before it hands in what it read from a socket. It hands every
 //! [`Outbox::first`] message over before any answer or reply that came out after it leaves. It hands batches to the
 //! ledger in the order in which it took them. In return a reply's effect is durable and visible everywhere before the reply.
+mod behind;
 mod lane;
 mod message;
 
 pub use message::{Message, Outcome, Owned, OwnedAnswer, Repeat, Request, Ticket};
 
 use crate::domain::{
-    AccountState, Asset, Code, CoreId, Durable, Entry, Found, LaneBatch, Question, Refusal, Seq, UnixMs, UsedKey,
+    AccountState, Asset, Code, CoreId, Durable, Entry, Found, KeyId, LaneBatch, Period, Question, Refusal, Seq, UnixMs, UsedKey,
 };
 use crate::ring::Ring;
 use crate::shard::{AssetIx, Decision, Figures, Settings, Shard};
+use behind::{Behind, Waiting};
 use lane::{Joined, Lane, Pending};
 use message::own_entry;
 
@@ -44,6 +46,7 @@ pub trait Output {
     /// Answers a request of this core.
     fn reply(&mut self, ticket: Ticket, outcome: Outcome<'_>);
     /// Asks the ledger; the answer comes back through [`Engine::answered`]. Gives the question back if too many are waiting.
+    #[allow(clippy::result_large_err)] // What comes back is what was given; boxing every question would cost more.
     fn ask(&mut self, repeat: Repeat) -> Result<(), Repeat>;
 }
 
@@ -62,6 +65,7 @@ pub struct Engine {
     ring: Ring,
     shard: Shard,
     lane: Lane,
+    behind: Behind,
     outboxes: Vec<Outbox>,
     credits_waiting: bool,
 }
@@ -71,7 +75,15 @@ impl Engine {
     pub fn new(core: CoreId, ring: Ring, settings: Settings) -> Self {
         assert!(core.0 < ring.cores());
         let outboxes = (0..ring.cores()).map(|_| Outbox::default()).collect();
-        Self { core, ring, shard: Shard::new(settings), lane: Lane::new(core.0), outboxes, credits_waiting: false }
+        Self {
+            core,
+            ring,
+            shard: Shard::new(settings),
+            lane: Lane::new(core.0),
+            behind: Behind::default(),
+            outboxes,
+            credits_waiting: false,
+        }
     }
 
     /// Applies an entry read back from the ledger at start, in ledger order; entries that concern other cores only are ignored.
@@ -128,6 +140,14 @@ impl Engine {
         self.shard.expect_replay(entries, |account| ring.owner(account) == core);
     }
 
+    /// Takes note of a key that is still in its time and whose entry was accepted in this span, unless its account lives elsewhere: if
+    /// it is used again, the ledger is asked. For a start that does not replay the entry.
+    pub fn forget_known(&mut self, key: KeyId, accepted: Period) {
+        if self.ring.owner_of_key(key) == self.core {
+            self.shard.forget_known(key, accepted);
+        }
+    }
+
     /// Prepares for these entries, which are about to be submitted; entries of other cores' accounts do no harm. Only speeds up.
     pub fn expect<'e>(&mut self, entries: impl Iterator<Item = Entry<'e>> + Clone) {
         self.shard.expect_requests(entries);
@@ -174,8 +194,11 @@ impl Engine {
             let receipt = |replayed| Outcome::Receipt { entry, seq, root: durable.root, replayed };
             self.reply(pending.ticket, receipt(false), out);
             for joined in pending.joined {
-                let same = own_entry(&joined.entry).same_request(&entry);
-                let outcome = if same { receipt(true) } else { Outcome::Refused(other_request()) };
+                let outcome = match (own_entry(&joined.entry).same_request(&entry), same_key(&own_entry(&joined.entry), &entry)) {
+                    (true, true) => receipt(true),
+                    (false, true) => Outcome::Refused(other_request()),
+                    (_, false) => Outcome::Refused(Refusal::new(Code::Busy, "another key hid this one for a moment; retry")),
+                };
                 self.reply(joined.ticket, outcome, out);
             }
         }
@@ -190,20 +213,40 @@ impl Engine {
 
     /// Takes the ledger's answer to a question; `None` if it has no such entry.
     pub fn answered(&mut self, repeat: Repeat, found: Option<Found>, gate: Gate, out: &mut impl Output) {
-        let Repeat { ticket, entry, ceiling, question, key_taken } = repeat;
+        let waiting = self.behind.end(&own_entry(&repeat.entry), repeat.ticket);
+        self.decide_anew(repeat, found, gate, out);
+        self.write_those_behind(waiting, gate, out);
+    }
+
+    fn write_those_behind(&mut self, waiting: Vec<Waiting>, gate: Gate, out: &mut impl Output) {
+        for Waiting { ticket, entry, ceiling } in waiting {
+            self.write(ticket, &own_entry(&entry), ceiling, gate, None, out);
+        }
+    }
+
+    fn decide_anew(&mut self, repeat: Repeat, found: Option<Found>, gate: Gate, out: &mut impl Output) {
+        let Repeat { ticket, entry, ceiling, question, height, key_taken } = repeat;
         let asked = own_entry(&entry);
+        let by_key = matches!(question, Question::Key(_));
         let Some(found) = found else {
+            if by_key {
+                return self.write(ticket, &asked, ceiling, gate, Some(height), out);
+            }
             let refusal = Refusal::new(Code::InternalError, "the ledger does not hold an entry that it should");
             return self.reply(ticket, Outcome::Refused(refusal), out);
         };
         let first = own_entry(&found.entry);
-        if first.owner() == asked.owner() && first.key() == asked.key() {
+        if by_key && !(same_key(&first, &asked) && self.shard.key_lives(&first, &asked)) {
+            return self.write(ticket, &asked, ceiling, gate, Some(height), out);
+        }
+        if same_key(&first, &asked) {
             if first.same_request(&asked) {
                 let receipt = Outcome::Receipt { entry: first, seq: found.seq, root: found.root, replayed: true };
                 return self.reply(ticket, receipt, out);
             }
-            if let Some(question) = self.earlier_use(&asked, &first).filter(|_| matches!(question, Question::At(_))) {
-                return self.ask(Repeat { ticket, entry, ceiling, question, key_taken: true }, out);
+            let by_nonce = matches!(question, Question::Debit { .. });
+            if let Some(question) = self.earlier_use(&asked, &first).filter(|_| !by_nonce) {
+                return self.ask(Repeat { ticket, entry, ceiling, question, height, key_taken: true }, out);
             }
             return self.reply(ticket, Outcome::Refused(other_request()), out);
         }
@@ -211,7 +254,12 @@ impl Engine {
             return self.reply(ticket, Outcome::Refused(other_request()), out);
         }
         match question {
-            Question::At(_) | Question::Key(_) => self.write(ticket, &asked, ceiling, gate, false, out),
+            // Another key with the same id took the place of this one, which may have been used all the same.
+            Question::At(_) => {
+                let (question, height) = (self.shard.question_about_key(&asked), self.shard.height());
+                self.ask(Repeat { ticket, entry, ceiling, question, height, key_taken }, out);
+            }
+            Question::Key(_) => unreachable!("an entry with another key has been told apart above"),
             Question::Debit { account, .. } => {
                 let account = crate::domain::Account::new(&account).expect("the question was made from a checked name");
                 let expected = self.shard.last_nonce(account).next;
@@ -221,8 +269,10 @@ impl Engine {
     }
 
     /// Takes the news that the ledger cannot answer a question, and refuses the request that it was about.
-    pub fn unanswered(&mut self, repeat: Repeat, refusal: Refusal, out: &mut impl Output) {
+    pub fn unanswered(&mut self, repeat: Repeat, refusal: Refusal, gate: Gate, out: &mut impl Output) {
+        let waiting = self.behind.end(&own_entry(&repeat.entry), repeat.ticket);
         self.reply(repeat.ticket, Outcome::Refused(refusal), out);
+        self.write_those_behind(waiting, gate, out);
     }
 
     /// The question about an older debit with the same key: the key was used again after its time, and the repeat of the older
@@ -286,7 +336,7 @@ impl Engine {
 
     fn execute(&mut self, ticket: Ticket, request: Request<'_>, gate: Gate, out: &mut impl Output) {
         match request {
-            Request::Write { entry, ceiling } => self.write(ticket, &entry, ceiling, gate, true, out),
+            Request::Write { entry, ceiling } => self.write(ticket, &entry, ceiling, gate, None, out),
             Request::Balance { account, asset } => {
                 let balance = self.shard.balance(account, asset);
                 self.reply(ticket, Outcome::Balance { account, asset, balance }, out);
@@ -304,12 +354,22 @@ impl Engine {
         entry: &Entry<'_>,
         ceiling: Option<crate::domain::Amount>,
         gate: Gate,
-        trust_window: bool,
+        searched: Option<Seq>,
         out: &mut impl Output,
     ) {
+        if searched.is_none() {
+            match self.behind.hold(ticket, entry, ceiling) {
+                None => {}
+                Some(Ok(())) => return,
+                Some(Err(())) => {
+                    let refusal = Refusal::new(Code::Busy, "too many debits of this account wait for one before them; retry");
+                    return self.reply(ticket, Outcome::Refused(refusal), out);
+                }
+            }
+        }
         let closed = if self.lane.pending() >= PENDING_MAX { Gate::LedgerDown } else { gate };
         let number = self.lane.next_number();
-        match self.shard.decide(entry, ceiling, number, closed == Gate::Open, trust_window) {
+        match self.shard.decide(entry, ceiling, number, closed == Gate::Open, searched) {
             Decision::Reserved(reservation) => {
                 let pending = Pending { reservation, ticket, joined: Vec::new() };
                 self.lane.push(entry, pending);
@@ -325,14 +385,22 @@ impl Engine {
                 }
             }
             Decision::Ask(question) => {
-                self.ask(Repeat { ticket, entry: entry.bytes().into(), ceiling, question, key_taken: false }, out);
+                let height = self.shard.height();
+                self.ask(Repeat { ticket, entry: entry.bytes().into(), ceiling, question, height, key_taken: false }, out);
             }
             Decision::Refused(refusal) => self.reply(ticket, Outcome::Refused(refusal), out),
         }
     }
 
     fn ask(&mut self, repeat: Repeat, out: &mut impl Output) {
+        let entry = own_entry(&repeat.entry);
+        let due = |account| entry.nonce() == Some(self.shard.last_nonce(account).next);
+        if let (Question::Key(_), Some(account)) = (&repeat.question, entry.from().filter(|account| due(*account))) {
+            self.behind.begin(account, repeat.ticket);
+        }
         if let Err(repeat) = out.ask(repeat) {
+            // Nobody else waits for this one yet: that begins after it.
+            self.behind.end(&own_entry(&repeat.entry), repeat.ticket);
             let refusal = Refusal::new(Code::Busy, "too many repeats are being looked up in the ledger; retry");
             self.reply(repeat.ticket, Outcome::Refused(refusal), out);
         }
@@ -357,6 +425,10 @@ impl Engine {
             self.outboxes[usize::from(ticket.core.0)].answers.push(answer);
         }
     }
+}
+
+fn same_key(one: &Entry<'_>, other: &Entry<'_>) -> bool {
+    one.owner() == other.owner() && one.key() == other.key()
 }
 
 fn other_request() -> Refusal {

@@ -234,45 +234,43 @@ impl<S: Storage> Index<S> {
     }
 
     /// Hands over the keys of all entries before this one that were accepted at this time or later, and more: those of whole
-    /// segments, the oldest first, each with the time in which the entries of its segment were accepted.
-    pub(super) fn keys_before(
-        &mut self,
-        end: Seq,
-        since: UnixMs,
-        each: &mut dyn FnMut(KeyId, Period),
-    ) -> Result<(), LedgerError> {
+    /// segments, the oldest first, each with the time in which the entries of its segment were accepted. Makes no index: where there is
+    /// none, the segment is read. Entries are accepted in about the order of the ledger, so the first segment that is too old ends it.
+    pub(super) fn keys_before(&self, end: Seq, since: UnixMs, each: &mut dyn FnMut(KeyId, Period)) -> Result<(), LedgerError> {
         let (first, last) = self.range();
-        for segment in first..=last {
-            let start = self.first_of(segment);
-            if start >= end {
+        let mut recent = Vec::new();
+        for segment in (first..=last).rev().filter(|segment| self.first_of(*segment) < end) {
+            let file = if segment == last { None } else { self.open(self.subject(segment)).ok() };
+            let accepted = match &file {
+                Some(file) => file.head().accepted,
+                None => self.read_keys(segment)?.1,
+            };
+            if accepted.last < since {
                 break;
             }
-            if segment == last {
-                let mut pairs = Pairs::new();
-                let head = self.shared.head();
-                walk(&mut self.start_of(segment)?, head, &mut |seq, entry| pairs.add(place_within(start, seq), &entry))?;
-                hand_over(&pairs, each);
-                continue;
-            }
-            let mut index = self.open_or_make(segment)?;
-            if index.accepted().last < since {
-                continue;
-            }
-            if let Segment::File(file) = &index {
-                let accepted = file.head().accepted;
-                let Err(error) = file.each_hash(Run::Keys, &mut |hash| each(KeyId(hash), accepted)) else { continue };
-                index = Segment::Made(self.make(self.subject(segment), &error)?);
-            }
-            if let Segment::Made(pairs) = &index {
-                hand_over(pairs, each);
+            recent.push((segment, file, accepted));
+        }
+        for (segment, file, accepted) in recent.into_iter().rev() {
+            let told = file.map(|file| file.each_hash(Run::Keys, &mut |hash| each(KeyId(hash), accepted)));
+            if !matches!(told, Some(Ok(()))) {
+                let (keys, accepted) = self.read_keys(segment)?;
+                keys.into_iter().for_each(|key| each(key, accepted));
             }
         }
         Ok(())
     }
-}
 
-fn hand_over(pairs: &Pairs, each: &mut dyn FnMut(KeyId, Period)) {
-    pairs.runs[Run::Keys as usize].iter().for_each(|pair| each(KeyId(pair.hash), pairs.accepted));
+    /// The keys of a segment, read from its entries, and the time in which these were accepted.
+    fn read_keys(&self, segment: u64) -> Result<(Vec<KeyId>, Period), LedgerError> {
+        let sealed = self.places().sealed(segment);
+        let through = sealed.map_or_else(|| self.shared.head(), |(_, last)| last);
+        let (mut keys, mut accepted) = (Vec::new(), Period::EMPTY);
+        walk(&mut self.start_of(segment)?, through, &mut |_, entry| {
+            keys.push(KeyId::of(entry.owner(), entry.key()));
+            accepted = accepted.and(Period { first: entry.ts(), last: entry.ts() });
+        })?;
+        Ok((keys, accepted))
+    }
 }
 
 fn place_within(first: Seq, seq: Seq) -> u32 {

@@ -189,7 +189,7 @@ impl<S: Storage> Reader<S> {
 
     /// Hands over the idempotency keys of the entries before `end` that were accepted at `since` or later, each with the span in which
     /// its entry was accepted: for a start-up that does not replay these entries. Whole segments are handed over, the oldest first, so
-    /// keys of other entries are among them. May index segments whose index is missing.
+    /// keys of other entries are among them. A segment without an index is read; it is not indexed for this.
     pub fn keys_before(&self, end: Seq, since: UnixMs, each: &mut dyn FnMut(KeyId, Period)) -> Result<(), LedgerError> {
         self.index.lock().expect("no thread panics while it holds the index").keys_before(end, since, each)
     }

@@ -6,22 +6,22 @@
 mod accounts;
 mod ceilings;
 mod escrow;
+mod forgotten;
 mod parts;
+mod restore;
 mod window;
 
 pub use accounts::{AccountIx, AssetIx};
 pub use window::Place;
 
 use crate::domain::limits::ISSUED_PER_CORE_MAX;
-use crate::domain::{
-    Account, AccountState, Amount, Asset, AssetValue, Balance, Code, DayCount, Entry, KeyId, LastNonce, Nonce, Op, Payer,
-};
-use crate::domain::{Question, Refusal, Seq, UnixMs, UsedKey};
+use crate::domain::{Account, Amount, Asset, Balance, Code, Entry, KeyId, KeyUse, LastNonce, Nonce, Op};
+use crate::domain::{Period, Question, Refusal, Seq, UnixMs};
 use accounts::{Accounts, Holding, Record};
 use ahash::RandomState;
 use ceilings::Ceilings;
 use escrow::Escrows;
-use window::Window;
+use window::{HashedKey, Window};
 
 /// What a slice has to be told when it is made.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +54,7 @@ pub enum Decision {
 pub struct Reservation {
     account: AccountIx,
     asset: AssetIx,
-    key_hash: u64,
+    key: HashedKey,
 }
 
 /// Figures of a slice for metrics.
@@ -86,15 +86,17 @@ impl Shard {
     pub fn new(settings: Settings) -> Self {
         let [a, b, c, d] = settings.hash_seeds;
         let hasher = || RandomState::with_seeds(a, b, c, d);
+        let key_hasher = RandomState::with_seeds(d, c, b, a);
+        let window = |evicts| Window::new(key_hasher.clone(), settings.idempotency_ttl_ms, settings.keys_max, evicts);
         Self {
             accounts: Accounts::new(hasher()),
             assets: Vec::new(),
             issued: Vec::new(),
             escrows: Escrows::new(hasher()),
             ceilings: Ceilings::new(hasher()),
-            debit_keys: Window::new(settings.idempotency_ttl_ms, settings.keys_max, true),
-            issue_keys: Window::new(settings.idempotency_ttl_ms, settings.keys_max, false),
-            key_hasher: RandomState::with_seeds(d, c, b, a),
+            debit_keys: window(true),
+            issue_keys: window(false),
+            key_hasher,
             height: Seq(0),
             touched: Vec::new(),
         }
@@ -106,9 +108,9 @@ impl Shard {
         let mut touched = std::mem::take(&mut self.touched);
         self.accounts.touch(entries.clone().map(|entry| entry.owner()), &mut touched);
         self.touched = touched;
-        let key_hashes = entries.map(|entry| self.key_hash(&entry));
-        self.debit_keys.touch(key_hashes.clone());
-        self.issue_keys.touch(key_hashes);
+        let keys = entries.map(|entry| self.hashed_key(&entry));
+        let known = keys.map(|key| u32::from(self.debit_keys.touches(key)) + u32::from(self.issue_keys.touches(key)));
+        std::hint::black_box(known.sum::<u32>());
     }
 
     /// The same for [`Shard::replay`] and [`Shard::credit`] of entries read back, as far as their accounts live here.
@@ -133,12 +135,13 @@ impl Shard {
         self.accounts.touch(entries.filter_map(|entry| entry.to()), &mut touched);
         self.touched = touched;
         self.accounts.touch_records(reservations.clone().map(|reservation| reservation.account));
-        self.debit_keys.touch(reservations.map(|reservation| reservation.key_hash));
+        let known = reservations.map(|reservation| u32::from(self.debit_keys.find(reservation.key).is_some()));
+        std::hint::black_box(known.sum::<u32>());
     }
 
     /// Decides on a request whose owner account lives here. `lane_number` is the place in the lane that it gets if it is reserved;
     /// nothing is reserved unless the ledger is `open`.
-    /// With `trust_window` false a remembered durable key is known to belong to another request and is not asked about again.
+    /// If the key has been looked for in the ledger through the position `searched`, it is not asked about for what stands there.
     // Inlined, because a decision that comes back through memory has to wait for everything that was written before it.
     #[inline(always)]
     pub fn decide(
@@ -147,32 +150,36 @@ impl Shard {
         ceiling: Option<Amount>,
         lane_number: u64,
         open: bool,
-        trust_window: bool,
+        searched: Option<Seq>,
     ) -> Decision {
-        let key_hash = self.key_hash(entry);
-        let known = self.debit_keys.find(key_hash).or_else(|| self.issue_keys.find(key_hash));
-        match known {
-            Some(Place::Pending(number)) => return Decision::Join(number),
-            Some(Place::Durable(seq)) if trust_window => return Decision::Ask(Question::At(seq)),
-            Some(Place::Durable(_)) | None => {}
-        }
-        let decision = if entry.op().debits() {
-            self.decide_debit(entry, ceiling, open, key_hash)
-        } else {
-            self.decide_issue(entry, open, key_hash)
+        let key = self.hashed_key(entry);
+        let unsearched = |place: &Place| match (place, searched) {
+            (Place::Durable(seq), Some(through)) => *seq > through,
+            (Place::Durable(_), None) | (Place::Pending(_), _) => true,
         };
+        let known = |window: &Window| window.find(key).filter(unsearched);
+        match known(&self.debit_keys).or_else(|| known(&self.issue_keys)) {
+            Some(Place::Pending(number)) => return Decision::Join(number),
+            Some(Place::Durable(seq)) => return Decision::Ask(Question::At(seq)),
+            None => {}
+        }
+        if let Some(accepted) = self.debit_keys.may_have_forgotten(key, searched) {
+            return Decision::Ask(key_question(entry, accepted));
+        }
+        let decision =
+            if entry.op().debits() { self.decide_debit(entry, ceiling, open, key) } else { self.decide_issue(entry, open, key) };
         if let Decision::Reserved(_) = decision {
             let window = if entry.op().debits() { &mut self.debit_keys } else { &mut self.issue_keys };
-            match known {
-                None => window.remember_new(key_hash, lane_number, entry.ts()),
-                Some(_) => window.remember(key_hash, Place::Pending(lane_number), entry.ts()),
+            match searched {
+                None => window.remember_new(key, lane_number, entry.ts()),
+                Some(_) => window.remember_instead(key, lane_number, entry.ts()),
             }
         }
         decision
     }
 
     #[inline(always)]
-    fn decide_debit(&mut self, entry: &Entry<'_>, ceiling: Option<Amount>, open: bool, key_hash: u64) -> Decision {
+    fn decide_debit(&mut self, entry: &Entry<'_>, ceiling: Option<Amount>, open: bool, key: HashedKey) -> Decision {
         let account = entry.owner();
         let nonce = entry.nonce().expect("a debit has a nonce").0;
         let Some(ix) = self.accounts.find(account) else {
@@ -207,10 +214,10 @@ impl Shard {
         if entry.counts_against_ceiling() {
             self.ceilings.count(entry.ts(), entry.token(), ix, asset, amount);
         }
-        Decision::Reserved(Reservation { account: ix, asset, key_hash })
+        Decision::Reserved(Reservation { account: ix, asset, key })
     }
 
-    fn decide_issue(&mut self, entry: &Entry<'_>, open: bool, key_hash: u64) -> Decision {
+    fn decide_issue(&mut self, entry: &Entry<'_>, open: bool, key: HashedKey) -> Decision {
         if self.issue_keys.full() {
             let message = "too many issues within the idempotency window; retry later or raise idempotency.keys_max";
             return Decision::Refused(Refusal::new(Code::Busy, message));
@@ -226,7 +233,7 @@ impl Shard {
         }
         self.issued[usize::from(asset.0)] = issued;
         let account = self.accounts.find_or_create(entry.owner());
-        Decision::Reserved(Reservation { account, asset, key_hash })
+        Decision::Reserved(Reservation { account, asset, key })
     }
 
     fn over_ceiling(&self, entry: &Entry<'_>, ceiling: Option<Amount>, account: AccountIx, asset: AssetIx) -> Option<Refusal> {
@@ -256,10 +263,10 @@ impl Shard {
 
     /// Settles an entry that was reserved and became durable at `seq`; the credit is not part of it.
     pub fn settle(&mut self, reservation: &Reservation, entry: &Entry<'_>, seq: Seq) {
-        let Reservation { account, asset, key_hash } = *reservation;
+        let Reservation { account, asset, key } = *reservation;
         self.height = self.height.max(seq);
         if !entry.op().debits() {
-            self.issue_keys.remember(key_hash, Place::Durable(seq), entry.ts());
+            self.issue_keys.remember(key, Place::Durable(seq), entry.ts());
             return;
         }
         let record = self.accounts.get_mut(account);
@@ -272,7 +279,7 @@ impl Shard {
         };
         holding.settled = holding.settled.checked_sub(entry.amount().minor_units()).expect("what is reserved is settled");
         assert!(holding.available <= holding.settled);
-        self.debit_keys.remember(key_hash, Place::Durable(seq), entry.ts());
+        self.debit_keys.remember(key, Place::Durable(seq), entry.ts());
     }
 
     /// Adds the value of a durable entry to the account that it credits, which lives here.
@@ -296,7 +303,7 @@ impl Shard {
     /// correct writer can have written it.
     pub fn replay(&mut self, entry: &Entry<'_>, seq: Seq, now: UnixMs) -> Result<(), String> {
         self.height = self.height.max(seq);
-        let key_hash = self.key_hash(entry);
+        let key = self.hashed_key(entry);
         let asset = self.asset(entry.asset());
         let amount = entry.amount().minor_units();
         let account = self.accounts.find_or_create(entry.owner());
@@ -307,7 +314,7 @@ impl Shard {
             *issued = issued.checked_add(amount).ok_or("more issued than 128 bits hold")?;
         }
         let window = if entry.op().debits() { &mut self.debit_keys } else { &mut self.issue_keys };
-        window.replay(key_hash, seq, entry.ts(), now);
+        window.replay(key, seq, entry.ts(), now);
         Ok(())
     }
 
@@ -329,54 +336,6 @@ impl Shard {
             self.ceilings.count(entry.ts(), entry.token(), account, asset, amount);
         }
         Ok(())
-    }
-
-    /// Begins with what a snapshot says of the whole ledger: its assets in the order of their numbers, each with the share of what
-    /// was issued that this slice has to answer for, the entry after which it was taken, and how many accounts to expect here.
-    /// Returns the assets by which [`Shard::restore`] knows them.
-    pub fn begin_restore<'a>(
-        &mut self,
-        assets: impl Iterator<Item = (Asset<'a>, u128)>,
-        height: Seq,
-        accounts: usize,
-    ) -> Vec<AssetIx> {
-        assert!(self.accounts.len() == 0 && self.height == Seq(0), "a snapshot comes first");
-        self.height = height;
-        self.accounts.reserve(accounts);
-        // The keys of issues are in the snapshot, those of debits are not: their nonces lead to the entries.
-        self.debit_keys.begin_incomplete();
-        assets
-            .map(|(asset, issued)| {
-                let ix = self.asset(asset);
-                self.issued[usize::from(ix.0)] = issued;
-                ix
-            })
-            .collect()
-    }
-
-    /// Takes over an account that lives here from a snapshot.
-    pub fn restore(&mut self, state: &AccountState<'_>, assets: &[AssetIx]) {
-        let account = self.accounts.find_or_create(state.name);
-        let record = self.accounts.get_mut(account);
-        (record.confirmed, record.reserved) = (state.last_nonce.0, state.last_nonce.0);
-        let asset = |number: u16| assets[usize::from(number)];
-        for AssetValue { asset: number, free, held } in state.values {
-            *record.holding_mut(asset(*number)) = Holding { settled: *free, available: *free };
-            if *held > 0 {
-                self.escrows.find_or_create(account, asset(*number)).held = Holding { settled: *held, available: *held };
-            }
-        }
-        for Payer { asset: number, account: payer } in state.payers {
-            self.escrows.find_or_create(account, asset(*number)).restore_payer(payer.as_str());
-        }
-        for DayCount { token, asset: number, day, spent } in state.day_counts {
-            self.ceilings.restore(*token, account, asset(*number), *day, *spent);
-        }
-    }
-
-    /// Takes over a key that an issue to an account of this slice has used, from a snapshot and in the order of the entries.
-    pub fn restore_key(&mut self, key: &UsedKey, now: UnixMs) {
-        self.issue_keys.replay(self.key_hasher.hash_one(key.id), key.seq, key.used, now);
     }
 
     /// The durable balance of an account.
@@ -412,7 +371,29 @@ impl Shard {
         for window in [&mut self.issue_keys, &mut self.debit_keys] {
             window.expire(now);
         }
+        self.debit_keys.expire_forgotten(now);
         self.debit_keys.take_evicted()
+    }
+
+    /// Takes note of a key of an account that lives here, used in this time: if it is used again, the ledger is asked. For a start that
+    /// does not replay all entries whose keys are still in their time.
+    pub fn forget_known(&mut self, key: KeyId, accepted: Period) {
+        self.debit_keys.forget(HashedKey::new(key, &self.key_hasher), accepted);
+    }
+
+    /// The time from which on the keys of entries are still in their time.
+    pub fn keys_since(&self, now: UnixMs) -> UnixMs {
+        UnixMs((now.0 + 1).saturating_sub(self.debit_keys.ttl_ms()))
+    }
+
+    /// The question for the key of a request among all entries whose keys are still in their time.
+    pub fn question_about_key(&self, entry: &Entry<'_>) -> Question {
+        key_question(entry, Period { first: self.keys_since(entry.ts()), last: UnixMs(u64::MAX) })
+    }
+
+    /// Whether the key of a durable entry is still in its time when this request comes.
+    pub fn key_lives(&self, first: &Entry<'_>, request: &Entry<'_>) -> bool {
+        self.debit_keys.lives(first.ts(), request.ts())
     }
 
     /// Figures for metrics.
@@ -448,8 +429,8 @@ impl Shard {
         }
     }
 
-    fn key_hash(&self, entry: &Entry<'_>) -> u64 {
-        self.key_hasher.hash_one(KeyId::of(entry.owner(), entry.key()))
+    fn hashed_key(&self, entry: &Entry<'_>) -> HashedKey {
+        HashedKey::new(KeyId::of(entry.owner(), entry.key()), &self.key_hasher)
     }
 
     fn known_asset(&self, asset: Asset<'_>) -> Option<AssetIx> {
@@ -463,6 +444,11 @@ impl Shard {
             AssetIx(u16::try_from(self.assets.len() - 1).expect("the policy lists fewer than 65,536 assets"))
         })
     }
+}
+
+fn key_question(entry: &Entry<'_>, accepted: Period) -> Question {
+    let (account, key) = (entry.owner().as_str().into(), entry.key().as_str().into());
+    Question::Key(Box::new(KeyUse { account, key, accepted }))
 }
 
 fn insufficient_funds() -> Refusal {

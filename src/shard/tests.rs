@@ -44,7 +44,7 @@ impl Case<'_> {
 
     fn decide(&self, shard: &mut Shard, number: u64) -> Decision {
         let bytes = self.bytes();
-        shard.decide(&Entry::parse(&bytes).unwrap().0, self.ceiling.and_then(Amount::new), number, true, true)
+        shard.decide(&Entry::parse(&bytes).unwrap().0, self.ceiling.and_then(Amount::new), number, true, None)
     }
 
     /// Reserves, settles and credits at `seq`.

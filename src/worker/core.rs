@@ -100,7 +100,7 @@ impl Core {
         let answer = answer.map_err(|error| unread(&error));
         match (asked, answer) {
             (Asked::Repeat { repeat, .. }, Ok(Told::Entry(found))) => self.engine.answered(repeat, found, gate, &mut self.front),
-            (Asked::Repeat { repeat, .. }, Err(refusal)) => self.engine.unanswered(repeat, refusal, &mut self.front),
+            (Asked::Repeat { repeat, .. }, Err(refusal)) => self.engine.unanswered(repeat, refusal, gate, &mut self.front),
             (Asked::Transaction { ticket, id, capability }, Ok(Told::Entry(found))) => {
                 self.front.transaction(ticket, id, &capability, found);
             }

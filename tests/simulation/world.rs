@@ -200,6 +200,7 @@ impl World {
         self.coverage.count(match repeat.question {
             Question::At(_) => "question: at a position",
             Question::Debit { .. } => "question: by nonce",
+            Question::Key(_) => "question: by key",
         });
         let gate = self.gate(index);
         let told = self.faults().told;
@@ -217,7 +218,7 @@ impl World {
             Err(error) => {
                 assert!(excused, "the ledger cannot be read: {error}");
                 let refusal = Refusal::new(Code::InternalError, "the ledger could not be read");
-                core.engine.unanswered(repeat, refusal, &mut core.said);
+                core.engine.unanswered(repeat, refusal, gate, &mut core.said);
             }
         }
     }
