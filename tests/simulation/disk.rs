@@ -80,6 +80,15 @@ impl DiskFaults {
         Some((name, at, mask))
     }
 
+    /// As [`DiskFaults::rot`], in the last block that was written to the last segment.
+    pub fn rot_at_the_end(&mut self) -> Option<(String, u64, u8)> {
+        let (name, end) = self.written.iter().rfind(|(name, _)| name.starts_with("segment-"))?;
+        let (name, end) = (name.clone(), *end);
+        let at = end - BLOCK + self.rng.below(300);
+        self.tell(Lie::BitRot, "disk: bit rot");
+        Some((name, at, 1))
+    }
+
     /// From now on a sector cannot be read.
     pub fn wear_out(&mut self) {
         let Some((name, at)) = self.somewhere_written() else { return };

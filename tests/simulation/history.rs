@@ -33,7 +33,10 @@ pub fn play(seed: u64, aloud: bool) -> Outcome {
     let lie_at = rng.below(swarm.steps);
     for step in 0..swarm.steps {
         if swarm.lie.is_some() && step == lie_at {
-            lie(&mut world, swarm.lie);
+            lie(&mut world, &mut clients, &mut rng);
+            if world.ended.is_some() {
+                break;
+            }
         }
         trouble(&mut world, &mut clients, &mut rng);
         if world.ended.is_some() {
@@ -69,14 +72,27 @@ pub fn play(seed: u64, aloud: bool) -> Outcome {
     Outcome { fingerprint: world.fingerprint(), steps: world.tick, coverage }
 }
 
-fn lie(world: &mut World, lie: Option<Lie>) {
-    match lie {
+fn lie(world: &mut World, clients: &mut Clients, rng: &mut Rng) {
+    match world.swarm.lie {
         Some(lie @ (Lie::LostWrite | Lie::MisdirectedWrite | Lie::MisdirectedRead)) => world.faults().arm(lie),
         Some(Lie::BitRot) => {
-            let rot = world.faults().rot();
+            // Some bits rot where the log ended when it was last opened, with nothing behind them yet.
+            let idle = rng.percent(40);
+            if idle {
+                world.kill();
+                begin_again(world, clients, rng);
+                if world.ended.is_some() {
+                    return;
+                }
+            }
+            let rot = if idle { world.faults().rot_at_the_end() } else { world.faults().rot() };
             if let Some((name, at, mask)) = rot {
                 world.say(|| format!("bit rot in {name} at {at}"));
                 world.storage.rot(&name, at, mask);
+            }
+            if idle {
+                world.kill();
+                begin_again(world, clients, rng);
             }
         }
         Some(Lie::LatentReadError) => world.faults().wear_out(),

@@ -161,6 +161,11 @@ impl World {
         }
         if recovery.torn.is_some() {
             self.coverage.count("recovery: torn tail cleared");
+            let was_quiet = std::mem::replace(&mut self.faults().quiet, true);
+            if self.lied().is_none() {
+                self.audit();
+            }
+            self.faults().quiet = was_quiet;
         }
         assert!(recovery.epoch > self.epoch, "each opening has a higher epoch");
         self.coverage.count("recovery: epoch taken");
