@@ -197,8 +197,9 @@ impl<S: Storage> Desk<S> {
             if order == Err(RecvTimeoutError::Disconnected) {
                 return;
             }
-            self.follow(false);
-            self.compare();
+            if self.follow(false) {
+                self.compare();
+            }
             if order.is_ok() || self.due() {
                 self.snapshot();
             }
@@ -206,23 +207,24 @@ impl<S: Storage> Desk<S> {
         }
     }
 
-    /// Follows the log to its head.
-    fn follow(&mut self, to_the_end: bool) {
+    /// Follows the log to its head; whether it got there.
+    fn follow(&mut self, to_the_end: bool) -> bool {
         while !self.work.is_broken() {
             match self.work.step() {
                 Ok(true) => {}
-                Ok(false) => return,
+                Ok(false) => return !self.work.is_broken(),
                 Err(error) => {
                     // Tried again at the next look: what was read before stays.
                     tracing::error!(%error, "the auditor cannot read what was committed");
-                    return;
+                    return false;
                 }
             }
             self.publish();
             if !to_the_end && self.hurry.load(Ordering::Acquire) {
-                return;
+                return false;
             }
         }
+        false
     }
 
     /// Compares the accounts that were touched last with what the cores hold.
@@ -231,7 +233,10 @@ impl<S: Storage> Desk<S> {
         let accounts: Vec<Box<str>> = self.work.recent.iter().cloned().collect();
         let before = self.work.held(&accounts);
         let Some(served) = live.held(&accounts) else { return };
-        self.follow(false);
+        if !self.follow(false) {
+            // The cores may be ahead of what could be read back.
+            return;
+        }
         let after = self.work.held(&accounts);
         let (before, after) = match (before, after) {
             (Ok(before), Ok(after)) => (before, after),
