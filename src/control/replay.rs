@@ -96,9 +96,7 @@ fn guard_earlier_keys<S: Storage>(
     now: UnixMs,
 ) -> Result<(), LedgerError> {
     let Some(since) = engines.first().map(|engine| engine.shard().keys_since(now)) else { return Ok(()) };
-    reader.keys_before(Seq(through.0 + 1), since, &mut |key, accepted| {
-        engines.iter_mut().for_each(|engine| engine.forget_known(key, accepted));
-    })
+    rebuild::guard(engines, |each| reader.keys_before(Seq(through.0 + 1), since, each))
 }
 
 /// A snapshot, and engines that were loaded from it.

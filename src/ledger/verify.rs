@@ -186,7 +186,7 @@ fn begin<F: StorageFile>(books: &mut Books, snapshot: &Snapshot<F>) -> Result<()
     for sums in &snapshot.front().assets {
         books.begin_asset(&sums.asset, sums.issued, sums.burned);
     }
-    snapshot.for_each_account(&|_| true, &mut |state| {
+    snapshot.for_each_account(&mut |state| {
         books.begin_account(state);
         Ok(())
     })

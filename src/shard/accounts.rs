@@ -155,9 +155,13 @@ impl Accounts {
     pub fn touch<'n>(&self, names: impl Iterator<Item = Account<'n>>, scratch: &mut Vec<u64>) {
         scratch.clear();
         scratch.extend(names.map(|name| self.hash(name.as_bytes())));
-        // Without a look at the name, so that no step waits for the one before; the rare wrong record costs nothing.
-        let first_with = |hash: &u64| self.parts.of(*hash).find(*hash, |_| true).copied();
-        self.touch_records(scratch.iter().filter_map(first_with));
+        // Without a look at the name, so that no step waits for the one before; the rare wrong record costs nothing. Table first and
+        // records then, because each is one short loop of looks that the processor can do side by side.
+        let none = u64::from(u32::MAX);
+        for hash in scratch.iter_mut() {
+            *hash = self.parts.of(*hash).find(*hash, |_| true).map_or(none, |ix| u64::from(ix.0));
+        }
+        self.touch_records(scratch.iter().filter(|ix| **ix != none).map(|ix| AccountIx(*ix as u32)));
     }
 
     /// As [`Accounts::touch`], for accounts that have been found before.

@@ -113,6 +113,11 @@ impl Shard {
         std::hint::black_box(known.sum::<u32>());
     }
 
+    /// The same for [`Shard::restore`] of these accounts.
+    pub fn expect_accounts<'n>(&mut self, names: impl Iterator<Item = Account<'n>>) {
+        self.accounts.touch(names, &mut self.touched);
+    }
+
     /// The same for [`Shard::replay`] and [`Shard::credit`] of entries read back, as far as their accounts live here.
     pub fn expect_replay<'e>(
         &mut self,
@@ -120,9 +125,20 @@ impl Shard {
         lives_here: impl Fn(Account<'_>) -> bool + Copy,
     ) {
         let mut touched = std::mem::take(&mut self.touched);
-        let accounts = entries.flat_map(|entry| entry.from().into_iter().chain(entry.to()));
+        let accounts = entries.clone().flat_map(|entry| entry.from().into_iter().chain(entry.to()));
         self.accounts.touch(accounts.filter(|account| lives_here(*account)), &mut touched);
         self.touched = touched;
+        let owned = entries.filter(|entry| lives_here(entry.owner()));
+        let known = owned.map(|entry| u32::from(self.keys_of(entry.op()).find(self.hashed_key(&entry)).is_some()));
+        std::hint::black_box(known.sum::<u32>());
+    }
+
+    fn keys_of(&self, op: Op) -> &Window {
+        if op.debits() {
+            &self.debit_keys
+        } else {
+            &self.issue_keys
+        }
     }
 
     /// The same for [`Shard::settle`] and [`Shard::credit`]: since the decision, other requests have been through the cache.
@@ -378,7 +394,10 @@ impl Shard {
     /// Takes note of a key of an account that lives here, used in this time: if it is used again, the ledger is asked. For a start that
     /// does not replay all entries whose keys are still in their time.
     pub fn forget_known(&mut self, key: KeyId, accepted: Period) {
-        self.debit_keys.forget(HashedKey::new(key, &self.key_hasher), accepted);
+        let key = HashedKey::new(key, &self.key_hasher);
+        if self.issue_keys.find(key).is_none() {
+            self.debit_keys.forget(key, accepted);
+        }
     }
 
     /// The time from which on the keys of entries are still in their time.

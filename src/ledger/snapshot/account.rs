@@ -78,6 +78,31 @@ pub(super) fn divide(bytes: &[u8]) -> Result<Divided<'_>, Malformed> {
     Ok(Divided { name: &record[RECORD_HEAD_BYTES..name_end], record, rest })
 }
 
+/// The names of the accounts whose records lie one behind the other in `bytes`, as far as these can be told apart.
+pub(crate) fn names(bytes: &[u8]) -> impl Iterator<Item = Account<'_>> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let divided = divide(rest).ok()?;
+        rest = divided.rest;
+        Account::of_bytes(divided.name)
+    })
+}
+
+/// Hands over the states whose records lie one behind the other in `bytes`, checked in every field. `assets` are known.
+pub(crate) fn for_each_state(
+    mut bytes: &[u8],
+    assets: usize,
+    each: &mut dyn FnMut(&AccountState<'_>) -> Result<(), String>,
+) -> Result<(), String> {
+    let mut lists = Lists::default();
+    while !bytes.is_empty() {
+        let (state, rest) = parse(bytes, assets, &mut lists)?;
+        each(&state)?;
+        bytes = rest;
+    }
+    Ok(())
+}
+
 /// What the lists of a state point to. Kept for its memory.
 #[derive(Default)]
 pub(super) struct Lists<'a> {

@@ -5,10 +5,10 @@
 use super::super::layout::BLOCK_BYTES;
 use super::super::scan::Start;
 use super::super::storage::{aligned_start, Storage, StorageFile};
-use super::account::{divide, parse, Divided, Lists, RECORD_BYTES_MAX};
+use super::account::{divide, for_each_state, Divided, RECORD_BYTES_MAX};
 use super::format::{decode_key, encode_key, BlockHead, Extents, Footer, Front, SnapshotHead};
 use super::format::{BLOCK_HEAD_BYTES, FRONT_AT, RECORDS_BYTES, USED_KEY_BYTES};
-use crate::domain::{Account, AccountState, UsedKey};
+use crate::domain::{AccountState, UsedKey};
 use std::io;
 
 /// How much is written at once, in bytes.
@@ -262,7 +262,8 @@ impl<F: StorageFile> Snapshot<F> {
         &self.place
     }
 
-    fn fault(&self, what: impl Into<String>) -> SnapshotFault {
+    /// What is wrong with it, as an error.
+    pub(crate) fn fault(&self, what: impl Into<String>) -> SnapshotFault {
         SnapshotFault { file: self.place.clone(), what: what.into() }
     }
 
@@ -273,7 +274,7 @@ impl<F: StorageFile> Snapshot<F> {
     }
 
     /// Hands over the records of every account, undivided but with right hashes, as name and bytes, in the order of the names.
-    pub(super) fn for_each_record(&self, each: EachRecord<'_>) -> Result<(), SnapshotFault> {
+    pub(crate) fn for_each_record(&self, each: EachRecord<'_>) -> Result<(), SnapshotFault> {
         let mut digest = blake3::Hasher::new();
         digest.update(&self.front.encode());
         let (mut accounts, mut previous) = (0u64, Vec::new());
@@ -299,22 +300,10 @@ impl<F: StorageFile> Snapshot<F> {
         Ok(())
     }
 
-    /// Hands over the state of every account that is `wanted`, checked in every field, in the order of the names.
-    pub fn for_each_account(
-        &self,
-        wanted: &dyn Fn(Account<'_>) -> bool,
-        each: &mut dyn FnMut(&AccountState<'_>) -> Result<(), String>,
-    ) -> Result<(), SnapshotFault> {
+    /// Hands over the state of every account, checked in every field, in the order of the names.
+    pub fn for_each_account(&self, each: &mut dyn FnMut(&AccountState<'_>) -> Result<(), String>) -> Result<(), SnapshotFault> {
         let assets = self.front.assets.len();
-        self.for_each_record(&mut |name, record| {
-            let name = Account::of_bytes(name).ok_or_else(|| self.fault("a record's name is none"))?;
-            if !wanted(name) {
-                return Ok(());
-            }
-            let mut lists = Lists::default();
-            let (state, _) = parse(record, assets, &mut lists).map_err(|what| self.fault(what))?;
-            each(&state).map_err(|what| self.fault(what))
-        })
+        self.for_each_record(&mut |_, record| for_each_state(record, assets, each).map_err(|what| self.fault(what)))
     }
 
     /// Hands over the keys that issues have used, in the order of the entries.

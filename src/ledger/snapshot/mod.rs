@@ -21,6 +21,7 @@ pub use format::{Digest, Front, SnapshotHead};
 pub use store::{newest_good, snapshot_name, snapshot_seq, snapshots, SnapshotError};
 pub use tail::AssetSums;
 
+pub(crate) use account::{for_each_state, names};
 pub(super) use store::{keep_only, make, state_of, Cut};
 pub(super) use tail::Tail;
 

@@ -95,7 +95,7 @@ fn states(snapshot: &Snapshot<impl StorageFile>) -> Vec<String> {
         states.push(format!("{state:?}"));
         Ok(())
     };
-    snapshot.for_each_account(&|_| true, &mut note).unwrap();
+    snapshot.for_each_account(&mut note).unwrap();
     states
 }
 
@@ -202,7 +202,7 @@ fn no_damage_passes_and_the_one_before_is_used() {
         }
         // Head and footer are whole; a damaged block shows when it is read, and the zeros behind the head mean nothing.
         let mut seen = Vec::new();
-        let read = found.for_each_account(&|_| true, &mut |state| {
+        let read = found.for_each_account(&mut |state| {
             seen.push(format!("{state:?}"));
             Ok(())
         });
