@@ -4,7 +4,7 @@ mod settings;
 pub use settings::{Args, Settings};
 
 use crate::control::{bind_admin, SignalEvent, Signals};
-use crate::ledger::{Admitted, DiskStorage, LedgerError, Log, Options, Server};
+use crate::ledger::{Admitted, DiskStorage, LedgerError, Log, Options, Server, Storage};
 use crate::telemetry::logs::LogGuard;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -18,14 +18,22 @@ pub const SERVICE: &str = "ron-ledger";
 /// # Errors
 /// If something stands in the way of a start, or the ledger cannot be closed in order; a sentence that says what to do.
 pub fn run(settings: &Settings, log: &LogGuard) -> Result<(), String> {
-    end_with_any_panic();
-    let (_signals, events) = Signals::listen().map_err(|error| format!("cannot take over the signals: {error}"))?;
     let directory = settings.directory.display();
     let storage = DiskStorage::create(&settings.directory)
         .map_err(|error| format!("cannot use the ledger directory {directory}: {error}"))?;
-    let options = Options::new(settings.segment_bytes);
+    run_on(storage, &Options::new(settings.segment_bytes), settings, log)
+}
+
+/// As [`run`], on a storage that the caller has made of the directory: crash tests put one there that loses or refuses writes.
+///
+/// # Errors
+/// Those of [`run`].
+pub fn run_on<S: Storage>(storage: S, options: &Options, settings: &Settings, log: &LogGuard) -> Result<(), String> {
+    end_with_any_panic();
+    let (_signals, events) = Signals::listen().map_err(|error| format!("cannot take over the signals: {error}"))?;
+    let directory = storage.place("");
     // The lock of the directory decides who owns the ledger; only its owner touches the socket.
-    let (ledger, recovery) = Log::recover(storage, &options, &mut |_, _, _| Ok(())).map_err(|error| error.to_string())?;
+    let (ledger, recovery) = Log::recover(storage, options, &mut |_, _, _| Ok(())).map_err(|error| error.to_string())?;
     check_directory(&settings.socket)?;
     let socket = bind_admin(&settings.socket).map_err(|fault| fault.to_string())?;
     let listener = socket.listener().map_err(|error| format!("{}: {error}", settings.socket.display()))?;
