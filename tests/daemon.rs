@@ -118,7 +118,7 @@ fn without_a_daemon_writes_are_refused_soon_and_what_was_pending_settles_later()
     let mut daemon = Daemon::start();
     let server = Server::with(&[("deps.ledger_sock", &daemon.sock()), ("timeouts.write_ms", "20000")]);
     let mut wallet = server.wallet();
-    wallet.issue("a", 1_000);
+    let issued = wallet.issue("a", 1_000);
     // Stopped, the daemon takes the spend and does not answer; killed, it never will.
     daemon.signal(Signal::STOP);
     let spend = wallet.transfer("a", "b", 3, 1, "k-1");
@@ -132,8 +132,14 @@ fn without_a_daemon_writes_are_refused_soon_and_what_was_pending_settles_later()
     // Far below the 20 s of the time limit; how far is a figure, and this machine may be busy.
     assert!(pending < Duration::from_secs(5), "{pending:?}");
     assert_eq!((wallet.balance("a"), wallet.balance("b")), (1_000, 0), "reads go on");
+    // What only the ledger has can be had again later, and the client is told so.
+    wallet.tx(&issued.txid()).refused(503, "UPSTREAM_UNAVAILABLE");
+    let repeat = wallet.write("/v1/issue", "issue-a", r#"{"to":"a","asset":"roc","amount_minor":"1000"}"#);
+    let told = wallet.client.call(&repeat).refused(503, "UPSTREAM_UNAVAILABLE");
+    assert_eq!(told.json()["retryable"].as_bool(), Some(true), "{told}");
     daemon.launch();
     eventually("ready again", || (server.page("/readyz").status == 200).then_some(()));
+    assert_eq!(wallet.client.call(&repeat).ok().body, issued.body);
     let receipt = wallet.client.call(&spend).ok();
     assert_eq!(receipt.json()["nonce"].as_u64(), Some(1));
     assert_eq!((wallet.balance("a"), wallet.balance("b")), (997, 3), "it happened once");

@@ -252,6 +252,11 @@ fn unread(error: &LedgerError) -> Refusal {
             "the entry is in an archive that is not connected; the operator can bring it back, and repeating the request is safe";
         return Refusal::new(Code::UpstreamUnavailable, told);
     }
+    if matches!(error, LedgerError::Unreachable { .. }) {
+        // That the ledger is away is logged once, by its link.
+        tracing::debug!(event = "ledger_away", %error, "an entry was asked for while the ledger cannot be reached");
+        return Refusal::new(Code::UpstreamUnavailable, "the ledger cannot be reached; repeating the request is safe");
+    }
     tracing::error!(event = "ledger_read_failed", %error, "an entry could not be read back from the ledger");
     Refusal::new(Code::InternalError, "the ledger could not be read")
 }
