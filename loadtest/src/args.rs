@@ -4,7 +4,11 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{rng::Share, workload::Mix};
+use crate::{
+    crash::variant::{self, Variants},
+    rng::Share,
+    workload::Mix,
+};
 
 /// Load, crash and connection tests for svc-wallet, over loopback.
 ///
@@ -47,7 +51,12 @@ pub enum Command {
     Run(RunArgs),
     /// Measure the bare responder: the server's runtime and HTTP parser with a fixed reply, driven by the same generator.
     Baseline(BaselineArgs),
-    /// Kill the server under load, again and again, and look for every acknowledged spend after each restart.
+    /// Kill, pause, fill up or deceive the service under load, again and again; nothing acknowledged may be missing or doubled.
+    ///
+    /// After each round every receipt of its ledger is fetched and compared byte for byte, every spend without a reply is
+    /// repeated twice with its key, and the books are compared with the receipts. At the end of a ledger's life it is
+    /// replayed, and must have as many entries as there are receipts.
+    #[command(after_help = CRASH_HELP)]
     Crash(CrashArgs),
     /// Many idle connections and many slow clients, and load beside them that must not notice.
     Idle(IdleArgs),
@@ -58,7 +67,27 @@ pub enum Command {
     /// The bare responder itself, which `baseline` starts: prints its address, answers until standard input ends.
     #[command(hide = true)]
     Responder(ResponderArgs),
+    /// The ledger daemon on a disk that fails as it is told to, which `crash` starts.
+    #[command(hide = true)]
+    FaultyLedger(FaultyLedgerArgs),
 }
+
+const CRASH_HELP: &str = "Variants:
+  embedded       SIGKILL of a wallet with an embedded ledger
+  wallet         SIGKILL of a wallet whose ledger is a daemon
+  daemon         SIGKILL of the daemon: the wallet refuses writes, and goes on by itself when the daemon is back
+  both           SIGKILL of both
+  pause          the daemon is paused for 100 to 500 ms
+  replace        the wallet is paused, replaced by a second one on the same daemon, and resumed: it may only end
+  disk-full      the daemon's disk has no room for a while; writes are refused, reads go on; then SIGKILL of the daemon
+  lose-unsynced  SIGKILL of the daemon, or of both, on a disk that loses any part of what was not synced
+  lying-sync     SIGKILL of the daemon on a disk that said it had synced and had not: the loss must be detected
+
+Examples:
+  loadtest crash
+  loadtest crash --variant daemon,both --rounds 100 --accounts 1_000 --connections 16 --pipeline 4
+  loadtest crash --variant all --rounds 200 --accounts 1_000 --connections 16 --pipeline 4 --rate 8_000 \
+                 --kill-after-min 50ms --kill-after-max 250ms --seed 7";
 
 /// How the requests look.
 #[derive(Clone, Debug, Args)]
@@ -192,9 +221,18 @@ pub struct CrashArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub server: ServerArgs,
-    /// How often the server is killed.
+    /// What happens in a round: names with commas between them, or all; see below.
+    #[arg(long, default_value = "embedded", value_parser = variant::parse)]
+    pub variant: Variants,
+    /// How many rounds; several variants share them, those that take long with a smaller part.
     #[arg(long, default_value = "20", value_parser = count)]
     pub rounds: u64,
+    /// Rounds of a ledger's life; then it is verified, and a new one is begun. Each round looks for all receipts of that life.
+    #[arg(long, default_value = "50", value_parser = count)]
+    pub rounds_per_ledger: u64,
+    /// Requests per second of the load: a number (8_000), or max.
+    #[arg(long, default_value = "max", value_parser = rate)]
+    pub rate: Rate,
     /// The earliest moment of the kill after the load began.
     #[arg(long, default_value = "300ms", value_parser = duration)]
     pub kill_after_min: Duration,
@@ -264,6 +302,23 @@ pub struct ResponderArgs {
     /// CPU to run on.
     #[arg(long, value_parser = cpu_list)]
     pub cpus: CpuList,
+}
+
+/// Arguments of `faulty-ledger`.
+#[derive(Clone, Debug, Args)]
+pub struct FaultyLedgerArgs {
+    /// Directory of the ledger.
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// Path of the socket.
+    #[arg(long)]
+    pub sock: PathBuf,
+    /// Directory of the files that switch the disk.
+    #[arg(long)]
+    pub switches: PathBuf,
+    /// Decides what the disk writes before it is asked to.
+    #[arg(long)]
+    pub seed: u64,
 }
 
 /// Named mixes.

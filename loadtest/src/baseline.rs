@@ -125,7 +125,7 @@ pub fn run(args: &BaselineArgs, quiet: bool, stop: &Arc<AtomicBool>) -> Result<r
     let seed = machine::seed(args.traffic.seed);
     let responder = Responder::start(&args.server_cpus.0)?;
     let mut load = BareLoad::new(responder.address(), &args.traffic, &placeholder_token(), seed, stop)?;
-    let plan = Plan { pace: Pace::Max, duration: Some(args.duration), requests: None };
+    let plan = Plan { pace: Pace::Max, duration: Some(args.duration), requests: None, ending: None };
     let mut rounds = Vec::new();
     for round in 1..=args.rounds {
         let name = format!("responder {round} of {}", args.rounds);

@@ -48,6 +48,13 @@ impl Books {
     }
 }
 
+impl Stated {
+    /// Whether the account has no spend that is neither durable nor refused.
+    pub fn is_settled(&self) -> bool {
+        self.last_nonce.map(|last| last + 1) == self.next_nonce
+    }
+}
+
 /// What the server says about one account.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stated {
@@ -55,6 +62,8 @@ pub struct Stated {
     pub balance: Option<u128>,
     /// The last confirmed nonce; `None` if unreadable.
     pub last_nonce: Option<u64>,
+    /// The next one that is free; between the two are those of spends that are not durable yet. `None` if unreadable.
+    pub next_nonce: Option<u64>,
 }
 
 /// Reads balance and sequence of a list of accounts, on whichever connection is free.
@@ -103,8 +112,10 @@ impl Source for Sweep<'_> {
                 amount.is_some() && self.requests.is_balance_of(self.accounts[index], reply.body)
             }
             Question::Seq(index) => {
-                self.stated[index].last_nonce = body.as_ref().and_then(|body| body.get("last_nonce")?.as_u64());
-                self.stated[index].last_nonce.is_some()
+                let number = |name: &str| body.as_ref().and_then(|body| body.get(name)?.as_u64());
+                let stated = &mut self.stated[index];
+                (stated.last_nonce, stated.next_nonce) = (number("last_nonce"), number("next_nonce"));
+                stated.last_nonce.is_some() && stated.next_nonce.is_some()
             }
         };
         if !readable {

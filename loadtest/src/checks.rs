@@ -1,5 +1,5 @@
 //! Proof that the tests find what they look for: each command's logic against a right wallet, which passes, and against
-//! wallets that are wrong in one way each, which must be caught; and that latency has no coordinated omission.
+//! wallets that are wrong in one way each, which must be caught; and that latency has no coordinated omission. Crashes have theirs in `crash/tests.rs`.
 
 use std::{
     sync::{atomic::AtomicBool, Arc},
@@ -9,9 +9,8 @@ use std::{
 use clap::Parser;
 
 use crate::{
-    args::{Cli, Command, CrashArgs, IdleArgs, RunArgs},
+    args::{Cli, Command, IdleArgs, RunArgs},
     baseline::{placeholder_token, BareLoad},
-    crash,
     engine::{Class, Engine, Pace, Plan},
     fake::{Fake, Flaw},
     idle,
@@ -103,7 +102,7 @@ fn latency_counts_from_the_intended_time() {
     let mut workload = run::workload(&args.traffic, fake.address(), &token(), "load:", 1);
     run::prepare(&mut workload, &args.traffic, fake.address(), false, true, &stop()).unwrap();
     let mut engine = Engine::connect(fake.address(), 1, 1, Duration::from_secs(5), &stop()).unwrap();
-    let plan = Plan { pace: Pace::PerSecond(500.0), duration: None, requests: Some(500) };
+    let plan = Plan { pace: Pace::PerSecond(500.0), duration: None, requests: Some(500), ending: None };
     fake.pause_once(Duration::from_millis(300));
     let outcome = engine.drive(&mut workload, &plan, &mut Progress::new("", None, true)).unwrap();
     assert_eq!((outcome.answered, outcome.unsent), (500, 0));
@@ -120,78 +119,9 @@ fn the_bare_responder_answers_the_same_load() {
     let address = receiver.recv().unwrap();
     let args = run_args(&[]);
     let mut load = BareLoad::new(address, &args.traffic, &placeholder_token(), 1, &stop()).unwrap();
-    let plan = Plan { pace: Pace::Max, duration: None, requests: Some(5_000) };
+    let plan = Plan { pace: Pace::Max, duration: None, requests: Some(5_000), ending: None };
     let outcome = load.drive(&plan, &mut Progress::new("", None, true)).unwrap();
     assert_eq!((outcome.answered, outcome.disconnected, load.tally().unexpected_count()), (5_000, 0, 0));
-}
-
-fn crash_args() -> CrashArgs {
-    let line = ["loadtest", "crash", "--connections", "4", "--pipeline", "8", "--accounts", "50", "--rounds", "3"];
-    let more = ["--kill-after-min", "50ms", "--kill-after-max", "150ms", "--repeat-share", "1%", "--hot-share", "20%"];
-    match Cli::parse_from(line.iter().chain(&more)).command {
-        Command::Crash(args) => args,
-        _other => unreachable!("the line says crash"),
-    }
-}
-
-fn crash(flaw: Flaw) -> crash::CrashReport {
-    let mut fake = Fake::start(flaw);
-    let args = crash_args();
-    let mut workload = run::workload(&args.traffic, fake.address(), &token(), "load:", 9);
-    crash::rounds(&args, &mut fake, &mut workload, 9, true, &stop()).unwrap()
-}
-
-#[test]
-fn a_wallet_that_keeps_its_promises_survives_every_kill() {
-    let report = crash(Flaw::None);
-    assert!(report.ok, "{report:?}");
-    assert_eq!(report.rounds.len(), 3);
-    assert!(report.rounds.iter().all(|round| round.acknowledged > 0), "{report:?}");
-    assert!(report.rounds.iter().any(|round| round.resolved.in_doubt > 0), "{report:?}");
-    let found = report.found_at_end.unwrap();
-    assert_eq!(found.asked, report.rounds.iter().map(|round| round.acknowledged + round.resolved.in_doubt).sum::<u64>());
-}
-
-#[test]
-fn a_wallet_that_forgets_or_changes_what_it_acknowledged_is_caught() {
-    let cases = [
-        (Flaw::ForgetsAtRestart, "an acknowledged receipt, fetched: 404 NOT_FOUND"),
-        (Flaw::AltersReceiptsAtRestart, "an acknowledged receipt came back different"),
-        (Flaw::AltersRepeats, ""),
-        (Flaw::LosesCredits, ""),
-    ];
-    for (flaw, kind) in cases {
-        let report = crash(flaw);
-        assert!(!report.ok, "{flaw:?} was not caught");
-        let found = report.tally.unexpected.keys().any(|found| found.starts_with(kind));
-        assert!(found || kind.is_empty(), "{flaw:?}: {:?}", report.tally.unexpected);
-    }
-}
-
-#[test]
-fn an_earlier_receipt_that_is_missing_for_one_round_is_missed_in_that_round() {
-    let report = crash(Flaw::ForgetsOneForARound);
-    // At the end it is back, so only looking for every receipt after each restart can tell.
-    let second = report.rounds.last().unwrap();
-    assert!(!report.ok && second.number == 2 && second.found.identical + 1 == second.found.asked, "{report:?}");
-}
-
-#[test]
-fn every_restart_is_followed_by_a_look_for_every_receipt_so_far() {
-    let report = crash(Flaw::None);
-    let mut earlier = 0;
-    for round in &report.rounds {
-        assert_eq!(round.found.asked, earlier + round.acknowledged, "{report:?}");
-        assert_eq!(round.found.identical, round.found.asked, "{report:?}");
-        earlier += round.acknowledged + round.resolved.in_doubt;
-    }
-}
-
-#[test]
-fn a_wallet_that_forgets_keys_is_caught_by_repeating_what_is_in_doubt() {
-    // Only spends whose effect outlived the kill can show it, so it is looked for in several runs.
-    let caught = (0..5).any(|_| !crash(Flaw::ForgetsKeysAtRestart).ok);
-    assert!(caught);
 }
 
 fn idle_report(flaw: Flaw) -> idle::IdleReport {

@@ -4,12 +4,15 @@
 //! `Idempotency-Replayed: true` exactly if the account's nonce says that the spend had taken effect, and the second must
 //! be the same receipt byte for byte, replayed. Repeats of one account go over one connection in order of nonce.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use serde::Serialize;
 
 use crate::{
-    books,
+    books::{self, Stated},
     engine::{Class, Engine, Plan, Source},
     fault::Fault,
     progress::Progress,
@@ -18,6 +21,11 @@ use crate::{
     tally::text,
     workload::Workload,
 };
+
+/// What was under way when the server became ready again has to be settled after so long.
+const SETTLE_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Time between two looks at that.
+const SETTLE_LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// How the spends in doubt came out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -112,6 +120,26 @@ impl Repeats<'_> {
     }
 }
 
+/// Reads the nonces of these accounts once nothing of them is under way any more: a server that has lost its ledger for a while
+/// goes on with what it had taken.
+fn settled(engine: &mut Engine, workload: &mut Workload, accounts: &[u32], quiet: bool) -> Result<Vec<Stated>, Fault> {
+    let begin = Instant::now();
+    loop {
+        let mut progress = Progress::new("reading nonces", Some(2 * accounts.len() as u64), quiet);
+        let stated = books::read(engine, &workload.requests, accounts, &mut progress)?;
+        let under_way = stated.iter().filter(|stated| !stated.is_settled()).count();
+        if under_way == 0 {
+            return Ok(stated);
+        }
+        if begin.elapsed() > SETTLE_WAIT_MAX {
+            let after = SETTLE_WAIT_MAX.as_secs();
+            workload.tally.trouble("spends do not settle", || format!("{under_way} accounts after {after} s"));
+            return Ok(stated);
+        }
+        std::thread::sleep(SETTLE_LOOK_EVERY);
+    }
+}
+
 /// Repeats every spend in doubt and takes the receipts into the model. The engine must have as many connections as the
 /// load had.
 ///
@@ -122,9 +150,9 @@ pub fn resolve(engine: &mut Engine, workload: &mut Workload, quiet: bool) -> Res
     spends.sort_unstable();
     let mut accounts: Vec<u32> = spends.iter().map(|spend| spend.from).collect();
     accounts.dedup();
+    workload.model.release_held();
     let total = spends.len() as u64;
-    let mut progress = Progress::new("reading nonces", Some(2 * accounts.len() as u64), quiet);
-    let stated = books::read(engine, &workload.requests, &accounts, &mut progress)?;
+    let stated = settled(engine, workload, &accounts, quiet)?;
     let durable = accounts.iter().zip(&stated).filter_map(|(account, stated)| Some((*account, stated.last_nonce?))).collect();
     let connections = engine.connections();
     let mut lists = vec![(Vec::new(), 0); connections];

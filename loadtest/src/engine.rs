@@ -77,12 +77,29 @@ pub struct Plan {
     pub duration: Option<Duration>,
     /// Sending stops after so many requests.
     pub requests: Option<u64>,
+    /// Sending stops as soon as somebody says so.
+    pub ending: Option<Ending>,
+}
+
+/// The end of a drive that another thread decides on.
+#[derive(Clone, Debug)]
+pub struct Ending {
+    /// Raised once the drive is to end.
+    pub flag: Arc<AtomicBool>,
+    /// What is unanswered then is not waited for: it counts as lost, although its connection stays open.
+    pub abandon: bool,
+}
+
+impl Ending {
+    fn is_raised(&self) -> bool {
+        self.flag.load(Ordering::Acquire)
+    }
 }
 
 impl Plan {
     /// Everything that the source has, as fast as it goes.
     pub fn everything() -> Plan {
-        Plan { pace: Pace::Max, duration: None, requests: None }
+        Plan { pace: Pace::Max, duration: None, requests: None, ending: None }
     }
 }
 
@@ -207,6 +224,9 @@ impl Engine {
                 drive.sending = false;
                 drive.outcome.unsent = drive.due_count(now).saturating_sub(drive.outcome.sent);
             }
+            if !drive.sending && plan.ending.as_ref().is_some_and(|ending| ending.abandon && ending.is_raised()) {
+                drive.abandon();
+            }
             if drive.outstanding == 0 && (!drive.sending || plan.pace == Pace::Max) {
                 break;
             }
@@ -228,6 +248,43 @@ impl Engine {
         outcome.elapsed = drive.heard.duration_since(begin);
         progress.done(outcome.answered, &outcome.latencies);
         Ok(outcome)
+    }
+
+    /// Hears what still comes on connections whose requests were abandoned, until all of them are closed. False if some are still
+    /// open after so long.
+    ///
+    /// # Errors
+    /// [`Fault::Interrupted`], or [`Fault::Io`] from the poll.
+    pub fn hear_out(&mut self, most: Duration, each: &mut dyn FnMut(&Reply<'_>)) -> Result<bool, Fault> {
+        let begin = Instant::now();
+        loop {
+            for connection in self.connections.iter_mut().filter(|connection| connection.is_open()) {
+                let open = loop {
+                    let filled = connection.fill(true);
+                    while let Ok(Some(reply)) = connection.next_reply() {
+                        each(&reply);
+                    }
+                    match filled {
+                        Ok(Fill::More) => {}
+                        Ok(Fill::Drained) => break true,
+                        Ok(Fill::Closed) | Err(_) => break false,
+                    }
+                };
+                if !open {
+                    connection.close();
+                }
+            }
+            if self.connections.iter().all(|connection| !connection.is_open()) {
+                return Ok(true);
+            }
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(Fault::Interrupted);
+            }
+            if begin.elapsed() > most {
+                return Ok(false);
+            }
+            self.wait(SLEEP_MIN)?;
+        }
     }
 
     fn wait(&mut self, timeout: Duration) -> Result<(), Fault> {
@@ -295,6 +352,18 @@ impl<S: Source> Drive<'_, S> {
     fn is_over(&self, now: Instant) -> bool {
         self.plan.duration.is_some_and(|limit| now.duration_since(self.begin) >= limit)
             || self.plan.requests.is_some_and(|limit| self.outcome.sent >= limit)
+            || self.plan.ending.as_ref().is_some_and(Ending::is_raised)
+    }
+
+    /// Gives up what is unanswered.
+    fn abandon(&mut self) {
+        for (number, queue) in self.queues.iter_mut().enumerate() {
+            while let Some(request) = queue.pop_front() {
+                self.source.lost(number, request.ticket);
+                self.outcome.lost += 1;
+                self.outstanding -= 1;
+            }
+        }
     }
 
     /// Requests that should have been sent by now.

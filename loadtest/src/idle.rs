@@ -159,7 +159,8 @@ pub fn measure(
     let mut engine = Engine::connect(address, connections, pipeline, traffic.patience, stop)?;
     let mut phases = Vec::new();
     let mut load = |name: &str, duration: Duration, workload: &mut Workload| -> Result<(), Fault> {
-        let plan = Plan { pace: Pace::PerSecond(args.rate.max(1) as f64), duration: Some(duration), requests: None };
+        let plan =
+            Plan { pace: Pace::PerSecond(args.rate.max(1) as f64), duration: Some(duration), requests: None, ending: None };
         let outcome = engine.drive(workload, &plan, &mut Progress::new(name, None, quiet))?;
         phases.push(Phase::new(name, plan.pace, &outcome));
         Ok(())

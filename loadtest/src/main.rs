@@ -9,12 +9,14 @@ mod doubt;
 mod engine;
 mod failure;
 mod fault;
+mod faulty;
 mod funding;
 mod idle;
 mod latency;
 mod machine;
 mod memory;
 mod model;
+mod process;
 mod progress;
 mod receipts;
 mod reply;
@@ -67,6 +69,9 @@ fn execute(cli: &Cli) -> Result<bool, Fault> {
         machine::pin(&args.cpus.0)?;
         return responder::run().map(|()| true);
     }
+    if let Command::FaultyLedger(args) = &cli.command {
+        return faulty::run(args).map(|()| true);
+    }
     let stop = machine::stop_flag()?;
     // Whoever reads standard error for the one object must not have to look for it among progress.
     let quiet = cli.quiet || cli.json;
@@ -76,7 +81,7 @@ fn execute(cli: &Cli) -> Result<bool, Fault> {
         Command::Crash(args) => show(cli, crash::run(args, quiet, &stop)?),
         Command::Idle(args) => show(cli, idle::run(args, quiet, &stop)?),
         Command::Startup(args) => show(cli, startup::run(args, quiet, &stop)?),
-        Command::Responder(_) => unreachable!("the responder has been started above"),
+        Command::Responder(_) | Command::FaultyLedger(_) => unreachable!("these have been started above"),
     }
 }
 

@@ -19,6 +19,8 @@ pub struct Account {
     /// The lowest nonce that was refused although it should not have been; 0 if none.
     refused_nonce: u64,
     in_flight: u32,
+    /// Nobody knows the outcome of an earlier spend of it, so that a further one might have the wrong nonce.
+    held: bool,
 }
 
 /// All accounts of a run.
@@ -55,10 +57,13 @@ impl Model {
         self.issued_minor += amount_minor;
     }
 
-    /// Reserves an amount and a nonce for a spend; `None` if the account cannot pay, or has to wait because an
+    /// Reserves an amount and a nonce for a spend; `None` if the account cannot pay, is held, or has to wait because an
     /// earlier spend of it failed and others are still in flight behind it.
     pub fn reserve(&mut self, number: u32, amount_minor: u32) -> Option<u64> {
         let account = &mut self.accounts[number as usize];
+        if account.held {
+            return None;
+        }
         if account.refused_nonce != 0 {
             if account.in_flight > 0 {
                 return None;
@@ -76,7 +81,22 @@ impl Model {
     /// The nonce that a spend would have now, without reserving it: for deliberate overdrafts.
     pub fn peek_nonce(&self, number: u32) -> Option<u64> {
         let account = &self.accounts[number as usize];
-        (account.refused_nonce == 0).then_some(account.reserved_nonce + 1)
+        (account.refused_nonce == 0 && !account.held).then_some(account.reserved_nonce + 1)
+    }
+
+    /// Nobody knows the outcome of a spend of this account: it spends no more until [`Model::release_held`].
+    pub fn hold(&mut self, number: u32) {
+        self.accounts[number as usize].held = true;
+    }
+
+    /// Whether the account is held.
+    pub fn is_held(&self, number: u32) -> bool {
+        self.accounts[number as usize].held
+    }
+
+    /// The outcome of every spend is known, or will be before the next one is sent.
+    pub fn release_held(&mut self) {
+        self.accounts.iter_mut().for_each(|account| account.held = false);
     }
 
     /// A spend has been acknowledged.
@@ -148,6 +168,18 @@ mod tests {
         model.settle(&spend(1));
         assert_eq!(model.reserve(1, 100), Some(1));
         assert_eq!((model.account(0).balance, model.account(1).balance, model.issued_minor()), (50, 100, 150));
+    }
+
+    #[test]
+    fn an_account_with_a_spend_in_doubt_spends_no_more_until_that_is_known() {
+        let mut model = Model::new(2);
+        model.issue(0, 1_000);
+        assert_eq!(model.reserve(0, 100), Some(1));
+        model.hold(0);
+        assert_eq!((model.reserve(0, 100), model.peek_nonce(0), model.is_held(1)), (None, None, false));
+        model.release_held();
+        model.settle(&spend(1));
+        assert_eq!(model.reserve(0, 100), Some(2));
     }
 
     #[test]

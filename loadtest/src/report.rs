@@ -235,6 +235,12 @@ pub fn print_tally(tally: &Tally) {
     if tally.intended_refusals > 0 {
         println!("intended refusals    {}", grouped(tally.intended_refusals));
     }
+    if tally.unavailable > 0 {
+        println!(
+            "unavailable          {} refused with 503 while the ledger, or room in it, was not there",
+            grouped(tally.unavailable)
+        );
+    }
     print_troubles(&tally.unexpected);
 }
 

@@ -95,7 +95,7 @@ pub fn load(
     let mut engine = Engine::connect(address, connections, pipeline, traffic.patience, stop)?;
     let mut phases = Vec::new();
     if args.warmup > Duration::ZERO {
-        let plan = Plan { pace: Pace::Max, duration: Some(args.warmup), requests: None };
+        let plan = Plan { pace: Pace::Max, duration: Some(args.warmup), requests: None, ending: None };
         engine.drive(&mut workload, &plan, &mut Progress::new("warm-up", None, quiet))?;
     }
     let ratio = if args.baseline {
@@ -174,7 +174,7 @@ pub fn prepare(
 
 fn plan(args: &RunArgs, pace: Pace) -> Plan {
     let duration = args.duration.or(if args.requests.is_none() { Some(DURATION_DEFAULT) } else { None });
-    Plan { pace, duration, requests: args.requests }
+    Plan { pace, duration, requests: args.requests, ending: None }
 }
 
 fn measure(

@@ -1,34 +1,32 @@
 //! A server of one's own: configuration, start, readiness, stop, kill and restart, in a temporary directory.
 //!
-//! The process is only ever addressed by the id of the child that was started here, and it is stopped and its directory
-//! removed when this value is dropped, whatever happened before.
+//! It is stopped and its directory removed when this value is dropped, whatever happened before.
 
 use std::{
     fs,
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Command,
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
-use rustix::process::{kill_process, Pid, Signal};
+use rustix::process::Pid;
 use tempfile::TempDir;
 
 use crate::{
     args::ServerArgs,
     fault::Fault,
     machine,
+    process::Process,
     tokens::{self, Token},
 };
 
 /// A start that takes longer has failed.
 const READY_WAIT_MAX: Duration = Duration::from_secs(60);
-/// A stop that takes longer is ended with SIGKILL.
-const STOP_WAIT_MAX: Duration = Duration::from_secs(60);
-/// Lines of the server's log that are shown when it does not do what it should.
-const LOG_LINES: usize = 12;
+/// Time between two looks at whether it is ready.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// How to run the server.
 #[derive(Clone, Debug)]
@@ -47,6 +45,10 @@ pub struct ServerPlan {
     pub read_timeout: Duration,
     /// Connections that the server must hold.
     pub connections: u64,
+    /// Socket of the ledger daemon; without one the ledger is embedded.
+    pub ledger: Option<PathBuf>,
+    /// The keyring, if it is not one of its own: wallets that replace each other have the same.
+    pub keyring: Option<PathBuf>,
     /// More lines of configuration.
     pub more: String,
     /// Where the directory is made.
@@ -69,6 +71,8 @@ impl ServerPlan {
             driver: args.driver.clone(),
             read_timeout: Duration::from_secs(10),
             connections: 16_384,
+            ledger: None,
+            keyring: None,
             more: String::new(),
             parent: args.directory.clone(),
             keep: args.keep,
@@ -81,7 +85,7 @@ pub struct Server {
     plan: ServerPlan,
     http: SocketAddr,
     metrics: SocketAddr,
-    child: Option<Child>,
+    process: Option<Process>,
     directory: Option<TempDir>,
     path: PathBuf,
 }
@@ -111,7 +115,7 @@ impl Server {
         ] {
             fs::write(path.join(name), content).map_err(Fault::io(format!("writing {name}")))?;
         }
-        Ok(Server { plan, http, metrics, child: None, directory: Some(directory), path })
+        Ok(Server { plan, http, metrics, process: None, directory: Some(directory), path })
     }
 
     /// Starts the server and waits until it is ready.
@@ -119,39 +123,44 @@ impl Server {
     /// # Errors
     /// [`Fault::Program`] with the end of its log if it ends or does not become ready; [`Fault::Interrupted`].
     pub fn start(&mut self, stop: &AtomicBool) -> Result<Duration, Fault> {
-        assert!(self.child.is_none(), "a server is started once at a time");
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.log_path());
-        let log = log.map_err(Fault::io("opening the server's log"))?;
-        let errors = log.try_clone().map_err(Fault::io("opening the server's log"))?;
+        assert!(self.process.is_none(), "a server is started once at a time");
         let begin = Instant::now();
         let mut command = Command::new(&self.plan.program);
         command.arg("--config").arg(self.config_path()).current_dir(&self.path);
-        command.stdin(Stdio::null()).stdout(log).stderr(errors);
-        // What this shell has set for another server must not reach this one.
-        for name in ["RON_CONFIG", "AMNESIA", "POLICY_FILE", "REGISTRY_URL", "LEDGER_SOCK", "ACCOUNTING_SOCK"] {
-            command.env_remove(name);
-        }
-        if std::env::var_os("RUST_LOG").is_none() {
-            command.env("RUST_LOG", "warn");
-        }
         machine::pin(&self.plan.usable)?;
-        let spawned = command.spawn();
+        let started = Process::start(command, &self.path.join("server.log"));
         machine::pin(&[self.plan.own_cpu])?;
-        self.child = Some(spawned.map_err(Fault::io(format!("starting {}", self.plan.program.display())))?);
-        while !is_ready(self.metrics) {
+        self.process = Some(started?);
+        self.wait_ready(true, stop)?;
+        Ok(begin.elapsed())
+    }
+
+    /// Waits until it says that it is ready, or that it is not.
+    ///
+    /// # Errors
+    /// [`Fault::Program`] with the end of its log if it ends or goes on saying the opposite; [`Fault::Interrupted`].
+    pub fn wait_ready(&mut self, ready: bool, stop: &AtomicBool) -> Result<(), Fault> {
+        let begin = Instant::now();
+        while self.is_ready() != ready {
+            let process = self.process.as_mut().expect("only a server that was started is waited for");
             if stop.load(Ordering::Relaxed) {
                 return Err(Fault::Interrupted);
             }
-            if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
-                self.child = None;
-                return Err(self.program_fault(format!("ended with {status} instead of becoming ready")));
+            if let Some(status) = process.ended() {
+                return Err(process.fault(format!("ended with {status} instead of becoming ready")));
             }
             if begin.elapsed() > READY_WAIT_MAX {
-                return Err(self.program_fault(format!("was not ready after {} s", READY_WAIT_MAX.as_secs())));
+                let still = if ready { "not ready" } else { "ready" };
+                return Err(process.fault(format!("was {still} after {} s", READY_WAIT_MAX.as_secs())));
             }
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(LOOK_EVERY);
         }
-        Ok(begin.elapsed())
+        Ok(())
+    }
+
+    /// Whether it says that it is ready.
+    pub fn is_ready(&self) -> bool {
+        is_ready(self.metrics)
     }
 
     /// Mints the capability of the load.
@@ -169,7 +178,15 @@ impl Server {
 
     /// The process id, while it runs.
     pub fn pid(&self) -> Option<Pid> {
-        self.child.as_ref().map(Child::id).and_then(|id| Pid::from_raw(i32::try_from(id).ok()?))
+        self.process.as_ref().map(Process::pid)
+    }
+
+    /// The process.
+    ///
+    /// # Panics
+    /// If it has not been started, or its end has been waited for.
+    pub fn process(&mut self) -> &mut Process {
+        self.process.as_mut().expect("the server runs")
     }
 
     /// Waits for the end of a process that has been killed.
@@ -177,14 +194,7 @@ impl Server {
     /// # Errors
     /// [`Fault::Io`], or [`Fault::Program`] if it ended in any other way than by SIGKILL.
     pub fn reap_killed(&mut self) -> Result<(), Fault> {
-        use std::os::unix::process::ExitStatusExt;
-        let Some(mut child) = self.child.take() else { return Ok(()) };
-        let status = child.wait().map_err(Fault::io("waiting for the killed server"))?;
-        if status.signal() == Some(Signal::KILL.as_raw()) {
-            Ok(())
-        } else {
-            Err(self.program_fault(format!("was to be killed, but ended with {status}")))
-        }
+        self.process.take().map_or(Ok(()), Process::reap_killed)
     }
 
     /// Stops the server as an operator would, and says how it ended.
@@ -192,62 +202,35 @@ impl Server {
     /// # Errors
     /// [`Fault::Program`] if it had to be killed, or did not end with exit code 0.
     pub fn stop(&mut self) -> Result<(), Fault> {
-        match end(&mut self.child) {
-            Ended::NotRunning | Ended::Well => Ok(()),
-            Ended::Badly(how) => Err(self.program_fault(how)),
-        }
+        self.process.take().map_or(Ok(()), Process::stop)
+    }
+
+    /// The directory of an embedded ledger.
+    pub fn ledger_directory(&self) -> PathBuf {
+        self.path.join("ledger")
+    }
+
+    /// Its directory stays.
+    pub fn keep(&mut self) {
+        self.plan.keep = true;
     }
 
     /// The server's configuration file.
     pub fn config_path(&self) -> PathBuf {
         self.path.join("svc-wallet.toml")
     }
-
-    fn log_path(&self) -> PathBuf {
-        self.path.join("server.log")
-    }
-
-    fn program_fault(&self, how: String) -> Fault {
-        let log = fs::read_to_string(self.log_path()).unwrap_or_default();
-        let lines: Vec<&str> = log.lines().collect();
-        let tail = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n  ");
-        Fault::Program { what: self.plan.program.display().to_string(), cause: format!("{how}; its log ends with:\n  {tail}") }
-    }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // How it ended was reported by `stop`; here only nothing may be left running.
-        let _reported_elsewhere = end(&mut self.child);
+        // Before the directory that it writes to.
+        self.process = None;
         if self.plan.keep {
             if let Some(directory) = self.directory.take() {
                 eprintln!("kept: {}", directory.keep().display());
             }
         }
     }
-}
-
-enum Ended {
-    NotRunning,
-    Well,
-    Badly(String),
-}
-
-fn end(child: &mut Option<Child>) -> Ended {
-    let Some(mut child) = child.take() else { return Ended::NotRunning };
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    let asked = pid.is_some_and(|pid| kill_process(pid, Signal::TERM).is_ok());
-    let begin = Instant::now();
-    while asked && begin.elapsed() < STOP_WAIT_MAX {
-        match child.try_wait() {
-            Ok(Some(status)) if status.success() => return Ended::Well,
-            Ok(Some(status)) => return Ended::Badly(format!("ended with {status} after SIGTERM")),
-            Ok(None) => std::thread::sleep(Duration::from_millis(10)),
-            Err(_) => break,
-        }
-    }
-    let _already_gone = child.kill().and_then(|()| child.wait().map(|_| ()));
-    Ended::Badly(format!("did not end within {} s of SIGTERM and was killed", STOP_WAIT_MAX.as_secs()))
 }
 
 /// Two loopback addresses with ports that nobody listens on. Both are held until both are known.
@@ -269,16 +252,25 @@ fn is_ready(metrics: SocketAddr) -> bool {
 fn config(plan: &ServerPlan, directory: &Path, http: SocketAddr, metrics: SocketAddr) -> String {
     let timeout_ms = plan.read_timeout.as_millis();
     let path = directory.display();
+    let ledger = match &plan.ledger {
+        Some(socket) => format!("unix://{}", socket.display()),
+        None => format!("embedded:{path}/ledger"),
+    };
+    let keyring = plan.keyring.clone().unwrap_or_else(|| directory.join("wallet.keyring"));
     format!(
         "[service]\nname = \"svc-wallet\"\nrole = \"wallet\"\n\n\
          [bind]\nhttp = \"{http}\"\nmetrics = \"{metrics}\"\nadmin = \"{path}/admin.sock\"\n\n\
          [timeouts]\nread_ms = {timeout_ms}\nwrite_ms = {timeout_ms}\nidle_ms = 600000\n\n\
          [limits]\ninflight = 65536\nbody_max_bytes = 1048576\ndecompress_max_ratio = 10\nconnections = {}\n\n\
          [runtime]\ncores = {:?}\ndriver = \"{}\"\n\n\
-         [deps]\nledger_sock = \"embedded:{path}/ledger\"\naccounting_sock = \"embedded:{path}/accounting\"\n\
+         [deps]\nledger_sock = \"{ledger}\"\naccounting_sock = \"embedded:{path}/accounting\"\n\
          registry_url = \"file:{path}/registry.json\"\n\n\
          [security]\namnesia = \"off\"\nrequire_caps = true\npolicy_file = \"{path}/policy.json\"\n\
-         keyring = \"{path}/wallet.keyring\"\n{}",
-        plan.connections, plan.cpus, plan.driver, plan.more
+         keyring = \"{}\"\n{}",
+        plan.connections,
+        plan.cpus,
+        plan.driver,
+        keyring.display(),
+        plan.more
     )
 }

@@ -9,12 +9,12 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::Signal;
 use serde::Serialize;
 
 use crate::{
     args::StartupArgs,
     books,
-    crash::Victim,
     engine::{Engine, Pace, Plan},
     fault::Fault,
     machine,
@@ -88,12 +88,13 @@ pub fn run(args: &StartupArgs, quiet: bool, stop: &Arc<AtomicBool>) -> Result<St
     {
         let (connections, pipeline) = (traffic.connections as usize, traffic.pipeline as usize);
         let mut engine = Engine::connect(address, connections, pipeline, traffic.patience, stop)?;
-        let plan = Plan { pace: Pace::Max, duration: None, requests: Some(args.entries) };
+        let plan = Plan { pace: Pace::Max, duration: None, requests: Some(args.entries), ending: None };
         engine.drive(&mut workload, &plan, &mut Progress::new("entries behind the snapshot", plan.requests, quiet))?;
     }
     for _ in 0..2 {
-        server.killer()();
-        let ready = server.restart(stop)?;
+        server.process().signal(Signal::KILL);
+        server.reap_killed()?;
+        let ready = server.start(stop)?;
         starts.push(start("a snapshot and the entries", ready, &server));
     }
     let compared: Vec<u32> = (0..workload.model.len().min(COMPARED_MAX)).collect();

@@ -35,6 +35,8 @@ pub struct Tally {
     pub intended_refusals: u64,
     /// Spends whose connection broke, or whose outcome the server did not know.
     pub in_doubt: u64,
+    /// Requests refused with 503 while the server was known to have lost its ledger, or room in it.
+    pub unavailable: u64,
     /// Everything else, by kind.
     pub unexpected: BTreeMap<String, Trouble>,
 }
@@ -43,6 +45,23 @@ impl Tally {
     /// How many replies should not have been.
     pub fn unexpected_count(&self) -> u64 {
         self.unexpected.values().map(|trouble| trouble.count).sum()
+    }
+
+    /// Adds what another part of the run has counted.
+    pub fn add(&mut self, other: Tally) {
+        let Tally { spends, reads, repeats, intended_refusals, in_doubt, unavailable, unexpected } = other;
+        self.spends += spends;
+        self.reads += reads;
+        self.repeats += repeats;
+        self.intended_refusals += intended_refusals;
+        self.in_doubt += in_doubt;
+        self.unavailable += unavailable;
+        for (kind, trouble) in unexpected {
+            let sum = self.unexpected.entry(kind).or_default();
+            sum.count += trouble.count;
+            sum.samples.extend(trouble.samples);
+            sum.samples.truncate(SAMPLES_MAX);
+        }
     }
 
     /// Counts a reply that should not have been, under its status and code.

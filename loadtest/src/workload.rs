@@ -6,6 +6,11 @@
 //! Repeats are exact: half of them repeat a spend of the sample, old or new, and half follow right behind a spend
 //! that is still in flight on the same connection. It does not know sockets or time.
 
+use std::sync::{
+    atomic::{AtomicBool, Ordering},
+    Arc,
+};
+
 use crate::{
     engine::{Class, Source},
     memory::{Journal, Sample},
@@ -77,6 +82,8 @@ pub struct Workload {
     pub journal: Option<Journal>,
     /// Spends of which nobody knows whether they took effect, each account's in order of nonce.
     pub in_doubt: Vec<Spend>,
+    /// Raised while the server may say that it cannot write; reads have to go on.
+    pub outage: Arc<AtomicBool>,
     mix: Mix,
     trust: Trust,
     random: Random,
@@ -118,6 +125,7 @@ impl Workload {
             sample: Sample::new(seed ^ 0x5A),
             journal: None,
             in_doubt: Vec::new(),
+            outage: Arc::default(),
             mix,
             trust,
             random: Random::new(seed),
@@ -234,8 +242,11 @@ impl Workload {
             self.model.settle(spend);
             return Class::Spend;
         }
-        if reply.status == 500 || (reply.status == 503 && code_of(reply.body).as_deref() == Some("UPSTREAM_UNAVAILABLE")) {
-            self.tally.refused("spend, outcome unknown", reply);
+        let unavailable = is_refusal(reply, 503, "UPSTREAM_UNAVAILABLE");
+        // Behind a spend in doubt: the server may be there again, and does not know the nonce before this one.
+        let behind = self.model.is_held(spend.from) && is_refusal(reply, 409, "NONCE_CONFLICT");
+        if unavailable || behind || reply.status == 500 {
+            self.refused_or_unavailable("spend, outcome unknown", reply, behind);
             self.doubt(*spend);
         } else if self.model.refuse(spend) {
             self.tally.refused("spend behind a refused one", reply);
@@ -245,16 +256,23 @@ impl Workload {
         Class::Refusal
     }
 
+    /// Counts a refusal that is to be expected during an outage, and only then.
+    fn refused_or_unavailable(&mut self, what: &str, reply: &Reply<'_>, behind: bool) {
+        if self.outage.load(Ordering::Acquire) && (behind || is_refusal(reply, 503, "UPSTREAM_UNAVAILABLE")) {
+            self.tally.unavailable += 1;
+        } else {
+            self.tally.refused(what, reply);
+        }
+    }
+
     fn doubt(&mut self, spend: Spend) {
         self.tally.in_doubt += 1;
+        self.model.hold(spend.from);
         self.in_doubt.push(spend);
     }
 
     fn repeat_answered(tally: &mut Tally, trust: Trust, first: &[u8], reply: &Reply<'_>) -> Class {
-        if reply.status != 200 {
-            tally.refused("repeat", reply);
-            return Class::Refusal;
-        }
+        assert_eq!(reply.status, 200, "a refusal was counted before");
         if trust == Trust::CheckAll && reply.body != first {
             tally.trouble("a repeat got another receipt", || format!("first {} then {}", text(first), text(reply.body)));
         } else if trust == Trust::CheckAll && !reply.replayed {
@@ -299,7 +317,7 @@ impl Source for Workload {
                     self.tally.intended_refusals += 1;
                 } else {
                     let funds = self.model.account(spend.from).balance;
-                    self.tally.refused(&format!("overdraft of an account with about {funds}"), reply);
+                    self.refused_or_unavailable(&format!("overdraft of an account with about {funds}"), reply, false);
                 }
                 Class::Refusal
             }
@@ -314,11 +332,20 @@ impl Source for Workload {
             }
             Ticket::RepeatSampled(number) => {
                 self.sample.unpin(number);
+                if reply.status != 200 {
+                    self.refused_or_unavailable("repeat", reply, false);
+                    return Class::Refusal;
+                }
                 Self::repeat_answered(&mut self.tally, self.trust, self.sample.body(number), reply)
             }
             Ticket::RepeatPrevious(spend) => {
+                if reply.status != 200 {
+                    let behind = self.model.is_held(spend.from) && is_refusal(reply, 409, "NONCE_CONFLICT");
+                    self.refused_or_unavailable("repeat", reply, behind);
+                    return Class::Refusal;
+                }
                 let first = &self.lanes[connection].previous;
-                if !first.is_empty() || reply.status != 200 {
+                if !first.is_empty() {
                     return Self::repeat_answered(&mut self.tally, self.trust, first, reply);
                 }
                 // The first had failed, and this one went through.
@@ -344,6 +371,10 @@ impl Source for Workload {
     fn troubles(&self) -> u64 {
         self.tally.unexpected_count()
     }
+}
+
+fn is_refusal(reply: &Reply<'_>, status: u16, code: &str) -> bool {
+    reply.status == status && code_of(reply.body).as_deref() == Some(code)
 }
 
 /// Splits the hot account's share into debits on connection 0 and credits from all other spends. Half of the share would

@@ -1,7 +1,7 @@
 //! A small wallet in memory, for the tests of the tests: right by default, and wrong in one chosen way on request.
 //!
 //! One thread per connection and one lock around everything, so its semantics are easy to see. A "kill" drops every
-//! connection in the middle of whatever it does; a restart goes on with the same state.
+//! connection in the middle of whatever it does; a restart goes on with the same state. What else is done to it stands in `victim`.
 
 use std::{
     collections::HashMap,
@@ -16,7 +16,11 @@ use std::{
 
 use serde_json::{json, Value};
 
-use crate::{crash::Victim, fault::Fault, memory};
+use crate::{crash::variant::Variant, memory};
+
+// As this module is.
+#[cfg(test)]
+mod victim;
 
 /// How the wallet is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +53,22 @@ pub enum Flaw {
     NeverCuts,
     /// One receipt of an earlier round is gone after the second restart and back after the third.
     ForgetsOneForARound,
+    /// Writes are refused with 503 although nothing has happened to it.
+    RefusesBeforehand,
+    /// What is refused with 503 is taken from the balance all the same.
+    AppliesWhatItRefuses,
+    /// While it cannot write it does not read either.
+    DoesNotReadInAnOutage,
+    /// Connections break when only its ledger has gone.
+    BreaksInAnOutage,
+    /// After it was replaced it goes on with what it had.
+    AcknowledgesWhenReplaced,
+    /// After it was replaced it does not end.
+    DoesNotEndWhenReplaced,
+    /// It goes on with what a disk that lied has left.
+    ServesAfterALie,
+    /// Its ledger has an entry that nobody has a receipt for.
+    HasAnEntryBesides,
 }
 
 #[derive(Clone, Default)]
@@ -63,12 +83,22 @@ struct State {
 struct Shared {
     state: Mutex<State>,
     older: Mutex<Option<State>>,
-    open: Mutex<Vec<Weak<TcpStream>>>,
+    /// Connections with their generation.
+    open: Mutex<Vec<(u64, Weak<TcpStream>)>>,
     killed: AtomicBool,
     restarts: AtomicU64,
     /// The receipt that is gone for a round.
     mislaid: Mutex<Option<(String, String)>>,
     flaw: Flaw,
+    variant: Variant,
+    /// It cannot write.
+    outage: AtomicBool,
+    /// Connections of earlier generations belong to a wallet that was replaced.
+    generation: AtomicU64,
+    /// The wallets before this generation go on after their pause.
+    resumed: AtomicU64,
+    /// What a wallet that was replaced still knows.
+    stale: Mutex<State>,
     read_timeout: Duration,
     /// Makes one reply wait, once.
     pause_once: Mutex<Option<Duration>>,
@@ -82,6 +112,11 @@ pub struct Fake {
 
 impl Fake {
     pub fn start(flaw: Flaw) -> Fake {
+        Fake::for_variant(flaw, Variant::Embedded)
+    }
+
+    /// One to which this is done in each round.
+    pub fn for_variant(flaw: Flaw, variant: Variant) -> Fake {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
@@ -92,6 +127,11 @@ impl Fake {
             restarts: AtomicU64::new(0),
             mislaid: Mutex::default(),
             flaw,
+            variant,
+            outage: AtomicBool::new(false),
+            generation: AtomicU64::new(0),
+            resumed: AtomicU64::new(0),
+            stale: Mutex::default(),
             read_timeout: Duration::from_millis(300),
             pause_once: Mutex::default(),
         });
@@ -103,8 +143,9 @@ impl Fake {
                 let socket = socket2::SockRef::from(&stream);
                 socket.set_send_buffer_size(16 * 1024).and_then(|()| socket.set_recv_buffer_size(16 * 1024)).unwrap();
                 let stream = Arc::new(stream);
-                shared.open.lock().unwrap().push(Arc::downgrade(&stream));
-                std::thread::spawn(move || shared.serve(&stream));
+                let generation = shared.generation.load(Ordering::SeqCst);
+                shared.open.lock().unwrap().push((generation, Arc::downgrade(&stream)));
+                std::thread::spawn(move || shared.serve(&stream, generation));
             }
         });
         Fake { shared, address }
@@ -124,51 +165,6 @@ impl Fake {
     }
 }
 
-impl Victim for Fake {
-    fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    fn killer(&mut self) -> Box<dyn FnOnce() + Send> {
-        let shared = Arc::clone(&self.shared);
-        *shared.older.lock().unwrap() = None;
-        Box::new(move || {
-            let state = shared.state.lock().unwrap();
-            shared.killed.store(true, Ordering::SeqCst);
-            for stream in shared.open.lock().unwrap().drain(..).filter_map(|stream| stream.upgrade()) {
-                let _already_closed = stream.shutdown(Shutdown::Both);
-            }
-            drop(state);
-        })
-    }
-
-    fn restart(&mut self, _stop: &AtomicBool) -> Result<Duration, Fault> {
-        let mut state = self.shared.state.lock().unwrap();
-        let restart = self.shared.restarts.fetch_add(1, Ordering::SeqCst) + 1;
-        match self.shared.flaw {
-            Flaw::ForgetsOneForARound => {
-                let mut mislaid = self.shared.mislaid.lock().unwrap();
-                match restart {
-                    1 => {
-                        let first = state.by_txid.iter().filter(|(_, receipt)| receipt.contains("transfer")).min();
-                        *mislaid = first.map(|(txid, receipt)| (txid.clone(), receipt.clone()));
-                    }
-                    2 => drop(state.by_txid.remove(&mislaid.as_ref().unwrap().0)),
-                    _later => state.by_txid.extend(mislaid.take()),
-                }
-            }
-            Flaw::ForgetsAtRestart => *state = self.shared.older.lock().unwrap().take().unwrap(),
-            Flaw::AltersReceiptsAtRestart => {
-                state.by_txid.values_mut().for_each(|receipt| *receipt = receipt.replacen("accepted", "settled!", 1));
-            }
-            Flaw::ForgetsKeysAtRestart => state.by_key.clear(),
-            _right_here => {}
-        }
-        self.shared.killed.store(false, Ordering::SeqCst);
-        Ok(Duration::from_millis(1))
-    }
-}
-
 struct Answer {
     status: u16,
     replayed: bool,
@@ -184,14 +180,22 @@ fn refusal(status: u16, code: &str) -> Answer {
 }
 
 impl Shared {
-    fn serve(&self, mut stream: &TcpStream) {
+    fn serve(&self, mut stream: &TcpStream, generation: u64) {
         let timeout = (self.flaw != Flaw::NeverCuts).then_some(self.read_timeout);
         let mut input = Vec::new();
         let mut chunk = [0; 16 * 1024];
         let mut begun = std::time::Instant::now();
         loop {
             let mut out = Vec::new();
-            while let Some((used, reply)) = self.take_request(&input) {
+            let replaced = self.is_replaced(generation);
+            while replaced && self.resumed.load(Ordering::SeqCst) <= generation {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            if replaced && self.flaw != Flaw::AcknowledgesWhenReplaced {
+                let _already_closed = stream.shutdown(Shutdown::Both);
+                return;
+            }
+            while let Some((used, reply)) = self.take_request(&input, if replaced { &self.stale } else { &self.state }) {
                 input.drain(..used);
                 let mark = if reply.replayed { "Idempotency-Replayed: true\r\n" } else { "" };
                 let Answer { status, body, .. } = reply;
@@ -227,7 +231,11 @@ impl Shared {
         }
     }
 
-    fn take_request(&self, bytes: &[u8]) -> Option<(usize, Answer)> {
+    fn is_replaced(&self, generation: u64) -> bool {
+        generation < self.generation.load(Ordering::SeqCst)
+    }
+
+    fn take_request(&self, bytes: &[u8], state: &Mutex<State>) -> Option<(usize, Answer)> {
         let mut headers = [httparse::EMPTY_HEADER; 16];
         let mut request = httparse::Request::new(&mut headers);
         let httparse::Status::Complete(head) = request.parse(bytes).unwrap() else { return None };
@@ -235,13 +243,17 @@ impl Shared {
         let length = header("Content-Length").map_or(0, |value| String::from_utf8_lossy(value).parse().unwrap());
         let body = bytes.get(head..head + length)?;
         let key = header("Idempotency-Key").map(|value| String::from_utf8_lossy(value).into_owned());
-        let mut state = self.state.lock().unwrap();
+        let mut state = state.lock().unwrap();
         if self.killed.load(Ordering::SeqCst) {
             return None;
         }
+        let outage = self.outage.load(Ordering::SeqCst);
         let (path, query) = request.path.unwrap().split_once('?').unwrap_or((request.path.unwrap(), ""));
         let account = query.strip_prefix("account=").map(|rest| rest.split('&').next().unwrap().to_owned());
         let reply = match (path, account, key) {
+            ("/v1/balance", Some(_), _) if outage && self.flaw == Flaw::DoesNotReadInAnOutage => {
+                refusal(503, "UPSTREAM_UNAVAILABLE")
+            }
             ("/v1/balance", Some(account), _) => {
                 let amount = state.balances.get(&account).copied().unwrap_or(0);
                 answer(200, format!(r#"{{"account":"{account}","asset":"roc","amount_minor":"{amount}"}}"#))
@@ -275,6 +287,15 @@ impl Shared {
             let altered = self.flaw == Flaw::AltersRepeats;
             let receipt = if altered { receipt.replacen(r#""ts":17"#, r#""ts":18"#, 1) } else { receipt };
             return Answer { replayed: self.flaw != Flaw::HidesRepeats, ..answer(200, receipt) };
+        }
+        let unasked = self.flaw == Flaw::RefusesBeforehand && state.sequence % 40 == 7 && spend;
+        if self.outage.load(Ordering::SeqCst) || unasked {
+            if self.flaw == Flaw::AppliesWhatItRefuses {
+                *state.balances.entry(from).or_default() -= amount;
+                *state.balances.entry(to).or_default() += amount;
+            }
+            state.sequence += u64::from(unasked);
+            return refusal(503, "UPSTREAM_UNAVAILABLE");
         }
         state.sequence += 1;
         let fiftieth = state.sequence % 50 == 0 && spend;

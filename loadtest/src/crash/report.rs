@@ -1,0 +1,235 @@
+//! What all rounds have come to: sums for each variant, as a table and as JSON.
+
+use serde::Serialize;
+
+use super::{round::Round, variant::Variant};
+use crate::{
+    progress::grouped,
+    receipts::Found,
+    report::{self, Report},
+    tally::Tally,
+};
+
+/// The rounds of one variant.
+#[derive(Clone, Debug, Serialize)]
+pub struct Sums {
+    /// Which.
+    pub variant: Variant,
+    /// Rounds that took place.
+    pub rounds: u64,
+    /// Ledgers whose life has ended and that were replayed.
+    pub ledgers_verified: u64,
+    /// Receipts acknowledged under load.
+    pub acknowledged: u64,
+    /// Requests refused because the ledger, or room in it, was not there.
+    pub unavailable: u64,
+    /// Spends that were sent and not answered, or answered with an unknown outcome.
+    pub in_doubt: u64,
+    /// Acknowledged receipts that were not found byte for byte, after a round or at the end of a ledger's life.
+    pub missing: u64,
+    /// Spends in doubt with another answer than the one receipt, accounts with another balance or nonce than their receipts add up
+    /// to, and entries of a ledger for which there is no receipt.
+    pub doubled: u64,
+    /// Accounts below zero.
+    pub negative: u64,
+    /// Everything else that should not have been.
+    pub unexplained: u64,
+    /// Rounds in which a disk that lied was found out.
+    pub detected: u64,
+    /// The longest time until the service was ready again.
+    pub recovery_ms_max: u64,
+}
+
+impl Sums {
+    fn new(variant: Variant) -> Sums {
+        Sums {
+            variant,
+            rounds: 0,
+            ledgers_verified: 0,
+            acknowledged: 0,
+            unavailable: 0,
+            in_doubt: 0,
+            missing: 0,
+            doubled: 0,
+            negative: 0,
+            unexplained: 0,
+            detected: 0,
+            recovery_ms_max: 0,
+        }
+    }
+
+    fn found_nothing(&self) -> bool {
+        self.missing + self.doubled + self.negative + self.unexplained == 0
+    }
+}
+
+/// Result of `crash`.
+#[derive(Clone, Debug, Serialize)]
+pub struct CrashReport {
+    /// `crash`.
+    pub command: &'static str,
+    /// Gives the same load and the same moments again.
+    pub seed: u64,
+    /// Rounds that were asked for.
+    pub rounds_asked: u64,
+    /// The sums of each variant.
+    pub variants: Vec<Sums>,
+    /// Those that took place.
+    pub rounds: Vec<Round>,
+    /// All replies.
+    pub tally: Tally,
+    /// Everything was as it should be.
+    pub ok: bool,
+}
+
+impl CrashReport {
+    /// No round has taken place.
+    pub fn new(seed: u64, rounds_asked: u64) -> CrashReport {
+        let (variants, rounds) = (Vec::new(), Vec::new());
+        CrashReport { command: "crash", seed, rounds_asked, variants, rounds, tally: Tally::default(), ok: false }
+    }
+
+    /// Adds a round.
+    pub fn take_round(&mut self, round: Round) {
+        let sums = self.sums(round.variant);
+        sums.rounds += 1;
+        sums.acknowledged += round.acknowledged;
+        sums.unavailable += round.unavailable;
+        sums.in_doubt += round.resolved.in_doubt;
+        sums.missing += round.missing;
+        sums.doubled += round.doubled;
+        sums.negative += round.negative;
+        sums.unexplained += round.unexplained;
+        sums.detected += u64::from(round.detected.is_some());
+        sums.recovery_ms_max = sums.recovery_ms_max.max(round.recovery_ms);
+        self.rounds.push(round);
+        self.judge();
+    }
+
+    /// Adds the end of a ledger's life: all its receipts once more, its entries, and how many it should have.
+    pub fn take_end(&mut self, variant: Variant, found: Found, entries: u64, expected: u64) {
+        let sums = self.sums(variant);
+        sums.ledgers_verified += 1;
+        sums.missing += found.asked - found.identical + expected.saturating_sub(entries);
+        sums.doubled += entries.saturating_sub(expected);
+        self.judge();
+    }
+
+    /// Adds what was answered in a ledger's life.
+    pub fn take_tally(&mut self, tally: Tally) {
+        self.tally.add(tally);
+        self.judge();
+    }
+
+    /// Whether nothing was found yet.
+    pub fn ok_so_far(&self) -> bool {
+        self.rounds.iter().all(|round| round.ok)
+            && self.variants.iter().all(Sums::found_nothing)
+            && self.tally.unexpected_count() == 0
+    }
+
+    fn judge(&mut self) {
+        self.ok = self.ok_so_far() && self.rounds.len() as u64 == self.rounds_asked;
+    }
+
+    fn sums(&mut self, variant: Variant) -> &mut Sums {
+        let at = self.variants.iter().position(|sums| sums.variant == variant).unwrap_or_else(|| {
+            self.variants.push(Sums::new(variant));
+            self.variants.len() - 1
+        });
+        &mut self.variants[at]
+    }
+}
+
+/// A round in one line.
+pub fn line(round: &Round) -> String {
+    let verdict = if round.ok { "ok" } else { "FAILED" };
+    let begin = format!(
+        "{:>5} {:<13} struck after {:>5} ms at {:>7}/s {:>7} acknowledged",
+        round.number,
+        round.variant.name(),
+        round.struck_after_ms,
+        grouped(round.rate as u64),
+        grouped(round.acknowledged),
+    );
+    if round.detected.is_some() {
+        return format!("{begin}  and lost by the disk: detected  {verdict}");
+    }
+    format!(
+        "{begin} {:>7} of {:>7} found  in doubt {:>4} = {:>4} + {:>4}  back after {:>5} ms  books {}  {verdict}",
+        grouped(round.found.identical),
+        grouped(round.found.asked),
+        round.resolved.in_doubt,
+        round.resolved.had_taken_effect,
+        round.resolved.took_effect_now,
+        round.recovery_ms,
+        if round.books.balanced() { "balanced" } else { "NOT BALANCED" },
+    )
+}
+
+/// Rounds that are shown one by one on standard output.
+const ROUNDS_SHOWN_MAX: usize = 40;
+
+impl Report for CrashReport {
+    fn ok(&self) -> bool {
+        self.ok
+    }
+
+    fn print(&self) {
+        if self.rounds.len() <= ROUNDS_SHOWN_MAX {
+            println!("in doubt = had taken effect + took effect when repeated; each answered exactly once\n");
+            self.rounds.iter().for_each(|round| println!("{}", line(round)));
+            println!();
+        } else {
+            self.rounds.iter().filter(|round| !round.ok).for_each(|round| println!("{}", line(round)));
+        }
+        println!(
+            "{:<13} {:>6} {:>12} {:>9} {:>8} {:>8} {:>8} {:>11} {:>8} {:>8} {:>9}",
+            "variant",
+            "rounds",
+            "acknowledged",
+            "in doubt",
+            "missing",
+            "doubled",
+            "negative",
+            "unexplained",
+            "detected",
+            "ledgers",
+            "back max"
+        );
+        for sums in &self.variants {
+            println!(
+                "{:<13} {:>6} {:>12} {:>9} {:>8} {:>8} {:>8} {:>11} {:>8} {:>8} {:>6} ms",
+                sums.variant.name(),
+                sums.rounds,
+                grouped(sums.acknowledged),
+                grouped(sums.in_doubt),
+                sums.missing,
+                sums.doubled,
+                sums.negative,
+                sums.unexplained,
+                sums.detected,
+                sums.ledgers_verified,
+                sums.recovery_ms_max
+            );
+        }
+        println!(
+            "\n{} of {} rounds; after each, every receipt of its ledger was looked for; {} ledgers replayed, with an entry for each \
+             receipt and none besides; seed {}",
+            self.rounds.len(),
+            self.rounds_asked,
+            self.variants.iter().map(|sums| sums.ledgers_verified).sum::<u64>(),
+            self.seed
+        );
+        report::print_tally(&self.tally);
+        let detected = self.rounds.iter().filter_map(|round| round.detected.as_ref());
+        for how in detected.collect::<std::collections::BTreeSet<_>>().into_iter().take(3) {
+            println!("detected: {how}");
+        }
+        self.rounds
+            .iter()
+            .filter(|round| round.detected.is_none() && !round.books.balanced())
+            .for_each(|round| report::print_books(&round.books));
+        report::print_verdict(self.ok);
+    }
+}

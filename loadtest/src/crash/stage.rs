@@ -1,0 +1,278 @@
+//! The service of a round as real processes: a wallet, and the ledger daemon that its variant has, on one directory.
+//!
+//! Everything runs on loopback and ends with this value. What each variant does to them stands in `strike`.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::PathBuf,
+    process::Command,
+    sync::atomic::AtomicBool,
+    time::{Duration, Instant},
+};
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use super::{
+    daemon::{Daemon, Disk, Started},
+    variant::{Place, Variant},
+    victim::{pause, wait_for, Connections, Recovery, Strike, Victim},
+};
+use crate::{
+    fault::Fault,
+    server::{Server, ServerPlan},
+    tokens::Token,
+};
+
+/// Something that has to show, shows within this.
+const SHOW_WAIT_MAX: Duration = Duration::from_secs(30);
+/// How long a daemon is paused, and a disk full, at least and at most.
+const TROUBLE_MIN: Duration = Duration::from_millis(100);
+const TROUBLE_MAX: Duration = Duration::from_millis(500);
+/// The kill comes at most so long after something that it is to come close to.
+const CLOSE_BY: Duration = Duration::from_millis(30);
+/// Exit code of a wallet that can never write again.
+const EXIT_FATAL: i32 = 1;
+
+/// The processes.
+pub struct Stage {
+    variant: Variant,
+    plan: ServerPlan,
+    wallet: Server,
+    /// One that was paused and has a successor.
+    replaced: Option<Server>,
+    daemon: Option<Daemon>,
+    recovery: Recovery,
+    daemon_is_gone: bool,
+    // Last: the processes end before what they write to is removed.
+    directory: Option<TempDir>,
+}
+
+impl Stage {
+    /// Starts a service for this variant on an empty directory. The seed decides what a faulty disk writes early.
+    ///
+    /// # Errors
+    /// Any [`Fault`].
+    pub fn start(variant: Variant, plan: &ServerPlan, seed: u64, stop: &AtomicBool) -> Result<Stage, Fault> {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix("loadtest-");
+        let made = plan.parent.as_ref().map_or_else(|| builder.tempdir(), |parent| builder.tempdir_in(parent));
+        let directory = made.map_err(Fault::io("making a temporary directory"))?;
+        let disk = match variant.place() {
+            Place::Embedded => None,
+            Place::Daemon => Some(Disk::Real),
+            Place::FaultyDisk => Some(Disk::Faulty(seed)),
+        };
+        let mut daemon = disk.map(|disk| Daemon::prepare(disk, directory.path(), plan)).transpose()?;
+        if let Some(daemon) = &mut daemon {
+            daemon.start_well(stop)?;
+        }
+        let plan = ServerPlan {
+            ledger: daemon.as_ref().map(Daemon::socket),
+            keyring: Some(directory.path().join("wallet.keyring")),
+            parent: Some(directory.path().to_owned()),
+            more: format!("{}\n[ledger]\nsegment_bytes = \"8MiB\"\n", plan.more),
+            ..plan.clone()
+        };
+        let mut wallet = Server::prepare(plan.clone())?;
+        wallet.start(stop)?;
+        let recovery = Recovery::Whole(Duration::ZERO);
+        Ok(Stage { variant, plan, wallet, replaced: None, daemon, recovery, daemon_is_gone: false, directory: Some(directory) })
+    }
+
+    /// The capability of the load.
+    ///
+    /// # Errors
+    /// Those of [`Server::token`].
+    pub fn token(&self) -> Result<Token, Fault> {
+        self.wallet.token()
+    }
+
+    fn daemon(&mut self) -> &mut Daemon {
+        self.daemon.as_mut().expect("a variant that strikes the daemon has one")
+    }
+
+    /// Kills the daemon, sees the wallet notice, and starts the daemon again; the wallet has to serve again by itself.
+    /// Every other time it is away for so long that what was under way is answered, and more writes come.
+    fn daemon_dies_and_returns(&mut self, strike: &mut Strike, stop: &AtomicBool) -> Result<Connections, Fault> {
+        self.daemon().kill()?;
+        self.wallet.wait_ready(false, stop)?;
+        if strike.random.below(2) == 0 {
+            pause(strike.between(TROUBLE_MIN, TROUBLE_MAX), stop)?;
+        }
+        let begin = Instant::now();
+        self.daemon().start_well(stop)?;
+        self.wallet.wait_ready(true, stop)?;
+        self.recovery = Recovery::Whole(begin.elapsed());
+        Ok(Connections::Kept)
+    }
+
+    fn daemon_is_paused(&mut self, long: Duration, stop: &AtomicBool) -> Result<Connections, Fault> {
+        self.daemon().process().signal(Signal::STOP);
+        pause(long, stop)?;
+        self.daemon().process().signal(Signal::CONT);
+        self.recovery = Recovery::Whole(Duration::ZERO);
+        Ok(Connections::Kept)
+    }
+
+    /// Pauses the wallet and starts another one, which gets the ledger as soon as the daemon takes the first one for dead.
+    fn wallet_is_replaced(&mut self, stop: &AtomicBool) -> Result<Connections, Fault> {
+        self.wallet.process().signal(Signal::STOP);
+        let mut second = Server::prepare(self.plan.clone())?;
+        self.recovery = Recovery::Whole(second.start(stop)?);
+        self.replaced = Some(std::mem::replace(&mut self.wallet, second));
+        Ok(Connections::Abandoned)
+    }
+
+    fn disk_fills_up(&mut self, strike: &mut Strike, stop: &AtomicBool) -> Result<Connections, Fault> {
+        let full = self.daemon().switches().full();
+        fs::write(&full, "").map_err(Fault::io("filling up the disk"))?;
+        self.wallet.wait_ready(false, stop)?;
+        pause(strike.between(TROUBLE_MIN, TROUBLE_MAX), stop)?;
+        fs::remove_file(&full).map_err(Fault::io("making room on the disk"))?;
+        self.wallet.wait_ready(true, stop)?;
+        pause(strike.between(Duration::ZERO, CLOSE_BY), stop)?;
+        self.daemon_dies_and_returns(strike, stop)
+    }
+
+    /// The disk lies until an acknowledgement rests on nothing; then the daemon dies and comes back without it.
+    fn disk_lies(&mut self, strike: &mut Strike, stop: &AtomicBool) -> Result<Connections, Fault> {
+        let (lie, lied) = (self.daemon().switches().lie(), self.daemon().switches().lied());
+        fs::write(&lie, "").map_err(Fault::io("letting the disk lie"))?;
+        if !wait_for(SHOW_WAIT_MAX, stop, || lied.exists())? {
+            let what = "the load".to_owned();
+            return Err(Fault::Program { what, cause: "brought no commit for the disk to lie about".into() });
+        }
+        pause(strike.between(Duration::ZERO, CLOSE_BY), stop)?;
+        self.daemon().kill()?;
+        fs::remove_file(&lie).map_err(Fault::io("ending the lie"))?;
+        self.recovery = match self.daemon().start(stop)? {
+            Started::Refused(how) => {
+                // It would go on waiting for its ledger.
+                self.wallet.process().signal(Signal::KILL);
+                self.wallet.reap_killed()?;
+                Recovery::Detected(format!("the ledger refused to open: {how}"))
+            }
+            Started::Listens => self.wallet_finds_out(stop)?,
+        };
+        Ok(Connections::Open)
+    }
+
+    /// The wallet has seen more acknowledged than the ledger has: it has to end. If it serves, it has believed the disk.
+    fn wallet_finds_out(&mut self, stop: &AtomicBool) -> Result<Recovery, Fault> {
+        let begin = Instant::now();
+        match self.wallet.process().wait_end(SHOW_WAIT_MAX, stop)? {
+            Some(status) if status.code() == Some(EXIT_FATAL) && self.wallet.process().log().contains("FATAL") => {
+                Ok(Recovery::Detected("the wallet ended when it found its ledger older than it had seen it".into()))
+            }
+            Some(status) => Err(self.wallet.process().fault(format!("ended with {status}, and not with FATAL"))),
+            None => Ok(Recovery::Whole(begin.elapsed())),
+        }
+    }
+
+    fn both_die(&mut self, strike: &mut Strike) -> Result<Connections, Fault> {
+        // Which of the two lives a little longer.
+        if strike.random.below(2) == 0 {
+            self.daemon().kill()?;
+            self.wallet.process().signal(Signal::KILL);
+        } else {
+            self.wallet.process().signal(Signal::KILL);
+            self.daemon().kill()?;
+        }
+        self.daemon_is_gone = true;
+        Ok(Connections::Broken)
+    }
+
+    fn ledger_directory(&self) -> PathBuf {
+        self.daemon.as_ref().map_or_else(|| self.wallet.ledger_directory(), Daemon::directory)
+    }
+}
+
+impl Victim for Stage {
+    fn address(&self) -> SocketAddr {
+        self.wallet.address()
+    }
+
+    fn strike(&mut self, strike: &mut Strike, stop: &AtomicBool) -> Result<Connections, Fault> {
+        pause(strike.after, stop)?;
+        if !matches!(self.variant, Variant::Embedded | Variant::Wallet | Variant::Pause | Variant::Replace) {
+            strike.begin_outage();
+        }
+        match self.variant {
+            Variant::Embedded | Variant::Wallet => {
+                self.wallet.process().signal(Signal::KILL);
+                Ok(Connections::Broken)
+            }
+            Variant::Daemon => self.daemon_dies_and_returns(strike, stop),
+            Variant::Both => self.both_die(strike),
+            Variant::Pause => self.daemon_is_paused(strike.between(TROUBLE_MIN, TROUBLE_MAX), stop),
+            Variant::Replace => self.wallet_is_replaced(stop),
+            Variant::DiskFull => self.disk_fills_up(strike, stop),
+            Variant::LoseUnsynced if strike.random.below(2) == 0 => self.daemon_dies_and_returns(strike, stop),
+            Variant::LoseUnsynced => self.both_die(strike),
+            Variant::LyingSync => self.disk_lies(strike, stop),
+        }
+    }
+
+    fn recover(&mut self, stop: &AtomicBool) -> Result<Recovery, Fault> {
+        let begin = Instant::now();
+        if std::mem::take(&mut self.daemon_is_gone) {
+            self.daemon().start_well(stop)?;
+            self.wallet.reap_killed()?;
+            self.wallet.start(stop)?;
+            return Ok(Recovery::Whole(begin.elapsed()));
+        }
+        if matches!(self.variant, Variant::Embedded | Variant::Wallet) {
+            self.wallet.reap_killed()?;
+            return Ok(Recovery::Whole(self.wallet.start(stop)?));
+        }
+        Ok(std::mem::replace(&mut self.recovery, Recovery::Whole(Duration::ZERO)))
+    }
+
+    fn resume_replaced(&mut self) {
+        if let Some(replaced) = &mut self.replaced {
+            replaced.process().signal(Signal::CONT);
+        }
+    }
+
+    fn replaced_has_ended(&mut self, stop: &AtomicBool) -> Result<Option<String>, Fault> {
+        let Some(mut replaced) = self.replaced.take() else { return Ok(None) };
+        let process = replaced.process();
+        let wrong = match process.wait_end(SHOW_WAIT_MAX, stop)? {
+            None => Some("has not ended".to_owned()),
+            Some(status) if status.code() != Some(EXIT_FATAL) => Some(format!("ended with {status}")),
+            Some(_) if !process.log().contains("FATAL") => Some("did not say FATAL".to_owned()),
+            Some(_) => None,
+        };
+        Ok(wrong.map(|how| process.fault(how).to_string()))
+    }
+
+    fn close(&mut self) -> Result<u64, Fault> {
+        self.wallet.stop()?;
+        if let Some(daemon) = &mut self.daemon {
+            daemon.stop()?;
+        }
+        let mut ronctl = Command::new(self.plan.program.with_file_name("ronctl"));
+        ronctl.args(["--json", "ledger", "verify", "--dir"]).arg(self.ledger_directory());
+        let output = ronctl.output().map_err(Fault::io("starting ronctl"))?;
+        let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        match said["entries"].as_u64() {
+            Some(entries) if output.status.success() => Ok(entries),
+            Some(_) | None => {
+                let cause = format!("{}: {said} {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+                Err(Fault::Program { what: "ronctl ledger verify".into(), cause })
+            }
+        }
+    }
+
+    fn keep(&mut self) {
+        self.wallet.keep();
+        if let Some(replaced) = &mut self.replaced {
+            replaced.keep();
+        }
+        if let Some(directory) = self.directory.take() {
+            eprintln!("kept: {}", directory.keep().display());
+        }
+    }
+}
