@@ -232,3 +232,59 @@ fn one_daemon_for_one_ledger_and_no_socket_where_others_could_put_theirs() {
     assert!(told.contains("chmod 700"), "{told}");
     assert!(started_on(&daemon).wallet().issue("a", 1).status == 200, "the first daemon is left alone");
 }
+
+/// What these requests are answered: status, headers that belong to the body, and the body.
+fn answers(wallet: &mut Wallet, targets: &[String]) -> Vec<(String, u16, String)> {
+    targets
+        .iter()
+        .map(|target| {
+            let reply = wallet.get(target);
+            let mut told = reply.json();
+            // A refusal names its own correlation id.
+            told.as_object_mut().map(|told| told.remove("corr_id"));
+            (target.clone(), reply.status, told.to_string())
+        })
+        .collect()
+}
+
+#[test]
+fn proofs_pages_and_look_ups_are_the_same_behind_a_daemon_as_embedded() {
+    let mut server = Server::start();
+    let mut wallet = server.wallet();
+    let mut txids = vec![wallet.issue("a", 1_000).txid()];
+    txids.extend((1..=20).map(|nonce| wallet.spend("a", "b", 2, nonce, &format!("k-{nonce}")).ok().txid()));
+    let mut targets = vec!["/v1/ledger/root".to_owned()];
+    targets.extend(txids.iter().map(|txid| format!("/v1/tx/{txid}/proof")));
+    targets.extend(txids.iter().map(|txid| format!("/v1/tx/{txid}")));
+    let queries = [
+        "ledger/consistency?from=1&to=5",
+        "ledger/consistency?from=1&to=9999",
+        "ledger/consistency?from=5&to=1",
+        "accounts/a/entries",
+        "accounts/b/entries?limit=3",
+        "accounts/nobody/entries",
+        "tx/tx_00000000000000000000000000/proof",
+    ];
+    targets.extend(queries.iter().map(|query| format!("/v1/{query}")));
+    targets.push(format!("/v1/accounts/a/entries?limit=4&before={}", txids[9]));
+    targets.push(format!("/v1/tx/{}/proof?size=1", txids[0]));
+    targets.push(format!("/v1/tx/{}/proof?size=1", txids[20]));
+    let embedded = answers(&mut wallet, &targets);
+    assert!(embedded.iter().filter(|(_, status, _)| *status == 200).count() > 40, "{embedded:?}");
+    drop(wallet);
+    server.stop();
+
+    let mut daemon = Daemon::prepared(&[]);
+    daemon.adopt(&server.path("ledger"));
+    daemon.launch();
+    server.set("deps.ledger_sock", &daemon.sock());
+    server.launch();
+    let mut wallet = server.wallet();
+    assert_eq!(answers(&mut wallet, &targets), embedded);
+    // A daemon that is gone is told as such, and its return needs nothing.
+    daemon.kill();
+    wallet.get(&targets[0]).refused(503, "UPSTREAM_UNAVAILABLE");
+    daemon.launch();
+    eventually("ready again", || (server.page("/readyz").status == 200).then_some(()));
+    assert_eq!(answers(&mut wallet, &targets), embedded);
+}

@@ -10,7 +10,7 @@ use super::proof::size_parameter;
 use super::query::{decoded, given, parameters};
 use super::routes::{account_text, proven_txid_text, txid_text, Route};
 use crate::access::{Capability, Demand, Policy, TokenCache};
-use crate::domain::limits::ACCOUNT_BYTES_MAX;
+use crate::domain::limits::{ACCOUNT_BYTES_MAX, PAGE_ENTRIES_MAX};
 use crate::domain::{Account, Amount, Asset, Code, Draft, Entry, HistoryQuestion, Key, Op, Refusal, Seq, TxId, UnixMs};
 use crate::http;
 use std::sync::Arc;
@@ -100,8 +100,6 @@ pub enum Call<'a> {
 
 /// Receipts on a page unless the request says otherwise.
 const PAGE_ENTRIES: usize = 50;
-/// Most receipts on a page of the entries of an account.
-pub const PAGE_ENTRIES_MAX: usize = 100;
 
 /// Checks a request as far as that can be done without the ledger, and makes the call of it.
 ///

@@ -15,5 +15,5 @@ pub mod routes;
 
 pub use fault::fault_refusal;
 pub use headers::{correlation, IncomingHeaders, TraceId};
-pub use interpret::{interpret, may_read, Call, Incoming, Scratch, PAGE_ENTRIES_MAX};
+pub use interpret::{interpret, may_read, Call, Incoming, Scratch};
 pub use routes::{resolve, Method, Resolved, Route};

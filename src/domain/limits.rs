@@ -11,6 +11,9 @@ pub const MEMO_BYTES_MAX: usize = 256;
 /// Longest correlation id that is kept and echoed, in bytes.
 pub const CORR_BYTES_MAX: usize = 64;
 
+/// Most entries on one page of the entries of an account.
+pub const PAGE_ENTRIES_MAX: usize = 100;
+
 /// Slots of the account hash ring; stable for ever, gateways compute it too.
 pub const SLOTS: usize = 16_384;
 /// Most core workers of one server.

@@ -10,10 +10,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How long the desk must have been idle before it makes an index.
-const IDLE: Duration = Duration::from_millis(500);
+pub(super) const IDLE: Duration = Duration::from_millis(500);
 
 /// Between two steps of a history that is far behind, so that the cores are hardly slowed down.
-const HISTORY_REST: Duration = Duration::from_millis(20);
+pub(super) const HISTORY_REST: Duration = Duration::from_millis(20);
 
 /// What was found out.
 #[derive(Debug)]

@@ -19,10 +19,8 @@ pub trait ReadLedger: Send {
     /// The last durable entry, as far as it is known here.
     fn head(&self) -> Seq;
 
-    /// The first entry that can be read: what came before it is in an archive. A ledger behind a daemon is whole.
-    fn first(&self) -> Seq {
-        Seq(1)
-    }
+    /// The first entry that can be read: what came before it is in an archive.
+    fn first(&self) -> Seq;
 
     /// The answer; `None` if there is no such durable entry.
     ///
@@ -39,13 +37,13 @@ pub trait ReadLedger: Send {
     /// The answer out of the history.
     ///
     /// # Errors
-    /// If the ledger cannot be read or reached, or gives no proofs from where it is.
+    /// If the ledger cannot be read or reached, or cannot be told what is in an archive.
     fn history(&mut self, question: &HistoryQuestion) -> Result<HistoryAnswer, LedgerError>;
 
     /// A page of an account's entries.
     ///
     /// # Errors
-    /// If the ledger cannot be read or reached, or gives no pages from where it is.
+    /// If the ledger cannot be read or reached.
     fn page(&mut self, question: &PageQuestion) -> Result<Page, LedgerError>;
 
     /// Does some work for later questions, in an idle moment; whether there is more of it that can be done at once.

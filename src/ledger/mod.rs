@@ -21,7 +21,7 @@
 //! | `auditor`, `comparison` | the thread that replays what was committed, compares it with what is served, and takes snapshots |
 //! | `history/mmr`, `history/verify` | mountain ranges over entries and batches, and whether a proof holds (pure) |
 //! | [`history`] | follows the durable head and proves |
-//! | `protocol/mod`, `protocol/request`, `protocol/reply` | what a wallet and the ledger daemon say to each other (pure) |
+//! | `protocol/mod`, `protocol/request`, `protocol/reply`, `protocol/answers` | what a wallet and the ledger daemon say to each other (pure) |
 //! | `daemon/session`, `remote/link` | the two ends of that as bytes in and bytes out (pure) |
 //! | `daemon`, `remote` | the threads and sockets around them |
 //! | `verify` | replaying everything against every promise |

@@ -3,7 +3,7 @@ use super::{eventually, Exit};
 use rustix::process::{kill_process, Pid, Signal};
 use std::fs::File;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
@@ -43,6 +43,11 @@ impl Daemon {
     pub fn launch_refused(&mut self) -> Exit {
         self.spawn();
         self.wait_exit()
+    }
+
+    /// Takes over the ledger in this directory, whose wallet has ended.
+    pub fn adopt(&self, ledger: &Path) {
+        std::fs::rename(ledger, self.path("ledger")).unwrap();
     }
 
     fn spawn(&mut self) {

@@ -11,6 +11,7 @@ use crate::ledger::log::Log;
 use crate::ledger::protocol::{Acknowledged, Fault, Refused, Reply};
 use crate::ledger::spares::RETRY;
 use crate::ledger::storage::Storage;
+use crate::ledger::LedgerError;
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::net::{recv, RecvFlags};
 use std::io::{self, Write};
@@ -54,7 +55,7 @@ impl From<io::Error> for Over {
 
 impl<S: Storage> Connection<S> {
     pub fn new(site: Arc<Site<S>>, stream: UnixStream, peer: Peer) -> Self {
-        let session = Session::new(site.log_id, site.watch.head());
+        let session = Session::new(site.log_id, site.watch.head(), site.reader.first());
         Self { site, stream, peer, session, seat: None, held_back: None, full: false, places: Vec::new() }
     }
 
@@ -189,10 +190,15 @@ impl<S: Storage> Connection<S> {
                         self.session.reply(&reply);
                     }
                     Ok(None) => self.session.reply(&Reply::Nothing { id }),
-                    Err(error) => {
-                        tracing::error!(%error, "an entry could not be read");
-                        self.session.reply(&Reply::Unanswered { id, text: &error.to_string() });
-                    }
+                    Err(error) => self.unanswered(id, &error),
+                },
+                Wanted::AskPage { id, question } => match self.site.reader.page(&question) {
+                    Ok(page) => self.session.reply(&Reply::Page { id, page }),
+                    Err(error) => self.unanswered(id, &error),
+                },
+                Wanted::AskHistory { id, question } => match self.site.reader.history(&question) {
+                    Ok(answer) => self.session.reply(&Reply::History { id, answer: Box::new(answer) }),
+                    Err(error) => self.unanswered(id, &error),
                 },
                 Wanted::Read { from } => self.read_all(from)?,
             }
@@ -207,6 +213,14 @@ impl<S: Storage> Connection<S> {
             self.site.note_refusal(self.peer, &Fault { refused: Refused::Malformed, epoch: 0, text });
         }
         Ok(())
+    }
+
+    fn unanswered(&mut self, id: u64, error: &LedgerError) {
+        let archived_before = if let LedgerError::Archived { first, .. } = error { Some(*first) } else { None };
+        if archived_before.is_none() {
+            tracing::error!(%error, "a question about the ledger could not be answered");
+        }
+        self.session.reply(&Reply::Unanswered { id, archived_before, text: &error.to_string() });
     }
 
     fn take_seat(&mut self, seat: Seat, granted: &Reply<'_>, message: &str) {

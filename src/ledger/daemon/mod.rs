@@ -4,11 +4,13 @@
 //! |---|---|
 //! | `session` | one connection as bytes in, requests out, replies as bytes out (pure) |
 //! | `chair` | who may write, what is committed for it, what it is told |
+//! | `idle` | what is done ahead of questions |
 //! | `server`, `connection` | the socket and the threads around both |
 //!
 //! Deliberately unknown here: configuration, signals, accounts. An entry is looked at only to see that it is one.
 mod chair;
 mod connection;
+mod idle;
 mod server;
 mod session;
 

@@ -3,6 +3,7 @@
 //! Invariant: the ledger is closed once, by the one who stops the server; no connection commits after that.
 use super::chair::{Chair, Peer};
 use super::connection::Connection;
+use super::idle;
 use crate::domain::LogId;
 use crate::ledger::committer::OnFatal;
 use crate::ledger::log::{Log, Watch};
@@ -76,6 +77,7 @@ pub struct Server<S: Storage> {
     site: Arc<Site<S>>,
     stop: UnixStream,
     accepting: JoinHandle<()>,
+    preparing: JoinHandle<()>,
 }
 
 impl<S: Storage> Server<S> {
@@ -112,7 +114,8 @@ impl<S: Storage> Server<S> {
             let thread = std::thread::Builder::new().name("ledger-accept".into());
             thread.spawn(accept).map_err(LedgerError::io(place(), "start the thread that accepts"))?
         };
-        Ok(Self { site, stop, accepting })
+        let preparing = idle::spawn(&site).map_err(LedgerError::io(place(), "start the thread for idle work"))?;
+        Ok(Self { site, stop, accepting, preparing })
     }
 
     /// Accepts nobody any more, lets the commit under way finish, closes the ledger, tells everybody.
@@ -123,8 +126,8 @@ impl<S: Storage> Server<S> {
         // Not before the chair is free: nobody is told that the daemon ends while a commit is under way.
         let chair = self.site.chair.lock().expect("a thread that panics ends the process").take();
         drop(self.stop);
-        if let Err(panic) = self.accepting.join() {
-            std::panic::resume_unwind(panic);
+        for thread in [self.accepting, self.preparing] {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         }
         chair.map_or(Ok(()), Chair::close)
     }

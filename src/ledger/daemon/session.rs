@@ -3,7 +3,7 @@
 //! Invariants: nothing is understood before a hello of the right version; a reader cannot write and a writer has to be granted the
 //! ledger first; a lane batch is handed on only if it holds as many well-formed entries as it says. After the first thing that is
 //! wrong the connection is told why and nothing more of it is read.
-use crate::domain::{Entry, LaneBatch, LogId, Question, Root, Seq};
+use crate::domain::{Entry, HistoryQuestion, LaneBatch, LogId, PageQuestion, Question, Root, Seq};
 use crate::ledger::protocol::{Fault, Frames, Malformed, Refused, Reply, Request, Role, REQUEST_BODY_BYTES_MAX};
 
 /// What the other end wants.
@@ -45,6 +45,20 @@ pub enum Wanted {
         /// The question.
         question: Question,
     },
+    /// Entries of an account.
+    AskPage {
+        /// Comes back with them.
+        id: u64,
+        /// The question.
+        question: PageQuestion,
+    },
+    /// An answer out of the history.
+    AskHistory {
+        /// Comes back with it.
+        id: u64,
+        /// The question.
+        question: HistoryQuestion,
+    },
     /// All durable entries from this one on.
     Read {
         /// The first one.
@@ -65,16 +79,17 @@ enum Stage {
 pub struct Session {
     log_id: LogId,
     head: Seq,
+    first: Seq,
     stage: Stage,
     frames: Frames,
     output: Vec<u8>,
 }
 
 impl Session {
-    /// A connection that has just been made, to this log, which is durable up to `head`.
-    pub fn new(log_id: LogId, head: Seq) -> Self {
+    /// A connection that has just been made, to this log, which is durable up to `head` and can be read from `first` on.
+    pub fn new(log_id: LogId, head: Seq, first: Seq) -> Self {
         let frames = Frames::new(REQUEST_BODY_BYTES_MAX);
-        Self { log_id, head, stage: Stage::New, frames, output: Vec::new() }
+        Self { log_id, head, first, stage: Stage::New, frames, output: Vec::new() }
     }
 
     /// Where bytes that arrive are put.
@@ -103,7 +118,7 @@ impl Session {
                         Role::Writer { lanes } => Stage::Asking { lanes },
                         Role::Reader => Stage::Reading,
                     };
-                    self.reply(&Reply::Welcome { log_id: self.log_id, head: self.head });
+                    self.reply(&Reply::Welcome { log_id: self.log_id, head: self.head, first: self.first });
                 }
                 Err(Malformed(text)) => self.end(Fault { refused: Refused::Malformed, epoch: 0, text }),
             }
@@ -126,6 +141,8 @@ impl Session {
             (Stage::Writing, Request::Place { lane, lane_first, count }) => Wanted::Place { lane, lane_first, count },
             (Stage::Writing, Request::Heartbeat) => Wanted::Heartbeat,
             (Stage::Reading, Request::Ask { id, question }) => Wanted::Ask { id, question },
+            (Stage::Reading, Request::AskPage { id, question }) => Wanted::AskPage { id, question },
+            (Stage::Reading, Request::AskHistory { id, question }) => Wanted::AskHistory { id, question },
             (Stage::Reading, Request::Read { from }) => Wanted::Read { from },
             (Stage::New | Stage::Asking { .. } | Stage::Writing | Stage::Reading | Stage::Ended, _) => {
                 return Err(Malformed(format!("a frame of kind {kind} does not belong here: {}", self.stage.expects())));

@@ -102,7 +102,7 @@ impl World {
         self.link.connected();
         let head = open_head(self.chair.as_ref());
         self.wire = Some(Wire {
-            session: Session::new(LOG, head),
+            session: Session::new(LOG, head, crate::domain::Seq(1)),
             seat: None,
             held_back: None,
             to_daemon: Vec::new(),
@@ -295,7 +295,9 @@ fn try_serve(chair: &mut Chair<Log<MemoryStorage>>, wire: &mut Wire, now: Durati
             },
             Wanted::Place { lane, lane_first, count } => places.push(chair.place(wire.seat.unwrap(), lane, lane_first, count)?),
             Wanted::Heartbeat => {}
-            Wanted::Ask { .. } | Wanted::Read { .. } => unreachable!("a writer does not read"),
+            Wanted::Ask { .. } | Wanted::AskPage { .. } | Wanted::AskHistory { .. } | Wanted::Read { .. } => {
+                unreachable!("a writer does not read")
+            }
         }
     }
     let asked = places.len() as u64;

@@ -1,10 +1,11 @@
 //! The chair and the session one by one: who may sit down, who is turned away, what a malformed connection is told.
 use super::chair::{Chair, Committed, Peer, Seat, Turned, SILENCE_MAX};
+use super::server::{Admitted, Server};
 use super::session::{Session, Wanted};
 use crate::domain::{LogId, Seq};
 use crate::ledger::protocol::{Fault, Refused, Reply, Request, Role, FRAME_HEAD_BYTES};
 use crate::ledger::sample::{lane_batch, open};
-use crate::ledger::{Log, MemoryStorage, Options};
+use crate::ledger::{Log, MemoryStorage, Options, Storage};
 use std::time::Duration;
 
 const SEGMENT: u64 = 64 << 10;
@@ -100,7 +101,7 @@ fn a_wallet_goes_on_with_its_epoch_on_the_same_ledger_only() {
 }
 
 fn session() -> Session {
-    Session::new(LOG, Seq(9))
+    Session::new(LOG, Seq(9), Seq(1))
 }
 
 fn say(session: &mut Session, requests: &[Request<'_>]) {
@@ -175,4 +176,25 @@ fn entries_that_could_not_be_read_back_are_never_taken() {
         let text = ended(&mut writer);
         assert!(text.contains(told), "{text}");
     }
+}
+
+#[test]
+fn sealed_segments_are_indexed_and_the_history_follows_although_nobody_asks() {
+    let storage = MemoryStorage::new();
+    let options = Options::for_simulation(SEGMENT, LOG);
+    let (mut log, _) = Log::open(storage.clone(), &options, &mut |_, _, _| Ok(())).unwrap();
+    for number in 0..60 {
+        log.append(&[lane_batch(0, 1 + number * 20, 20)]).unwrap();
+    }
+    let place = tempfile::tempdir().unwrap();
+    let listener = std::os::unix::net::UnixListener::bind(place.path().join("l.sock")).unwrap();
+    let tails = crate::ledger::LaneTails::default();
+    let server = Server::start(log, tails, listener, Admitted(Vec::new()), Box::new(|error| panic!("{error}"))).unwrap();
+    let has = |name: &str| storage.list().unwrap().iter().any(|found| found == name);
+    let until = std::time::Instant::now() + Duration::from_secs(60);
+    while !(has("index-0000000001.idx") && has("history.mmr")) {
+        assert!(std::time::Instant::now() < until, "{:?}", storage.list());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    server.stop().unwrap();
 }

@@ -3,6 +3,7 @@
 //! A frame is a head of 8 bytes and a body: 4 bytes length of the body, 1 byte kind, 3 bytes zero. All numbers are little endian.
 //! `docs/LEDGER.md` draws every kind. Reading trusts nothing: lengths are bounded before anything is kept, and what is not exactly
 //! as drawn is refused with a sentence that says why.
+mod answers;
 mod reply;
 mod request;
 
@@ -15,7 +16,7 @@ use crate::domain::limits::{ACCOUNT_BYTES_MAX, BATCH_BYTES_MAX, LANE_BATCH_BYTES
 /// First bytes of every connection, in the body of the first frame.
 pub const MAGIC: [u8; 8] = *b"RONWIRED";
 /// The version of the protocol; both ends must have the same.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 /// Lane batches of one lane that a wallet may have in doubt at any time. A daemon remembers more places than that.
 pub const IN_DOUBT_BATCHES_MAX: usize = 128;
 /// Largest body of a frame to the daemon, in bytes: a lane batch and its name.

@@ -1,6 +1,7 @@
 //! What the daemon says to a wallet. Pure.
+use super::answers::{decode_answer, decode_page, encode_answer, encode_page};
 use super::{frame, Fields, Malformed, TEXT_BYTES_MAX};
-use crate::domain::{LogId, Root, Seq};
+use crate::domain::{HistoryAnswer, LogId, Page, Root, Seq};
 
 /// A lane batch that is durable, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +55,8 @@ pub enum Reply<'a> {
         log_id: LogId,
         /// The last durable entry.
         head: Seq,
+        /// The first entry that can be read: what came before it is in an archive.
+        first: Seq,
     },
     /// The writer has the ledger.
     Granted {
@@ -102,8 +105,24 @@ pub enum Reply<'a> {
     Unanswered {
         /// Of the question.
         id: u64,
+        /// The first entry that is not in an archive, if the answer would be there.
+        archived_before: Option<Seq>,
         /// Why.
         text: &'a str,
+    },
+    /// Entries of an account.
+    Page {
+        /// Of the question.
+        id: u64,
+        /// The entries.
+        page: Page,
+    },
+    /// What the history says.
+    History {
+        /// Of the question.
+        id: u64,
+        /// The answer.
+        answer: Box<HistoryAnswer>,
     },
     /// Durable entries that stand one behind the other.
     Entries {
@@ -135,6 +154,8 @@ const UNANSWERED: u8 = 71;
 const ENTRIES: u8 = 72;
 const END: u8 = 73;
 const FAULT: u8 = 74;
+const PAGE: u8 = 75;
+const HISTORY: u8 = 76;
 
 /// Length of one acknowledgement.
 const ACKNOWLEDGED_BYTES: usize = 56;
@@ -152,9 +173,10 @@ impl<'a> Reply<'a> {
     /// Appends the frame.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
-            Reply::Welcome { log_id, head } => frame(out, WELCOME, |out| {
+            Reply::Welcome { log_id, head, first } => frame(out, WELCOME, |out| {
                 out.extend_from_slice(&log_id.0);
                 out.extend_from_slice(&head.0.to_le_bytes());
+                out.extend_from_slice(&first.0.to_le_bytes());
             }),
             Reply::Granted { epoch, head, root, through } => frame(out, GRANTED, |out| {
                 out.extend_from_slice(&epoch.to_le_bytes());
@@ -186,9 +208,18 @@ impl<'a> Reply<'a> {
                 out.extend_from_slice(entry);
             }),
             Reply::Nothing { id } => frame(out, NOTHING, |out| out.extend_from_slice(&id.to_le_bytes())),
-            Reply::Unanswered { id, text } => frame(out, UNANSWERED, |out| {
+            Reply::Unanswered { id, archived_before, text } => frame(out, UNANSWERED, |out| {
                 out.extend_from_slice(&id.to_le_bytes());
+                out.extend_from_slice(&archived_before.map_or(0, |first| first.0).to_le_bytes());
                 out.extend_from_slice(shortened(text).as_bytes());
+            }),
+            Reply::Page { id, page } => frame(out, PAGE, |out| {
+                out.extend_from_slice(&id.to_le_bytes());
+                encode_page(page, out);
+            }),
+            Reply::History { id, answer } => frame(out, HISTORY, |out| {
+                out.extend_from_slice(&id.to_le_bytes());
+                encode_answer(answer, out);
             }),
             Reply::Entries { first_seq, root, count, entries } => frame(out, ENTRIES, |out| {
                 out.extend_from_slice(&first_seq.0.to_le_bytes());
@@ -215,8 +246,8 @@ impl<'a> Reply<'a> {
         match kind {
             WELCOME => {
                 let mut fields = Fields::new("WELCOME", body);
-                let (log_id, head) = (LogId(fields.array()?), Seq(fields.u64()?));
-                fields.end().map(|()| Reply::Welcome { log_id, head })
+                let (log_id, head, first) = (LogId(fields.array()?), Seq(fields.u64()?), Seq(fields.u64()?));
+                fields.end().map(|()| Reply::Welcome { log_id, head, first })
             }
             GRANTED => {
                 let mut fields = Fields::new("GRANTED", body);
@@ -250,8 +281,19 @@ impl<'a> Reply<'a> {
             }
             UNANSWERED => {
                 let mut fields = Fields::new("UNANSWERED", body);
+                let (id, first) = (fields.u64()?, Seq(fields.u64()?));
+                let archived_before = Some(first).filter(|first| *first > Seq(0));
+                Ok(Reply::Unanswered { id, archived_before, text: fields.text()? })
+            }
+            PAGE => {
+                let mut fields = Fields::new("PAGE", body);
                 let id = fields.u64()?;
-                Ok(Reply::Unanswered { id, text: fields.text()? })
+                Ok(Reply::Page { id, page: decode_page(fields)? })
+            }
+            HISTORY => {
+                let mut fields = Fields::new("HISTORY", body);
+                let id = fields.u64()?;
+                Ok(Reply::History { id, answer: Box::new(decode_answer(fields)?) })
             }
             ENTRIES => {
                 let mut fields = Fields::new("ENTRIES", body);

@@ -1,7 +1,7 @@
 //! What a wallet says to the daemon. Pure.
 use super::{frame, Fields, Malformed, MAGIC, PROTOCOL_VERSION};
-use crate::domain::limits::{ACCOUNT_BYTES_MAX, CORES_MAX, LANE_BATCH_BYTES_MAX};
-use crate::domain::{Account, Key, KeyUse, LogId, Nonce, Period, Question, Root, Seq, UnixMs};
+use crate::domain::limits::{ACCOUNT_BYTES_MAX, CORES_MAX, LANE_BATCH_BYTES_MAX, PAGE_ENTRIES_MAX};
+use crate::domain::{Account, HistoryQuestion, Key, KeyUse, LogId, Nonce, PageQuestion, Period, Question, Root, Seq, UnixMs};
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +62,20 @@ pub enum Request<'a> {
         /// The question.
         question: Question,
     },
+    /// A question about the entries of an account.
+    AskPage {
+        /// Chosen by the reader, returned with the answer.
+        id: u64,
+        /// The question.
+        question: PageQuestion,
+    },
+    /// A question about the history.
+    AskHistory {
+        /// Chosen by the reader, returned with the answer.
+        id: u64,
+        /// The question.
+        question: HistoryQuestion,
+    },
     /// Asks for all durable entries from this one on.
     Read {
         /// The first one.
@@ -79,6 +93,10 @@ const ASK_AT: u8 = 7;
 const ASK_DEBIT: u8 = 8;
 const READ: u8 = 9;
 const ASK_KEY: u8 = 10;
+const ASK_PAGE: u8 = 11;
+const ASK_PROOF: u8 = 12;
+const ASK_ROOT: u8 = 13;
+const ASK_CONSISTENCY: u8 = 14;
 
 const WRITER: u8 = 1;
 const READER: u8 = 2;
@@ -127,6 +145,19 @@ impl<'a> Request<'a> {
                 out.extend_from_slice(used.account.as_bytes());
                 out.extend_from_slice(used.key.as_bytes());
             }),
+            Request::AskPage { id, question: PageQuestion { account, before, limit } } => frame(out, ASK_PAGE, |out| {
+                // Nothing stands behind the last number there is.
+                let before = before.map_or(u64::MAX, |before| before.0);
+                numbers(out, &[*id, before, *limit as u64]);
+                out.extend_from_slice(account.as_bytes());
+            }),
+            Request::AskHistory { id, question: HistoryQuestion::Proof { seq, size } } => frame(out, ASK_PROOF, |out| {
+                numbers(out, &[*id, seq.0, u64::from(size.is_some()), size.unwrap_or(0)]);
+            }),
+            Request::AskHistory { id, question: HistoryQuestion::Root } => frame(out, ASK_ROOT, |out| numbers(out, &[*id])),
+            Request::AskHistory { id, question: HistoryQuestion::Consistency { from, to } } => {
+                frame(out, ASK_CONSISTENCY, |out| numbers(out, &[*id, *from, *to]));
+            }
             Request::Read { from } => frame(out, READ, |out| out.extend_from_slice(&from.0.to_le_bytes())),
         }
     }
@@ -178,6 +209,8 @@ impl<'a> Request<'a> {
                 Ok(Request::Ask { id, question: Question::Debit { account: account.into(), nonce } })
             }
             ASK_KEY => ask_key(body),
+            ASK_PAGE => ask_page(body),
+            ASK_PROOF | ASK_ROOT | ASK_CONSISTENCY => ask_history(kind, body),
             READ => {
                 let mut fields = Fields::new("READ", body);
                 let from = Seq(fields.u64()?);
@@ -199,6 +232,44 @@ fn ask_key(body: &[u8]) -> Result<Request<'_>, Malformed> {
     }
     let used = KeyUse { account: account.into(), key: key.into(), accepted: Period { first, last } };
     Ok(Request::Ask { id, question: Question::Key(used.into()) })
+}
+
+fn ask_page(body: &[u8]) -> Result<Request<'_>, Malformed> {
+    let mut fields = Fields::new("ASK PAGE", body);
+    let (id, before, limit) = (fields.u64()?, fields.u64()?, fields.u64()?);
+    let account = fields.text()?;
+    if Account::new(account).is_none() {
+        return Err(Malformed(format!("the name of an account with {} bytes", account.len())));
+    }
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    if !(1..=PAGE_ENTRIES_MAX).contains(&limit) {
+        return Err(Malformed(format!("a page of {limit} entries; 1 to {PAGE_ENTRIES_MAX} are possible")));
+    }
+    let before = Some(Seq(before)).filter(|before| before.0 != u64::MAX);
+    Ok(Request::AskPage { id, question: PageQuestion { account: account.into(), before, limit } })
+}
+
+fn ask_history(kind: u8, body: &[u8]) -> Result<Request<'_>, Malformed> {
+    let mut fields = Fields::new("ASK of the history", body);
+    let id = fields.u64()?;
+    let question = match kind {
+        ASK_PROOF => {
+            let (seq, given, size) = (Seq(fields.u64()?), fields.u64()?, fields.u64()?);
+            let size = match (given, size) {
+                (0, 0) => None,
+                (1, size) => Some(size),
+                _ => return Err(Malformed(format!("a proof for the size {size}, flag {given}"))),
+            };
+            HistoryQuestion::Proof { seq, size }
+        }
+        ASK_ROOT => HistoryQuestion::Root,
+        _ => HistoryQuestion::Consistency { from: fields.u64()?, to: fields.u64()? },
+    };
+    fields.end().map(|()| Request::AskHistory { id, question })
+}
+
+fn numbers(out: &mut Vec<u8>, numbers: &[u64]) {
+    numbers.iter().for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
 }
 
 /// The first frame: told apart by what is wrong with it, so that a stranger is told what to do.

@@ -1,6 +1,9 @@
 //! Every frame comes back as it was sent, whatever pieces it arrives in; what is cut, too long, unknown or oversized is refused.
 use super::*;
-use crate::domain::{KeyUse, LogId, Nonce, Period, Question, Seq, UnixMs};
+use crate::domain::{
+    Consistency, Found, HistoryAnswer, HistoryQuestion, HistoryRoot, Inclusion, KeyUse, LogId, Nonce, Page, PageQuestion, Path,
+    Period, Question, Seq, UnixMs, Unproven,
+};
 
 fn requests() -> Vec<Request<'static>> {
     vec![
@@ -21,27 +24,63 @@ fn requests() -> Vec<Request<'static>> {
             })),
         },
         Request::Ask { id: 9, question: Question::Debit { account: "alice".into(), nonce: Nonce(11) } },
+        page_of(Some(Seq(3))),
+        page_of(None),
+        Request::AskHistory { id: 9, question: HistoryQuestion::Proof { seq: Seq(1), size: None } },
+        Request::AskHistory { id: 9, question: HistoryQuestion::Proof { seq: Seq(1), size: Some(0) } },
+        Request::AskHistory { id: 9, question: HistoryQuestion::Root },
+        Request::AskHistory { id: 9, question: HistoryQuestion::Consistency { from: 1, to: 2 } },
         Request::Read { from: Seq(12) },
+    ]
+}
+
+fn page_of(before: Option<Seq>) -> Request<'static> {
+    Request::AskPage { id: 9, question: PageQuestion { account: "alice".into(), before, limit: 100 } }
+}
+
+/// Every kind of answer out of the history, proven and not.
+fn answers() -> Vec<HistoryAnswer> {
+    let found = Found { entry: [7; 70].into(), seq: Seq(8), root: [9; 32] };
+    let root = |size| HistoryRoot { size, through: Seq(2 * size), hash: [size as u8; 32] };
+    let path = |siblings, peaks| Path { siblings: vec![[1; 32]; siblings], peaks: vec![[2; 32]; peaks] };
+    let inclusion =
+        Inclusion { first_seq: Seq(8), entries: 3, in_batch: path(2, 0), batch: 4, in_history: path(0, 3), root: root(5) };
+    let peaks = vec![[3; 32]; 2];
+    let continued = Consistency { log_id: LogId([1; 16]), from: root(1), to: root(2), peaks, additions: vec![[4; 32]] };
+    vec![
+        HistoryAnswer::NoEntry,
+        HistoryAnswer::Proof(found.clone(), Ok(inclusion)),
+        HistoryAnswer::Proof(found, Err(Unproven::NotReached { size_min: 6 })),
+        HistoryAnswer::Root(Ok(root(7))),
+        HistoryAnswer::Root(Err(Unproven::Behind)),
+        HistoryAnswer::Consistency(Ok(continued)),
+        HistoryAnswer::Consistency(Err(Unproven::NoSuchSize { current: 9 })),
+        HistoryAnswer::Consistency(Err(Unproven::WrongOrder)),
     ]
 }
 
 fn replies() -> Vec<Reply<'static>> {
     let batch = |lane| Acknowledged { lane, lane_first: 2, count: 3, first_seq: Seq(4), root: [5; 32] };
+    let found = |length| Found { entry: vec![4; length].into(), seq: Seq(2), root: [3; 32] };
     let fault = |refused| Reply::Fault(Fault { refused, epoch: 6, text: "why".into() });
     let mut replies = vec![
-        Reply::Welcome { log_id: LogId([1; 16]), head: Seq(2) },
+        Reply::Welcome { log_id: LogId([1; 16]), head: Seq(2), first: Seq(1) },
         Reply::Granted { epoch: 1, head: Seq(2), root: [3; 32], through: vec![4, 5, 6] },
         Reply::Durable { commit_us: 1, batches: vec![batch(0), batch(1)] },
         Reply::State { head: Seq(1), writable: true, failed_allocations: 2 },
         Reply::State { head: Seq(1), writable: false, failed_allocations: 0 },
         Reply::Found { id: 1, seq: Seq(2), root: [3; 32], entry: &[4; 70] },
         Reply::Nothing { id: 1 },
-        Reply::Unanswered { id: 1, text: "why" },
+        Reply::Unanswered { id: 1, archived_before: None, text: "why" },
+        Reply::Unanswered { id: 1, archived_before: Some(Seq(2)), text: "why" },
+        Reply::Page { id: 1, page: Page::default() },
+        Reply::Page { id: 1, page: Page { entries: vec![found(70), found(90)], before: Some(Seq(3)) } },
         Reply::Entries { first_seq: Seq(1), root: [2; 32], count: 3, entries: &[4; 200] },
         Reply::End { next: Seq(1) },
     ];
     let causes = [Refused::Malformed, Refused::InUse, Refused::Fenced, Refused::Foreign, Refused::Unavailable];
     replies.extend(causes.map(fault));
+    replies.extend(answers().into_iter().map(|answer| Reply::History { id: 1, answer: Box::new(answer) }));
     replies
 }
 
@@ -112,7 +151,7 @@ fn what_is_not_of_this_protocol_is_refused_with_the_reason() {
         told(1, &bytes)
     };
     assert!(changed(0, b'X').contains("does not begin as one of a wallet"));
-    assert!(changed(8, 9).contains("protocol version 9; this daemon speaks version 1"));
+    assert!(changed(8, 9).contains("protocol version 9; this daemon speaks version 2"));
     assert!(changed(12, 7).contains("role 7"));
     assert!(changed(15, 9).contains("2306 lanes"));
     assert!(told(4, &[0; 16]).contains("a lane batch of 0 bytes"));

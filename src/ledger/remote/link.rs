@@ -60,6 +60,8 @@ pub struct Link {
     lanes: Vec<Lane>,
     stage: Stage,
     log_id: Option<LogId>,
+    /// The first entry that can be read of it.
+    first: Seq,
     /// Its epoch, once it was granted one.
     epoch: Option<u64>,
     /// The newest entry that it knows to be durable, and the chain hash after its batch.
@@ -76,6 +78,7 @@ impl Link {
             lanes: (0..lanes).map(|_| Lane::default()).collect(),
             stage: Stage::Down,
             log_id: None,
+            first: Seq(1),
             epoch: None,
             known: (Seq(0), [0; 32]),
             frames: Frames::new(REPLY_BODY_BYTES_MAX),
@@ -102,6 +105,11 @@ impl Link {
     /// The identity of the log, once the daemon has told it.
     pub fn log_id(&self) -> Option<LogId> {
         self.log_id
+    }
+
+    /// The first entry that can be read, as the daemon has told.
+    pub fn first(&self) -> Seq {
+        self.first
     }
 
     /// Its epoch, once it was granted one.
@@ -166,7 +174,10 @@ impl Link {
             let Some((kind, body)) = self.frames.take()? else { return Ok(None) };
             match (self.stage, Reply::decode(kind, body)?) {
                 (_, Reply::Fault(fault)) => self.heard.push_back(Heard::Fault(fault)),
-                (Stage::Greeting, Reply::Welcome { log_id, .. }) => self.ask(log_id),
+                (Stage::Greeting, Reply::Welcome { log_id, first, .. }) => {
+                    self.first = first;
+                    self.ask(log_id);
+                }
                 (Stage::Asking, Reply::Granted { epoch, head, root, through }) => {
                     self.granted(Tenure { epoch, head, root }, &through)?
                 }

@@ -10,6 +10,7 @@ use crate::ledger::LedgerError;
 use std::io::{Read, Write};
 use std::ops::ControlFlow;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,8 +32,22 @@ struct Connection {
     frames: Frames,
 }
 
+/// Why there is no answer.
+enum Trouble {
+    /// The connection is of no more use.
+    Lost(String),
+    /// The daemon says that it has none; the connection is as good as before.
+    Told(LedgerError),
+}
+
+impl From<String> for Trouble {
+    fn from(what: String) -> Self {
+        Trouble::Lost(what)
+    }
+}
+
 impl Connection {
-    fn open(state: &State, log_id: LogId) -> Result<Self, String> {
+    fn open(state: &State, log_id: LogId) -> Result<Self, Trouble> {
         let failed = |error: std::io::Error| error.to_string();
         let stream = UnixStream::connect(&state.socket).map_err(failed)?;
         stream.set_read_timeout(Some(ANSWER_PATIENCE)).map_err(failed)?;
@@ -41,19 +56,19 @@ impl Connection {
         connection.send(&Request::Hello(Role::Reader))?;
         connection.receive(|reply| match reply {
             Reply::Welcome { log_id: found, .. } if found == log_id => Ok(()),
-            Reply::Welcome { .. } => Err("the daemon has another ledger now".to_owned()),
+            Reply::Welcome { .. } => Err("the daemon has another ledger now".to_owned().into()),
             other => Err(unexpected(&other)),
         })?;
         Ok(connection)
     }
 
-    fn send(&mut self, request: &Request<'_>) -> Result<(), String> {
+    fn send(&mut self, request: &Request<'_>) -> Result<(), Trouble> {
         let mut bytes = Vec::new();
         request.encode(&mut bytes);
-        self.stream.write_all(&bytes).map_err(|error| error.to_string())
+        self.stream.write_all(&bytes).map_err(|error| error.to_string().into())
     }
 
-    fn receive<T>(&mut self, take: impl FnOnce(Reply<'_>) -> Result<T, String>) -> Result<T, String> {
+    fn receive<T>(&mut self, take: impl FnOnce(Reply<'_>) -> Result<T, Trouble>) -> Result<T, Trouble> {
         loop {
             // Whole frames are looked for twice, because one that was found cannot be kept across a read.
             if self.frames.has_whole().map_err(|malformed| malformed.0)? {
@@ -62,20 +77,19 @@ impl Connection {
             }
             let stream = &mut self.stream;
             match self.frames.fill(READ_BYTES, |buffer| stream.read(buffer)) {
-                Ok(0) => return Err("the daemon has closed the connection".to_owned()),
+                Ok(0) => return Err("the daemon has closed the connection".to_owned().into()),
                 Ok(_) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.to_string()),
+                Err(error) => return Err(error.to_string().into()),
             }
         }
     }
 }
 
-fn unexpected(reply: &Reply<'_>) -> String {
+fn unexpected(reply: &Reply<'_>) -> Trouble {
     match reply {
-        Reply::Fault(fault) => fault.text.clone(),
-        Reply::Unanswered { text, .. } => (*text).to_owned(),
-        other => format!("the daemon has answered something else: {other:?}"),
+        Reply::Fault(fault) => fault.text.clone().into(),
+        other => format!("the daemon has answered something else: {other:?}").into(),
     }
 }
 
@@ -86,21 +100,59 @@ impl RemoteReader {
 
     /// Asks on the connection that there is. One that has been idle may have died with a daemon that is back meanwhile, so it is
     /// asked once more on a new one: asking changes nothing.
-    fn with<T>(&mut self, mut act: impl FnMut(&mut Connection) -> Result<T, String>) -> Result<T, LedgerError> {
+    fn with<T>(&mut self, mut act: impl FnMut(&mut Connection) -> Result<T, Trouble>) -> Result<T, LedgerError> {
         if let Some(mut connection) = self.connection.take() {
-            if let Ok(done) = act(&mut connection) {
-                self.connection = Some(connection);
-                return Ok(done);
+            match act(&mut connection) {
+                Ok(done) => {
+                    self.connection = Some(connection);
+                    return Ok(done);
+                }
+                Err(Trouble::Told(error)) => {
+                    self.connection = Some(connection);
+                    return Err(error);
+                }
+                Err(Trouble::Lost(_)) => {}
             }
         }
-        let unreachable = |what| LedgerError::Unreachable { place: self.state.place(), what };
-        if let Some(trouble) = self.state.trouble() {
-            return Err(unreachable(trouble));
+        let place = self.state.place();
+        if let Some(what) = self.state.trouble() {
+            return Err(LedgerError::Unreachable { place, what });
         }
-        let mut connection = Connection::open(&self.state, self.log_id).map_err(unreachable)?;
-        let done = act(&mut connection).map_err(unreachable)?;
-        self.connection = Some(connection);
-        Ok(done)
+        let acted = Connection::open(&self.state, self.log_id).and_then(|mut connection| {
+            let acted = act(&mut connection);
+            if !matches!(acted, Err(Trouble::Lost(_))) {
+                self.connection = Some(connection);
+            }
+            acted
+        });
+        acted.map_err(|trouble| match trouble {
+            Trouble::Told(error) => error,
+            Trouble::Lost(what) => LedgerError::Unreachable { place, what },
+        })
+    }
+
+    /// Asks one question; `take` is given the reply if it is no refusal, and the number of the question.
+    fn ask<T>(
+        &mut self,
+        request: impl Fn(u64) -> Request<'static>,
+        mut take: impl FnMut(Reply<'_>, u64) -> Result<T, Trouble>,
+    ) -> Result<T, LedgerError> {
+        let id = self.next_id;
+        self.next_id += 1;
+        let place = self.state.place();
+        self.with(|connection| {
+            connection.send(&request(id))?;
+            connection.receive(|reply| match reply {
+                Reply::Unanswered { id: of, archived_before, text } if of == id => {
+                    let place = place.clone();
+                    Err(Trouble::Told(match archived_before {
+                        Some(first) => LedgerError::Archived { place, first },
+                        None => LedgerError::Declined { place, what: text.to_owned() },
+                    }))
+                }
+                other => take(other, id),
+            })
+        })
     }
 }
 
@@ -113,16 +165,16 @@ impl ReadLedger for RemoteReader {
         self.state.head()
     }
 
+    fn first(&self) -> Seq {
+        Seq(self.state.first.load(Ordering::Acquire))
+    }
+
     fn find(&mut self, question: &Question) -> Result<Option<Found>, LedgerError> {
-        let id = self.next_id;
-        self.next_id += 1;
-        self.with(|connection| {
-            connection.send(&Request::Ask { id, question: question.clone() })?;
-            connection.receive(|reply| match reply {
-                Reply::Found { id: of, seq, root, entry } if of == id => Ok(Some(Found { entry: entry.into(), seq, root })),
-                Reply::Nothing { id: of } if of == id => Ok(None),
-                other => Err(unexpected(&other)),
-            })
+        let request = |id| Request::Ask { id, question: question.clone() };
+        self.ask(request, |reply, id| match reply {
+            Reply::Found { id: of, seq, root, entry } if of == id => Ok(Some(Found { entry: entry.into(), seq, root })),
+            Reply::Nothing { id: of } if of == id => Ok(None),
+            other => Err(unexpected(&other)),
         })
     }
 
@@ -153,14 +205,20 @@ impl ReadLedger for RemoteReader {
         Ok(next)
     }
 
-    fn history(&mut self, _: &HistoryQuestion) -> Result<HistoryAnswer, LedgerError> {
-        let what = "proofs of history are given by an embedded ledger only".to_owned();
-        Err(LedgerError::Declined { place: self.state.place(), what })
+    fn history(&mut self, question: &HistoryQuestion) -> Result<HistoryAnswer, LedgerError> {
+        let request = |id| Request::AskHistory { id, question: *question };
+        self.ask(request, |reply, id| match reply {
+            Reply::History { id: of, answer } if of == id => Ok(*answer),
+            other => Err(unexpected(&other)),
+        })
     }
 
-    fn page(&mut self, _: &PageQuestion) -> Result<Page, LedgerError> {
-        let what = "the entries of an account are listed by an embedded ledger only".to_owned();
-        Err(LedgerError::Declined { place: self.state.place(), what })
+    fn page(&mut self, question: &PageQuestion) -> Result<Page, LedgerError> {
+        let request = |id| Request::AskPage { id, question: question.clone() };
+        self.ask(request, |reply, id| match reply {
+            Reply::Page { id: of, page } if of == id => Ok(page),
+            other => Err(unexpected(&other)),
+        })
     }
 
     /// The daemon prepares for itself.

@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(super) struct State {
     pub socket: PathBuf,
     head: AtomicU64,
+    /// The first entry that can be read.
+    pub first: AtomicU64,
     pub errors: AtomicU64,
     pub failed_allocations: AtomicU64,
     pub stats: StatsCell,
@@ -30,6 +32,7 @@ impl State {
         Self {
             socket,
             head: AtomicU64::new(0),
+            first: AtomicU64::new(1),
             errors: AtomicU64::new(0),
             failed_allocations: AtomicU64::new(0),
             stats: StatsCell::default(),

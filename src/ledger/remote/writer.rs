@@ -345,6 +345,7 @@ impl Runner {
     fn granted(&mut self, tenure: Tenure) {
         self.pause = CONNECT_PAUSE;
         self.state.reached(tenure.head);
+        self.state.first.store(self.link.first().0, Ordering::Release);
         self.state.set_trouble(None);
         let log_id = self.link.log_id().expect("told before anything is granted");
         let in_doubt = self.link.in_doubt();

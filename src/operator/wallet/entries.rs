@@ -1,6 +1,6 @@
 //! `ronctl wallet entries`: the entries of an account, newest first, a line for each.
 use super::{ask, refusal, remark, rfc3339, Authority};
-use crate::api::PAGE_ENTRIES_MAX;
+use crate::domain::limits::PAGE_ENTRIES_MAX;
 use crate::operator::client::{percent_encoded, Reply};
 use crate::operator::context::Context;
 use crate::operator::exit::{Exit, Failure};
