@@ -3,13 +3,25 @@
 //! Invariants: entries of a lane keep their order and are numbered without gaps within an epoch; a lane batch that comes a second
 //! time is never appended again, it is answered with its old place once that is durable.
 use super::layout::SECTION_HEAD_BYTES;
-use super::tails::{LanePlace, LaneTails};
 use crate::domain::limits::LANE_BATCH_BYTES_MAX;
 use crate::domain::{Durable, LaneBatch, Root, Seq};
 use std::collections::VecDeque;
 
 /// Acknowledged batches per lane whose places are remembered for repeats.
 pub const REMEMBERED_PER_LANE_MAX: usize = 256;
+
+/// Entries of one lane that became durable together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LanePlace {
+    /// Number of the first one within the lane.
+    pub lane_first: u64,
+    /// How many.
+    pub count: u32,
+    /// Where the first one stands.
+    pub first_seq: Seq,
+    /// Chain hash after their batch.
+    pub root: Root,
+}
 
 /// Where a commit went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +36,15 @@ struct Lane {
     /// Number of the next entry that has not come yet.
     next: u64,
     acknowledged: VecDeque<LanePlace>,
+}
+
+impl Lane {
+    fn remember(&mut self, place: LanePlace) {
+        if self.acknowledged.len() == REMEMBERED_PER_LANE_MAX {
+            self.acknowledged.pop_front();
+        }
+        self.acknowledged.push_back(place);
+    }
 }
 
 /// What a lane batch is to a lane.
@@ -54,15 +75,25 @@ impl GroupCommit {
         Self { lanes, batches: Vec::new(), repeats: Vec::new(), body_bytes: 0, body_bytes_max }
     }
 
-    /// For an epoch that goes on after the log was opened again; `None` if what its lanes have written is not known for sure.
-    pub fn resumed(lanes: u16, body_bytes_max: usize, tails: &LaneTails) -> Option<Self> {
-        let lane = |number| {
-            let acknowledged = tails.of(number)?;
-            let next = acknowledged.back().map_or(1, |last| last.lane_first + u64::from(last.count));
-            Some(Lane { next, acknowledged })
-        };
-        let lanes = (0..lanes).map(lane).collect::<Option<Vec<_>>>()?;
-        Some(Self { lanes, batches: Vec::new(), repeats: Vec::new(), body_bytes: 0, body_bytes_max })
+    /// For an epoch that goes on after the log was opened again. Its writer has seen so many entries of each lane acknowledged; what is
+    /// durable behind them is to be noted before anything is admitted.
+    pub fn resumed(acknowledged: &[u64], body_bytes_max: usize) -> Self {
+        let mut group = Self::new(acknowledged.len() as u16, body_bytes_max);
+        for (lane, through) in group.lanes.iter_mut().zip(acknowledged) {
+            lane.next = through.saturating_add(1);
+        }
+        group
+    }
+
+    /// Takes note of entries of a lane that are in the log; false if they leave numbers out, or there is no such lane.
+    pub fn note(&mut self, lane: u16, place: LanePlace) -> bool {
+        let Some(lane) = self.lanes.get_mut(usize::from(lane)) else { return false };
+        if place.lane_first > lane.next {
+            return false;
+        }
+        lane.next = lane.next.max(place.lane_first + u64::from(place.count));
+        lane.remember(place);
+        true
     }
 
     /// How many lanes there are.
@@ -148,12 +179,8 @@ impl GroupCommit {
         assert_eq!(placed.is_some(), !self.batches.is_empty(), "a place for every commit, and for nothing else");
         if let Some(Placed { mut first_seq, root }) = placed {
             for batch in self.batches.drain(..) {
-                let Lane { acknowledged, .. } = &mut self.lanes[usize::from(batch.lane)];
-                if acknowledged.len() == REMEMBERED_PER_LANE_MAX {
-                    acknowledged.pop_front();
-                }
                 let (lane_first, count) = (batch.lane_first, batch.count);
-                acknowledged.push_back(LanePlace { lane_first, count, first_seq, root });
+                self.lanes[usize::from(batch.lane)].remember(LanePlace { lane_first, count, first_seq, root });
                 deliver(Durable { batch, first_seq, root });
                 first_seq = Seq(first_seq.0 + u64::from(count));
             }

@@ -14,7 +14,6 @@
 //! | `log`, `spares` | one batch, one write, one sync; segments allocated ahead |
 //! | [`engine`], `writer` | what a log must offer; appending once, also when the outcome of an append is unknown |
 //! | `committer`, `bell`, `stats` | the thread that does so for all lanes |
-//! | `tails` | what the lanes of the newest epoch have written (pure) |
 //! | `handles` | what the service has in hand of a ledger, wherever that is |
 //! | `cursor`, `reader`, `recent`, `index`, `index_file`, `desk` | finding entries, off the cores |
 //! | [`snapshot`] | the state of all accounts after some entry, so that a start need not read everything |
@@ -64,7 +63,6 @@ pub mod snapshot;
 mod spares;
 mod stats;
 mod storage;
-mod tails;
 mod verify;
 mod walk;
 mod window;
@@ -99,7 +97,7 @@ pub use handles::{EachEntry, ReadLedger, WatchLedger};
 pub use log::{AppendError, Log, Options, Watch};
 pub use mark::Mark;
 pub use memory::{Fate, Faults, MemoryFile, MemoryStorage, ReadFault, SyncFault, WriteFault};
-pub use merge::{GroupCommit, Placed, Standing};
+pub use merge::{GroupCommit, LanePlace, Placed, Standing};
 pub use reader::Reader;
 pub(crate) use recovery::entries_of;
 pub use recovery::Recovery;
@@ -108,6 +106,5 @@ pub(crate) use scan::SeenBatch;
 pub use scan::Torn;
 pub use stats::CommitStats;
 pub use storage::{segment_name, Storage, StorageFile};
-pub use tails::{LanePlace, LaneTails};
 pub use verify::{verify, verify_directory, Progress, Refuted, Report, Suspect};
 pub use walk::{Batch, SegmentFile, SegmentUse, Walk, WalkEnd};

@@ -11,7 +11,6 @@ use super::scan::{segments, End, Scan, Seen, SeenBatch, Start, Torn};
 use super::spares::{Attempts, Spares};
 use super::stats::StatsCell;
 use super::storage::{segment_name, Storage, StorageFile, TEMPORARY_SUFFIX};
-use super::tails::LaneTails;
 use super::LedgerError;
 use crate::domain::{Entry, LogId, Root, Seq};
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -32,8 +31,6 @@ pub struct Recovery {
     pub log_id: LogId,
     /// The newest tenure, that of this opening if it took one; every batch written from now on carries it.
     pub epoch: u64,
-    /// What the lanes of the newest epoch have put into the log.
-    pub lanes: LaneTails,
     /// What an interrupted write had left and was cleared away; nothing of it had been acknowledged.
     pub torn: Option<Torn>,
 }
@@ -130,8 +127,7 @@ impl<S: Storage> Log<S> {
                 1..=1
             }
         };
-        let (mut places, mut lanes) = (Places::default(), LaneTails::default());
-        let whole = start.is_none();
+        let mut places = Places::default();
         let scan = Scan { storage: &storage, segments, mark, start, sync: true, patient: false };
         let end = scan.run(&mut |seen| match seen {
             Seen::Segment(header) => {
@@ -141,7 +137,6 @@ impl<S: Storage> Log<S> {
             }
             Seen::Batch(batch) => {
                 places.note_batch(batch.place);
-                lanes.note(&batch.header, &batch.root, batch.body);
                 on_batch(&batch)
             }
         })?;
@@ -150,7 +145,6 @@ impl<S: Storage> Log<S> {
         }
         let file = settle_tail(&storage, &end)?;
         let epoch = mark.map_or(0, |mark| mark.epoch).max(end.epoch);
-        lanes.forget_before(epoch, whole);
         let shared = Arc::new(Shared {
             storage,
             log_id: end.log_id,
@@ -175,7 +169,7 @@ impl<S: Storage> Log<S> {
         };
         log.note_room();
         let End { batches, head, root, log_id, torn, .. } = end;
-        Ok((log, Recovery { entries: head.0, batches, head, root, log_id, epoch, lanes, torn }))
+        Ok((log, Recovery { entries: head.0, batches, head, root, log_id, epoch, torn }))
     }
 }
 

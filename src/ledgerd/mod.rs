@@ -44,7 +44,7 @@ pub fn run_on<S: Storage>(storage: S, options: &Options, settings: &Settings, lo
     });
     let (entries, epoch) = (recovery.entries, recovery.epoch);
     let admitted = Admitted(settings.users.clone());
-    let server = Server::start(ledger, recovery.lanes, listener, admitted, end).map_err(|error| error.to_string())?;
+    let server = Server::start(ledger, listener, admitted, end).map_err(|error| error.to_string())?;
     tracing::info!(event = "ledger_started", %directory, socket = %settings.socket.display(), entries, epoch, "serving the ledger");
     // A daemon has nothing to read again; the second signal to end ends it at once, by itself.
     while let Ok(SignalEvent::Reload) = events.recv() {}

@@ -4,9 +4,8 @@
 //! comes again is answered with its old place; what is told to be durable is. It uses no clock: the time comes in.
 use crate::domain::{LaneBatch, LogId, Root, Seq};
 use crate::ledger::engine::{Engine, Tenure};
-use crate::ledger::merge::{GroupCommit, Standing};
-use crate::ledger::protocol::{Acknowledged, Fault, Refused, Reply};
-use crate::ledger::tails::LaneTails;
+use crate::ledger::merge::{GroupCommit, LanePlace, Standing};
+use crate::ledger::protocol::{Acknowledged, Fault, Refused, Reply, Tenant};
 use crate::ledger::writer::{Writer, Written};
 use crate::ledger::LedgerError;
 use std::ops::ControlFlow;
@@ -70,15 +69,14 @@ pub struct Chair<E> {
     log_id: LogId,
     /// Of the present tenure; `None` until its writer is there for the first time.
     group: Option<GroupCommit>,
-    tails: LaneTails,
     holder: Option<Holder>,
     seats: u64,
 }
 
 impl<E: Engine> Chair<E> {
-    /// Nobody sits on it. The log was opened with this tenure, in which its lanes have written this.
-    pub fn new(engine: E, tenure: Tenure, log_id: LogId, tails: LaneTails) -> Self {
-        Self { writer: Writer::new(engine, tenure), log_id, group: None, tails, holder: None, seats: 0 }
+    /// Nobody sits on it. The log was opened with this tenure.
+    pub fn new(engine: E, tenure: Tenure, log_id: LogId) -> Self {
+        Self { writer: Writer::new(engine, tenure), log_id, group: None, holder: None, seats: 0 }
     }
 
     /// A wallet wants to write in a new epoch.
@@ -104,16 +102,9 @@ impl<E: Engine> Chair<E> {
     }
 
     /// A wallet wants to go on with its epoch.
-    pub fn resume(
-        &mut self,
-        who: Peer,
-        lanes: u16,
-        log_id: LogId,
-        epoch: u64,
-        known: (Seq, Root),
-        now: Duration,
-    ) -> Result<(Seat, Reply<'static>), Turned> {
+    pub fn resume(&mut self, who: Peer, tenant: &Tenant, now: Duration) -> Result<(Seat, Reply<'static>), Turned> {
         let Tenure { epoch: newest, head, .. } = self.writer.tenure();
+        let Tenant { log_id, epoch, head: known, root, settled, ref acknowledged } = *tenant;
         if log_id != self.log_id {
             let text = "this daemon has another ledger than the one that the wallet has read; point both at the same one";
             return Err(fault(Refused::Foreign, 0, text).into());
@@ -122,32 +113,54 @@ impl<E: Engine> Chair<E> {
             let text = format!("epoch {newest} has replaced epoch {epoch}");
             return Err(fault(Refused::Fenced, newest, text).into());
         }
-        if epoch > newest || known.0 > head || !self.holds(known)? {
+        if epoch > newest || known > head || settled > known || !self.holds((known, root))? {
             let text = format!(
                 "this ledger ends with entry {} in epoch {newest}, and the wallet has seen entry {} durable in epoch {epoch}: it is an \
                  older copy; stop both, and bring back the newest directory",
-                head.0, known.0 .0
+                head.0, known.0
             );
             return Err(fault(Refused::Foreign, newest, text).into());
         }
-        let body_bytes_max = self.writer.engine().body_bytes_max();
-        let group = match self.group.take() {
-            Some(group) => Some(group),
-            None if self.tails.epoch() == epoch => GroupCommit::resumed(lanes, body_bytes_max, &self.tails),
-            None => None,
-        };
-        let Some(mut group) = group else {
-            let text = "what this wallet has sent before cannot be told any more; start it again";
-            return Err(fault(Refused::Foreign, newest, text).into());
+        let mut group = match self.group.take() {
+            Some(group) => group,
+            None => self.reconstructed(settled, acknowledged)?,
         };
         group.withdraw();
-        let has = group.lanes();
+        let (has, lanes) = (usize::from(group.lanes()), acknowledged.len());
         self.group = Some(group);
         if has != lanes {
             let text = format!("epoch {epoch} has {has} lanes, not {lanes}");
             return Err(fault(Refused::Malformed, newest, text).into());
         }
         Ok(self.seat(who, now))
+    }
+
+    /// What the present epoch has written, after the daemon was started anew: up to an entry the wallet knows all of it, and what is
+    /// behind that is read back.
+    fn reconstructed(&mut self, settled: Seq, acknowledged: &[u64]) -> Result<GroupCommit, Turned> {
+        let engine = self.writer.engine();
+        let mut group = GroupCommit::resumed(acknowledged, engine.body_bytes_max());
+        let mut misfit = None;
+        let read = engine.read(Seq(settled.0 + 1), &mut |batch| {
+            let mut first_seq = batch.first_seq;
+            for section in &batch.sections {
+                let place = LanePlace { lane_first: section.lane_first, count: section.count, first_seq, root: batch.root };
+                if first_seq > settled && !group.note(section.lane, place) {
+                    misfit = Some((section.lane, section.lane_first));
+                    return ControlFlow::Break(());
+                }
+                first_seq = Seq(first_seq.0 + u64::from(section.count));
+            }
+            ControlFlow::Continue(())
+        });
+        read.map_err(|error| fault(Refused::Unavailable, 0, format!("the ledger cannot be read: {error}")))?;
+        if let Some((lane, lane_first)) = misfit {
+            let text = format!(
+                "entry {lane_first} of lane {lane} in the ledger does not follow what the wallet has seen; start it again"
+            );
+            return Err(fault(Refused::Foreign, self.writer.tenure().epoch, text).into());
+        }
+        Ok(group)
     }
 
     /// Whether the chain hash after the batch of this entry is the one that the wallet knows.

@@ -171,10 +171,9 @@ impl<S: Storage> Connection<S> {
                     let (seat, granted) = self.chair(|chair, now| chair.acquire(peer, lanes, now))?;
                     self.take_seat(seat, &granted, "a wallet has the ledger in a new epoch");
                 }
-                Wanted::Resume { lanes, log_id, epoch, known } => {
+                Wanted::Resume(tenant) => {
                     let peer = self.peer;
-                    let resume = |chair: &mut Chair<Log<S>>, now| chair.resume(peer, lanes, log_id, epoch, known, now);
-                    let (seat, granted) = self.chair(resume)?;
+                    let (seat, granted) = self.chair(|chair, now| chair.resume(peer, &tenant, now))?;
                     self.take_seat(seat, &granted, "a wallet goes on with its epoch");
                 }
                 Wanted::Batch(batch) => self.admit(batch)?,

@@ -10,7 +10,6 @@ use crate::ledger::log::{Log, Watch};
 use crate::ledger::protocol::{Fault, Refused};
 use crate::ledger::reader::Reader;
 use crate::ledger::storage::Storage;
-use crate::ledger::tails::LaneTails;
 use crate::ledger::LedgerError;
 use rustix::event::{poll, PollFd, PollFlags};
 use rustix::net::sockopt::socket_peercred;
@@ -81,25 +80,18 @@ pub struct Server<S: Storage> {
 }
 
 impl<S: Storage> Server<S> {
-    /// Serves this log, in whose newest epoch the lanes have written `tails`, on this socket. `on_fatal` is called when the ledger can
-    /// take nothing any more; the process must end then.
+    /// Serves this log on this socket. `on_fatal` is called when the ledger can take nothing any more; the process must end then.
     ///
     /// # Errors
     /// If a thread cannot be started.
-    pub fn start(
-        mut log: Log<S>,
-        tails: LaneTails,
-        listener: UnixListener,
-        admitted: Admitted,
-        on_fatal: OnFatal,
-    ) -> Result<Self, LedgerError> {
+    pub fn start(mut log: Log<S>, listener: UnixListener, admitted: Admitted, on_fatal: OnFatal) -> Result<Self, LedgerError> {
         log.allocate_ahead()?;
         let place = || "the socket of the daemon".to_owned();
         let (stop, stopped) = UnixStream::pair().map_err(LedgerError::io(place(), "make a pair of sockets"))?;
         listener.set_nonblocking(true).map_err(LedgerError::io(place(), "prepare the socket"))?;
         let (log_id, reader, watch, tenure) = (log.log_id(), log.reader(), log.watch(), log.tenure());
         let site = Arc::new(Site {
-            chair: Mutex::new(Some(Chair::new(log, tenure, log_id, tails))),
+            chair: Mutex::new(Some(Chair::new(log, tenure, log_id))),
             log_id,
             reader,
             watch,

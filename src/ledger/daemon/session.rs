@@ -3,8 +3,8 @@
 //! Invariants: nothing is understood before a hello of the right version; a reader cannot write and a writer has to be granted the
 //! ledger first; a lane batch is handed on only if it holds as many well-formed entries as it says. After the first thing that is
 //! wrong the connection is told why and nothing more of it is read.
-use crate::domain::{Entry, HistoryQuestion, LaneBatch, LogId, PageQuestion, Question, Root, Seq};
-use crate::ledger::protocol::{Fault, Frames, Malformed, Refused, Reply, Request, Role, REQUEST_BODY_BYTES_MAX};
+use crate::domain::{Entry, HistoryQuestion, LaneBatch, LogId, PageQuestion, Question, Seq};
+use crate::ledger::protocol::{Fault, Frames, Malformed, Refused, Reply, Request, Role, Tenant, REQUEST_BODY_BYTES_MAX};
 
 /// What the other end wants.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,16 +15,7 @@ pub enum Wanted {
         lanes: u16,
     },
     /// To go on with its epoch.
-    Resume {
-        /// With so many lanes.
-        lanes: u16,
-        /// The log that it knows.
-        log_id: LogId,
-        /// Its epoch.
-        epoch: u64,
-        /// The last entry that it knows to be durable, and the chain hash after its batch.
-        known: (Seq, Root),
-    },
+    Resume(Tenant),
     /// To have a batch made durable.
     Batch(LaneBatch),
     /// To be told the place of a durable batch.
@@ -131,8 +122,12 @@ impl Session {
         let wanted = match (self.stage, Request::decode(kind, body)?) {
             (Stage::New, Request::Hello(role)) => return Ok(Step::Greeted(role)),
             (Stage::Asking { lanes }, Request::Acquire) => Wanted::Acquire { lanes },
-            (Stage::Asking { lanes }, Request::Resume { log_id, epoch, head, root }) => {
-                Wanted::Resume { lanes, log_id, epoch, known: (head, root) }
+            (Stage::Asking { lanes }, Request::Resume(tenant)) => {
+                let told = tenant.acknowledged.len();
+                if told != usize::from(lanes) {
+                    return Err(Malformed(format!("a writer of {lanes} lanes tells of {told}")));
+                }
+                Wanted::Resume(tenant)
             }
             (Stage::Writing, Request::Batch { lane, lane_first, count, entries }) => {
                 check_entries(entries, count)?;

@@ -76,9 +76,9 @@ impl World {
 
     fn start_daemon(&mut self) {
         let options = Options::for_simulation(SEGMENT, LOG);
-        let (log, recovery) = Log::recover(self.storage.clone(), &options, &mut |_, _, _| Ok(())).unwrap();
+        let (log, _) = Log::recover(self.storage.clone(), &options, &mut |_, _, _| Ok(())).unwrap();
         let tenure = log.tenure();
-        self.chair = Some(Chair::new(log, tenure, LOG, recovery.lanes));
+        self.chair = Some(Chair::new(log, tenure, LOG));
     }
 
     fn crash_daemon(&mut self) {
@@ -280,8 +280,8 @@ fn try_serve(chair: &mut Chair<Log<MemoryStorage>>, wire: &mut Wire, now: Durati
                 wire.seat = Some(seat);
                 wire.session.grant(&granted);
             }
-            Wanted::Resume { lanes, log_id, epoch, known } => {
-                let (seat, granted) = chair.resume(WALLET, lanes, log_id, epoch, known, now)?;
+            Wanted::Resume(tenant) => {
+                let (seat, granted) = chair.resume(WALLET, &tenant, now)?;
                 wire.seat = Some(seat);
                 wire.session.grant(&granted);
             }

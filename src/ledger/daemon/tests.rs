@@ -2,8 +2,8 @@
 use super::chair::{Chair, Committed, Peer, Seat, Turned, SILENCE_MAX};
 use super::server::{Admitted, Server};
 use super::session::{Session, Wanted};
-use crate::domain::{LogId, Seq};
-use crate::ledger::protocol::{Fault, Refused, Reply, Request, Role, FRAME_HEAD_BYTES};
+use crate::domain::{LogId, Root, Seq};
+use crate::ledger::protocol::{Fault, Refused, Reply, Request, Role, Tenant, FRAME_HEAD_BYTES};
 use crate::ledger::sample::{lane_batch, open};
 use crate::ledger::{Log, MemoryStorage, Options, Storage};
 use std::time::Duration;
@@ -15,9 +15,9 @@ const LOG: LogId = LogId([7; 16]);
 
 fn chair(storage: &MemoryStorage) -> Chair<Log<MemoryStorage>> {
     let options = Options::for_simulation(SEGMENT, LOG);
-    let (log, recovery) = Log::recover(storage.clone(), &options, &mut |_, _, _| Ok(())).unwrap();
+    let (log, _) = Log::recover(storage.clone(), &options, &mut |_, _, _| Ok(())).unwrap();
     let tenure = log.tenure();
-    Chair::new(log, tenure, LOG, recovery.lanes)
+    Chair::new(log, tenure, LOG)
 }
 
 fn at(ms: u64) -> Duration {
@@ -58,7 +58,7 @@ fn a_wallet_that_is_heard_keeps_the_ledger_and_a_silent_or_gone_one_is_replaced_
         assert_eq!((fault.refused, fault.epoch), (Refused::Fenced, 2));
     }
     let known = (Seq(2), [0; 32]);
-    let fault = away(chair.resume(ALICE, 2, LOG, 1, known, at(4_000)));
+    let fault = away(chair.resume(ALICE, &tenant(LOG, 1, known, Seq(0), [0, 0]), at(4_000)));
     assert_eq!((fault.refused, fault.epoch), (Refused::Fenced, 2), "{}", fault.text);
     assert!(matches!(chair.commit(second).unwrap(), Committed::Nothing));
     chair.leave(first);
@@ -79,7 +79,7 @@ fn a_wallet_goes_on_with_its_epoch_on_the_same_ledger_only() {
     let known = (Seq(3), told[0].root);
     assert_eq!(first.admit(seat, lane_batch(1, 4, 1)).unwrap(), Ok(None));
     // What was admitted and not committed is as if it had never come, on a new connection and after a crash alike.
-    let (seat, epoch, through) = epoch_of(first.resume(ALICE, 2, LOG, 1, known, at(1)).unwrap());
+    let (seat, epoch, through) = epoch_of(first.resume(ALICE, &tenant(LOG, 1, known, Seq(3), [0, 3]), at(1)).unwrap());
     assert_eq!((epoch, through), (1, vec![0, 3]));
     assert_eq!(first.admit(seat, lane_batch(1, 1, 3)).unwrap(), Ok(Some(told[0])), "a repeat gets its old place");
     drop(first);
@@ -88,16 +88,46 @@ fn a_wallet_goes_on_with_its_epoch_on_the_same_ledger_only() {
     for (log_id, epoch, known) in
         [(LogId([8; 16]), 1, known), (LOG, 2, known), (LOG, 1, (Seq(4), known.1)), (LOG, 1, (Seq(3), [9; 32]))]
     {
-        let fault = away(second.resume(ALICE, 2, log_id, epoch, known, at(2)));
+        let fault = away(second.resume(ALICE, &tenant(log_id, epoch, known, Seq(0), [0, 0]), at(2)));
         assert_eq!(fault.refused, Refused::Foreign, "{}", fault.text);
     }
-    let (seat, epoch, through) = epoch_of(second.resume(ALICE, 2, LOG, 1, known, at(2)).unwrap());
+    // More settled than known is no state of any wallet.
+    assert_eq!(away(second.resume(ALICE, &tenant(LOG, 1, known, Seq(4), [0, 0]), at(2))).refused, Refused::Foreign);
+    let (seat, epoch, through) = epoch_of(second.resume(ALICE, &tenant(LOG, 1, known, Seq(0), [0, 0]), at(2)).unwrap());
     assert_eq!((epoch, through), (1, vec![0, 3]), "no new epoch after a restart of the daemon");
     assert_eq!(second.place(seat, 1, 1, 3).unwrap(), told[0]);
     for batch in [lane_batch(1, 3, 2), lane_batch(1, 5, 1), lane_batch(2, 1, 1)] {
         assert_eq!(away(second.admit(seat, batch)).refused, Refused::Malformed);
     }
     assert_eq!(away(second.place(seat, 0, 1, 1)).refused, Refused::Malformed);
+}
+
+fn tenant(log_id: LogId, epoch: u64, (head, root): (Seq, Root), settled: Seq, acknowledged: [u64; 2]) -> Tenant {
+    Tenant { log_id, epoch, head, root, settled, acknowledged: acknowledged.to_vec() }
+}
+
+#[test]
+fn after_a_restart_only_what_is_behind_the_settled_entry_is_read_and_a_wallet_that_tells_too_little_is_refused() {
+    let storage = MemoryStorage::new();
+    let mut first = chair(&storage);
+    let (seat, ..) = epoch_of(first.acquire(ALICE, 2, at(0)).unwrap());
+    let mut known = (Seq(0), [0; 32]);
+    for batch in [lane_batch(0, 1, 2), lane_batch(1, 1, 3), lane_batch(0, 3, 4)] {
+        assert_eq!(first.admit(seat, batch).unwrap(), Ok(None));
+        let Committed::Durable(told) = first.commit(seat).unwrap() else { panic!("nothing was committed") };
+        known = (Seq(told[0].first_seq.0 + u64::from(told[0].count) - 1), told[0].root);
+    }
+    drop(first);
+    let storage = storage.crash(&mut || false);
+    for (settled, acknowledged, expected) in
+        [(5, [2, 3], Some(vec![6, 3])), (2, [2, 0], Some(vec![6, 3])), (5, [1, 3], None), (0, [0, 0], Some(vec![6, 3]))]
+    {
+        let resumed = chair(&storage).resume(ALICE, &tenant(LOG, 1, known, Seq(settled), acknowledged), at(2));
+        match expected {
+            Some(expected) => assert_eq!(epoch_of(resumed.unwrap()).2, expected),
+            None => assert!(away(resumed).text.contains("entry 3 of lane 0 in the ledger does not follow")),
+        }
+    }
 }
 
 fn session() -> Session {
@@ -188,8 +218,7 @@ fn sealed_segments_are_indexed_and_the_history_follows_although_nobody_asks() {
     }
     let place = tempfile::tempdir().unwrap();
     let listener = std::os::unix::net::UnixListener::bind(place.path().join("l.sock")).unwrap();
-    let tails = crate::ledger::LaneTails::default();
-    let server = Server::start(log, tails, listener, Admitted(Vec::new()), Box::new(|error| panic!("{error}"))).unwrap();
+    let server = Server::start(log, listener, Admitted(Vec::new()), Box::new(|error| panic!("{error}"))).unwrap();
     let has = |name: &str| storage.list().unwrap().iter().any(|found| found == name);
     let until = std::time::Instant::now() + Duration::from_secs(60);
     while !(has("index-0000000001.idx") && has("history.mmr")) {

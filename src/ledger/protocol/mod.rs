@@ -8,7 +8,7 @@ mod reply;
 mod request;
 
 pub use reply::{Acknowledged, Fault, Refused, Reply};
-pub use request::{Request, Role};
+pub use request::{Request, Role, Tenant};
 
 use super::layout::{array_at, u32_at};
 use crate::domain::limits::{ACCOUNT_BYTES_MAX, BATCH_BYTES_MAX, LANE_BATCH_BYTES_MAX};

@@ -15,6 +15,23 @@ pub enum Role {
     Reader,
 }
 
+/// What a writer that goes on with its epoch knows of the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tenant {
+    /// The log.
+    pub log_id: LogId,
+    /// The epoch.
+    pub epoch: u64,
+    /// The last entry that it knows to be durable.
+    pub head: Seq,
+    /// Chain hash after its batch.
+    pub root: Root,
+    /// An entry up to which nothing of its own is in doubt; not behind `head`.
+    pub settled: Seq,
+    /// For each lane the number of the last entry that was acknowledged.
+    pub acknowledged: Vec<u64>,
+}
+
 /// A frame to the daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request<'a> {
@@ -23,16 +40,7 @@ pub enum Request<'a> {
     /// Takes a new epoch.
     Acquire,
     /// Goes on with an epoch after the connection was lost.
-    Resume {
-        /// The log.
-        log_id: LogId,
-        /// The epoch.
-        epoch: u64,
-        /// The last entry that the writer knows to be durable.
-        head: Seq,
-        /// Chain hash after its batch.
-        root: Root,
-    },
+    Resume(Tenant),
     /// A lane batch to be made durable.
     Batch {
         /// The lane.
@@ -116,11 +124,12 @@ impl<'a> Request<'a> {
                 out.extend_from_slice(&lanes.to_le_bytes());
             }),
             Request::Acquire => frame(out, ACQUIRE, |_| ()),
-            Request::Resume { log_id, epoch, head, root } => frame(out, RESUME, |out| {
+            Request::Resume(Tenant { log_id, epoch, head, root, settled, acknowledged }) => frame(out, RESUME, |out| {
                 out.extend_from_slice(&log_id.0);
-                out.extend_from_slice(&epoch.to_le_bytes());
-                out.extend_from_slice(&head.0.to_le_bytes());
+                numbers(out, &[*epoch, head.0]);
                 out.extend_from_slice(root);
+                numbers(out, &[settled.0]);
+                numbers(out, acknowledged);
             }),
             Request::Batch { lane, lane_first, count, entries } => frame(out, BATCH, |out| {
                 name(out, *lane, *lane_first, *count);
@@ -173,8 +182,12 @@ impl<'a> Request<'a> {
             RESUME => {
                 let mut fields = Fields::new("RESUME", body);
                 let (log_id, epoch) = (LogId(fields.array()?), fields.u64()?);
-                let (head, root) = (Seq(fields.u64()?), fields.array()?);
-                fields.end().map(|()| Request::Resume { log_id, epoch, head, root })
+                let (head, root, settled) = (Seq(fields.u64()?), fields.array()?, Seq(fields.u64()?));
+                let mut acknowledged = Vec::new();
+                while !fields.rest.is_empty() {
+                    acknowledged.push(fields.u64()?);
+                }
+                Ok(Request::Resume(Tenant { log_id, epoch, head, root, settled, acknowledged }))
             }
             BATCH => {
                 let mut fields = Fields::new("BATCH", body);

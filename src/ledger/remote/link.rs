@@ -6,7 +6,7 @@
 use crate::domain::{Durable, LaneBatch, LogId, Root, Seq};
 use crate::ledger::engine::Tenure;
 use crate::ledger::protocol::{
-    Acknowledged, Fault, Frames, Malformed, Reply, Request, Role, IN_DOUBT_BATCHES_MAX, REPLY_BODY_BYTES_MAX,
+    Acknowledged, Fault, Frames, Malformed, Reply, Request, Role, Tenant, IN_DOUBT_BATCHES_MAX, REPLY_BODY_BYTES_MAX,
 };
 use std::collections::VecDeque;
 
@@ -53,6 +53,8 @@ struct Lane {
     in_doubt: VecDeque<LaneBatch>,
     /// How many of them have been sent on this connection.
     sent: usize,
+    /// Number of the last entry that was acknowledged.
+    acknowledged: u64,
 }
 
 /// The link.
@@ -66,6 +68,8 @@ pub struct Link {
     epoch: Option<u64>,
     /// The newest entry that it knows to be durable, and the chain hash after its batch.
     known: (Seq, Root),
+    /// Nothing that is in doubt is up to this entry.
+    settled: Seq,
     frames: Frames,
     output: Vec<u8>,
     heard: VecDeque<Heard>,
@@ -81,6 +85,7 @@ impl Link {
             first: Seq(1),
             epoch: None,
             known: (Seq(0), [0; 32]),
+            settled: Seq(0),
             frames: Frames::new(REPLY_BODY_BYTES_MAX),
             output: Vec::new(),
             heard: VecDeque::new(),
@@ -199,7 +204,9 @@ impl Link {
                 let (head, root) = self.known;
                 // The log that was read, so that the daemon notices if it has another one.
                 let log_id = self.log_id.expect("known since the first connection");
-                Request::Resume { log_id, epoch, head, root }.encode(&mut self.output);
+                let acknowledged = self.lanes.iter().map(|lane| lane.acknowledged).collect();
+                let tenant = Tenant { log_id, epoch, head, root, settled: self.settled, acknowledged };
+                Request::Resume(tenant).encode(&mut self.output);
             }
             None => {
                 self.log_id = Some(log_id);
@@ -217,19 +224,20 @@ impl Link {
                 return Err(Malformed(format!("the daemon grants epoch {} to the wallet of epoch {epoch}", tenure.epoch)));
             }
             Some(_) => {}
-            None => self.known = (tenure.head, tenure.root),
+            None => (self.known, self.settled) = ((tenure.head, tenure.root), tenure.head),
         }
         self.epoch = Some(tenure.epoch);
         self.stage = Stage::Up;
-        for (lane, through) in self.lanes.iter_mut().zip(through) {
-            for batch in &lane.in_doubt {
+        // All places first: when the first commit of this connection is told, nothing before it is in doubt any more.
+        let is_durable = |batch: &LaneBatch, through| batch.lane_first + u64::from(batch.count) - 1 <= through;
+        for (lane, through) in self.lanes.iter().zip(through) {
+            for batch in lane.in_doubt.iter().filter(|batch| is_durable(batch, *through)) {
                 let LaneBatch { lane, lane_first, count, .. } = *batch;
-                if lane_first + u64::from(count) - 1 <= *through {
-                    Request::Place { lane, lane_first, count }.encode(&mut self.output);
-                } else {
-                    send(batch, &mut self.output);
-                }
+                Request::Place { lane, lane_first, count }.encode(&mut self.output);
             }
+        }
+        for (lane, through) in self.lanes.iter_mut().zip(through) {
+            lane.in_doubt.iter().filter(|batch| !is_durable(batch, *through)).for_each(|batch| send(batch, &mut self.output));
             lane.sent = lane.in_doubt.len();
         }
         self.heard.push_back(Heard::Granted(tenure));
@@ -255,6 +263,7 @@ impl Link {
             }
             let batch = lane.in_doubt.pop_front().expect("just looked at");
             lane.sent -= 1;
+            lane.acknowledged = told.lane_first + u64::from(told.count) - 1;
             bytes += batch.bytes.len() as u64;
             let last = Seq(told.first_seq.0 + u64::from(told.count) - 1);
             if last > self.known.0 {
@@ -262,7 +271,8 @@ impl Link {
             }
             self.heard.push_back(Heard::Durable(Durable { batch, first_seq: told.first_seq, root: told.root }));
         }
-        if commit_us > 0 {
+        if let Some(last) = batches.last().filter(|_| commit_us > 0) {
+            self.settled = Seq(last.first_seq.0 + u64::from(last.count) - 1);
             self.heard.push_back(Heard::Commit { commit_us, entries, bytes });
         }
         Ok(())
