@@ -253,14 +253,9 @@ fn unread(error: &LedgerError) -> Refusal {
         return Refusal::new(Code::UpstreamUnavailable, told);
     }
     if matches!(error, LedgerError::Unreachable { .. }) {
-<<<<<<< HEAD
         // That the ledger is away is logged once, by its link.
         tracing::debug!(event = "ledger_away", %error, "an entry was asked for while the ledger cannot be reached");
         return Refusal::new(Code::UpstreamUnavailable, "the ledger cannot be reached; repeating the request is safe");
-=======
-        tracing::debug!(event = "ledger_unreachable", %error, "a question could not be put to the ledger");
-        return Refusal::new(Code::UpstreamUnavailable, "the ledger cannot be reached now; repeating the request is safe");
->>>>>>> dec3c9d (Answer proofs and pages from behind the daemon)
     }
     tracing::error!(event = "ledger_read_failed", %error, "an entry could not be read back from the ledger");
     Refusal::new(Code::InternalError, "the ledger could not be read")
