@@ -285,6 +285,6 @@ fn proofs_pages_and_look_ups_are_the_same_behind_a_daemon_as_embedded() {
     daemon.kill();
     wallet.get(&targets[0]).refused(503, "UPSTREAM_UNAVAILABLE");
     daemon.launch();
-    eventually("ready again", || (server.page("/readyz").status == 200).then_some(()));
+    eventually("answers again", || (wallet.get(&targets[0]).status == 200).then_some(()));
     assert_eq!(answers(&mut wallet, &targets), embedded);
 }
