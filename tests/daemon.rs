@@ -84,10 +84,14 @@ fn a_daemon_that_is_killed_under_load_and_started_again_costs_no_receipt_and_no_
             .iter()
             .map(|account| scope.spawn(|| spend_on(server.http, server.token(), account, &done, &count)))
             .collect();
-        for round in 0..4 {
+        for round in 0..5 {
             let before = count.load(Ordering::Relaxed);
             eventually("the load runs", || (count.load(Ordering::Relaxed) > before + 100 + 37 * round).then_some(()));
-            daemon.kill();
+            // Every other time in order: then it starts from a snapshot that has what the wallet has no answer to.
+            match round % 2 {
+                0 => daemon.kill(),
+                _ => daemon.stop(),
+            }
             let page = eventually("the loss shows", || Some(server.page("/readyz")).filter(|page| page.status == 503));
             assert_eq!(page.json()["missing"], serde_json::json!(["ledger"]), "{page}");
             assert_eq!((page.json()["writes"].as_bool(), page.json()["reads"].as_bool()), (Some(false), Some(true)), "{page}");
@@ -111,6 +115,71 @@ fn a_daemon_that_is_killed_under_load_and_started_again_costs_no_receipt_and_no_
     }
     server.metric_reaches("ledger_connect_errors_total", 4.0);
     assert!(daemon.log().contains("a wallet goes on with its epoch"), "{}", daemon.log());
+    assert!(started_from(&daemon) > 0, "{}", daemon.log());
+}
+
+/// The entry behind which the daemon has read its ledger at its last start.
+fn started_from(daemon: &Daemon) -> u64 {
+    // It listens before it says so.
+    let line = eventually("the daemon says that it serves", || {
+        let log = daemon.log();
+        let line = log.lines().find(|line| line.contains("ledger_started"))?;
+        serde_json::from_str::<serde_json::Value>(line).ok()
+    });
+    line["from_snapshot"].as_u64().unwrap()
+}
+
+#[test]
+fn the_daemon_takes_snapshots_and_its_wallet_has_what_it_serves_audited() {
+    let mut daemon = Daemon::prepared(&["--snapshot-every", "1s"]);
+    daemon.launch();
+    assert_eq!(started_from(&daemon), 0);
+    let server = started_on(&daemon);
+    let mut wallet = server.wallet();
+    wallet.issue("a", 1_000);
+    (1..=20).for_each(|nonce| drop(wallet.spend("a", "b", 2, nonce, &format!("k-{nonce}")).ok()));
+    server.metric_reaches("wallet_audited_height", 21.0);
+    server.metric_reaches("wallet_snapshot_height", 21.0);
+    // One at the start, and one of accounts that agree with what a replay comes to.
+    server.metric_reaches("wallet_conservation_checks_total{outcome=\"ok\"}", 2.0);
+    assert_eq!(server.metric("wallet_conservation_checks_total{outcome=\"violated\"}"), 0.0);
+    daemon.kill();
+    eventually("the loss shows", || (server.page("/readyz").status == 503).then_some(()));
+    daemon.launch();
+    assert_eq!(started_from(&daemon), 21);
+    eventually("ready again", || (server.page("/readyz").status == 200).then_some(()));
+    wallet.spend("a", "b", 2, 21, "k-21").ok();
+    server.metric_reaches("wallet_audited_height", 22.0);
+}
+
+#[test]
+fn a_daemon_passes_over_a_damaged_snapshot() {
+    let mut daemon = Daemon::start();
+    let mut server = started_on(&daemon);
+    for nonce in 1..=3 {
+        let mut wallet = server.wallet();
+        wallet.post(
+            "/v1/issue",
+            &format!("i-{nonce}"),
+            &format!(r#"{{"to":"a","asset":"roc","amount_minor":"5","nonce":{nonce}}}"#),
+        );
+        drop(wallet);
+        server.stop();
+        daemon.stop();
+        daemon.launch();
+        server.launch();
+    }
+    let newest = started_from(&daemon);
+    let file = daemon.path("ledger").join(format!("snapshot-{newest:020}.snap"));
+    daemon.kill();
+    let mut bytes = std::fs::read(&file).unwrap();
+    // The accounts begin behind the head and the front.
+    let at = 4096 + 200;
+    bytes[at] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    daemon.launch();
+    assert!(started_from(&daemon) < newest, "{}", daemon.log());
+    assert!(daemon.log().contains("the snapshot before it is used"), "{}", daemon.log());
 }
 
 #[test]
@@ -283,6 +352,7 @@ fn proofs_pages_and_look_ups_are_the_same_behind_a_daemon_as_embedded() {
     assert_eq!(answers(&mut wallet, &targets), embedded);
     // A daemon that is gone is told as such, and its return needs nothing.
     daemon.kill();
+    eventually("the loss shows", || (server.page("/readyz").status == 503).then_some(()));
     wallet.get(&targets[0]).refused(503, "UPSTREAM_UNAVAILABLE");
     daemon.launch();
     eventually("answers again", || (wallet.get(&targets[0]).status == 200).then_some(()));

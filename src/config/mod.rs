@@ -19,6 +19,7 @@ pub use cores::{cpus_usable, Cores, Driver};
 pub use describe::Described;
 pub use error::{ConfigError, Origin, Problem};
 pub use place::{AccountingDep, LedgerDep, RegistryDep};
+pub(crate) use read::{SNAPSHOT_ENTRIES, SNAPSHOT_EVERY};
 pub use sources::{Flags, Sources, FILE_DEFAULT};
 
 use std::collections::BTreeMap;

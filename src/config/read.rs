@@ -22,8 +22,8 @@ const IDEMPOTENCY_TTL: RangeInclusive<Duration> = Duration::from_secs(1)..=Durat
 /// A request body is never larger than what one ledger batch can carry, and never smaller than a single spend.
 const BODY_BYTES: RangeInclusive<u64> = 4_096..=BATCH_BYTES_MAX as u64;
 /// A start replays what came after the last snapshot: more often than each second would only burden the disk.
-const SNAPSHOT_EVERY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(7 * 86_400);
-const SNAPSHOT_ENTRIES: RangeInclusive<u64> = 1_000..=1_000_000_000;
+pub const SNAPSHOT_EVERY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(7 * 86_400);
+pub const SNAPSHOT_ENTRIES: RangeInclusive<u64> = 1_000..=1_000_000_000;
 const INFLIGHT: RangeInclusive<u64> = 1..=1_000_000;
 const DECOMPRESS_RATIO: RangeInclusive<u64> = 1..=1_000;
 const CONNECTIONS: RangeInclusive<u64> = 1..=1_000_000;

@@ -8,8 +8,8 @@ use crate::domain::{Durable, LogId, Seq};
 use crate::engine::Engine;
 use crate::ledger::snapshot::Snapshot;
 use crate::ledger::{
-    Auditor, Begun, Committer, DiskFile, DiskStorage, LaneSender, LedgerError, Live, Options, ReadLedger, Reader, RemoteWriter,
-    Schedule, Watch, WatchLedger,
+    AuditLedger, Auditor, Begun, Committer, DiskFile, DiskStorage, LaneSender, LedgerError, Live, Options, ReadLedger, Reader,
+    RemoteAuditor, RemoteWriter, Schedule, Watch, WatchLedger,
 };
 use crate::worker::unix_now;
 use std::ops::ControlFlow;
@@ -31,7 +31,7 @@ pub(super) struct Ledger {
 
 enum Place {
     Embedded(Box<Embedded>),
-    Remote(RemoteWriter),
+    Remote(Remote),
 }
 
 struct Embedded {
@@ -41,6 +41,11 @@ struct Embedded {
     /// Where the auditor begins, until it does.
     snapshot: Option<Snapshot<DiskFile>>,
     auditor: Option<Auditor>,
+}
+
+struct Remote {
+    writer: RemoteWriter,
+    auditor: Option<RemoteAuditor>,
 }
 
 /// What opening the ledger came to.
@@ -72,7 +77,7 @@ impl Ledger {
     ) -> Result<Opened, ServiceFault> {
         match &config.deps.ledger {
             LedgerDep::Embedded(directory) => embedded(directory, config.ledger.segment_bytes, fresh, deliver, interruption),
-            LedgerDep::Unix(socket) => remote(socket, fresh(), deliver, readiness, interruption),
+            LedgerDep::Unix(socket) => remote(socket, config.idempotency.ttl, fresh(), deliver, readiness, interruption),
         }
     }
 
@@ -90,7 +95,7 @@ impl Ledger {
     pub fn lane(&self, lane: u16) -> LaneSender {
         match &self.place {
             Place::Embedded(embedded) => embedded.committer.lane(lane),
-            Place::Remote(writer) => writer.lane(lane),
+            Place::Remote(remote) => remote.writer.lane(lane),
         }
     }
 
@@ -98,7 +103,7 @@ impl Ledger {
     pub fn reader(&self) -> Box<dyn ReadLedger> {
         match &self.place {
             Place::Embedded(embedded) => Box::new(embedded.reader.clone()),
-            Place::Remote(writer) => Box::new(writer.reader(self.log_id)),
+            Place::Remote(remote) => Box::new(remote.writer.reader(self.log_id)),
         }
     }
 
@@ -106,27 +111,30 @@ impl Ledger {
     pub fn watch(&self) -> Box<dyn WatchLedger> {
         match &self.place {
             Place::Embedded(embedded) => Box::new(embedded.watch.clone()),
-            Place::Remote(writer) => Box::new(writer.watch()),
+            Place::Remote(remote) => Box::new(remote.writer.watch()),
         }
     }
 
-    /// Starts the audit, which also takes snapshots. A ledger behind a socket is not audited here.
+    /// Starts the audit, which also takes snapshots; behind a socket the daemon does that by a schedule of its own.
     pub fn audit(&mut self, schedule: Schedule, live: Box<dyn Live>) -> std::io::Result<()> {
         match &mut self.place {
             Place::Embedded(embedded) => {
                 let Embedded { reader, snapshot, auditor, .. } = &mut **embedded;
                 *auditor = Some(Auditor::spawn(reader, snapshot.take(), schedule, Some(live))?);
             }
-            Place::Remote(_) => {}
+            Place::Remote(remote) => {
+                let reader = remote.writer.reader(self.log_id);
+                remote.auditor = Some(RemoteAuditor::spawn(reader, schedule.look_every, live)?);
+            }
         }
         Ok(())
     }
 
     /// The audit, if there is one.
-    pub fn auditor(&self) -> Option<&Auditor> {
+    pub fn auditor(&self) -> Option<&dyn AuditLedger> {
         match &self.place {
-            Place::Embedded(embedded) => embedded.auditor.as_ref(),
-            Place::Remote(_) => None,
+            Place::Embedded(embedded) => embedded.auditor.as_ref().map(|auditor| auditor as &dyn AuditLedger),
+            Place::Remote(remote) => remote.auditor.as_ref().map(|auditor| auditor as &dyn AuditLedger),
         }
     }
 
@@ -139,7 +147,8 @@ impl Ledger {
                 auditor.into_iter().for_each(Auditor::close);
                 committer.close()
             }
-            Place::Remote(writer) => {
+            Place::Remote(Remote { writer, auditor }) => {
+                drop(auditor);
                 writer.close();
                 Ok(())
             }
@@ -172,13 +181,14 @@ fn embedded(
 /// Waits for the daemon, however long it takes, takes an epoch, and reads everything.
 fn remote(
     socket: &Path,
+    keys_ttl: Duration,
     mut engines: Vec<Engine>,
     deliver: Deliver,
     readiness: &Readiness,
     interruption: &mut Interruption<'_>,
 ) -> Result<Opened, ServiceFault> {
     let end = Box::new(|_: &LedgerError| std::process::exit(EXIT_REPLACED));
-    let writer = RemoteWriter::spawn(socket, engines.len() as u16, deliver, end)?;
+    let writer = RemoteWriter::spawn(socket, engines.len() as u16, keys_ttl, deliver, end)?;
     let (log_id, tenure) = loop {
         match writer.begun()? {
             Begun::Granted { log_id, tenure } => break (log_id, tenure),
@@ -241,6 +251,6 @@ fn remote(
     let conserved = conservation.check(&engines.iter().map(held).collect::<Vec<_>>());
     let took_ms = began.elapsed().as_millis() as u64;
     tracing::info!(event = "recovered", entries = tenure.head.0, took_ms, "the ledger is open");
-    let ledger = Ledger { log_id, epoch: tenure.epoch, place: Place::Remote(writer) };
+    let ledger = Ledger { log_id, epoch: tenure.epoch, place: Place::Remote(Remote { writer, auditor: None }) };
     Ok(Opened::Open { ledger, engines, conserved })
 }

@@ -5,7 +5,7 @@ use super::SERVICE;
 use super::{Dep, Readiness, SharedVersion, SignalEvent};
 use crate::domain::CoreId;
 use crate::engine::Gate;
-use crate::ledger::{Audit, Auditor, WatchLedger};
+use crate::ledger::{Audit, AuditLedger, WatchLedger};
 use crate::registry::RegistryFile;
 use crate::telemetry::logs::LogGuard;
 use crate::telemetry::{Check, CoreStats, Publisher, Reload};
@@ -68,11 +68,11 @@ impl Watcher {
         readiness: &Readiness,
         site: &Site,
         workers: &Workers,
-        auditor: Option<&Auditor>,
+        auditor: Option<&dyn AuditLedger>,
         counting: &Counting,
         log: &LogGuard,
     ) {
-        let broken = auditor.and_then(Auditor::broken).map(|broken| {
+        let broken = auditor.and_then(AuditLedger::broken).map(|broken| {
             let what =
                 "nothing is written any more; copy the ledger directory away, run ronctl ledger verify, and report a defect";
             format!("the audit has failed: {broken}; {what}")

@@ -3,8 +3,9 @@
 //! It reads entries back from the disk, by rules of its own, so that a mistake of the cores or of the committer shows. Invariants:
 //! it only follows what is durable; after a broken rule it follows no further, says so for ever, and no snapshot is taken any more;
 //! its memory is bounded by the accounts that were touched since the last snapshot. It knows neither cores nor metrics.
-use super::comparison::{judge, Held, Live, Verdict};
+use super::comparison::{Comparison, Held, Holders, Live, Stated};
 use super::cursor::Cursor;
+use super::handles::AuditLedger;
 use super::log::Shared;
 use super::reader::{visit, Reader};
 use super::scan::SeenBatch;
@@ -16,7 +17,7 @@ use ahash::RandomState;
 use crossbeam_channel::{bounded, Receiver, RecvTimeoutError, Sender};
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -30,9 +31,7 @@ const TOUCHED_MAX: usize = 8 << 20;
 /// How many times as long as a piece of a snapshot took the next one waits: the disk belongs to the commits.
 const REST: u32 = 2;
 /// Accounts that are compared at one look.
-const COMPARED_MAX: usize = 32;
-/// Looks one after the other that must see a difference before it counts: acknowledgements are on their way for a moment.
-const DIFFERENCES_MAX: u32 = 20;
+pub(super) const COMPARED_MAX: usize = 32;
 /// Priority of the auditor's thread: 0 is everybody's, 19 goes last.
 const AUDITOR_NICE: i32 = 10;
 
@@ -52,6 +51,13 @@ pub struct Schedule {
 impl Schedule {
     /// As often as a service needs it.
     pub const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+    /// None but the one at the end.
+    #[cfg(test)]
+    pub fn no_snapshots() -> Self {
+        let day = Duration::from_secs(86_400);
+        Self { every: day, entries: u64::MAX, keys_ttl: day, look_every: Duration::from_millis(5) }
+    }
 }
 
 /// What the auditor has found.
@@ -73,9 +79,10 @@ pub struct Audit {
     pub broken: Option<String>,
 }
 
-#[derive(PartialEq, Eq)]
 enum Order {
     Snapshot,
+    /// What these accounts hold, or those that were touched last if none is named.
+    Held(Vec<Box<str>>, Sender<Option<Holders>>),
 }
 
 /// The handle of the auditor's thread. Dropping it ends the thread without a snapshot.
@@ -83,6 +90,7 @@ pub struct Auditor {
     audit: Arc<Mutex<Audit>>,
     orders: Option<Sender<Order>>,
     hurry: Arc<AtomicBool>,
+    keys_ttl_ms: Arc<AtomicU64>,
     thread: Option<JoinHandle<Last>>,
 }
 
@@ -101,7 +109,8 @@ impl Auditor {
         let mut seeds = [0u8; 8];
         getrandom::fill(&mut seeds).map_err(|error| std::io::Error::other(error.to_string()))?;
         let hasher = RandomState::with_seed(u64::from_le_bytes(seeds) as usize);
-        let work = Work::new(reader.shared(), base, schedule.keys_ttl.as_millis() as u64, hasher);
+        let work = Work::new(reader.shared(), base, hasher);
+        let keys_ttl_ms = Arc::new(AtomicU64::new(u64::try_from(schedule.keys_ttl.as_millis()).unwrap_or(u64::MAX)));
         let audit = Arc::new(Mutex::new(work.audit()));
         let (orders, wanted) = bounded(1);
         let hurry = Arc::new(AtomicBool::new(false));
@@ -109,10 +118,10 @@ impl Auditor {
             work,
             audit: Arc::clone(&audit),
             schedule,
-            live,
+            comparison: live.map(Comparison::new),
             agreed: 0,
-            differed: 0,
             hurry: Arc::clone(&hurry),
+            keys_ttl_ms: Arc::clone(&keys_ttl_ms),
             taken: Instant::now(),
             snapshot_ms: 0,
             failed: 0,
@@ -128,17 +137,20 @@ impl Auditor {
             })
         };
         let thread = std::thread::Builder::new().name("ledger-audit".into()).spawn(run)?;
-        Ok(Self { audit, orders: Some(orders), hurry, thread: Some(thread) })
+        Ok(Self { audit, orders: Some(orders), hurry, keys_ttl_ms, thread: Some(thread) })
     }
 
-    /// What has been found so far.
-    pub fn audit(&self) -> Audit {
-        self.audit.lock().expect("no thread panics while it holds the audit").clone()
+    /// Asks what these accounts hold, or those that were touched last if none is named. The answer comes when the thread is free; `None`
+    /// if it has an order already.
+    pub(super) fn ask_held(&self, accounts: Vec<Box<str>>) -> Option<Receiver<Option<Holders>>> {
+        let (answer, answers) = bounded(1);
+        self.orders.as_ref()?.try_send(Order::Held(accounts, answer)).ok()?;
+        Some(answers)
     }
 
-    /// Whether a rule is broken, without a look at the rest.
-    pub fn broken(&self) -> Option<String> {
-        self.audit.lock().expect("no thread panics while it holds the audit").broken.clone()
+    /// From the next snapshot on the keys of issues are carried on for so long, in milliseconds.
+    pub(super) fn keep_keys(&self, ttl_ms: u64) {
+        self.keys_ttl_ms.store(ttl_ms, Ordering::Relaxed);
     }
 
     /// Asks for a snapshot; one that is being taken counts.
@@ -166,6 +178,16 @@ impl Auditor {
     }
 }
 
+impl AuditLedger for Auditor {
+    fn audit(&self) -> Audit {
+        self.audit.lock().expect("no thread panics while it holds the audit").clone()
+    }
+
+    fn broken(&self) -> Option<String> {
+        self.audit.lock().expect("no thread panics while it holds the audit").broken.clone()
+    }
+}
+
 impl Drop for Auditor {
     fn drop(&mut self) {
         if !std::thread::panicking() {
@@ -179,12 +201,12 @@ struct Desk<S: Storage> {
     work: Work<S>,
     audit: Arc<Mutex<Audit>>,
     schedule: Schedule,
-    live: Option<Box<dyn Live>>,
-    /// Accounts that were seen to agree, and looks one after the other that saw one that did not.
+    comparison: Option<Comparison>,
+    /// Accounts that were seen to agree.
     agreed: u64,
-    differed: u32,
     /// The service waits for the end: no rests.
     hurry: Arc<AtomicBool>,
+    keys_ttl_ms: Arc<AtomicU64>,
     taken: Instant,
     snapshot_ms: u64,
     failed: u64,
@@ -194,13 +216,20 @@ impl<S: Storage> Desk<S> {
     fn run(&mut self, orders: &Receiver<Order>) {
         loop {
             let order = orders.recv_timeout(self.schedule.look_every);
-            if order == Err(RecvTimeoutError::Disconnected) {
+            if matches!(order, Err(RecvTimeoutError::Disconnected)) {
                 return;
             }
             if self.follow(false) {
                 self.compare();
             }
-            if order.is_ok() || self.due() {
+            let mut wanted = false;
+            match order {
+                Ok(Order::Snapshot) => wanted = true,
+                // Whoever asked may have given up.
+                Ok(Order::Held(accounts, answer)) => drop(answer.send(self.holders(accounts))),
+                Err(_) => {}
+            }
+            if wanted || self.due() {
                 self.snapshot();
             }
             self.publish();
@@ -229,38 +258,23 @@ impl<S: Storage> Desk<S> {
 
     /// Compares the accounts that were touched last with what the cores hold.
     fn compare(&mut self) {
-        let Some(live) = &self.live else { return };
-        let accounts: Vec<Box<str>> = self.work.recent.iter().cloned().collect();
-        let before = self.work.held(&accounts);
-        let Some(served) = live.held(&accounts) else { return };
-        if !self.follow(false) {
-            // The cores may be ahead of what could be read back.
-            return;
-        }
-        let after = self.work.held(&accounts);
-        let (before, after) = match (before, after) {
-            (Ok(before), Ok(after)) => (before, after),
-            (Err(error), _) | (_, Err(error)) => {
-                tracing::error!(%error, "the auditor cannot tell what accounts should hold");
-                return;
-            }
-        };
-        let mut differs = None;
-        for (index, account) in accounts.iter().enumerate() {
-            match judge(&before[index], &served[index], &after[index]) {
-                Verdict::Agrees => self.agreed += 1,
-                Verdict::Moved => {}
-                Verdict::Differs => {
-                    let (served, ledger) = (&served[index], &after[index]);
-                    differs = Some(format!("account {account} is served as {served:?}, but the ledger says {ledger:?}"));
-                }
-            }
-        }
-        self.differed = if differs.is_some() { self.differed + 1 } else { 0 };
-        if let Some(what) = differs.filter(|_| self.differed >= DIFFERENCES_MAX) {
+        let Some(mut comparison) = self.comparison.take() else { return };
+        let differs = comparison.look(self);
+        self.agreed = comparison.agreed();
+        self.comparison = Some(comparison);
+        if let Some(what) = differs {
             tracing::error!(%what, through = self.work.tail.through().0, "the cores do not serve what the ledger says; nothing more is written");
             self.work.broken = Some(what);
         }
+    }
+
+    /// What these accounts hold, or those that were touched last if none is named.
+    fn holders(&mut self, accounts: Vec<Box<str>>) -> Option<Holders> {
+        if accounts.is_empty() {
+            return self.touched();
+        }
+        let held = self.held(&accounts)?;
+        Some(accounts.into_iter().zip(held).collect())
     }
 
     fn due(&self) -> bool {
@@ -277,6 +291,7 @@ impl<S: Storage> Desk<S> {
         }
         let began = Instant::now();
         let mut piece = Instant::now();
+        self.work.cut.keys_ttl_ms = self.keys_ttl_ms.load(Ordering::Relaxed);
         let hurry = Arc::clone(&self.hurry);
         let made = self.work.snapshot(&mut || {
             if !hurry.load(Ordering::Acquire) {
@@ -308,6 +323,26 @@ impl<S: Storage> Desk<S> {
     }
 }
 
+impl<S: Storage> Stated for Desk<S> {
+    fn touched(&mut self) -> Option<Holders> {
+        let accounts: Vec<Box<str>> = self.work.recent.iter().cloned().collect();
+        let held = self.work.held(&accounts).map_err(note_untold).ok()?;
+        Some(accounts.into_iter().zip(held).collect())
+    }
+
+    fn held(&mut self, accounts: &[Box<str>]) -> Option<Vec<Held>> {
+        // If it cannot be followed, the cores may be ahead of what could be read back.
+        if !self.follow(false) {
+            return None;
+        }
+        self.work.held(accounts).map_err(note_untold).ok()
+    }
+}
+
+fn note_untold(error: SnapshotError) {
+    tracing::error!(%error, "the auditor cannot tell what accounts should hold");
+}
+
 /// What has been replayed, and from where it goes on.
 struct Work<S: Storage> {
     shared: Arc<Shared<S>>,
@@ -324,10 +359,9 @@ struct Work<S: Storage> {
 }
 
 impl<S: Storage> Work<S> {
-    fn new(shared: &Arc<Shared<S>>, base: Option<Snapshot<S::File>>, keys_ttl_ms: u64, hasher: RandomState) -> Self {
+    fn new(shared: &Arc<Shared<S>>, base: Option<Snapshot<S::File>>, hasher: RandomState) -> Self {
         let start = base.as_ref().map(Snapshot::start);
         let cut = start.map_or_else(|| Cut::beginning(shared.log_id), |start| Cut::at(&start));
-        let cut = Cut { keys_ttl_ms, ..cut };
         let tail = tail_behind(base.as_ref(), &hasher);
         Self {
             shared: Arc::clone(shared),

@@ -5,6 +5,9 @@
 //! way for a moment, so a difference counts only if it stays. How the cores are asked is behind a trait.
 use crate::domain::Nonce;
 
+/// Looks one after the other that must see a difference before it counts: acknowledgements are on their way for a moment.
+pub(super) const DIFFERENCES_MAX: u32 = 20;
+
 /// What an account holds, by asset name and in the order of the names, without what is nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Held {
@@ -23,10 +26,65 @@ impl Held {
     }
 }
 
+/// Accounts with what they hold.
+pub type Holders = Vec<(Box<str>, Held)>;
+
+/// The ledger's side of the comparison, in this process or behind a socket.
+pub trait Stated {
+    /// The accounts that were touched last, with what they hold after the last entry that was replayed; `None` if that cannot be told
+    /// now.
+    fn touched(&mut self) -> Option<Holders>;
+
+    /// What these accounts hold after the last entry that is durable now; `None` if that cannot be told now.
+    fn held(&mut self, accounts: &[Box<str>]) -> Option<Vec<Held>>;
+}
+
 /// The cores' slices, as the auditor can ask them.
 pub trait Live: Send + 'static {
     /// What each of these accounts holds now; `None` if not all cores answer soon, because they are busy or have ended.
     fn held(&self, accounts: &[Box<str>]) -> Option<Vec<Held>>;
+}
+
+/// The comparison as it goes on.
+pub(super) struct Comparison {
+    live: Box<dyn Live>,
+    /// Accounts that were seen to agree, and looks one after the other that saw one that did not.
+    agreed: u64,
+    differed: u32,
+}
+
+impl Comparison {
+    pub fn new(live: Box<dyn Live>) -> Self {
+        Self { live, agreed: 0, differed: 0 }
+    }
+
+    /// Accounts that were seen to agree so far.
+    pub fn agreed(&self) -> u64 {
+        self.agreed
+    }
+
+    /// One look at the accounts that were touched last; which one differs, and has for a while.
+    pub fn look(&mut self, ledger: &mut dyn Stated) -> Option<String> {
+        let (accounts, before): (Vec<Box<str>>, Vec<Held>) = ledger.touched()?.into_iter().unzip();
+        if accounts.is_empty() {
+            return None;
+        }
+        let served = self.live.held(&accounts)?;
+        let after = ledger.held(&accounts)?;
+        let mut differs = None;
+        for (index, account) in accounts.iter().enumerate() {
+            let (served, after) = (&served[index], &after[index]);
+            match judge(&before[index], served, after) {
+                Verdict::Agrees => self.agreed += 1,
+                Verdict::Moved => {}
+                Verdict::Differs => {
+                    differs = Some(format!("account {account} is served as {served:?}, but the ledger says {after:?}"));
+                }
+            }
+        }
+        self.differed = if differs.is_some() { self.differed + 1 } else { 0 };
+        differs.filter(|_| self.differed >= DIFFERENCES_MAX)
+    }
 }
 
 /// What one look at one account shows.

@@ -1,4 +1,5 @@
 //! What the rest of the service has in hand of a ledger, the same whether it is in this process or behind a socket.
+use super::auditor::Audit;
 use super::history::STEP_ENTRIES_MAX;
 use super::log::Watch;
 use super::reader::Reader;
@@ -94,6 +95,15 @@ impl<S: Storage> ReadLedger for Reader<S> {
             false
         })
     }
+}
+
+/// What the audit of the ledger has found, wherever it runs; never waits.
+pub trait AuditLedger {
+    /// All of it.
+    fn audit(&self) -> Audit;
+
+    /// Whether a rule is broken, without a look at the rest.
+    fn broken(&self) -> Option<String>;
 }
 
 /// Watching the ledger; never waits.

@@ -20,7 +20,7 @@
 //! | `auditor`, `comparison` | the thread that replays what was committed, compares it with what is served, and takes snapshots |
 //! | `history/mmr`, `history/verify` | mountain ranges over entries and batches, and whether a proof holds (pure) |
 //! | [`history`] | follows the durable head and proves |
-//! | `protocol/mod`, `protocol/request`, `protocol/reply`, `protocol/answers` | what a wallet and the ledger daemon say to each other (pure) |
+//! | `protocol/mod`, `protocol/request`, `protocol/reply`, `protocol/answers`, `protocol/audit` | what a wallet and the ledger daemon say to each other (pure) |
 //! | `daemon/session`, `remote/link` | the two ends of that as bytes in and bytes out (pure) |
 //! | `daemon`, `remote` | the threads and sockets around them |
 //! | `verify` | replaying everything against every promise |
@@ -88,20 +88,20 @@ pub use auditor::{Audit, Auditor, Schedule};
 pub use backup::{archivable_through, back_up, restore, BackupError};
 pub use books::{AccountBooks, AssetTotals, Books, Value};
 pub use committer::{Committer, LaneSender, OnFatal, LANE_QUEUE_BATCHES_MAX};
-pub use comparison::{Held, Live};
+pub use comparison::{Held, Holders, Live};
 pub use daemon::{Admitted, Server};
 pub use desk::{Answer, LookupDesk, Told};
 pub use disk::{DiskFile, DiskStorage};
 pub use error::LedgerError;
-pub use handles::{EachEntry, ReadLedger, WatchLedger};
+pub use handles::{AuditLedger, EachEntry, ReadLedger, WatchLedger};
 pub use log::{AppendError, Log, Options, Watch};
 pub use mark::Mark;
 pub use memory::{Fate, Faults, MemoryFile, MemoryStorage, ReadFault, SyncFault, WriteFault};
 pub use merge::{GroupCommit, LanePlace, Placed, Standing};
 pub use reader::Reader;
 pub(crate) use recovery::entries_of;
-pub use recovery::Recovery;
-pub use remote::{Begun, RemoteReader, RemoteWatch, RemoteWriter};
+pub use recovery::{Recovered, Recovery};
+pub use remote::{Begun, RemoteAuditor, RemoteReader, RemoteWatch, RemoteWriter};
 pub(crate) use scan::SeenBatch;
 pub use scan::Torn;
 pub use stats::CommitStats;

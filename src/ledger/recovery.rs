@@ -8,6 +8,7 @@ use super::log::{link_segment, Active, Log, Options, Shared};
 use super::mark::Mark;
 use super::places::{Place, Places};
 use super::scan::{segments, End, Scan, Seen, SeenBatch, Start, Torn};
+use super::snapshot::{newest_whole, Snapshot};
 use super::spares::{Attempts, Spares};
 use super::stats::StatsCell;
 use super::storage::{segment_name, Storage, StorageFile, TEMPORARY_SUFFIX};
@@ -34,6 +35,9 @@ pub struct Recovery {
     /// What an interrupted write had left and was cleared away; nothing of it had been acknowledged.
     pub torn: Option<Torn>,
 }
+
+/// An open log, what was found, and the snapshot behind which it was read, if there was one.
+pub type Recovered<S> = (Log<S>, Recovery, Option<Snapshot<<S as Storage>::File>>);
 
 /// A batch that is intact and still cannot be read, or an entry that its receiver refuses.
 pub(super) enum Unfit {
@@ -99,6 +103,18 @@ impl<S: Storage> Log<S> {
         on_entry: &mut dyn FnMut(Seq, &Root, Entry<'_>) -> Result<(), String>,
     ) -> Result<(Self, Recovery), LedgerError> {
         Self::recover_behind(storage, options, None, &mut |batch| entries_of(batch, on_entry))
+    }
+
+    /// As [`Log::recover`], from the newest good snapshot on; returns that as well.
+    ///
+    /// # Errors
+    /// As there, or if snapshots cannot be looked for.
+    pub fn recover_from_snapshot(storage: S, options: &Options) -> Result<Recovered<S>, LedgerError> {
+        let snapshot = newest_whole(&storage).map_err(LedgerError::io(storage.place(""), "look for snapshots"))?;
+        let start = snapshot.as_ref().map(Snapshot::start);
+        let (log, recovery) =
+            Self::recover_behind(storage, options, start, &mut |batch| entries_of(batch, &mut |_, _, _| Ok(())))?;
+        Ok((log, recovery, snapshot))
     }
 
     fn recover_behind(

@@ -33,7 +33,7 @@ pub fn run_on<S: Storage>(storage: S, options: &Options, settings: &Settings, lo
     let (_signals, events) = Signals::listen().map_err(|error| format!("cannot take over the signals: {error}"))?;
     let directory = storage.place("");
     // The lock of the directory decides who owns the ledger; only its owner touches the socket.
-    let (ledger, recovery) = Log::recover(storage, options, &mut |_, _, _| Ok(())).map_err(|error| error.to_string())?;
+    let (ledger, recovery, snapshot) = Log::recover_from_snapshot(storage, options).map_err(|error| error.to_string())?;
     check_directory(&settings.socket)?;
     let socket = bind_admin(&settings.socket).map_err(|fault| fault.to_string())?;
     let listener = socket.listener().map_err(|error| format!("{}: {error}", settings.socket.display()))?;
@@ -44,8 +44,10 @@ pub fn run_on<S: Storage>(storage: S, options: &Options, settings: &Settings, lo
     });
     let (entries, epoch) = (recovery.entries, recovery.epoch);
     let admitted = Admitted(settings.users.clone());
-    let server = Server::start(ledger, listener, admitted, end).map_err(|error| error.to_string())?;
-    tracing::info!(event = "ledger_started", %directory, socket = %settings.socket.display(), entries, epoch, "serving the ledger");
+    let from_snapshot = snapshot.as_ref().map_or(0, |snapshot| snapshot.head().seq.0);
+    let server =
+        Server::start(ledger, snapshot, settings.schedule, listener, admitted, end).map_err(|error| error.to_string())?;
+    tracing::info!(event = "ledger_started", %directory, socket = %settings.socket.display(), entries, from_snapshot, epoch, "serving the ledger");
     // A daemon has nothing to read again; the second signal to end ends it at once, by itself.
     while let Ok(SignalEvent::Reload) = events.recv() {}
     let stopped = server.stop();

@@ -1,12 +1,19 @@
 //! What the ledger daemon is told by its arguments or by a file. Nothing is opened here but the file.
+use crate::config::{SNAPSHOT_ENTRIES, SNAPSHOT_EVERY};
 use crate::domain::limits::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+use crate::ledger::Schedule;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Largest file of settings, in bytes.
 const FILE_BYTES_MAX: u64 = 64 << 10;
 /// Size of new segments if none is given, in bytes.
 const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
+/// Time between two snapshots if none is given.
+const SNAPSHOT_AFTER_DEFAULT: Duration = Duration::from_secs(15 * 60);
+/// Entries between two snapshots if none are given.
+const SNAPSHOT_ENTRIES_DEFAULT: u64 = 5_000_000;
 
 /// Keeps a ledger for wallets on this machine: the same ledger that svc-wallet embeds, behind a unix socket.
 #[derive(Debug, Clone, Default, clap::Parser)]
@@ -32,10 +39,16 @@ pub struct Args {
     /// Size of new segments in bytes; 64 MiB if not given
     #[arg(long, value_name = "BYTES")]
     pub segment_bytes: Option<u64>,
+    /// Time between two snapshots, such as 15m; that if not given
+    #[arg(long, value_name = "TIME")]
+    pub snapshot_every: Option<String>,
+    /// Entries after which a snapshot is due before that; 5,000,000 if not given
+    #[arg(long, value_name = "ENTRIES")]
+    pub snapshot_entries: Option<u64>,
     /// User whose processes may connect; repeatable. If none is given: the user of this process, and root
     #[arg(long, value_name = "UID")]
     pub allow_uid: Vec<u32>,
-    /// File with dir, sock, segment_bytes and allow_uid; arguments win over it
+    /// File with dir, sock, segment_bytes, snapshot_every, snapshot_entries and allow_uid; arguments win over it
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
@@ -47,6 +60,8 @@ struct Written {
     dir: Option<PathBuf>,
     sock: Option<String>,
     segment_bytes: Option<u64>,
+    snapshot_every: Option<String>,
+    snapshot_entries: Option<u64>,
     #[serde(default)]
     allow_uid: Vec<u32>,
 }
@@ -60,6 +75,8 @@ pub struct Settings {
     pub socket: PathBuf,
     /// Size of new segments, in bytes.
     pub segment_bytes: u64,
+    /// When snapshots are taken. How long keys are remembered is told by the wallet; until then all of them are.
+    pub schedule: Schedule,
     /// Users whose processes may connect.
     pub users: Vec<u32>,
 }
@@ -79,12 +96,29 @@ impl Settings {
                 "segments of {segment_bytes} bytes; write a multiple of 4096 from {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX}"
             ));
         }
+        let every = args.snapshot_every.as_deref().or(written.snapshot_every.as_deref()).map(time).transpose()?;
+        let entries = args.snapshot_entries.or(written.snapshot_entries).unwrap_or(SNAPSHOT_ENTRIES_DEFAULT);
+        if !SNAPSHOT_ENTRIES.contains(&entries) {
+            let (least, most) = SNAPSHOT_ENTRIES.into_inner();
+            return Err(format!("a snapshot every {entries} entries; write a number from {least} to {most}"));
+        }
+        let schedule = Schedule {
+            every: every.unwrap_or(SNAPSHOT_AFTER_DEFAULT),
+            entries,
+            keys_ttl: Duration::MAX,
+            look_every: Schedule::LOOK_EVERY,
+        };
         let mut users = if args.allow_uid.is_empty() { written.allow_uid } else { args.allow_uid.clone() };
         if users.is_empty() {
             users = vec![rustix::process::geteuid().as_raw(), 0];
         }
-        Ok(Self { directory, socket: socket_path(&socket)?, segment_bytes, users })
+        Ok(Self { directory, socket: socket_path(&socket)?, segment_bytes, schedule, users })
     }
+}
+
+fn time(written: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(written.trim()).ok().filter(|time| SNAPSHOT_EVERY.contains(time));
+    time.ok_or_else(|| format!("a snapshot every {written:?}; write a time such as 15m, from 1s to 7days"))
 }
 
 fn socket_path(written: &str) -> Result<PathBuf, String> {
@@ -114,10 +148,21 @@ mod tests {
     fn arguments_win_over_the_file_and_what_is_missing_is_told() {
         let place = tempfile::tempdir().unwrap();
         let file = place.path().join("l.toml");
-        std::fs::write(&file, "dir = \"/l\"\nsock = \"unix:///s/l.sock\"\nsegment_bytes = 8388608\nallow_uid = [7]\n").unwrap();
+        std::fs::write(
+            &file,
+            "dir = \"/l\"\nsock = \"unix:///s/l.sock\"\nsegment_bytes = 8388608\nsnapshot_every = \"2h\"\nallow_uid = [7]\n",
+        )
+        .unwrap();
         let from_file = Args { config: Some(file.clone()), ..Args::default() };
         let settings = Settings::of(&from_file).unwrap();
-        let expected = Settings { directory: "/l".into(), socket: "/s/l.sock".into(), segment_bytes: 8 << 20, users: vec![7] };
+        let schedule = Schedule {
+            every: Duration::from_secs(7_200),
+            entries: 5_000_000,
+            keys_ttl: Duration::MAX,
+            look_every: Duration::from_millis(500),
+        };
+        let (directory, socket) = ("/l".into(), "/s/l.sock".into());
+        let expected = Settings { directory, socket, segment_bytes: 8 << 20, schedule, users: vec![7] };
         assert_eq!(settings, expected);
         let both = Args { dir: Some("/other".into()), allow_uid: vec![8, 9], ..from_file };
         let settings = Settings::of(&both).unwrap();
@@ -132,7 +177,14 @@ mod tests {
         }
         let sock = Args { sock: Some("./l.sock".into()), ..dir };
         assert_eq!(Settings::of(&sock).unwrap().segment_bytes, 64 << 20);
-        assert!(told(&Args { segment_bytes: Some(5000), ..sock }).contains("multiple of 4096"));
+        assert!(told(&Args { segment_bytes: Some(5000), ..sock.clone() }).contains("multiple of 4096"));
+        let every = Args { snapshot_every: Some("1m".into()), snapshot_entries: Some(1_000), ..sock.clone() };
+        let schedule = Settings::of(&every).unwrap().schedule;
+        assert_eq!((schedule.every, schedule.entries), (Duration::from_secs(60), 1_000));
+        for every in ["", "15", "1ms", "8days", "soon"] {
+            assert!(told(&Args { snapshot_every: Some(every.into()), ..sock.clone() }).contains("such as 15m"), "{every}");
+        }
+        assert!(told(&Args { snapshot_entries: Some(999), ..sock }).contains("from 1000 to"));
         std::fs::write(&file, "dirr = 1\n").unwrap();
         assert!(told(&Args { config: Some(file), ..Args::default() }).contains("dirr"));
     }

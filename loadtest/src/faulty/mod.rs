@@ -8,11 +8,11 @@ mod storage;
 
 pub use storage::{FaultyStorage, Switches};
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use svc_wallet::{
     domain::LogId,
-    ledger::Options,
+    ledger::{Options, Schedule},
     ledgerd::{self, Settings},
     telemetry::logs,
 };
@@ -21,6 +21,10 @@ use crate::{args::FaultyLedgerArgs, fault::Fault, rng::Random};
 
 /// Size of a segment, in bytes: some hundred commits of one block.
 const SEGMENT_BYTES: u64 = 1 << 20;
+/// Time between two snapshots: some in every round, so that strikes meet them.
+const SNAPSHOT_EVERY: Duration = Duration::from_millis(200);
+/// How long the keys of issues are remembered: for the whole test.
+const KEYS_TTL: Duration = Duration::from_secs(86_400);
 
 /// Serves the ledger until a signal ends it.
 ///
@@ -34,6 +38,7 @@ pub fn run(args: &FaultyLedgerArgs) -> Result<(), Fault> {
         directory: args.dir.clone(),
         socket: args.sock.clone(),
         segment_bytes: SEGMENT_BYTES,
+        schedule: Schedule { every: SNAPSHOT_EVERY, entries: u64::MAX, keys_ttl: KEYS_TTL, look_every: Schedule::LOOK_EVERY },
         users: vec![rustix::process::geteuid().as_raw()],
     };
     let storage = FaultyStorage::create(&args.dir, Switches::in_directory(&args.switches), args.seed)

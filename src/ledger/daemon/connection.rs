@@ -8,7 +8,7 @@ use super::session::{Session, Wanted};
 use crate::domain::{LaneBatch, Seq};
 use crate::ledger::committer::{prefer_this_thread, rest_after};
 use crate::ledger::log::Log;
-use crate::ledger::protocol::{Acknowledged, Fault, Refused, Reply};
+use crate::ledger::protocol::{Acknowledged, Fault, Refused, Reply, HELD_VALUES_MAX};
 use crate::ledger::spares::RETRY;
 use crate::ledger::storage::Storage;
 use crate::ledger::LedgerError;
@@ -199,6 +199,16 @@ impl<S: Storage> Connection<S> {
                     Ok(answer) => self.session.reply(&Reply::History { id, answer: Box::new(answer) }),
                     Err(error) => self.unanswered(id, &error),
                 },
+                Wanted::AskAudit { id } => match self.site.audit() {
+                    Some(audit) => self.session.reply(&Reply::Audit { id, audit: Box::new(audit) }),
+                    None => self.session.reply(&Reply::Nothing { id }),
+                },
+                Wanted::AskHeld { id, accounts } => match self.site.held(accounts) {
+                    Some(holders) if holders.iter().map(|(_, held)| held.values.len()).sum::<usize>() <= HELD_VALUES_MAX => {
+                        self.session.reply(&Reply::Holders { id, holders });
+                    }
+                    Some(_) | None => self.session.reply(&Reply::Nothing { id }),
+                },
                 Wanted::Read { from } => self.read_all(from)?,
             }
         }
@@ -227,6 +237,7 @@ impl<S: Storage> Connection<S> {
         tracing::info!(pid = self.peer.pid, uid = self.peer.uid, epoch, head = head.0, "{message}");
         self.seat = Some(seat);
         self.session.grant(granted);
+        self.site.keep_keys(self.session.keys_ttl_ms());
         self.tell_state();
         prefer_this_thread();
     }

@@ -5,10 +5,14 @@ use super::chair::{Chair, Peer};
 use super::connection::Connection;
 use super::idle;
 use crate::domain::LogId;
+use crate::ledger::auditor::{Audit, Auditor, Schedule};
 use crate::ledger::committer::OnFatal;
+use crate::ledger::comparison::Holders;
+use crate::ledger::handles::AuditLedger;
 use crate::ledger::log::{Log, Watch};
 use crate::ledger::protocol::{Fault, Refused};
 use crate::ledger::reader::Reader;
+use crate::ledger::snapshot::Snapshot;
 use crate::ledger::storage::Storage;
 use crate::ledger::LedgerError;
 use rustix::event::{poll, PollFd, PollFlags};
@@ -27,6 +31,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Time between two log lines about connections that were refused.
 const REFUSAL_NOTE_EVERY: Duration = Duration::from_secs(1);
 
+/// How long the auditor has for an answer: it may be taking a snapshot.
+const AUDITOR_PATIENCE: Duration = Duration::from_secs(2);
+
 /// The users whose processes may connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admitted(pub Vec<u32>);
@@ -38,6 +45,8 @@ pub(super) struct Site<S: Storage> {
     pub log_id: LogId,
     pub reader: Reader<S>,
     pub watch: Watch<S>,
+    /// `None` once it is closed.
+    auditor: Mutex<Option<Auditor>>,
     /// Readable from the moment on at which the server ends.
     pub stop: UnixStream,
     pub on_fatal: Mutex<Option<OnFatal>>,
@@ -55,6 +64,26 @@ impl<S: Storage> Site<S> {
     /// The time as the chair knows it.
     pub fn now(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    fn auditor<T>(&self, ask: impl FnOnce(&Auditor) -> T) -> Option<T> {
+        self.auditor.lock().expect("no thread panics while it holds the auditor").as_ref().map(ask)
+    }
+
+    /// What the audit has found; `None` once the daemon ends.
+    pub fn audit(&self) -> Option<Audit> {
+        self.auditor(AuditLedger::audit)
+    }
+
+    /// What these accounts hold, or those that were touched last if none is named; `None` if the auditor has no time soon.
+    pub fn held(&self, accounts: Vec<Box<str>>) -> Option<Holders> {
+        let answers = self.auditor(|auditor| auditor.ask_held(accounts))??;
+        answers.recv_timeout(AUDITOR_PATIENCE).ok()?
+    }
+
+    /// A wallet writes that remembers idempotency keys for so long, in milliseconds: snapshots have to carry them on.
+    pub fn keep_keys(&self, ttl_ms: u64) {
+        self.auditor(|auditor| auditor.keep_keys(ttl_ms));
     }
 
     /// Logs why a connection was refused, but not more often than is good to read.
@@ -80,21 +109,30 @@ pub struct Server<S: Storage> {
 }
 
 impl<S: Storage> Server<S> {
-    /// Serves this log on this socket. `on_fatal` is called when the ledger can take nothing any more; the process must end then.
+    /// Serves this log on this socket, and has it audited from `base` on, the snapshot behind which it was opened. `on_fatal` is called when the ledger can take nothing any more; the process must end then.
     ///
     /// # Errors
     /// If a thread cannot be started.
-    pub fn start(mut log: Log<S>, listener: UnixListener, admitted: Admitted, on_fatal: OnFatal) -> Result<Self, LedgerError> {
+    pub fn start(
+        mut log: Log<S>,
+        base: Option<Snapshot<S::File>>,
+        schedule: Schedule,
+        listener: UnixListener,
+        admitted: Admitted,
+        on_fatal: OnFatal,
+    ) -> Result<Self, LedgerError> {
         log.allocate_ahead()?;
         let place = || "the socket of the daemon".to_owned();
         let (stop, stopped) = UnixStream::pair().map_err(LedgerError::io(place(), "make a pair of sockets"))?;
         listener.set_nonblocking(true).map_err(LedgerError::io(place(), "prepare the socket"))?;
         let (log_id, reader, watch, tenure) = (log.log_id(), log.reader(), log.watch(), log.tenure());
+        let auditor = Auditor::spawn(&reader, base, schedule, None).map_err(LedgerError::io(place(), "start the auditor"))?;
         let site = Arc::new(Site {
             chair: Mutex::new(Some(Chair::new(log, tenure, log_id))),
             log_id,
             reader,
             watch,
+            auditor: Mutex::new(Some(auditor)),
             stop: stopped,
             on_fatal: Mutex::new(Some(on_fatal)),
             started: Instant::now(),
@@ -121,6 +159,9 @@ impl<S: Storage> Server<S> {
         for thread in [self.accepting, self.preparing] {
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         }
+        // What is committed is behind the last snapshot now.
+        let auditor = self.site.auditor.lock().expect("a thread that panics ends the process").take();
+        auditor.into_iter().for_each(Auditor::close);
         chair.map_or(Ok(()), Chair::close)
     }
 }

@@ -50,6 +50,18 @@ pub enum Wanted {
         /// The question.
         question: HistoryQuestion,
     },
+    /// What the audit has found.
+    AskAudit {
+        /// Comes back with it.
+        id: u64,
+    },
+    /// What accounts hold.
+    AskHeld {
+        /// Comes back with it.
+        id: u64,
+        /// The accounts; none for those that were touched last.
+        accounts: Vec<Box<str>>,
+    },
     /// All durable entries from this one on.
     Read {
         /// The first one.
@@ -72,6 +84,7 @@ pub struct Session {
     head: Seq,
     first: Seq,
     stage: Stage,
+    keys_ttl_ms: u64,
     frames: Frames,
     output: Vec<u8>,
 }
@@ -80,7 +93,7 @@ impl Session {
     /// A connection that has just been made, to this log, which is durable up to `head` and can be read from `first` on.
     pub fn new(log_id: LogId, head: Seq, first: Seq) -> Self {
         let frames = Frames::new(REQUEST_BODY_BYTES_MAX);
-        Self { log_id, head, first, stage: Stage::New, frames, output: Vec::new() }
+        Self { log_id, head, first, stage: Stage::New, keys_ttl_ms: 0, frames, output: Vec::new() }
     }
 
     /// Where bytes that arrive are put.
@@ -91,6 +104,11 @@ impl Session {
     /// What is to be sent; to be emptied by the caller.
     pub fn output(&mut self) -> &mut Vec<u8> {
         &mut self.output
+    }
+
+    /// How long the writer remembers idempotency keys, in milliseconds.
+    pub fn keys_ttl_ms(&self) -> u64 {
+        self.keys_ttl_ms
     }
 
     /// Whether the connection is to be closed once the output has been sent.
@@ -106,7 +124,10 @@ impl Session {
                 Ok(Step::Nothing) => return None,
                 Ok(Step::Greeted(role)) => {
                     self.stage = match role {
-                        Role::Writer { lanes } => Stage::Asking { lanes },
+                        Role::Writer { lanes, keys_ttl_ms } => {
+                            self.keys_ttl_ms = keys_ttl_ms;
+                            Stage::Asking { lanes }
+                        }
                         Role::Reader => Stage::Reading,
                     };
                     self.reply(&Reply::Welcome { log_id: self.log_id, head: self.head, first: self.first });
@@ -138,6 +159,8 @@ impl Session {
             (Stage::Reading, Request::Ask { id, question }) => Wanted::Ask { id, question },
             (Stage::Reading, Request::AskPage { id, question }) => Wanted::AskPage { id, question },
             (Stage::Reading, Request::AskHistory { id, question }) => Wanted::AskHistory { id, question },
+            (Stage::Reading, Request::AskAudit { id }) => Wanted::AskAudit { id },
+            (Stage::Reading, Request::AskHeld { id, accounts }) => Wanted::AskHeld { id, accounts },
             (Stage::Reading, Request::Read { from }) => Wanted::Read { from },
             (Stage::New | Stage::Asking { .. } | Stage::Writing | Stage::Reading | Stage::Ended, _) => {
                 return Err(Malformed(format!("a frame of kind {kind} does not belong here: {}", self.stage.expects())));

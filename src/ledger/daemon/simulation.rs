@@ -61,7 +61,7 @@ impl World {
             dice: Dice(seed),
             storage: MemoryStorage::new(),
             chair: None,
-            link: Link::new(LANES),
+            link: Link::new(LANES, 1_000),
             wire: None,
             forgotten: Vec::new(),
             now: Duration::ZERO,
@@ -295,7 +295,12 @@ fn try_serve(chair: &mut Chair<Log<MemoryStorage>>, wire: &mut Wire, now: Durati
             },
             Wanted::Place { lane, lane_first, count } => places.push(chair.place(wire.seat.unwrap(), lane, lane_first, count)?),
             Wanted::Heartbeat => {}
-            Wanted::Ask { .. } | Wanted::AskPage { .. } | Wanted::AskHistory { .. } | Wanted::Read { .. } => {
+            Wanted::Ask { .. }
+            | Wanted::AskPage { .. }
+            | Wanted::AskHistory { .. }
+            | Wanted::AskAudit { .. }
+            | Wanted::AskHeld { .. }
+            | Wanted::Read { .. } => {
                 unreachable!("a writer does not read")
             }
         }

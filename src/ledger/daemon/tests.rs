@@ -5,7 +5,7 @@ use super::session::{Session, Wanted};
 use crate::domain::{LogId, Root, Seq};
 use crate::ledger::protocol::{Fault, Refused, Reply, Request, Role, Tenant, FRAME_HEAD_BYTES};
 use crate::ledger::sample::{lane_batch, open};
-use crate::ledger::{Log, MemoryStorage, Options, Storage};
+use crate::ledger::{Log, MemoryStorage, Options, Schedule, Storage};
 use std::time::Duration;
 
 const SEGMENT: u64 = 64 << 10;
@@ -162,7 +162,7 @@ fn a_session_takes_what_belongs_to_its_role_and_says_what_is_wrong_with_the_rest
     let batch = lane_batch(0, 1, 2);
     let as_request = Request::Batch { lane: 0, lane_first: 1, count: 2, entries: &batch.bytes };
     let mut writer = session();
-    say(&mut writer, &[Request::Hello(Role::Writer { lanes: 2 }), Request::Acquire]);
+    say(&mut writer, &[Request::Hello(Role::Writer { lanes: 2, keys_ttl_ms: 5 }), Request::Acquire]);
     assert_eq!(writer.next(), Some(Wanted::Acquire { lanes: 2 }));
     writer.grant(&Reply::Granted { epoch: 1, head: Seq(0), root: [0; 32], through: vec![0, 0] });
     say(&mut writer, &[as_request.clone(), Request::Heartbeat]);
@@ -175,7 +175,7 @@ fn a_session_takes_what_belongs_to_its_role_and_says_what_is_wrong_with_the_rest
     say(&mut early, &[Request::Acquire]);
     assert!(ended(&mut early).contains("begins with HELLO"));
     let mut hasty = session();
-    say(&mut hasty, &[Request::Hello(Role::Writer { lanes: 2 }), as_request]);
+    say(&mut hasty, &[Request::Hello(Role::Writer { lanes: 2, keys_ttl_ms: 5 }), as_request]);
     assert!(ended(&mut hasty).contains("asks for the ledger first"));
     let mut reader = session();
     say(&mut reader, &[Request::Hello(Role::Reader), Request::Acquire]);
@@ -199,7 +199,7 @@ fn entries_that_could_not_be_read_back_are_never_taken() {
         (2, &operation, "entry 1"),
     ] {
         let mut writer = session();
-        say(&mut writer, &[Request::Hello(Role::Writer { lanes: 1 }), Request::Acquire]);
+        say(&mut writer, &[Request::Hello(Role::Writer { lanes: 1, keys_ttl_ms: 5 }), Request::Acquire]);
         writer.next();
         writer.grant(&Reply::Granted { epoch: 1, head: Seq(0), root: [0; 32], through: vec![0] });
         say(&mut writer, &[Request::Batch { lane: 0, lane_first: 1, count, entries }]);
@@ -218,7 +218,8 @@ fn sealed_segments_are_indexed_and_the_history_follows_although_nobody_asks() {
     }
     let place = tempfile::tempdir().unwrap();
     let listener = std::os::unix::net::UnixListener::bind(place.path().join("l.sock")).unwrap();
-    let server = Server::start(log, listener, Admitted(Vec::new()), Box::new(|error| panic!("{error}"))).unwrap();
+    let schedule = Schedule::no_snapshots();
+    let server = Server::start(log, None, schedule, listener, Admitted(Vec::new()), Box::new(|error| panic!("{error}"))).unwrap();
     let has = |name: &str| storage.list().unwrap().iter().any(|found| found == name);
     let until = std::time::Instant::now() + Duration::from_secs(60);
     while !(has("index-0000000001.idx") && has("history.mmr")) {

@@ -4,6 +4,7 @@
 //! `docs/LEDGER.md` draws every kind. Reading trusts nothing: lengths are bounded before anything is kept, and what is not exactly
 //! as drawn is refused with a sentence that says why.
 mod answers;
+mod audit;
 mod reply;
 mod request;
 
@@ -21,8 +22,11 @@ pub const PROTOCOL_VERSION: u32 = 2;
 pub const IN_DOUBT_BATCHES_MAX: usize = 128;
 /// Largest body of a frame to the daemon, in bytes: a lane batch and its name.
 pub const REQUEST_BODY_BYTES_MAX: usize = LANE_BATCH_BYTES_MAX + 64;
-/// Largest body of a frame from the daemon, in bytes: the entries of one lane in one ledger batch, and their place.
-pub const REPLY_BODY_BYTES_MAX: usize = BATCH_BYTES_MAX + 64;
+/// Largest body of a frame from the daemon, in bytes: the entries of one ledger batch and their place, or the sums of as many assets as a
+/// ledger can have.
+pub const REPLY_BODY_BYTES_MAX: usize = 2 * BATCH_BYTES_MAX;
+/// Values of accounts, one for each asset that they hold, that are told together.
+pub const HELD_VALUES_MAX: usize = 1 << 16;
 /// Longest text of a refusal, in bytes.
 pub const TEXT_BYTES_MAX: usize = 1 << 10;
 
@@ -30,6 +34,7 @@ pub const TEXT_BYTES_MAX: usize = 1 << 10;
 pub const FRAME_HEAD_BYTES: usize = 8;
 
 const _: () = assert!(IN_DOUBT_BATCHES_MAX < super::merge::REMEMBERED_PER_LANE_MAX);
+const _: () = assert!((HELD_VALUES_MAX + 1) * 65 < REPLY_BODY_BYTES_MAX);
 const _: () = assert!(ACCOUNT_BYTES_MAX + 16 < REQUEST_BODY_BYTES_MAX);
 
 /// Why bytes are not a frame of this protocol.
@@ -140,6 +145,12 @@ fn frame(out: &mut Vec<u8>, kind: u8, write: impl FnOnce(&mut Vec<u8>)) {
     out[start..start + 4].copy_from_slice(&length.to_le_bytes());
 }
 
+/// A text as it fits into a frame.
+fn shortened(text: &str) -> &str {
+    let end = (0..=TEXT_BYTES_MAX.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    &text[..end]
+}
+
 /// Takes a body apart, field by field.
 struct Fields<'a> {
     rest: &'a [u8],
@@ -174,6 +185,10 @@ impl<'a> Fields<'a> {
 
     fn u64(&mut self) -> Result<u64, Malformed> {
         Ok(u64::from_le_bytes(self.array()?))
+    }
+
+    fn u128(&mut self) -> Result<u128, Malformed> {
+        Ok(u128::from_le_bytes(self.array()?))
     }
 
     fn zeros(&mut self, count: usize) -> Result<(), Malformed> {

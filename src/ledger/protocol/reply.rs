@@ -1,7 +1,9 @@
 //! What the daemon says to a wallet. Pure.
 use super::answers::{decode_answer, decode_page, encode_answer, encode_page};
-use super::{frame, Fields, Malformed, TEXT_BYTES_MAX};
+use super::audit::{decode_audit, decode_holders, encode_audit, encode_holders};
+use super::{frame, shortened, Fields, Malformed};
 use crate::domain::{HistoryAnswer, LogId, Page, Root, Seq};
+use crate::ledger::{Audit, Holders};
 
 /// A lane batch that is durable, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +126,20 @@ pub enum Reply<'a> {
         /// The answer.
         answer: Box<HistoryAnswer>,
     },
+    /// What the audit has found.
+    Audit {
+        /// Of the question.
+        id: u64,
+        /// All of it, but for accounts that agree.
+        audit: Box<Audit>,
+    },
+    /// What accounts hold.
+    Holders {
+        /// Of the question.
+        id: u64,
+        /// The accounts, in the order of the question.
+        holders: Holders,
+    },
     /// Durable entries that stand one behind the other.
     Entries {
         /// Where the first one stands.
@@ -156,6 +172,8 @@ const END: u8 = 73;
 const FAULT: u8 = 74;
 const PAGE: u8 = 75;
 const HISTORY: u8 = 76;
+const AUDIT: u8 = 77;
+const HOLDERS: u8 = 78;
 
 /// Length of one acknowledgement.
 const ACKNOWLEDGED_BYTES: usize = 56;
@@ -220,6 +238,14 @@ impl<'a> Reply<'a> {
             Reply::History { id, answer } => frame(out, HISTORY, |out| {
                 out.extend_from_slice(&id.to_le_bytes());
                 encode_answer(answer, out);
+            }),
+            Reply::Audit { id, audit } => frame(out, AUDIT, |out| {
+                out.extend_from_slice(&id.to_le_bytes());
+                encode_audit(audit, out);
+            }),
+            Reply::Holders { id, holders } => frame(out, HOLDERS, |out| {
+                out.extend_from_slice(&id.to_le_bytes());
+                encode_holders(holders, out);
             }),
             Reply::Entries { first_seq, root, count, entries } => frame(out, ENTRIES, |out| {
                 out.extend_from_slice(&first_seq.0.to_le_bytes());
@@ -295,6 +321,16 @@ impl<'a> Reply<'a> {
                 let id = fields.u64()?;
                 Ok(Reply::History { id, answer: Box::new(decode_answer(fields)?) })
             }
+            AUDIT => {
+                let mut fields = Fields::new("AUDIT", body);
+                let id = fields.u64()?;
+                Ok(Reply::Audit { id, audit: Box::new(decode_audit(fields)?) })
+            }
+            HOLDERS => {
+                let mut fields = Fields::new("HOLDERS", body);
+                let id = fields.u64()?;
+                Ok(Reply::Holders { id, holders: decode_holders(fields)? })
+            }
             ENTRIES => {
                 let mut fields = Fields::new("ENTRIES", body);
                 let (first_seq, root, count) = (Seq(fields.u64()?), fields.array()?, fields.u32()?);
@@ -333,9 +369,4 @@ fn durable<'a>(body: &[u8]) -> Result<Reply<'a>, Malformed> {
         batches.push(Acknowledged { lane, lane_first, count, first_seq, root });
     }
     Ok(Reply::Durable { commit_us, batches })
-}
-
-fn shortened(text: &str) -> &str {
-    let end = (0..=TEXT_BYTES_MAX.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-    &text[..end]
 }

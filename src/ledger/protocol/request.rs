@@ -1,15 +1,19 @@
 //! What a wallet says to the daemon. Pure.
+use super::audit::{decode_accounts, encode_accounts};
 use super::{frame, Fields, Malformed, MAGIC, PROTOCOL_VERSION};
 use crate::domain::limits::{ACCOUNT_BYTES_MAX, CORES_MAX, LANE_BATCH_BYTES_MAX, PAGE_ENTRIES_MAX};
 use crate::domain::{Account, HistoryQuestion, Key, KeyUse, LogId, Nonce, PageQuestion, Period, Question, Root, Seq, UnixMs};
+use crate::ledger::auditor::COMPARED_MAX;
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Writing through so many lanes.
+    /// Writing.
     Writer {
-        /// How many, from 1.
+        /// Through how many lanes, from 1.
         lanes: u16,
+        /// How long it remembers idempotency keys, in milliseconds.
+        keys_ttl_ms: u64,
     },
     /// Reading.
     Reader,
@@ -84,6 +88,18 @@ pub enum Request<'a> {
         /// The question.
         question: HistoryQuestion,
     },
+    /// Asks what the audit has found.
+    AskAudit {
+        /// Chosen by the reader, returned with the answer.
+        id: u64,
+    },
+    /// Asks what accounts hold.
+    AskHeld {
+        /// Chosen by the reader, returned with the answer.
+        id: u64,
+        /// The accounts; none for those that were touched last.
+        accounts: Vec<Box<str>>,
+    },
     /// Asks for all durable entries from this one on.
     Read {
         /// The first one.
@@ -105,6 +121,8 @@ const ASK_PAGE: u8 = 11;
 const ASK_PROOF: u8 = 12;
 const ASK_ROOT: u8 = 13;
 const ASK_CONSISTENCY: u8 = 14;
+const ASK_AUDIT: u8 = 15;
+const ASK_HELD: u8 = 16;
 
 const WRITER: u8 = 1;
 const READER: u8 = 2;
@@ -114,14 +132,15 @@ impl<'a> Request<'a> {
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Request::Hello(role) => frame(out, HELLO, |out| {
-                let (role, lanes) = match role {
-                    Role::Writer { lanes } => (WRITER, *lanes),
-                    Role::Reader => (READER, 0),
+                let (role, lanes, keys_ttl_ms) = match role {
+                    Role::Writer { lanes, keys_ttl_ms } => (WRITER, *lanes, *keys_ttl_ms),
+                    Role::Reader => (READER, 0, 0),
                 };
                 out.extend_from_slice(&MAGIC);
                 out.extend_from_slice(&PROTOCOL_VERSION.to_le_bytes());
                 out.extend_from_slice(&[role, 0]);
                 out.extend_from_slice(&lanes.to_le_bytes());
+                numbers(out, &[keys_ttl_ms]);
             }),
             Request::Acquire => frame(out, ACQUIRE, |_| ()),
             Request::Resume(Tenant { log_id, epoch, head, root, settled, acknowledged }) => frame(out, RESUME, |out| {
@@ -167,6 +186,11 @@ impl<'a> Request<'a> {
             Request::AskHistory { id, question: HistoryQuestion::Consistency { from, to } } => {
                 frame(out, ASK_CONSISTENCY, |out| numbers(out, &[*id, *from, *to]));
             }
+            Request::AskAudit { id } => frame(out, ASK_AUDIT, |out| numbers(out, &[*id])),
+            Request::AskHeld { id, accounts } => frame(out, ASK_HELD, |out| {
+                numbers(out, &[*id]);
+                encode_accounts(accounts, out);
+            }),
             Request::Read { from } => frame(out, READ, |out| out.extend_from_slice(&from.0.to_le_bytes())),
         }
     }
@@ -224,6 +248,16 @@ impl<'a> Request<'a> {
             ASK_KEY => ask_key(body),
             ASK_PAGE => ask_page(body),
             ASK_PROOF | ASK_ROOT | ASK_CONSISTENCY => ask_history(kind, body),
+            ASK_AUDIT => {
+                let mut fields = Fields::new("ASK AUDIT", body);
+                let id = fields.u64()?;
+                fields.end().map(|()| Request::AskAudit { id })
+            }
+            ASK_HELD => {
+                let mut fields = Fields::new("ASK HELD", body);
+                let id = fields.u64()?;
+                Ok(Request::AskHeld { id, accounts: decode_accounts(fields, COMPARED_MAX)? })
+            }
             READ => {
                 let mut fields = Fields::new("READ", body);
                 let from = Seq(fields.u64()?);
@@ -298,11 +332,11 @@ fn hello(body: &[u8]) -> Result<Role, Malformed> {
         )));
     }
     let [role, zero] = fields.array()?;
-    let lanes = fields.u16()?;
+    let (lanes, keys_ttl_ms) = (fields.u16()?, fields.u64()?);
     fields.end()?;
-    match (role, zero, lanes) {
-        (WRITER, 0, 1..) if usize::from(lanes) <= CORES_MAX => Ok(Role::Writer { lanes }),
-        (READER, 0, 0) => Ok(Role::Reader),
+    match (role, zero, lanes, keys_ttl_ms) {
+        (WRITER, 0, 1.., _) if usize::from(lanes) <= CORES_MAX => Ok(Role::Writer { lanes, keys_ttl_ms }),
+        (READER, 0, 0, 0) => Ok(Role::Reader),
         _ => Err(Malformed(format!("a hello of role {role} with {lanes} lanes"))),
     }
 }

@@ -4,10 +4,12 @@ use crate::domain::{
     Consistency, Found, HistoryAnswer, HistoryQuestion, HistoryRoot, Inclusion, KeyUse, LogId, Nonce, Page, PageQuestion, Path,
     Period, Question, Seq, UnixMs, Unproven,
 };
+use crate::ledger::snapshot::AssetSums;
+use crate::ledger::{Audit, Held};
 
 fn requests() -> Vec<Request<'static>> {
     vec![
-        Request::Hello(Role::Writer { lanes: 256 }),
+        Request::Hello(Role::Writer { lanes: 256, keys_ttl_ms: 86_400_000 }),
         Request::Hello(Role::Reader),
         Request::Acquire,
         Request::Resume(Tenant {
@@ -37,6 +39,9 @@ fn requests() -> Vec<Request<'static>> {
         Request::AskHistory { id: 9, question: HistoryQuestion::Proof { seq: Seq(1), size: Some(0) } },
         Request::AskHistory { id: 9, question: HistoryQuestion::Root },
         Request::AskHistory { id: 9, question: HistoryQuestion::Consistency { from: 1, to: 2 } },
+        Request::AskAudit { id: 9 },
+        Request::AskHeld { id: 9, accounts: Vec::new() },
+        Request::AskHeld { id: 9, accounts: vec!["alice".into(), "bob".into()] },
         Request::Read { from: Seq(12) },
     ]
 }
@@ -69,6 +74,17 @@ fn answers() -> Vec<HistoryAnswer> {
 fn replies() -> Vec<Reply<'static>> {
     let batch = |lane| Acknowledged { lane, lane_first: 2, count: 3, first_seq: Seq(4), root: [5; 32] };
     let found = |length| Found { entry: vec![4; length].into(), seq: Seq(2), root: [3; 32] };
+    let sums = |asset: &str| AssetSums { asset: asset.to_owned(), issued: u128::MAX, burned: 2, held: 3 };
+    let audit = Audit {
+        through: Seq(8),
+        sums: vec![sums("roc"), sums("ron")],
+        snapshot: Seq(7),
+        snapshot_ms: 6,
+        snapshots_failed: 5,
+        agreed: 0,
+        broken: Some("why".into()),
+    };
+    let held = Held { last_nonce: Nonce(3), values: vec![("roc".into(), 1, 2), ("ron".into(), 3, 4)] };
     let fault = |refused| Reply::Fault(Fault { refused, epoch: 6, text: "why".into() });
     let mut replies = vec![
         Reply::Welcome { log_id: LogId([1; 16]), head: Seq(2), first: Seq(1) },
@@ -80,6 +96,10 @@ fn replies() -> Vec<Reply<'static>> {
         Reply::Nothing { id: 1 },
         Reply::Unanswered { id: 1, archived_before: None, text: "why" },
         Reply::Unanswered { id: 1, archived_before: Some(Seq(2)), text: "why" },
+        Reply::Audit { id: 1, audit: Box::default() },
+        Reply::Audit { id: 1, audit: Box::new(audit) },
+        Reply::Holders { id: 1, holders: Vec::new() },
+        Reply::Holders { id: 1, holders: vec![("alice".into(), held), ("bob".into(), Held::default())] },
         Reply::Page { id: 1, page: Page::default() },
         Reply::Page { id: 1, page: Page { entries: vec![found(70), found(90)], before: Some(Seq(3)) } },
         Reply::Entries { first_seq: Seq(1), root: [2; 32], count: 3, entries: &[4; 200] },
@@ -150,7 +170,7 @@ fn what_is_not_of_this_protocol_is_refused_with_the_reason() {
     assert!(told(200, &[]).contains("no frame of kind 200"));
     assert!(Reply::decode(1, &[]).unwrap_err().0.contains("no frame of kind 1"));
     let mut hello = Vec::new();
-    Request::Hello(Role::Writer { lanes: 2 }).encode(&mut hello);
+    Request::Hello(Role::Writer { lanes: 2, keys_ttl_ms: 5 }).encode(&mut hello);
     let hello = &hello[FRAME_HEAD_BYTES..];
     let changed = |at: usize, byte: u8| {
         let mut bytes = hello.to_vec();

@@ -60,6 +60,7 @@ struct Lane {
 /// The link.
 pub struct Link {
     lanes: Vec<Lane>,
+    keys_ttl_ms: u64,
     stage: Stage,
     log_id: Option<LogId>,
     /// The first entry that can be read of it.
@@ -76,10 +77,11 @@ pub struct Link {
 }
 
 impl Link {
-    /// For so many lanes, without a connection.
-    pub fn new(lanes: u16) -> Self {
+    /// For so many lanes, without a connection. The daemon is told how long keys are remembered, in milliseconds.
+    pub fn new(lanes: u16, keys_ttl_ms: u64) -> Self {
         Self {
             lanes: (0..lanes).map(|_| Lane::default()).collect(),
+            keys_ttl_ms,
             stage: Stage::Down,
             log_id: None,
             first: Seq(1),
@@ -96,7 +98,7 @@ impl Link {
     pub fn connected(&mut self) {
         self.disconnected();
         self.stage = Stage::Greeting;
-        Request::Hello(Role::Writer { lanes: self.lanes.len() as u16 }).encode(&mut self.output);
+        Request::Hello(Role::Writer { lanes: self.lanes.len() as u16, keys_ttl_ms: self.keys_ttl_ms }).encode(&mut self.output);
     }
 
     /// The connection is gone; what it had brought only in part is forgotten.

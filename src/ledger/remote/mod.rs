@@ -5,14 +5,20 @@
 //! | `link` | the writing connection as bytes in and out, over all its lives (pure) |
 //! | `writer`, `state` | the thread around it, and what others see of it |
 //! | `reader` | the connection for questions and for reading all entries |
+//! | `auditor` | what the daemon's audit has found, compared with what is served |
+mod auditor;
 pub(super) mod link;
 mod reader;
 mod state;
 mod writer;
 
+pub use auditor::RemoteAuditor;
 pub use reader::RemoteReader;
 pub use state::RemoteWatch;
 pub use writer::{Begun, RemoteWriter};
 
 #[cfg(test)]
 pub(super) use link::{Heard, Link};
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,8 @@
 //! question is even tried, so that nobody waits for a daemon that is known to be gone.
 use super::state::State;
 use crate::domain::{Entry, Found, HistoryAnswer, HistoryQuestion, LogId, Page, PageQuestion, Question, Root, Seq};
+use crate::ledger::auditor::Audit;
+use crate::ledger::comparison::{Held, Holders, Stated};
 use crate::ledger::handles::{EachEntry, ReadLedger};
 use crate::ledger::protocol::{Frames, Reply, Request, Role, REPLY_BODY_BYTES_MAX};
 use crate::ledger::LedgerError;
@@ -224,6 +226,45 @@ impl ReadLedger for RemoteReader {
     /// The daemon prepares for itself.
     fn prepare(&mut self) -> bool {
         false
+    }
+}
+
+impl RemoteReader {
+    /// What the auditor of the daemon has found; `None` while it ends.
+    pub(super) fn audit(&mut self) -> Result<Option<Audit>, LedgerError> {
+        self.ask(
+            |id| Request::AskAudit { id },
+            |reply, id| match reply {
+                Reply::Audit { id: of, audit } if of == id => Ok(Some(*audit)),
+                Reply::Nothing { id: of } if of == id => Ok(None),
+                other => Err(unexpected(&other)),
+            },
+        )
+    }
+
+    fn holders(&mut self, accounts: &[Box<str>]) -> Option<Holders> {
+        let request = |id| Request::AskHeld { id, accounts: accounts.to_vec() };
+        let told = self.ask(request, |reply, id| match reply {
+            Reply::Holders { id: of, holders } if of == id => Ok(Some(holders)),
+            Reply::Nothing { id: of } if of == id => Ok(None),
+            other => Err(unexpected(&other)),
+        });
+        told.unwrap_or_else(|error| {
+            tracing::debug!(%error, "the daemon cannot be asked what accounts hold");
+            None
+        })
+    }
+}
+
+impl Stated for RemoteReader {
+    fn touched(&mut self) -> Option<Holders> {
+        self.holders(&[])
+    }
+
+    fn held(&mut self, accounts: &[Box<str>]) -> Option<Vec<Held>> {
+        let holders = self.holders(accounts)?;
+        let named = holders.iter().map(|(account, _)| account);
+        named.eq(accounts).then(|| holders.into_iter().map(|(_, held)| held).collect())
     }
 }
 

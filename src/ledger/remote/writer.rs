@@ -65,13 +65,14 @@ pub struct RemoteWriter {
 
 impl RemoteWriter {
     /// Starts the thread, which connects to this socket until it has the ledger. `deliver` gets every acknowledgement, on that thread;
-    /// it must not block. `on_fatal` is called when this process can never write again; it must end then.
+    /// it must not block. The daemon keeps keys of issues for `keys_ttl`. `on_fatal` is called when this process can never write again; it must end then.
     ///
     /// # Errors
     /// If the thread cannot be started.
     pub fn spawn(
         socket: &Path,
         lanes: u16,
+        keys_ttl: Duration,
         deliver: Box<dyn Fn(Durable) + Send>,
         on_fatal: OnFatal,
     ) -> Result<Self, LedgerError> {
@@ -80,7 +81,7 @@ impl RemoteWriter {
         let closing = Arc::new(AtomicBool::new(false));
         let (senders, queues): (Vec<_>, Vec<_>) = (0..lanes).map(|_| LaneSender::new(Arc::clone(&bell))).unzip();
         let runner = Runner {
-            link: Link::new(lanes),
+            link: Link::new(lanes, keys_ttl.as_millis() as u64),
             queues,
             deliver,
             on_fatal: Some(on_fatal),

@@ -314,6 +314,19 @@ pub(crate) fn keep_only<S: Storage>(storage: &S, kept: &[Seq]) -> io::Result<()>
     storage.sync_directory()
 }
 
+/// The newest snapshot that is good in all its parts, which are read for that; `None` if there is none.
+pub(crate) fn newest_whole<S: Storage>(storage: &S) -> io::Result<Option<Snapshot<S::File>>> {
+    let mut newest = Seq(u64::MAX);
+    while let Some(snapshot) = newest_good(storage, None, newest)? {
+        match snapshot.verify() {
+            Ok(()) => return Ok(Some(snapshot)),
+            Err(fault) => tracing::error!(%fault, "the snapshot before it is used, or the whole ledger"),
+        }
+        newest = Seq(snapshot.head().seq.0.saturating_sub(1));
+    }
+    Ok(None)
+}
+
 /// The newest snapshot of this log that can be opened, not newer than `seq_max`. One that cannot is left where it is, with a warning.
 pub fn newest_good<S: Storage>(storage: &S, log_id: Option<LogId>, seq_max: Seq) -> io::Result<Option<Snapshot<S::File>>> {
     for seq in snapshots(&storage.list()?).into_iter().filter(|seq| *seq <= seq_max) {
