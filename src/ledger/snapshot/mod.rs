@@ -22,8 +22,7 @@ pub use store::{newest_good, snapshot_name, snapshot_seq, snapshots, SnapshotErr
 pub use tail::AssetSums;
 
 pub(crate) use account::{for_each_state, names};
-pub(super) use store::newest_whole;
-pub(super) use store::{keep_only, make, state_of, Cut};
+pub(super) use store::{keep_only, make, newest_whole, state_of, Cut};
 pub(super) use tail::Tail;
 
 #[cfg(test)]
