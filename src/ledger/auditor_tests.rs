@@ -1,11 +1,11 @@
 //! The auditor beside a log that is written: what it follows, when it takes snapshots, what it says of a ledger that is wrong.
 use super::*;
-use crate::domain::{LogId, Nonce, Op};
+use crate::domain::{LogId, Nonce, Op, Seq};
 use crate::ledger::comparison::DIFFERENCES_MAX;
 use crate::ledger::memory::MemoryStorage;
 use crate::ledger::sample::{entry, lane_batch_of, open, spends};
 use crate::ledger::scan::Start;
-use crate::ledger::snapshot::{newest_good, snapshots};
+use crate::ledger::snapshot::{newest_good, snapshots, AssetSums};
 
 const SEGMENT_BYTES: u64 = 64 << 10;
 

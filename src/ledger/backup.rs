@@ -3,7 +3,7 @@
 //! Invariants: making a copy changes nothing in the ledger and may be done beside its writer; a restored ledger has the identity and
 //! the chain of the one that was copied, and takes its first batch in a segment of its own. What was in the segments before the copy is
 //! not in it: repeats, receipts and proofs of old entries need those segments as well.
-use super::auditor::apply;
+use super::audit::apply;
 use super::layout::SegmentHeader;
 use super::log::link_segment;
 use super::mark::Mark;

@@ -1,5 +1,5 @@
 //! What the rest of the service has in hand of a ledger, the same whether it is in this process or behind a socket.
-use super::auditor::Audit;
+use super::audit::Audit;
 use super::history::STEP_ENTRIES_MAX;
 use super::log::Watch;
 use super::reader::Reader;

@@ -17,7 +17,8 @@
 //! | `handles` | what the service has in hand of a ledger, wherever that is |
 //! | `cursor`, `reader`, `recent`, `index`, `index_file`, `desk` | finding entries, off the cores |
 //! | [`snapshot`] | the state of all accounts after some entry, so that a start need not read everything |
-//! | `auditor`, `comparison` | the thread that replays what was committed, compares it with what is served, and takes snapshots |
+//! | `audit` | replaying what was committed by rules of its own, sums, and the next snapshot |
+//! | `auditor`, `comparison` | the thread around that, and the comparison with what is served |
 //! | `history/mmr`, `history/verify` | mountain ranges over entries and batches, and whether a proof holds (pure) |
 //! | [`history`] | follows the durable head and proves |
 //! | `protocol/mod`, `protocol/request`, `protocol/reply`, `protocol/answers`, `protocol/audit` | what a wallet and the ledger daemon say to each other (pure) |
@@ -29,6 +30,7 @@
 //!
 //! The pure files know no clock, randomness, I/O or threads. Nothing in here knows HTTP, capabilities or what a core decides.
 mod archive;
+mod audit;
 mod auditor;
 mod backup;
 pub mod batch;
@@ -84,7 +86,8 @@ mod recovery_tests;
 mod sample;
 
 pub use archive::archive_segments;
-pub use auditor::{Audit, Auditor, Schedule};
+pub use audit::{Audit, AuditWork};
+pub use auditor::{Auditor, Schedule};
 pub use backup::{archivable_through, back_up, restore, BackupError};
 pub use books::{AccountBooks, AssetTotals, Books, Value};
 pub use committer::{Committer, LaneSender, OnFatal, LANE_QUEUE_BATCHES_MAX};

@@ -79,6 +79,19 @@ impl<S: Storage> Log<S> {
         Self::open_behind(storage, options, None, &mut |batch| entries_of(batch, on_entry))
     }
 
+    /// As [`Log::open`], for a caller who has taken over the state of a snapshot, if there is one: hands over what stands behind it.
+    ///
+    /// # Errors
+    /// As [`Log::open`]; and if the log does not reach the last entry of the snapshot, or has another one there.
+    pub fn open_after(
+        storage: S,
+        options: &Options,
+        snapshot: Option<&Snapshot<S::File>>,
+        on_entry: &mut dyn FnMut(Seq, &Root, Entry<'_>) -> Result<(), String>,
+    ) -> Result<(Self, Recovery), LedgerError> {
+        Self::open_behind(storage, options, snapshot.map(Snapshot::start), &mut |batch| entries_of(batch, on_entry))
+    }
+
     /// As [`Log::open`], from the batch on that follows `start`: a snapshot has what comes before. Hands over whole batches.
     pub(crate) fn open_behind(
         storage: S,

@@ -33,6 +33,8 @@ struct Write {
     promised: u64,
     /// What its account had been credited with for sure, before it was sent.
     credited: u128,
+    /// Whether a hold by the account to which this releases was promised before it was sent.
+    holds: bool,
 }
 
 /// A read under way.
@@ -60,6 +62,11 @@ pub struct Clients {
     observed: Vec<(String, Operation)>,
     /// Counts calls and answers, so that no two happen at once.
     moment: u64,
+}
+
+/// What a client writes into its request; some write nothing.
+fn memo(wish: usize) -> Option<String> {
+    (wish % 3 == 0).then(|| format!("memo {wish}"))
 }
 
 fn escrow(number: u64) -> String {
@@ -208,7 +215,7 @@ impl Clients {
         // Whatever it was answered before: now it is in doubt again.
         wish.answered = false;
         let mut bytes = Vec::new();
-        let memo = format!("memo {index}");
+        let memo = memo(index);
         let draft = Draft {
             op: wish.op,
             from: wish.from.as_deref().map(|from| Account::new(from).unwrap()),
@@ -217,7 +224,7 @@ impl Clients {
             amount: Amount::new(u128::from(wish.amount)).unwrap(),
             nonce: wish.nonce.map(Nonce),
             key: Key::new(&wish.key).unwrap(),
-            memo: Some(&memo).filter(|_| index % 3 == 0).map(|memo| &**memo),
+            memo: memo.as_deref(),
             corr: "sim",
             token: TokenId([1; 16]),
             ceiling: wish.ceiling,
@@ -231,10 +238,20 @@ impl Clients {
             deadline: world.tick + world.swarm.timeout_ticks,
             promised: self.promised_nonce(&from),
             credited: self.credited.get(&from).copied().unwrap_or(0),
+            holds: self.holds(&self.wishes[index]),
         };
         let ceiling = self.wishes[index].ceiling.then(|| Amount::new(CEILING).unwrap());
         self.writes.insert(ticket.request, write);
         world.submit(ticket, Request::Write { entry, ceiling });
+    }
+
+    /// Whether the account that a wish pays was promised a hold on the account that it draws on.
+    fn holds(&self, wish: &Wish) -> bool {
+        let payer = wish.to.clone().unwrap_or_default();
+        let of_payer = self.promises.range((payer.clone(), String::new())..).take_while(|((owner, _), _)| *owner == payer);
+        of_payer
+            .map(|(_, promise)| Entry::parse(&promise.entry).unwrap().0)
+            .any(|entry| entry.op() == Op::Hold && entry.to().map(Account::as_str) == wish.from.as_deref())
     }
 
     /// The highest nonce of an account that was promised.
@@ -348,7 +365,7 @@ impl Clients {
         world.coverage.count(refusal_name(code));
         assert_eq!(expected.is_some(), code == Code::NonceConflict);
         // Not now is no answer to what was wished.
-        wish.answered = !matches!(code, Code::UpstreamUnavailable | Code::RetryLater | Code::Busy);
+        wish.answered = !matches!(code, Code::UpstreamUnavailable | Code::RetryLater);
         let from = wish.from.clone().unwrap_or_default();
         match code {
             Code::InsufficientFunds => {
@@ -365,15 +382,25 @@ impl Clients {
                 let (key, owner) = (wish.key.clone(), wish.owner().to_owned());
                 let others = self.wishes.iter().filter(|other| other.key == key && other.owner() == owner).count();
                 assert!(others > 1, "a key that was used once is in conflict with nothing");
+                let first = world.model.under_key(&owner, &key).expect("the first request under the key is durable");
+                let first = Entry::parse(&first.entry).unwrap().0;
+                let same = self.wishes[write.wish].is(&first) && first.memo() == memo(write.wish).as_deref();
+                assert!(!same, "I-12: a repeat gets the first answer, not a conflict: {key} of {owner}");
             }
-            Code::Forbidden => assert_eq!(wish.op, Op::Release, "only a release can be forbidden"),
+            Code::Forbidden => {
+                assert!(wish.op == Op::Release && !write.holds, "a release is forbidden only if it goes back to no payer");
+            }
             Code::LimitsExceeded => assert!(wish.ceiling, "only a ceiling limits"),
             Code::UpstreamUnavailable | Code::RetryLater => {}
             Code::InternalError => {
                 let faults = world.faults();
                 assert!(faults.told > 0 || faults.lied.is_some(), "the ledger could be read");
             }
-            Code::BadRequest | Code::Unauthorized | Code::NotFound | Code::MethodNotAllowed | Code::Busy => {
+            Code::Busy => {
+                let small = world.settings.keys_max < 1 << 16;
+                assert!(wish.op == Op::Issue && small, "only a window that is full of issues is too busy");
+            }
+            Code::BadRequest | Code::Unauthorized | Code::NotFound | Code::MethodNotAllowed => {
                 panic!("a refusal that nothing here provokes: {code:?}")
             }
         }

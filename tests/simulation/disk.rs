@@ -23,6 +23,10 @@ pub struct DiskFaults {
     written: BTreeMap<String, u64>,
     /// Whether a lie was told.
     pub lied: Option<Lie>,
+    /// The next sync of a snapshot is a lie: true if the write is lost, false if it goes elsewhere in the file.
+    pub snapshot_lie: Option<bool>,
+    /// How often one was told.
+    pub snapshot_lies: u64,
     /// Transient faults that the caller was told of.
     pub told: u64,
     /// No transient faults now.
@@ -42,6 +46,8 @@ impl DiskFaults {
             latent: None,
             written: BTreeMap::new(),
             lied: None,
+            snapshot_lie: None,
+            snapshot_lies: 0,
             told: 0,
             quiet: false,
             coverage: Coverage::default(),
@@ -121,6 +127,12 @@ impl Faults for DiskFaults {
         if !self.quiet && self.rng.rarely(self.sync_error) {
             self.told("disk: sync error");
             return Some(SyncFault::Error);
+        }
+        if let Some(lost) = self.snapshot_lie.filter(|_| file.starts_with("snapshot-")) {
+            (self.snapshot_lie, self.snapshot_lies) = (None, self.snapshot_lies + 1);
+            self.coverage.count(if lost { "disk: lost write to a snapshot" } else { "disk: misdirected write to a snapshot" });
+            let bytes = BLOCK as i64 * (1 + self.rng.below(3) as i64);
+            return Some(if lost { SyncFault::Lost } else { SyncFault::Misdirected { file: file.to_owned(), bytes } });
         }
         if !file.starts_with("segment-") && !self.rng.percent(5) {
             return None;

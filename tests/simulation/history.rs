@@ -27,7 +27,7 @@ pub fn play(seed: u64, aloud: bool) -> Outcome {
         println!("{swarm:#?}");
     }
     let ttl_ms = if swarm.forgetful { 100 } else { u64::from(u32::MAX) };
-    let settings = Settings { hash_seeds: [1, 2, 3, seed], idempotency_ttl_ms: ttl_ms, keys_max: 1 << 16 };
+    let settings = Settings { hash_seeds: [1, 2, 3, seed], idempotency_ttl_ms: ttl_ms, keys_max: swarm.keys_max };
     let mut world = World::new(seed, &swarm, settings, &mut rng, aloud);
     let mut clients = Clients::new();
     let lie_at = rng.below(swarm.steps);
@@ -133,12 +133,31 @@ fn trouble(world: &mut World, clients: &mut Clients, rng: &mut Rng) {
         world.full_until = 0;
         world.storage.limit_bytes(None);
     }
+    if rng.rarely(swarm.snapshot_lie) {
+        world.faults().snapshot_lie = Some(rng.percent(50));
+    }
+    if rng.rarely(swarm.snapshot) {
+        world.snapshot(rng);
+    }
+    if rng.rarely(swarm.snapshot_rot) {
+        world.rot_snapshot(rng);
+    }
+    if rng.rarely(swarm.index_damage) {
+        world.damage_index(rng);
+    }
+    if rng.rarely(swarm.history_rot) {
+        world.rot_history(rng);
+    }
     if rng.rarely(swarm.power_loss) {
         world.crash(rng);
     } else if rng.rarely(swarm.kill) {
         world.kill();
     } else if rng.rarely(swarm.power_loss_in_commit) {
         world.crash_in_commit(rng);
+    } else if rng.rarely(swarm.power_loss_in_snapshot) {
+        world.crash_in_snapshot(rng);
+    } else if rng.rarely(swarm.power_loss_in_history) {
+        world.crash_in_history(rng);
     }
     begin_again(world, clients, rng);
 }
@@ -163,6 +182,7 @@ fn begin_again(world: &mut World, clients: &mut Clients, rng: &mut Rng) {
 fn come_to_rest(world: &mut World, clients: &mut Clients, rng: &mut Rng) {
     world.say(|| "the faults stop".into());
     world.faults().quiet = true;
+    world.faults().snapshot_lie = None;
     world.storage.limit_bytes(None);
     (world.full_until, world.not_ready_until) = (0, 0);
     let swarm = &mut world.swarm;
@@ -198,6 +218,12 @@ fn come_to_rest(world: &mut World, clients: &mut Clients, rng: &mut Rng) {
 fn check_end(world: &mut World, clients: &mut Clients, rng: &mut Rng) {
     clients.check_promises(world);
     assert_eq!(world.balances(), world.model.balances(), "the live state is that of the ledger");
+    world.check_history(rng);
+    if world.follow() {
+        let sums = world.process().work.audit().sums;
+        let told = sums.first().map_or((0, 0, 0), |sums| (sums.issued, sums.burned, sums.held));
+        assert_eq!(told, world.model.totals(), "I-3: the auditor's sums are those of the entries");
+    }
     let cores = 1 + rng.below(4) as u16;
     world.restart(rng, cores);
     if world.ended.is_some() {
@@ -205,6 +231,7 @@ fn check_end(world: &mut World, clients: &mut Clients, rng: &mut Rng) {
     }
     if world.lied().is_none() {
         world.audit();
+        world.probe_keys(rng);
     }
     for (account, history) in clients.histories(world) {
         let operations = history.len();

@@ -11,10 +11,13 @@ mod failures;
 mod history;
 mod linearizability;
 mod link;
+mod lookups;
 mod model;
 mod power;
+mod proofs;
 mod rng;
 mod runner;
+mod snapshots;
 mod swarm;
 mod world;
 

@@ -1,6 +1,6 @@
 //! The simple model that every history is held against: the durable entries one by one, and what they add up to.
 use std::collections::BTreeMap;
-use svc_wallet::domain::{Entry, LaneBatch, Op, Root, Seq};
+use svc_wallet::domain::{Entry, LaneBatch, Nonce, Op, Root, Seq, UnixMs};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
@@ -37,9 +37,12 @@ pub struct Model {
     /// The last entry of each commit.
     pub commits: Vec<u64>,
     pub accounts: BTreeMap<String, Sums>,
+    /// The latest moment at which an entry was accepted; the clock may have gone back since.
+    pub latest: UnixMs,
     issued: u128,
     burned: u128,
     keys: BTreeMap<(String, String), Seq>,
+    debits: BTreeMap<(String, u64), Seq>,
     /// The newest day of each capability and account, and what was debited since.
     daily: BTreeMap<([u8; 16], String), (u64, u128)>,
 }
@@ -70,11 +73,13 @@ impl Model {
         let key = (owner.clone(), entry.key().as_str().to_owned());
         let earlier = self.keys.insert(key, seq);
         assert!(earlier.is_none(), "I-1: one entry per (account, key): {owner} {}", entry.key());
+        self.latest = entry.ts().max(self.latest);
         let amount = entry.amount().minor_units();
         if let Some(from) = entry.from() {
             let sums = self.accounts.entry(from.as_str().to_owned()).or_default();
             assert_eq!(entry.nonce().unwrap().0, sums.nonce + 1, "I-1: one entry per (account, nonce): {from}");
             sums.nonce += 1;
+            self.debits.insert((from.as_str().to_owned(), sums.nonce), seq);
             sums.debited += amount;
             if entry.op().draws_held() {
                 sums.held -= amount as i128;
@@ -112,10 +117,20 @@ impl Model {
         assert_eq!(total, self.issued - self.burned, "I-3: conservation");
     }
 
+    /// All that was issued, burned and is held.
+    pub fn totals(&self) -> (u128, u128, u128) {
+        (self.issued, self.burned, self.accounts.values().map(|sums| sums.held as u128).sum())
+    }
+
     /// The newest entry of an account under a key.
     pub fn under_key(&self, account: &str, key: &str) -> Option<&Placed> {
         let seq = self.keys.get(&(account.to_owned(), key.to_owned()))?;
         self.at(*seq)
+    }
+
+    /// The debit of an account with a nonce.
+    pub fn debit(&self, account: &str, nonce: Nonce) -> Option<&Placed> {
+        self.at(*self.debits.get(&(account.to_owned(), nonce.0))?)
     }
 
     pub fn at(&self, seq: Seq) -> Option<&Placed> {

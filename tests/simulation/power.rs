@@ -5,18 +5,27 @@ use crate::model::Model;
 use crate::rng::Rng;
 use crate::swarm::Lie;
 use crate::world::{Ended, Process, World};
-use svc_wallet::domain::{CoreId, Entry, LogId, Root};
+use svc_wallet::domain::{Entry, LogId, Root, Seq};
 use svc_wallet::engine::Engine;
-use svc_wallet::ledger::{verify, Fate, GroupCommit, LedgerError, Log, MemoryStorage, Options, Recovery};
-use svc_wallet::ring::Ring;
+use svc_wallet::ledger::snapshot::Snapshot;
+use svc_wallet::ledger::{verify, Fate, GroupCommit, LedgerError, Log, MemoryFile, MemoryStorage, Options, Recovery};
 
-/// An opened log with what was found in it, and the engines that were rebuilt from it.
-type Opened = (Log<MemoryStorage>, Recovery, Vec<(Vec<u8>, Root)>, Vec<Engine>);
+/// An opened log, and the engines that were rebuilt from it.
+pub struct Opened {
+    log: Log<MemoryStorage>,
+    recovery: Recovery,
+    /// Where the replay has begun, and what was replayed.
+    snapshot: Option<Snapshot<MemoryFile>>,
+    found: Vec<(Vec<u8>, Root)>,
+    engines: Vec<Engine>,
+}
 
 impl World {
     /// Power loss: memory is gone, and of what was not synced the disk keeps what chance keeps, whole, torn or garbled.
-    fn lose_power(&mut self, rng: &mut Rng) {
+    pub fn lose_power(&mut self, rng: &mut Rng) {
         self.process = None;
+        // The nodes of the history are not synced: what is missing shows when it is read.
+        self.history_rotten = true;
         let (keep, garble) = (self.swarm.keep_percent, self.swarm.garble_percent);
         let Self { coverage, garbled, .. } = self;
         let storage = self.storage.crash_with(&mut || {
@@ -70,20 +79,24 @@ impl World {
         self.coverage.count("second writer: refused");
     }
 
-    fn options(&self) -> Options {
+    pub fn options(&self) -> Options {
         Options::for_simulation(self.swarm.segment_bytes, LogId([7; 16]))
     }
 
     fn open(&self, cores: u16) -> Result<Opened, LedgerError> {
-        let ring = Ring::new(cores);
-        let mut engines: Vec<Engine> = (0..cores).map(|core| Engine::new(CoreId(core), ring, self.settings)).collect();
+        let (snapshot, mut engines) = self.load_engines(cores);
+        let begin = snapshot.as_ref().map_or(0, |snapshot| snapshot.head().seq.0);
         let mut found = Vec::new();
-        let (log, recovery) = Log::open(self.storage.clone(), &self.options(), &mut |seq, root, entry| {
-            found.push((entry.bytes().to_vec(), *root));
-            assert_eq!(seq.0, found.len() as u64, "sequence numbers are dense");
-            engines.iter_mut().try_for_each(|engine| engine.replay(&entry, seq, self.now))
-        })?;
-        Ok((log, recovery, found, engines))
+        let (log, recovery) =
+            Log::open_after(self.storage.clone(), &self.options(), snapshot.as_ref(), &mut |seq, root, entry| {
+                found.push((entry.bytes().to_vec(), *root));
+                assert_eq!(seq.0, begin + found.len() as u64, "sequence numbers are dense");
+                engines.iter_mut().try_for_each(|engine| engine.replay(&entry, seq, self.now))
+            })?;
+        if snapshot.is_some() {
+            self.guard_earlier_keys(&log.reader(), Seq(begin), &mut engines)?;
+        }
+        Ok(Opened { log, recovery, snapshot, found, engines })
     }
 
     /// Starts the server on what is there, again and again until it runs or refuses for good.
@@ -110,7 +123,7 @@ impl World {
             match opened {
                 Ok(opened) => {
                     self.faults().quiet = was_quiet;
-                    return self.take_over(opened);
+                    return self.take_over(opened, rng);
                 }
                 Err(error) if self.faults().told > told => {
                     self.say(|| format!("could not start: {error}"));
@@ -131,19 +144,22 @@ impl World {
     }
 
     /// The log was opened: holds what was found against what must be there, and lets the server run on it.
-    fn take_over(&mut self, (log, recovery, found, engines): Opened) {
-        let same = self
-            .model
-            .entries
-            .iter()
-            .zip(&found)
-            .take_while(|(placed, (entry, root))| (&placed.entry, &placed.root) == (entry, root));
-        let same = same.count() as u64;
-        assert!(same == self.model.head() || same == found.len() as u64, "I-6: entry {} has changed", same + 1);
+    fn take_over(&mut self, Opened { log, recovery, snapshot, found, engines }: Opened, rng: &mut Rng) {
+        let begin = snapshot.as_ref().map_or(0, |snapshot| {
+            let placed = self.model.at(snapshot.head().seq).expect("a snapshot never claims more than was durable");
+            assert_eq!(snapshot.head().root, placed.root, "a snapshot is of this ledger");
+            snapshot.head().seq.0
+        });
+        self.note_beginning(snapshot.as_ref().map(|_| Seq(begin)));
+        let known = self.model.entries[begin as usize..].iter().zip(&found);
+        let same = known.take_while(|(placed, (entry, root))| (&placed.entry, &placed.root) == (entry, root)).count();
+        let same = begin + same as u64;
+        let end = begin + found.len() as u64;
+        assert!(same == self.model.head() || same == end, "I-6: entry {} has changed", same + 1);
         if same < self.model.head() {
             return self.judge_loss(same, &recovery);
         }
-        let more = &found[same as usize..];
+        let more = &found[(same - begin) as usize..];
         if !self.in_doubt.is_empty() {
             let entries: Vec<_> = more.iter().map(|(entry, _)| entry.clone()).collect();
             assert!(entries.is_empty() || entries == self.in_doubt, "an unacknowledged commit is there as a whole or not at all");
@@ -172,10 +188,15 @@ impl World {
         self.garbled = false;
         (self.epoch, self.marked) = (recovery.epoch, self.model.head());
         let group = GroupCommit::new(engines.len() as u16, log.body_bytes_max());
-        self.process = Some(Process { reader: log.reader(), group, full: false, log });
+        let reader = log.reader();
+        let work = self.audit_work(&reader, snapshot);
+        self.process = Some(Process { reader, group, work, full: false, log });
         self.cores = engines.into_iter().map(Core::new).collect();
         assert_eq!(self.balances(), self.model.balances(), "I-7: the ledger alone gives the state");
-        self.say(|| format!("runs with {} cores from entry {} on", self.cores.len(), self.model.head()));
+        self.say(|| format!("runs with {} cores from entry {} on, behind entry {begin}", self.cores.len(), self.model.head()));
+        if self.lied().is_none() && rng.percent(25) {
+            self.probe_keys(rng);
+        }
     }
 
     /// Something acknowledged is not there. With one copy that may be if the disk lied about the very last commit and nothing was

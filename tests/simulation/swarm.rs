@@ -23,6 +23,8 @@ pub struct Swarm {
     pub sector_bytes: usize,
     /// Keys are remembered for 100 ms only: repeats leave the window and are found by their nonce.
     pub forgetful: bool,
+    /// How many keys of debits, and of issues, a core remembers at most.
+    pub keys_max: usize,
     pub act_percent: u64,
     /// Weights of issue, transfer, burn, hold, capture and release.
     pub operations: [u64; 6],
@@ -49,6 +51,13 @@ pub struct Swarm {
     pub power_loss_in_commit: u64,
     pub power_loss_in_recovery_percent: u64,
     pub second_writer: u64,
+    pub snapshot: u64,
+    pub power_loss_in_snapshot: u64,
+    pub snapshot_rot: u64,
+    pub snapshot_lie: u64,
+    pub index_damage: u64,
+    pub power_loss_in_history: u64,
+    pub history_rot: u64,
     pub full_disk: u64,
     pub write_error: u64,
     pub short_write: u64,
@@ -67,12 +76,14 @@ impl Swarm {
         }
         operations[0] += 2;
         operations[1] += 1;
+        let keys_max = if rng.percent(30) { *rng.pick(&[2, 4, 12, 40]) } else { 1 << 16 };
         Self {
             steps: 150 + rng.below(450),
             cores_max: 1 + rng.below(4),
             segment_bytes: *rng.pick(&[40 << 10, 64 << 10, 128 << 10]),
             sector_bytes: *rng.pick(&[512, 512, 4096]),
             forgetful: rng.percent(25),
+            keys_max,
             act_percent: 15 + rng.below(40),
             operations,
             accounts: 2 + rng.below(9),
@@ -81,7 +92,8 @@ impl Swarm {
             hot_percent: rng.sometimes(50, 60),
             huge_percent: rng.sometimes(60, 15),
             wrong_nonce_percent: rng.sometimes(60, 10),
-            key_again_percent: rng.sometimes(50, 6),
+            // Where keys are forgotten early, they are used again more often.
+            key_again_percent: if keys_max < 1 << 16 { rng.below(25) } else { rng.sometimes(50, 6) },
             ceiling_percent: rng.sometimes(30, 50),
             timeout_ticks: 10 + rng.below(120),
             cut_connection: rng.sometimes(50, 100),
@@ -98,6 +110,13 @@ impl Swarm {
             power_loss_in_commit: rng.sometimes(60, 60),
             power_loss_in_recovery_percent: rng.sometimes(40, 50),
             second_writer: rng.sometimes(25, 40),
+            snapshot: rng.sometimes(65, 250),
+            power_loss_in_snapshot: rng.sometimes(40, 60),
+            snapshot_rot: rng.sometimes(30, 60),
+            snapshot_lie: rng.sometimes(25, 60),
+            index_damage: rng.sometimes(40, 100),
+            power_loss_in_history: rng.sometimes(30, 60),
+            history_rot: rng.sometimes(30, 60),
             full_disk: rng.sometimes(25, 60),
             write_error: rng.sometimes(20, 150),
             short_write: rng.sometimes(20, 150),
@@ -128,6 +147,14 @@ impl Swarm {
             power_loss_in_commit: 0,
             power_loss_in_recovery_percent: 0,
             second_writer: 0,
+            keys_max: 1 << 16,
+            snapshot: 0,
+            power_loss_in_snapshot: 0,
+            snapshot_rot: 0,
+            snapshot_lie: 0,
+            index_damage: 0,
+            power_loss_in_history: 0,
+            history_rot: 0,
             full_disk: 0,
             write_error: 0,
             short_write: 0,

@@ -9,10 +9,11 @@ use crate::link::{copy, Arrival};
 use crate::model::Model;
 use crate::rng::Rng;
 use crate::swarm::{Lie, Swarm};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
-use svc_wallet::domain::{Code, Durable, Question, Refusal, UnixMs};
+use svc_wallet::domain::{Durable, HistoryRoot, UnixMs};
 use svc_wallet::engine::{Gate, Message, Request, Ticket};
-use svc_wallet::ledger::{AppendError, GroupCommit, Log, MemoryStorage, Placed, Reader};
+use svc_wallet::ledger::{AppendError, AuditWork, GroupCommit, Log, MemoryStorage, Placed, Reader};
 use svc_wallet::shard::Settings;
 
 /// A process of the server: it has the ledger open for writing.
@@ -20,6 +21,8 @@ pub struct Process {
     pub log: Log<MemoryStorage>,
     pub reader: Reader<MemoryStorage>,
     pub group: GroupCommit,
+    /// What the auditor's thread does.
+    pub work: AuditWork<MemoryStorage>,
     /// What was collected found no room on the disk and is tried again.
     pub full: bool,
 }
@@ -55,6 +58,14 @@ pub struct World {
     /// A sector was garbled by a power loss since the server ran last.
     pub garbled: bool,
     pub ended: Option<Ended>,
+    /// Snapshots in which bits have flipped.
+    pub rotten: BTreeSet<String>,
+    /// Index files that were damaged or removed, with what they held then.
+    pub bad_indexes: BTreeMap<String, Option<Vec<u8>>>,
+    /// Something may be wrong with the file of the history.
+    pub history_rotten: bool,
+    /// Every root of the history that was ever told, by its size.
+    pub roots: BTreeMap<u64, HistoryRoot>,
     pub coverage: Coverage,
     /// Set by the environment, to read one history: tells every step.
     pub aloud: bool,
@@ -83,6 +94,10 @@ impl World {
             failing: false,
             garbled: false,
             ended: None,
+            rotten: BTreeSet::new(),
+            bad_indexes: BTreeMap::new(),
+            history_rotten: false,
+            roots: BTreeMap::new(),
             coverage: Coverage::default(),
             aloud,
         };
@@ -113,7 +128,7 @@ impl World {
         self.process.as_mut().expect("a server runs between two steps")
     }
 
-    fn gate(&self, index: usize) -> Gate {
+    pub fn gate(&self, index: usize) -> Gate {
         if self.tick < self.not_ready_until {
             return Gate::NotReady;
         }
@@ -136,7 +151,7 @@ impl World {
     /// One thing happens somewhere; returns the replies that left a core meanwhile.
     pub fn step(&mut self, rng: &mut Rng) -> Vec<(Ticket, Answer)> {
         let index = rng.below(self.cores.len() as u64) as usize;
-        match rng.below(7) {
+        match rng.below(8) {
             0 => {
                 let gate = self.gate(index);
                 self.cores[index].empty_inbox(gate);
@@ -145,6 +160,7 @@ impl World {
             2 => self.answer_question(index),
             3 => self.commit(rng),
             4 => return self.release(index),
+            6 => self.look_after(rng),
             5 if self.cores[index].link.is_overdue(self.tick) => {
                 self.coverage.count("link: batches sent again");
                 self.cores[index].link.send_again();
@@ -172,6 +188,15 @@ impl World {
         replies
     }
 
+    /// What happens beside the spends: the auditor follows, and the desk uses an idle moment.
+    fn look_after(&mut self, rng: &mut Rng) {
+        match rng.below(3) {
+            0 => drop(self.follow()),
+            1 => self.prepare(rng),
+            _ => drop(self.prove(rng)),
+        }
+    }
+
     pub fn is_idle(&mut self) -> bool {
         let full = self.process().full;
         !full && self.cores.iter_mut().all(Core::is_idle)
@@ -191,35 +216,6 @@ impl World {
             Arrival::InTurn(durable) => core.engine.committed(durable, &mut core.said),
             Arrival::Repeated => self.coverage.count("link: acknowledgement repeated"),
             Arrival::OutOfTurn => self.coverage.count("link: acknowledgement out of turn"),
-        }
-    }
-
-    /// The lookup desk answers one question.
-    fn answer_question(&mut self, index: usize) {
-        let Some(repeat) = self.cores[index].said.questions.pop_front() else { return };
-        self.coverage.count(match repeat.question {
-            Question::At(_) => "question: at a position",
-            Question::Debit { .. } => "question: by nonce",
-            Question::Key(_) => "question: by key",
-        });
-        let gate = self.gate(index);
-        let told = self.faults().told;
-        let found = self.process().reader.find(&repeat.question);
-        let excused = self.lied().is_some() || self.faults().told > told;
-        let core = &mut self.cores[index];
-        match found {
-            Ok(found) => {
-                if let Some(found) = &found {
-                    let placed = self.model.at(found.seq).expect("what is found is durable");
-                    assert_eq!((&*found.entry, found.root), (&*placed.entry, placed.root), "what is found is what was committed");
-                }
-                core.engine.answered(repeat, found, gate, &mut core.said);
-            }
-            Err(error) => {
-                assert!(excused, "the ledger cannot be read: {error}");
-                let refusal = Refusal::new(Code::InternalError, "the ledger could not be read");
-                core.engine.unanswered(repeat, refusal, gate, &mut core.said);
-            }
         }
     }
 

@@ -3,7 +3,7 @@ use super::audit::{decode_accounts, encode_accounts};
 use super::{frame, Fields, Malformed, MAGIC, PROTOCOL_VERSION};
 use crate::domain::limits::{ACCOUNT_BYTES_MAX, CORES_MAX, LANE_BATCH_BYTES_MAX, PAGE_ENTRIES_MAX};
 use crate::domain::{Account, HistoryQuestion, Key, KeyUse, LogId, Nonce, PageQuestion, Period, Question, Root, Seq, UnixMs};
-use crate::ledger::auditor::COMPARED_MAX;
+use crate::ledger::audit::COMPARED_MAX;
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

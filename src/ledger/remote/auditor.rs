@@ -3,7 +3,7 @@
 //!
 //! Invariant: a rule that was seen broken stays broken, whatever the daemon says afterwards.
 use super::reader::RemoteReader;
-use crate::ledger::auditor::Audit;
+use crate::ledger::audit::Audit;
 use crate::ledger::comparison::{Comparison, Live};
 use crate::ledger::handles::AuditLedger;
 use crossbeam_channel::{bounded, Receiver, RecvTimeoutError, Sender};

@@ -4,7 +4,7 @@
 //! question is even tried, so that nobody waits for a daemon that is known to be gone.
 use super::state::State;
 use crate::domain::{Entry, Found, HistoryAnswer, HistoryQuestion, LogId, Page, PageQuestion, Question, Root, Seq};
-use crate::ledger::auditor::Audit;
+use crate::ledger::audit::Audit;
 use crate::ledger::comparison::{Held, Holders, Stated};
 use crate::ledger::handles::{EachEntry, ReadLedger};
 use crate::ledger::protocol::{Frames, Reply, Request, Role, REPLY_BODY_BYTES_MAX};

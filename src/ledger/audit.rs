@@ -1,0 +1,210 @@
+//! What the auditor does, without its thread: it replays what was committed, batch by batch, keeps the sums, and makes snapshots.
+//!
+//! It reads entries back from the disk, by rules of its own. Invariants: after a broken rule it follows no further, and makes no
+//! snapshot any more; its memory is bounded by the accounts that were touched since the last snapshot.
+use super::comparison::Held;
+use super::cursor::Cursor;
+use super::log::Shared;
+use super::reader::{visit, Reader};
+use super::scan::SeenBatch;
+use super::snapshot::{keep_only, make, snapshot_name, state_of, AssetSums, Cut, Snapshot, SnapshotError, Tail};
+use super::storage::{Storage, StorageFile};
+use super::LedgerError;
+use crate::domain::{AssetValue, Seq, UnixMs};
+use ahash::RandomState;
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+/// Batches that are followed before the auditor looks whether it is to end.
+const BATCHES_PER_STEP: u64 = 256;
+/// How much is read at once, in bytes.
+const WINDOW_BYTES: usize = 1 << 20;
+/// Accounts that are compared at one look.
+pub(super) const COMPARED_MAX: usize = 32;
+
+/// What the auditor has found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Audit {
+    /// The last entry that was replayed.
+    pub through: Seq,
+    /// The sums of every asset after it.
+    pub sums: Vec<AssetSums>,
+    /// The entry after which the newest snapshot was taken; 0 if there is none.
+    pub snapshot: Seq,
+    /// How long the last snapshot took, in milliseconds; 0 if none was taken since the start.
+    pub snapshot_ms: u64,
+    /// Snapshots that could not be taken since the start.
+    pub snapshots_failed: u64,
+    /// Accounts of which ledger and cores have been seen to agree since the start.
+    pub agreed: u64,
+    /// Which rule is broken, and by which entry, or which account is not served as the ledger says. Nothing may be written any more.
+    pub broken: Option<String>,
+}
+
+/// What the auditor does, without its thread: what has been replayed, and from where it goes on.
+pub struct AuditWork<S: Storage> {
+    shared: Arc<Shared<S>>,
+    /// The last snapshot, and the one before it if that is kept as well.
+    base: Option<Snapshot<S::File>>,
+    kept: Option<Seq>,
+    cursor: Option<Cursor<S>>,
+    pub(super) tail: Tail,
+    pub(super) cut: Cut,
+    hasher: RandomState,
+    /// Accounts that were touched last.
+    pub(super) recent: VecDeque<Box<str>>,
+    pub(super) broken: Option<String>,
+}
+
+impl<S: Storage> AuditWork<S> {
+    /// Begins behind `base`, or with the first entry; snapshots carry the keys of issues on for this time in milliseconds. The seeds
+    /// key the table of accounts and show in nothing that comes of it.
+    pub fn behind(reader: &Reader<S>, base: Option<Snapshot<S::File>>, keys_ttl_ms: u64, [a, b, c, d]: [u64; 4]) -> Self {
+        let mut work = Self::new(reader.shared(), base, RandomState::with_seeds(a, b, c, d));
+        work.cut.keys_ttl_ms = keys_ttl_ms;
+        work
+    }
+
+    pub(super) fn new(shared: &Arc<Shared<S>>, base: Option<Snapshot<S::File>>, hasher: RandomState) -> Self {
+        let start = base.as_ref().map(Snapshot::start);
+        let cut = start.map_or_else(|| Cut::beginning(shared.log_id), |start| Cut::at(&start));
+        let tail = tail_behind(base.as_ref(), &hasher);
+        Self {
+            shared: Arc::clone(shared),
+            base,
+            kept: None,
+            cursor: None,
+            tail,
+            cut,
+            hasher,
+            recent: VecDeque::new(),
+            broken: None,
+        }
+    }
+
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.is_some()
+    }
+
+    fn base_seq(&self) -> Seq {
+        self.base.as_ref().map_or(Seq(0), |base| base.head().seq)
+    }
+
+    /// Entries since the last snapshot.
+    pub(super) fn since_snapshot(&self) -> u64 {
+        self.tail.through().0 - self.base_seq().0
+    }
+
+    /// What has been found; without the figures that only the thread knows.
+    pub fn audit(&self) -> Audit {
+        Audit {
+            through: self.tail.through(),
+            sums: self.tail.assets().to_vec(),
+            snapshot: self.base_seq(),
+            broken: self.broken.clone(),
+            ..Audit::default()
+        }
+    }
+
+    /// Follows some batches; false if there are no more.
+    ///
+    /// # Errors
+    /// If they cannot be read; the next step tries again.
+    pub fn step(&mut self) -> Result<bool, LedgerError> {
+        let head = self.shared.head();
+        let next = Seq(self.tail.through().0 + 1);
+        if next > head {
+            return Ok(false);
+        }
+        // Taken out, so that after an error the next step begins anew behind the last good batch.
+        let mut cursor = match self.cursor.take() {
+            Some(cursor) => cursor,
+            None => {
+                let mut cursor = Cursor::before(&self.shared, next, WINDOW_BYTES)?;
+                cursor.skip_to(next, head)?;
+                cursor
+            }
+        };
+        for _ in 0..BATCHES_PER_STEP {
+            let Some(batch) = cursor.next_batch(head)? else { break };
+            if let Err(what) = apply(&mut self.tail, &batch)? {
+                tracing::error!(%what, "the ledger breaks a rule; nothing more is written");
+                self.broken = Some(what);
+                return Ok(false);
+            }
+            note_accounts(&mut self.recent, &batch)?;
+            self.cut.follow(&batch);
+        }
+        self.cursor = Some(cursor);
+        Ok(true)
+    }
+
+    /// What these accounts hold after the last entry that was replayed.
+    pub(super) fn held(&self, accounts: &[Box<str>]) -> Result<Vec<Held>, SnapshotError> {
+        accounts.iter().map(|account| self.held_by(account)).collect()
+    }
+
+    fn held_by(&self, account: &str) -> Result<Held, SnapshotError> {
+        let assets = self.tail.assets();
+        state_of(account, self.base.as_ref(), &self.tail, &mut |state| {
+            let named = |value: &AssetValue| (assets[usize::from(value.asset)].asset.as_str().into(), value.free, value.held);
+            Held::new(state.last_nonce, state.values.iter().map(named).collect())
+        })
+    }
+
+    /// Takes a snapshot of what has been replayed; `paced` is called after each piece that was written. Two snapshots are kept.
+    ///
+    /// # Errors
+    /// If it could not be made. What there was before stays.
+    pub fn snapshot(&mut self, paced: &mut dyn FnMut()) -> Result<(), SnapshotError> {
+        let seq = self.tail.through();
+        let storage = &self.shared.storage;
+        let made = make::<S, S>(storage, &snapshot_name(seq), self.base.as_ref(), &self.tail, &self.cut, Some(paced))?;
+        self.kept = self.base.as_ref().map(|base| base.head().seq);
+        let kept: Vec<Seq> = self.kept.into_iter().chain([seq]).collect();
+        if let Err(error) = keep_only(storage, &kept) {
+            tracing::warn!(%error, "an old snapshot could not be removed; the next one tries again");
+        }
+        self.base = Some(made);
+        self.tail = tail_behind(self.base.as_ref(), &self.hasher);
+        Ok(())
+    }
+}
+
+fn tail_behind<F: StorageFile>(base: Option<&Snapshot<F>>, hasher: &RandomState) -> Tail {
+    let (seq, newest, assets) = match base {
+        Some(base) => (base.head().seq, base.head().newest, base.front().assets.clone()),
+        None => (Seq(0), UnixMs(0), Vec::new()),
+    };
+    Tail::new(seq, newest, assets, hasher.clone())
+}
+
+/// Remembers whom the first entry of a batch concerns.
+fn note_accounts(recent: &mut VecDeque<Box<str>>, batch: &SeenBatch<'_>) -> Result<(), LedgerError> {
+    let _ = visit(batch, |_, entry| {
+        for account in entry.from().into_iter().chain(entry.to()) {
+            if !recent.iter().any(|known| **known == *account.as_str()) {
+                recent.push_back(account.as_str().into());
+            }
+        }
+        ControlFlow::Break(())
+    })?;
+    let surplus = recent.len().saturating_sub(COMPARED_MAX);
+    recent.drain(..surplus);
+    Ok(())
+}
+
+/// Applies a batch to a tail. The inner error says which rule it breaks.
+pub(super) fn apply(tail: &mut Tail, batch: &SeenBatch<'_>) -> Result<Result<(), String>, LedgerError> {
+    let mut broken = Ok(());
+    let _ = visit(batch, |seq, entry| match tail.apply(seq, &entry) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(what) => {
+            let (file, offset) = (batch.file, batch.place.offset);
+            broken = Err(format!("entry {} in the batch in {file} at byte {offset}: {what}", seq.0));
+            ControlFlow::Break(())
+        }
+    })?;
+    Ok(broken)
+}
