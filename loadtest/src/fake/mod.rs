@@ -93,12 +93,16 @@ struct Shared {
     variant: Variant,
     /// It cannot write.
     outage: AtomicBool,
+    /// Writes that were refused.
+    refused: AtomicU64,
     /// Connections of earlier generations belong to a wallet that was replaced.
     generation: AtomicU64,
     /// The wallets before this generation go on after their pause.
     resumed: AtomicU64,
     /// What a wallet that was replaced still knows.
     stale: Mutex<State>,
+    /// Connections of wallets that were replaced, with requests that came too late.
+    held: AtomicU64,
     read_timeout: Duration,
     /// Makes one reply wait, once.
     pause_once: Mutex<Option<Duration>>,
@@ -129,9 +133,11 @@ impl Fake {
             flaw,
             variant,
             outage: AtomicBool::new(false),
+            refused: AtomicU64::new(0),
             generation: AtomicU64::new(0),
             resumed: AtomicU64::new(0),
             stale: Mutex::default(),
+            held: AtomicU64::new(0),
             read_timeout: Duration::from_millis(300),
             pause_once: Mutex::default(),
         });
@@ -165,6 +171,37 @@ impl Fake {
     }
 }
 
+/// What became of the requests of a connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    /// Every whole one is answered.
+    All,
+    /// Some came when the wallet had been replaced.
+    TooLate,
+}
+
+struct Request {
+    target: String,
+    key: Option<String>,
+    body: Vec<u8>,
+    /// Its length on the wire.
+    bytes: usize,
+}
+
+impl Request {
+    /// The first request of these bytes, if it is all there.
+    fn whole(bytes: &[u8]) -> Option<Request> {
+        let mut headers = [httparse::EMPTY_HEADER; 16];
+        let mut request = httparse::Request::new(&mut headers);
+        let httparse::Status::Complete(head) = request.parse(bytes).unwrap() else { return None };
+        let header = |name: &str| request.headers.iter().find(|header| header.name == name).map(|header| header.value);
+        let length = header("Content-Length").map_or(0, |value| String::from_utf8_lossy(value).parse().unwrap());
+        let body = bytes.get(head..head + length)?.to_vec();
+        let key = header("Idempotency-Key").map(|value| String::from_utf8_lossy(value).into_owned());
+        Some(Request { target: request.path.unwrap().to_owned(), key, body, bytes: head + length })
+    }
+}
+
 struct Answer {
     status: u16,
     replayed: bool,
@@ -187,19 +224,15 @@ impl Shared {
         let mut begun = std::time::Instant::now();
         loop {
             let mut out = Vec::new();
-            let replaced = self.is_replaced(generation);
-            while replaced && self.resumed.load(Ordering::SeqCst) <= generation {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            if replaced && self.flaw != Flaw::AcknowledgesWhenReplaced {
-                let _already_closed = stream.shutdown(Shutdown::Both);
-                return;
-            }
-            while let Some((used, reply)) = self.take_request(&input, if replaced { &self.stale } else { &self.state }) {
-                input.drain(..used);
-                let mark = if reply.replayed { "Idempotency-Replayed: true\r\n" } else { "" };
-                let Answer { status, body, .. } = reply;
-                out.extend(format!("HTTP/1.1 {status} X\r\n{mark}Content-Length: {}\r\n\r\n{body}", body.len()).bytes());
+            let taken = self.take_requests(&mut input, &mut out, generation, &self.state);
+            if taken == Taken::TooLate {
+                self.held.fetch_add(1, Ordering::SeqCst);
+                while self.resumed.load(Ordering::SeqCst) <= generation {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                if self.flaw == Flaw::AcknowledgesWhenReplaced {
+                    self.take_requests(&mut input, &mut out, u64::MAX, &self.stale);
+                }
             }
             if !out.is_empty() {
                 // Taken only with a reply at hand: a request may arrive in pieces.
@@ -207,7 +240,11 @@ impl Shared {
                 pause.into_iter().for_each(std::thread::sleep);
             }
             stream.set_write_timeout(timeout).unwrap();
-            if self.killed.load(Ordering::SeqCst) || stream.write_all(&out).is_err() {
+            let written = !self.killed.load(Ordering::SeqCst) && stream.write_all(&out).is_ok();
+            if taken == Taken::TooLate {
+                self.held.fetch_sub(1, Ordering::SeqCst);
+            }
+            if !written || taken == Taken::TooLate {
                 let _already_closed = stream.shutdown(Shutdown::Both);
                 return;
             }
@@ -231,26 +268,32 @@ impl Shared {
         }
     }
 
-    fn is_replaced(&self, generation: u64) -> bool {
-        generation < self.generation.load(Ordering::SeqCst)
+    /// Answers all whole requests of the input, with what a wallet of this generation may still do.
+    fn take_requests(&self, input: &mut Vec<u8>, out: &mut Vec<u8>, generation: u64, state: &Mutex<State>) -> Taken {
+        while let Some(request) = Request::whole(input) {
+            // Whether it was replaced is looked at under the lock, as a ledger does with a fence.
+            let mut state = state.lock().unwrap();
+            if self.killed.load(Ordering::SeqCst) {
+                break;
+            }
+            if generation < self.generation.load(Ordering::SeqCst) {
+                return Taken::TooLate;
+            }
+            let Answer { status, replayed, body } = self.answer(&mut state, &request);
+            drop(state);
+            let mark = if replayed { "Idempotency-Replayed: true\r\n" } else { "" };
+            out.extend(format!("HTTP/1.1 {status} X\r\n{mark}Content-Length: {}\r\n\r\n{body}", body.len()).bytes());
+            let used = request.bytes;
+            input.drain(..used);
+        }
+        Taken::All
     }
 
-    fn take_request(&self, bytes: &[u8], state: &Mutex<State>) -> Option<(usize, Answer)> {
-        let mut headers = [httparse::EMPTY_HEADER; 16];
-        let mut request = httparse::Request::new(&mut headers);
-        let httparse::Status::Complete(head) = request.parse(bytes).unwrap() else { return None };
-        let header = |name: &str| request.headers.iter().find(|header| header.name == name).map(|header| header.value);
-        let length = header("Content-Length").map_or(0, |value| String::from_utf8_lossy(value).parse().unwrap());
-        let body = bytes.get(head..head + length)?;
-        let key = header("Idempotency-Key").map(|value| String::from_utf8_lossy(value).into_owned());
-        let mut state = state.lock().unwrap();
-        if self.killed.load(Ordering::SeqCst) {
-            return None;
-        }
+    fn answer(&self, state: &mut State, request: &Request) -> Answer {
         let outage = self.outage.load(Ordering::SeqCst);
-        let (path, query) = request.path.unwrap().split_once('?').unwrap_or((request.path.unwrap(), ""));
+        let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
         let account = query.strip_prefix("account=").map(|rest| rest.split('&').next().unwrap().to_owned());
-        let reply = match (path, account, key) {
+        match (path, account, &request.key) {
             ("/v1/balance", Some(_), _) if outage && self.flaw == Flaw::DoesNotReadInAnOutage => {
                 refusal(503, "UPSTREAM_UNAVAILABLE")
             }
@@ -262,13 +305,12 @@ impl Shared {
                 let last = state.nonces.get(&account).copied().unwrap_or(0);
                 answer(200, format!(r#"{{"account":"{account}","last_nonce":{last},"next_nonce":{}}}"#, last + 1))
             }
-            ("/v1/issue" | "/wallet/spend", _, Some(key)) => self.write(&mut state, path, &key, body),
+            ("/v1/issue" | "/wallet/spend", _, Some(key)) => self.write(state, path, key, &request.body),
             (path, _, _) => match state.by_txid.get(path.strip_prefix("/v1/tx/").unwrap()) {
                 Some(receipt) => answer(200, receipt),
                 None => refusal(404, "NOT_FOUND"),
             },
-        };
-        Some((head + length, reply))
+        }
     }
 
     fn write(&self, state: &mut State, path: &str, key: &str, body: &[u8]) -> Answer {
@@ -295,6 +337,7 @@ impl Shared {
                 *state.balances.entry(to).or_default() += amount;
             }
             state.sequence += u64::from(unasked);
+            self.refused.fetch_add(1, Ordering::SeqCst);
             return refusal(503, "UPSTREAM_UNAVAILABLE");
         }
         state.sequence += 1;

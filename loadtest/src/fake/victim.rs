@@ -6,17 +6,21 @@ use std::{
     time::Duration,
 };
 
-use super::{Fake, Flaw, Shared};
+use super::{Fake, Flaw, Shared, State};
 use crate::{
     crash::{
         variant::Variant,
-        victim::{pause, Connections, Recovery, Strike, Victim},
+        victim::{pause, wait_for, Connections, Recovery, Strike, Victim},
     },
     fault::Fault,
 };
 
 /// How long its ledger is gone, or it does nothing.
 const TROUBLE: Duration = Duration::from_millis(40);
+/// What it waits for comes at once, or the test is wrong.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// More requests than a test sends.
+const NEVER_REACHED: u64 = 1 << 40;
 
 impl Victim for Fake {
     fn address(&self) -> SocketAddr {
@@ -37,8 +41,11 @@ impl Victim for Fake {
             }
             Variant::Daemon | Variant::DiskFull | Variant::LoseUnsynced => {
                 strike.begin_outage();
+                let refused = shared.refused.load(Ordering::SeqCst);
                 shared.outage.store(true, Ordering::SeqCst);
                 pause(TROUBLE, stop)?;
+                let noticed = wait_for(PATIENCE, stop, || shared.refused.load(Ordering::SeqCst) > refused)?;
+                assert!(noticed, "the load writes nothing more");
                 if shared.flaw == Flaw::BreaksInAnOutage {
                     shared.break_connections(false);
                 }
@@ -54,8 +61,12 @@ impl Victim for Fake {
             }
             Variant::Replace => {
                 let state = shared.state.lock().unwrap();
-                *shared.stale.lock().unwrap() = state.clone();
+                // No receipt that it could still make up is one that the new wallet gives.
+                *shared.stale.lock().unwrap() = State { sequence: state.sequence + NEVER_REACHED, ..state.clone() };
                 shared.generation.fetch_add(1, Ordering::SeqCst);
+                drop(state);
+                let held = wait_for(PATIENCE, stop, || shared.held.load(Ordering::SeqCst) > 0)?;
+                assert!(held, "the load sends nothing more");
                 Ok(Connections::Abandoned)
             }
             Variant::LyingSync => {
@@ -86,7 +97,8 @@ impl Victim for Fake {
         self.shared.resumed.store(self.shared.generation.load(Ordering::SeqCst), Ordering::SeqCst);
         if self.shared.flaw == Flaw::AcknowledgesWhenReplaced {
             // It ends after a while, as a process does that is told by its ledger.
-            std::thread::sleep(2 * TROUBLE);
+            let answered = || self.shared.held.load(Ordering::SeqCst) == 0;
+            assert!(wait_for(PATIENCE, &AtomicBool::new(false), answered).unwrap(), "the fake hangs");
         }
         self.shared.break_connections(true);
     }
