@@ -134,7 +134,7 @@ fn the_daemon_takes_snapshots_and_its_wallet_has_what_it_serves_audited() {
     let mut daemon = Daemon::prepared(&["--snapshot-every", "1s"]);
     daemon.launch();
     assert_eq!(started_from(&daemon), 0);
-    let server = started_on(&daemon);
+    let mut server = started_on(&daemon);
     let mut wallet = server.wallet();
     wallet.issue("a", 1_000);
     (1..=20).for_each(|nonce| drop(wallet.spend("a", "b", 2, nonce, &format!("k-{nonce}")).ok()));
@@ -150,6 +150,22 @@ fn the_daemon_takes_snapshots_and_its_wallet_has_what_it_serves_audited() {
     eventually("ready again", || (server.page("/readyz").status == 200).then_some(()));
     wallet.spend("a", "b", 2, 21, "k-21").ok();
     server.metric_reaches("wallet_audited_height", 22.0);
+    drop(wallet);
+    // A wallet that comes later reads the snapshot and what is behind it, and still knows the keys before it.
+    server.stop();
+    server.launch();
+    let log = server.log();
+    let recovered = log.lines().rfind(|line| line.contains("\"recovered\"")).unwrap();
+    let recovered: serde_json::Value = serde_json::from_str(recovered).unwrap();
+    assert!(recovered["from_snapshot"].as_u64() >= Some(21), "{recovered}");
+    let mut wallet = server.wallet();
+    assert_eq!((wallet.balance("a"), wallet.balance("b"), wallet.seq("a")), (958, 42, (21, 22)));
+    let again = wallet.spend("a", "b", 2, 7, "k-7").ok();
+    assert!(again.replayed() && again.json()["nonce"].as_u64() == Some(7), "{again}");
+    wallet.spend("a", "b", 3, 22, "k-7").refused(409, "IDEMPOTENCY_CONFLICT");
+    let body = r#"{"to":"a","asset":"roc","amount_minor":"1000"}"#;
+    let issue = wallet.write("/v1/issue", "issue-a", body);
+    assert!(wallet.client.call(&issue).ok().replayed(), "the key of an issue is in the snapshot");
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! The ledger as the service holds it: inside this process, or a daemon behind a socket. The choice is made here and nowhere else.
-use super::conservation::Conservation;
-use super::replay::{self, Interruption, Opening, RECOVERY_NOTE_EVERY};
+use super::distant::{Distant, Rebuilt};
+use super::replay::{self, Interruption, Opening};
 use super::service::{refused, ServiceFault, EXIT_REPLACED};
 use super::{Dep, Readiness};
 use crate::config::{Config, LedgerDep};
-use crate::domain::{Durable, LogId, Seq};
+use crate::domain::{Durable, LogId};
 use crate::engine::Engine;
 use crate::ledger::snapshot::Snapshot;
 use crate::ledger::{
@@ -12,12 +12,11 @@ use crate::ledger::{
     RemoteAuditor, RemoteWriter, Schedule, Watch, WatchLedger,
 };
 use crate::worker::unix_now;
-use std::ops::ControlFlow;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Time between two looks whether the ledger daemon has answered, or a signal asks for an end.
-const START_LOOK_EVERY: Duration = Duration::from_millis(20);
+pub(super) const START_LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Takes every acknowledgement.
 pub(super) type Deliver = Box<dyn Fn(Durable) + Send>;
@@ -77,7 +76,7 @@ impl Ledger {
     ) -> Result<Opened, ServiceFault> {
         match &config.deps.ledger {
             LedgerDep::Embedded(directory) => embedded(directory, config.ledger.segment_bytes, fresh, deliver, interruption),
-            LedgerDep::Unix(socket) => remote(socket, config.idempotency.ttl, fresh(), deliver, readiness, interruption),
+            LedgerDep::Unix(socket) => remote(socket, config.idempotency.ttl, fresh, deliver, readiness, interruption),
         }
     }
 
@@ -178,17 +177,17 @@ fn embedded(
     Ok(Opened::Open { ledger: Ledger { log_id, epoch: recovery.epoch, place }, engines, conserved })
 }
 
-/// Waits for the daemon, however long it takes, takes an epoch, and reads everything.
+/// Waits for the daemon, however long it takes, takes an epoch, and rebuilds the slices from what it has.
 fn remote(
     socket: &Path,
     keys_ttl: Duration,
-    mut engines: Vec<Engine>,
+    fresh: &dyn Fn() -> Vec<Engine>,
     deliver: Deliver,
     readiness: &Readiness,
     interruption: &mut Interruption<'_>,
 ) -> Result<Opened, ServiceFault> {
     let end = Box::new(|_: &LedgerError| std::process::exit(EXIT_REPLACED));
-    let writer = RemoteWriter::spawn(socket, engines.len() as u16, keys_ttl, deliver, end)?;
+    let writer = RemoteWriter::spawn(socket, fresh().len() as u16, keys_ttl, deliver, end)?;
     let (log_id, tenure) = loop {
         match writer.begun()? {
             Begun::Granted { log_id, tenure } => break (log_id, tenure),
@@ -199,58 +198,12 @@ fn remote(
         }
         std::thread::sleep(START_LOOK_EVERY);
     };
-    readiness.down(Dep::Ledger, "the ledger is being read");
-    let began = Instant::now();
-    let mut conservation = Conservation::default();
-    let (mut next, mut root, now) = (Seq(1), [0; 32], unix_now());
-    let mut reader = writer.reader(log_id);
-    while next.0 <= tenure.head.0 {
-        let mut refused = None;
-        let scanned = reader.scan(next, &mut |seq, chain, entry| {
-            if seq.0 % RECOVERY_NOTE_EVERY == 0 {
-                tracing::info!(event = "recovering", entries = seq.0, "reading the ledger");
-            }
-            root = *chain;
-            conservation.note(&entry);
-            let taken =
-                interruption.look(seq.0).and_then(|()| engines.iter_mut().try_for_each(|engine| engine.replay(&entry, seq, now)));
-            match taken {
-                Ok(()) => {
-                    next = Seq(seq.0 + 1);
-                    ControlFlow::Continue(())
-                }
-                Err(what) => {
-                    refused = Some(what);
-                    ControlFlow::Break(())
-                }
-            }
-        });
-        if let Some(entries) = interruption.given_up_at() {
-            return Ok(Opened::GivenUp { entries: entries.saturating_sub(1) });
+    let mut distant = Distant { place: format!("unix://{}", socket.display()), readiness, interruption };
+    match distant.rebuild(&writer.snapshots(log_id), &mut writer.reader(log_id), &tenure, fresh, unix_now())? {
+        Rebuilt::Open { engines, conserved } => {
+            let ledger = Ledger { log_id, epoch: tenure.epoch, place: Place::Remote(Remote { writer, auditor: None }) };
+            Ok(Opened::Open { ledger, engines, conserved })
         }
-        if let Some(what) = refused {
-            let what =
-                format!("entry {} does not fit what came before it: {what}; run `ronctl ledger verify` on its directory", next.0);
-            return Err(LedgerError::Declined { place: format!("unix://{}", socket.display()), what }.into());
-        }
-        if let Err(error) = scanned {
-            // A daemon that went away while it was read comes back, and the reading goes on where it was.
-            tracing::warn!(%error, entries = next.0 - 1, "the ledger could not be read on; trying again");
-            readiness.down(Dep::Ledger, error.to_string());
-            if interruption.look_now().is_err() {
-                return Ok(Opened::GivenUp { entries: next.0 - 1 });
-            }
-            std::thread::sleep(START_LOOK_EVERY);
-        }
+        Rebuilt::GivenUp { entries } => Ok(Opened::GivenUp { entries }),
     }
-    if (next.0 - 1, root) != (tenure.head.0, tenure.root) {
-        let what = format!("it ends with entry {}, and {} were read, or other ones", tenure.head.0, next.0 - 1);
-        return Err(LedgerError::Declined { place: format!("unix://{}", socket.display()), what }.into());
-    }
-    let held = |engine: &Engine| engine.shard().sums().into_iter().map(|(asset, sum)| (asset.into(), sum)).collect();
-    let conserved = conservation.check(&engines.iter().map(held).collect::<Vec<_>>());
-    let took_ms = began.elapsed().as_millis() as u64;
-    tracing::info!(event = "recovered", entries = tenure.head.0, took_ms, "the ledger is open");
-    let ledger = Ledger { log_id, epoch: tenure.epoch, place: Place::Remote(Remote { writer, auditor: None }) };
-    Ok(Opened::Open { ledger, engines, conserved })
 }

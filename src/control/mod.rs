@@ -3,6 +3,7 @@
 //! Nothing here runs on a core or on the path of a spend; the cores read one flag of [`Readiness`] and nothing else.
 mod conservation;
 mod counting;
+mod distant;
 mod http;
 mod ledger;
 mod page;
@@ -16,6 +17,9 @@ mod slices;
 mod socket;
 mod version;
 mod watch;
+
+#[cfg(test)]
+mod sample;
 
 pub use http::ControlServer;
 pub use page::{Page, PageReply, Pages, Surface};

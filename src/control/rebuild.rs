@@ -5,7 +5,7 @@
 use crate::domain::{Account, AccountState, Asset, Entry, KeyId, Period, Root, Seq, UnixMs, UsedKey};
 use crate::engine::Engine;
 use crate::ledger::snapshot::{for_each_state, names, Snapshot, SnapshotFault};
-use crate::ledger::{entries_of, LedgerError, SeenBatch, StorageFile};
+use crate::ledger::{entries_of, LedgerError, ReadFile, SeenBatch};
 use crate::ring::Ring;
 use crossbeam_channel::{bounded, Sender};
 use std::sync::Arc;
@@ -69,7 +69,7 @@ fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
 }
 
 /// Loads every slice from a snapshot; `now` decides which keys are still remembered. After an error the engines are not to be used.
-pub(super) fn load<F: StorageFile>(snapshot: &Snapshot<F>, engines: &mut [Engine], now: UnixMs) -> Result<(), SnapshotFault> {
+pub(super) fn load<F: ReadFile>(snapshot: &Snapshot<F>, engines: &mut [Engine], now: UnixMs) -> Result<(), SnapshotFault> {
     let (head, assets) = (snapshot.head(), &snapshot.front().assets);
     let named = || assets.iter().map(|sums| (Asset::new(&sums.asset).expect("checked when it was opened"), sums.issued));
     let begin = |engine: &mut Engine| engine.begin_restore(named(), head.seq, head.accounts as usize);
@@ -152,7 +152,7 @@ fn deal_keys<K: Send, E: Send>(
 /// Batches on their way to the slices.
 struct Piece {
     file: String,
-    /// First entry and offset of each batch.
+    /// First entry and offset of each batch, if these are known.
     batches: Vec<(Seq, u64)>,
     entries: Vec<u8>,
     /// For each slice, the entries that concern it and where they begin in `entries`.
@@ -189,7 +189,7 @@ impl Piece {
 
     fn refused(&self, seq: Seq, what: String) -> LedgerError {
         let at = self.batches.partition_point(|(first, _)| *first <= seq);
-        let offset = self.batches[at.saturating_sub(1)].1;
+        let offset = at.checked_sub(1).map_or(0, |at| self.batches[at].1);
         LedgerError::Broken { file: self.file.clone(), offset, seq, what }
     }
 }
@@ -222,8 +222,16 @@ impl Feed<'_> {
         Ok(())
     }
 
+    /// Hands over one entry of a ledger that is not read batch by batch.
+    pub fn entry(&mut self, seq: Seq, entry: &Entry<'_>) {
+        self.piece.push(seq, entry, self.slices.ring);
+        if self.piece.entries.len() >= PIECE_BYTES {
+            self.send();
+        }
+    }
+
     fn send(&mut self) {
-        if self.piece.batches.is_empty() {
+        if self.piece.entries.is_empty() {
             return;
         }
         let next = Piece::empty(self.piece.file.clone(), self.slices.senders.len());

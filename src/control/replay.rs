@@ -4,15 +4,15 @@
 //! it has been read, so giving up leaves it as it was.
 use super::conservation::Conservation;
 use super::{rebuild, SignalEvent};
-use crate::domain::{Seq, UnixMs};
+use crate::domain::{LogId, Seq, UnixMs};
 use crate::engine::Engine;
-use crate::ledger::snapshot::{self, Snapshot};
-use crate::ledger::{LedgerError, Log, Options, Reader, Recovery, Storage};
+use crate::ledger::snapshot::{self, Snapshot, SnapshotSource};
+use crate::ledger::{LedgerError, Log, Options, ReadLedger, Recovery, Storage};
 use crossbeam_channel::Receiver;
 use std::time::Instant;
 
 /// Log a line about recovery progress after this many entries.
-pub(super) const RECOVERY_NOTE_EVERY: u64 = 1_000_000;
+const RECOVERY_NOTE_EVERY: u64 = 1_000_000;
 /// Look for a signal to end after this many entries: some milliseconds of reading.
 const RECOVERY_LOOK_EVERY: u64 = 4096;
 
@@ -53,16 +53,15 @@ pub(super) fn open<S: Storage>(
     interruption: &mut Interruption<'_>,
 ) -> Result<Opening<S>, LedgerError> {
     let began = Instant::now();
-    let (snapshot, mut engines) = from_snapshot(&storage, fresh, now)?;
+    let loaded = from_snapshot(&storage, None, Seq(u64::MAX), fresh, now);
+    let (snapshot, mut engines) = loaded.map_err(LedgerError::io(storage.place(""), "look for snapshots"))?;
     let start = snapshot.as_ref().map(Snapshot::start);
     let mut conservation = Conservation::begin(snapshot.as_ref().map_or(&[], |snapshot| &snapshot.front().assets));
     let loaded_ms = began.elapsed().as_millis() as u64;
     let replayed = rebuild::replay(&mut engines, now, |feed| {
         Log::open_behind(storage, options, start, &mut |batch| {
             feed.batch(batch, &mut |seq, _, entry| {
-                if seq.0 % RECOVERY_NOTE_EVERY == 0 {
-                    tracing::info!(event = "recovering", entries = seq.0, "reading the ledger");
-                }
+                note_progress(seq);
                 interruption.look(seq.0)?;
                 conservation.note(entry);
                 Ok(())
@@ -78,7 +77,7 @@ pub(super) fn open<S: Storage>(
         tracing::warn!(event = "torn_tail", torn = ?torn, "an interrupted write was cleared away; nothing of it had been acknowledged");
     }
     if let Some(start) = start {
-        guard_earlier_keys(&log.reader(), start.seq, &mut engines, now)?;
+        guard_earlier_keys(&mut log.reader(), start.seq, &mut engines, now)?;
     }
     let conserved = conservation.check(&held);
     let took_ms = began.elapsed().as_millis() as u64;
@@ -88,9 +87,16 @@ pub(super) fn open<S: Storage>(
     Ok(Opening::Open { log, recovery, snapshot, engines, conserved })
 }
 
+/// Tells now and then how far the reading is.
+pub(super) fn note_progress(seq: Seq) {
+    if seq.0 % RECOVERY_NOTE_EVERY == 0 {
+        tracing::info!(event = "recovering", entries = seq.0, "reading the ledger");
+    }
+}
+
 /// A snapshot has no keys of debits. Those that are still in their time are looked up when they are used again.
-fn guard_earlier_keys<S: Storage>(
-    reader: &Reader<S>,
+pub(super) fn guard_earlier_keys(
+    reader: &mut dyn ReadLedger,
     through: Seq,
     engines: &mut [Engine],
     now: UnixMs,
@@ -102,15 +108,25 @@ fn guard_earlier_keys<S: Storage>(
 /// A snapshot, and engines that were loaded from it.
 type Loaded<F> = (Option<Snapshot<F>>, Vec<Engine>);
 
-/// Engines with the state of the newest snapshot that is good in all its parts, or empty ones if there is none.
-fn from_snapshot<S: Storage>(storage: &S, fresh: &dyn Fn() -> Vec<Engine>, now: UnixMs) -> Result<Loaded<S::File>, LedgerError> {
-    let mut newest = Seq(u64::MAX);
+/// Engines with the state of the newest snapshot of this log up to `newest` that is good in all its parts, or empty ones if there is
+/// none.
+///
+/// # Errors
+/// If it cannot be told which there are, or they were out of reach.
+pub(super) fn from_snapshot<P: SnapshotSource>(
+    source: &P,
+    log_id: Option<LogId>,
+    mut newest: Seq,
+    fresh: &dyn Fn() -> Vec<Engine>,
+    now: UnixMs,
+) -> std::io::Result<Loaded<P::File>> {
     loop {
-        let found = snapshot::newest_good(storage, None, newest);
-        let found = found.map_err(|error| LedgerError::io(storage.place(""), "look for snapshots")(error))?;
+        let found = snapshot::newest_good(source, log_id, newest)?;
         let mut engines = fresh();
         let Some(snapshot) = found else { return Ok((None, engines)) };
-        match rebuild::load(&snapshot, &mut engines, now) {
+        let loaded = rebuild::load(&snapshot, &mut engines, now);
+        source.reached()?;
+        match loaded {
             Ok(()) => return Ok((Some(snapshot), engines)),
             Err(fault) => tracing::error!(event = "snapshot_damaged", %fault, "the one before it is used, or the whole ledger"),
         }
@@ -167,55 +183,9 @@ impl<'a> Interruption<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Account, Amount, Asset, CoreId, Draft, Key, LaneBatch, LogId, Op, TokenId};
-    use crate::ledger::{Auditor, MemoryStorage, Schedule};
-    use crate::ring::Ring;
-    use crate::shard::Settings;
-    use std::time::Duration;
-
-    const NOW: UnixMs = UnixMs(1_700_000_000_000);
-
-    fn options() -> Options {
-        Options::for_simulation(8 << 20, LogId([7; 16]))
-    }
-
-    fn engine() -> Engine {
-        let settings = Settings { hash_seeds: [1, 2, 3, 4], idempotency_ttl_ms: 1_000, keys_max: 1_024 };
-        Engine::new(CoreId(0), Ring::new(1), settings)
-    }
-
-    fn issue(number: u64, bytes: &mut Vec<u8>) {
-        let key = format!("k-{number}");
-        let draft = Draft {
-            op: Op::Issue,
-            from: None,
-            to: Some(Account::new("alice").unwrap()),
-            asset: Asset::new("roc").unwrap(),
-            amount: Amount::new(1).unwrap(),
-            nonce: None,
-            key: Key::new(&key).unwrap(),
-            memo: None,
-            corr: "corr",
-            token: TokenId([4; 16]),
-            ceiling: false,
-            ts: NOW,
-        };
-        draft.encode(bytes);
-    }
-
-    /// A ledger of so many batches of 1024 issues.
-    fn ledger(batches: u64) -> MemoryStorage {
-        let storage = MemoryStorage::new();
-        let (mut log, _) = Log::open(storage.clone(), &options(), &mut |_, _, _| Ok(())).unwrap();
-        for batch in 0..batches {
-            let lane_first = batch * 1024 + 1;
-            let mut bytes = Vec::new();
-            (lane_first..lane_first + 1024).for_each(|number| issue(number, &mut bytes));
-            log.append(&[LaneBatch { lane: 0, lane_first, count: 1024, bytes }]).unwrap();
-        }
-        log.close().unwrap();
-        storage
-    }
+    use crate::control::sample::{issues, ledger, options, slices, snapshot_of, state, NOW};
+    use crate::domain::LaneBatch;
+    use crate::ledger::MemoryStorage;
 
     #[test]
     fn a_signal_to_end_gives_the_reading_up_and_leaves_the_ledger_as_it_was() {
@@ -225,49 +195,30 @@ mod tests {
         sender.send(SignalEvent::Reload).unwrap();
         sender.send(SignalEvent::Drain).unwrap();
         let mut interruption = Interruption::new(&events);
-        let given_up = open(storage.clone(), &options(), &|| vec![engine()], NOW, &mut interruption).unwrap();
+        let given_up = open(storage.clone(), &options(), &|| slices(1), NOW, &mut interruption).unwrap();
         let Opening::GivenUp { entries: read } = given_up else { panic!("the signal was not heeded") };
         assert_eq!(read, RECOVERY_LOOK_EVERY - 1, "the first look is early");
         // The lock is free again, and no opening was counted.
         let mut interruption = Interruption::new(&events);
-        let again = open(storage, &options(), &|| vec![engine()], NOW, &mut interruption).unwrap();
+        let again = open(storage, &options(), &|| slices(1), NOW, &mut interruption).unwrap();
         let Opening::Open { recovery, conserved, .. } = again else { panic!("nobody asked for an end") };
         assert_eq!((recovery.head, recovery.epoch, conserved), (Seq(entries), 2, Ok(())));
     }
 
     fn opened(storage: MemoryStorage, now: UnixMs) -> (Option<Seq>, Seq, Vec<Engine>) {
         let (_sender, events) = crossbeam_channel::bounded(1);
-        let settings = Settings { hash_seeds: [1, 2, 3, 4], idempotency_ttl_ms: 1_000, keys_max: 1 << 20 };
-        let fresh = || (0..3).map(|core| Engine::new(CoreId(core), Ring::new(3), settings)).collect();
-        let opening = open(storage, &options(), &fresh, now, &mut Interruption::new(&events)).unwrap();
+        let opening = open(storage, &options(), &|| slices(3), now, &mut Interruption::new(&events)).unwrap();
         let Opening::Open { recovery, snapshot, engines, conserved, .. } = opening else { panic!("nobody asked for an end") };
         assert_eq!(conserved, Ok(()));
         (snapshot.map(|snapshot| snapshot.head().seq), recovery.head, engines)
-    }
-
-    fn state(engines: &[Engine]) -> (Vec<String>, usize) {
-        let mut balances = Vec::new();
-        for engine in engines {
-            engine.shard().for_each_balance(|account, asset, balance, nonce| {
-                balances.push(format!("{account} {asset} {} {} {}", balance.amount, balance.held, nonce.0));
-            });
-        }
-        balances.sort();
-        (balances, engines.iter().map(|engine| engine.shard().figures().keys).sum())
     }
 
     #[test]
     fn a_start_from_a_snapshot_comes_to_the_same_slices_and_keys_and_a_damaged_one_is_passed_over() {
         let storage = ledger(3);
         let (mut log, _) = Log::open(storage.clone(), &options(), &mut |_, _, _| Ok(())).unwrap();
-        let day = Duration::from_secs(86_400);
-        let auditor =
-            Auditor::spawn(&log.reader(), None, Schedule { every: day, entries: u64::MAX, keys_ttl: day, look_every: day }, None)
-                .unwrap();
-        auditor.close();
-        let mut bytes = Vec::new();
-        (5_000..5_100).for_each(|number| issue(number, &mut bytes));
-        log.append(&[LaneBatch { lane: 0, lane_first: 1, count: 100, bytes }]).unwrap();
+        snapshot_of(&log);
+        log.append(&[LaneBatch { lane: 0, lane_first: 1, count: 100, bytes: issues(5_000..5_100) }]).unwrap();
         log.close().unwrap();
         let (from, head, engines) = opened(storage.fork(), NOW);
         assert_eq!((from, head), (Some(Seq(3 * 1024)), Seq(3 * 1024 + 100)));

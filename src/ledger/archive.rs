@@ -4,7 +4,7 @@
 //! its name. A segment is removed only after its chain was checked up to the segment that follows it, and its copy was synced and
 //! read back. Nothing in the archive is ever replaced. Which segments may go is for the caller to know.
 use super::layout::{SegmentHeader, BLOCK_BYTES};
-use super::storage::{aligned_start, segment_name, Storage, StorageFile, TEMPORARY_SUFFIX};
+use super::storage::{aligned_start, segment_name, ReadFile, Storage, StorageFile, TEMPORARY_SUFFIX};
 use super::walk::{SegmentFile, Walk};
 use super::LedgerError;
 use crate::domain::Root;

@@ -2,7 +2,7 @@
 //!
 //! The lock is `flock` on the file `lock`: it goes with the process, however that ends. Nothing here interprets a byte.
 use super::layout::BLOCK_BYTES;
-use super::storage::{Storage, StorageFile};
+use super::storage::{ReadFile, Storage, StorageFile};
 use rustix::fs::{flock, FlockOperation, OFlags};
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -166,7 +166,7 @@ pub struct DiskFile {
     unbuffered: bool,
 }
 
-impl StorageFile for DiskFile {
+impl ReadFile for DiskFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut filled = 0;
         while filled < buffer.len() {
@@ -186,16 +186,18 @@ impl StorageFile for DiskFile {
         Ok(filled)
     }
 
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+}
+
+impl StorageFile for DiskFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.file.write_all_at(bytes, offset)
     }
 
     fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
-    }
-
-    fn size(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
     }
 }
 

@@ -3,9 +3,7 @@
 use super::engine::{Appended, Engine, ReadBatch, Tenure};
 use super::sample::{lane_batch, open, Dice};
 use super::writer::{Writer, Written};
-use super::{
-    Committer, GroupCommit, LanePlace, LedgerError, Log, MemoryStorage, Options, Placed, Standing, Storage, StorageFile,
-};
+use super::{Committer, GroupCommit, LanePlace, LedgerError, Log, MemoryStorage, Options, Placed, ReadFile, Standing, Storage};
 use crate::domain::{Durable, LaneBatch, LogId, Root, Seq};
 use crossbeam_channel::unbounded;
 use std::ops::ControlFlow;

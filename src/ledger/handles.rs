@@ -6,7 +6,9 @@ use super::reader::Reader;
 use super::stats::CommitStats;
 use super::storage::Storage;
 use super::LedgerError;
-use crate::domain::{Entry, Found, HistoryAnswer, HistoryQuestion, LogId, Page, PageQuestion, Question, Root, Seq};
+use crate::domain::{
+    Entry, Found, HistoryAnswer, HistoryQuestion, KeyId, LogId, Page, PageQuestion, Period, Question, Root, Seq, UnixMs,
+};
 use std::ops::ControlFlow;
 
 /// What the receiver of entries says to each: the entry, its position, and the chain hash of its batch.
@@ -34,6 +36,13 @@ pub trait ReadLedger: Send {
     /// # Errors
     /// If the ledger cannot be read or reached; what was handed over before is good.
     fn scan(&mut self, from: Seq, each: EachEntry<'_>) -> Result<Seq, LedgerError>;
+
+    /// Hands over the idempotency keys of the entries before `end` that were accepted at `since` or later, each with the span in
+    /// which its entry was accepted; others may be among them, and some may come twice.
+    ///
+    /// # Errors
+    /// If the ledger cannot be read or reached.
+    fn keys_before(&mut self, end: Seq, since: UnixMs, each: &mut dyn FnMut(KeyId, Period)) -> Result<(), LedgerError>;
 
     /// The answer out of the history.
     ///
@@ -70,6 +79,10 @@ impl<S: Storage> ReadLedger for Reader<S> {
 
     fn scan(&mut self, from: Seq, each: EachEntry<'_>) -> Result<Seq, LedgerError> {
         Reader::scan(self, from, each)
+    }
+
+    fn keys_before(&mut self, end: Seq, since: UnixMs, each: &mut dyn FnMut(KeyId, Period)) -> Result<(), LedgerError> {
+        Reader::keys_before(self, end, since, each)
     }
 
     fn history(&mut self, question: &HistoryQuestion) -> Result<HistoryAnswer, LedgerError> {

@@ -95,7 +95,7 @@ fn a_reopened_ledger_goes_on_with_the_same_history() {
     let storage = MemoryStorage::new();
     let log = written(&storage, 50);
     let before = root(&log.reader());
-    let bytes = storage.open(HISTORY_NAME).map(|file| super::StorageFile::size(&file).unwrap()).unwrap();
+    let bytes = storage.open(HISTORY_NAME).map(|file| super::ReadFile::size(&file).unwrap()).unwrap();
     drop(log);
     let (mut log, _, _) = open(&storage, SEGMENT).unwrap();
     let reader = log.reader();
@@ -105,7 +105,7 @@ fn a_reopened_ledger_goes_on_with_the_same_history() {
     assert_eq!(root(&reader), before);
     append(&mut log, 1);
     assert_eq!(consistency(&reader, 50, 51).unwrap().from, before);
-    assert!(super::StorageFile::size(&storage.open(HISTORY_NAME).unwrap()).unwrap() > bytes);
+    assert!(super::ReadFile::size(&storage.open(HISTORY_NAME).unwrap()).unwrap() > bytes);
 }
 
 #[test]
@@ -237,8 +237,8 @@ fn a_file_of_another_course_of_the_ledger_is_not_believed() {
 
 fn read_all(storage: &MemoryStorage) -> Vec<u8> {
     let file = storage.open(HISTORY_NAME).unwrap();
-    let mut bytes = vec![0; super::StorageFile::size(&file).unwrap() as usize];
-    super::StorageFile::read_at(&file, &mut bytes, 0).unwrap();
+    let mut bytes = vec![0; super::ReadFile::size(&file).unwrap() as usize];
+    super::ReadFile::read_at(&file, &mut bytes, 0).unwrap();
     bytes
 }
 

@@ -4,7 +4,7 @@
 //! log is closed. So it fences (each opening has a higher number), it bounds what a damaged tail can hide (entries up to its mark
 //! are never taken for an interrupted write), and the loss of the last segment shows.
 use super::layout::{array_at, put, u32_at, u64_at, FORMAT_VERSION};
-use super::storage::{install, prepare, replace, Storage, StorageFile};
+use super::storage::{install, prepare, replace, ReadFile, Storage};
 use super::LedgerError;
 use crate::domain::{LogId, Root, Seq};
 

@@ -11,7 +11,7 @@ use super::scan::{segments, End, Scan, Seen, SeenBatch, Start, Torn};
 use super::snapshot::{newest_whole, Snapshot};
 use super::spares::{Attempts, Spares};
 use super::stats::StatsCell;
-use super::storage::{segment_name, Storage, StorageFile, TEMPORARY_SUFFIX};
+use super::storage::{segment_name, ReadFile, Storage, StorageFile, TEMPORARY_SUFFIX};
 use super::LedgerError;
 use crate::domain::{Entry, LogId, Root, Seq};
 use std::sync::atomic::{AtomicBool, AtomicU64};

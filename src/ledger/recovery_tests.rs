@@ -3,7 +3,7 @@
 use super::layout::{SegmentHeader, BATCH_HEAD_BYTES, BLOCK_BYTES};
 use super::mark::EPOCH_NAME;
 use super::sample::{lane_batch, open};
-use super::{segment_name, verify, AppendError, LedgerError, Log, MemoryStorage, Options, Storage, StorageFile};
+use super::{segment_name, verify, AppendError, LedgerError, Log, MemoryStorage, Options, ReadFile, Storage, StorageFile};
 use crate::domain::{Entry, LogId, Seq};
 
 const SEGMENT: u64 = 32 << 10;

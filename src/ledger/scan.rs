@@ -6,7 +6,7 @@ use super::batch::{check_order, check_place, Position};
 use super::layout::{body_bytes_max, extent_bytes, is_zero, BatchHeader, Fault, SegmentHeader, BLOCK_BYTES, SEGMENT_HEAD_BYTES};
 use super::mark::Mark;
 use super::places::Place;
-use super::storage::{read_zero_filled, segment_name, segment_number, Storage, StorageFile};
+use super::storage::{read_zero_filled, segment_name, segment_number, ReadFile, Storage, StorageFile};
 use super::window::Window;
 use super::LedgerError;
 use crate::domain::limits::SEGMENT_BYTES_MAX;

@@ -301,6 +301,7 @@ impl<S: Storage> Drop for Ahead<S> {
 mod tests {
     use super::*;
     use crate::ledger::memory::{MemoryFile, MemoryLock, MemoryStorage};
+    use crate::ledger::storage::ReadFile;
     use std::sync::mpsc::{sync_channel, Receiver, SyncSender};
 
     const CHUNKS: u64 = 16;
@@ -334,10 +335,16 @@ mod tests {
         }
     }
 
-    impl StorageFile for SlowFile {
+    impl ReadFile for SlowFile {
         fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
             self.memory.read_at(buffer, offset)
         }
+        fn size(&self) -> io::Result<u64> {
+            self.memory.size()
+        }
+    }
+
+    impl StorageFile for SlowFile {
         fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
             self.memory.write_at(bytes, offset)
         }
@@ -351,9 +358,6 @@ mod tests {
                 None => std::thread::sleep(Duration::from_millis(5)),
             }
             self.memory.sync()
-        }
-        fn size(&self) -> io::Result<u64> {
-            self.memory.size()
         }
     }
 

@@ -4,16 +4,20 @@
 use super::layout::BLOCK_BYTES;
 use std::io;
 
-/// An open file; clones share it.
-pub trait StorageFile: Clone + Send + Sync + 'static {
+/// An open file as its readers see it; clones share it.
+pub trait ReadFile: Clone + Send + Sync + 'static {
     /// Fills the buffer from this offset; returns fewer bytes than asked for only at the end of the file.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Length in bytes.
+    fn size(&self) -> io::Result<u64>;
+}
+
+/// An open file; clones share it.
+pub trait StorageFile: ReadFile {
     /// Writes all bytes at this offset, growing the file if need be.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Makes everything written so far durable. After an error nothing is known about it, and asking again tells nothing.
     fn sync(&self) -> io::Result<()>;
-    /// Length in bytes.
-    fn size(&self) -> io::Result<u64>;
 }
 
 /// A directory that holds one ledger; clones share it.
@@ -77,7 +81,7 @@ pub fn aligned_start(room: &[u8]) -> usize {
 }
 
 /// Reads exactly the buffer; what lies beyond the end of the file reads as zeros.
-pub fn read_zero_filled(file: &impl StorageFile, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+pub fn read_zero_filled(file: &impl ReadFile, buffer: &mut [u8], offset: u64) -> io::Result<()> {
     let read = file.read_at(buffer, offset)?;
     buffer[read..].fill(0);
     Ok(())

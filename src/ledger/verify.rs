@@ -9,7 +9,7 @@ use super::layout::Fault;
 use super::mark::Mark;
 use super::scan::{segments, Scan, Seen, SeenBatch, Segments, Torn};
 use super::snapshot::{snapshot_name, snapshots, Snapshot, SnapshotFault};
-use super::storage::{segment_name, segment_number, Storage, StorageFile};
+use super::storage::{segment_name, segment_number, ReadFile, Storage, StorageFile};
 use super::LedgerError;
 use crate::domain::{Entry, Found, LogId, Root, Seq};
 use std::path::Path;

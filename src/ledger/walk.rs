@@ -8,7 +8,7 @@ use super::layout::{is_zero, BatchHeader, SegmentHeader, BATCH_HEAD_BYTES, BLOCK
 use super::mark::Mark;
 use super::reader::visit;
 use super::scan::{End, Scan, Seen, SeenBatch, Torn};
-use super::storage::{index_name, read_zero_filled, segment_name, segment_number, Storage, StorageFile};
+use super::storage::{index_name, read_zero_filled, segment_name, segment_number, ReadFile, Storage};
 use super::LedgerError;
 use crate::domain::{Entry, LogId, Root, Seq};
 use std::ops::ControlFlow;

@@ -16,7 +16,7 @@ use std::{
     },
 };
 
-use svc_wallet::ledger::{DiskFile, DiskStorage, Storage, StorageFile};
+use svc_wallet::ledger::{DiskFile, DiskStorage, ReadFile, Storage, StorageFile};
 
 use super::held::{Held, SECTOR_BYTES};
 use crate::rng::{Random, Share};
@@ -203,13 +203,19 @@ impl Storage for FaultyStorage {
     }
 }
 
-impl StorageFile for FaultyFile {
+impl ReadFile for FaultyFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let held = lock(&self.kept.held);
         let read = self.file.read_at(buffer, offset)?;
         Ok(if held.is_empty() { read } else { held.show(buffer, read, offset) })
     }
 
+    fn size(&self) -> io::Result<u64> {
+        Ok(lock(&self.kept.held).bytes())
+    }
+}
+
+impl StorageFile for FaultyFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut held = lock(&self.kept.held);
         if offset + bytes.len() as u64 > held.bytes() {
@@ -245,10 +251,6 @@ impl StorageFile for FaultyFile {
         }
         // What is in the file now outlives this process, which is all that a SIGKILL asks for.
         lock(&self.kept.held).apply(&mut |bytes, offset| self.file.write_at(bytes, offset))
-    }
-
-    fn size(&self) -> io::Result<u64> {
-        Ok(lock(&self.kept.held).bytes())
     }
 }
 

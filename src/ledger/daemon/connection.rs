@@ -1,4 +1,5 @@
-//! The thread of one connection: moves bytes between socket and session, requests to the chair or the reader, replies back.
+//! The thread of one connection: moves bytes between socket and session, requests to the chair, replies back. What a reader asks is
+//! answered in `answers`.
 //!
 //! The thread of the wallet that writes commits by itself: while it waits for the disk, what the wallet sends collects in the
 //! socket, and all of that goes into the next commit. So there is no queue here and nobody to wake.
@@ -8,14 +9,12 @@ use super::session::{Session, Wanted};
 use crate::domain::{LaneBatch, Seq};
 use crate::ledger::committer::{prefer_this_thread, rest_after};
 use crate::ledger::log::Log;
-use crate::ledger::protocol::{Acknowledged, Fault, Refused, Reply, HELD_VALUES_MAX};
+use crate::ledger::protocol::{Acknowledged, Fault, Refused, Reply};
 use crate::ledger::spares::RETRY;
 use crate::ledger::storage::Storage;
-use crate::ledger::LedgerError;
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::net::{recv, RecvFlags};
 use std::io::{self, Write};
-use std::ops::ControlFlow;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,15 +25,13 @@ const READ_BYTES: usize = 64 << 10;
 const READ_AHEAD_BYTES_MAX: usize = 4 << 20;
 /// How long a wallet may take nothing of what it is sent.
 const SEND_PATIENCE: Duration = Duration::from_secs(5);
-/// Entries that are sent together to a wallet that reads all of them, in bytes.
-const ENTRIES_BYTES: usize = 256 << 10;
 
 /// One connection.
 pub(super) struct Connection<S: Storage> {
-    site: Arc<Site<S>>,
+    pub(super) site: Arc<Site<S>>,
     stream: UnixStream,
     peer: Peer,
-    session: Session,
+    pub(super) session: Session,
     seat: Option<Seat>,
     /// The batch that did not fit into the commit.
     held_back: Option<LaneBatch>,
@@ -42,10 +39,12 @@ pub(super) struct Connection<S: Storage> {
     full: bool,
     /// Places that were asked for.
     places: Vec<Acknowledged>,
+    /// The snapshot that pieces were asked of last.
+    pub(super) snapshot: Option<(Seq, S::File)>,
 }
 
 /// The connection is over; the reason has been told, as far as there was somebody to tell.
-struct Over;
+pub(super) struct Over;
 
 impl From<io::Error> for Over {
     fn from(_: io::Error) -> Self {
@@ -56,7 +55,7 @@ impl From<io::Error> for Over {
 impl<S: Storage> Connection<S> {
     pub fn new(site: Arc<Site<S>>, stream: UnixStream, peer: Peer) -> Self {
         let session = Session::new(site.log_id, site.watch.head(), site.reader.first());
-        Self { site, stream, peer, session, seat: None, held_back: None, full: false, places: Vec::new() }
+        Self { site, stream, peer, session, seat: None, held_back: None, full: false, places: Vec::new(), snapshot: None }
     }
 
     /// Says why and closes.
@@ -122,7 +121,7 @@ impl<S: Storage> Connection<S> {
         Ok(true)
     }
 
-    fn send(&mut self) -> io::Result<()> {
+    pub(super) fn send(&mut self) -> io::Result<()> {
         let output = self.session.output();
         if !output.is_empty() {
             self.stream.write_all(output)?;
@@ -131,7 +130,7 @@ impl<S: Storage> Connection<S> {
         Ok(())
     }
 
-    fn end(&mut self, fault: Fault) -> Over {
+    pub(super) fn end(&mut self, fault: Fault) -> Over {
         self.refuse(fault);
         Over
     }
@@ -183,33 +182,9 @@ impl<S: Storage> Connection<S> {
                     self.places.push(place);
                 }
                 Wanted::Heartbeat => self.tell_state(),
-                Wanted::Ask { id, question } => match self.site.reader.find(&question) {
-                    Ok(Some(found)) => {
-                        let reply = Reply::Found { id, seq: found.seq, root: found.root, entry: &found.entry };
-                        self.session.reply(&reply);
-                    }
-                    Ok(None) => self.session.reply(&Reply::Nothing { id }),
-                    Err(error) => self.unanswered(id, &error),
-                },
-                Wanted::AskPage { id, question } => match self.site.reader.page(&question) {
-                    Ok(page) => self.session.reply(&Reply::Page { id, page }),
-                    Err(error) => self.unanswered(id, &error),
-                },
-                Wanted::AskHistory { id, question } => match self.site.reader.history(&question) {
-                    Ok(answer) => self.session.reply(&Reply::History { id, answer: Box::new(answer) }),
-                    Err(error) => self.unanswered(id, &error),
-                },
-                Wanted::AskAudit { id } => match self.site.audit() {
-                    Some(audit) => self.session.reply(&Reply::Audit { id, audit: Box::new(audit) }),
-                    None => self.session.reply(&Reply::Nothing { id }),
-                },
-                Wanted::AskHeld { id, accounts } => match self.site.held(accounts) {
-                    Some(holders) if holders.iter().map(|(_, held)| held.values.len()).sum::<usize>() <= HELD_VALUES_MAX => {
-                        self.session.reply(&Reply::Holders { id, holders });
-                    }
-                    Some(_) | None => self.session.reply(&Reply::Nothing { id }),
-                },
+                Wanted::Ask { id, inquiry } => self.answer(id, inquiry),
                 Wanted::Read { from } => self.read_all(from)?,
+                Wanted::ReadKeys { end, since } => self.read_keys(end, since)?,
             }
         }
         if !self.places.is_empty() {
@@ -222,14 +197,6 @@ impl<S: Storage> Connection<S> {
             self.site.note_refusal(self.peer, &Fault { refused: Refused::Malformed, epoch: 0, text });
         }
         Ok(())
-    }
-
-    fn unanswered(&mut self, id: u64, error: &LedgerError) {
-        let archived_before = if let LedgerError::Archived { first, .. } = error { Some(*first) } else { None };
-        if archived_before.is_none() {
-            tracing::error!(%error, "a question about the ledger could not be answered");
-        }
-        self.session.reply(&Reply::Unanswered { id, archived_before, text: &error.to_string() });
     }
 
     fn take_seat(&mut self, seat: Seat, granted: &Reply<'_>, message: &str) {
@@ -289,59 +256,6 @@ impl<S: Storage> Connection<S> {
             }
         }
     }
-
-    /// Sends all durable entries from this one on, those of one batch together.
-    fn read_all(&mut self, from: Seq) -> Result<(), Over> {
-        let reader = self.site.reader.clone();
-        let mut piece = Piece::default();
-        let mut broken = None;
-        let scanned = reader.scan(from, &mut |seq, root, entry| {
-            if piece.count > 0 && (piece.root != *root || piece.bytes.len() + entry.bytes().len() > ENTRIES_BYTES) {
-                if let Err(error) = self.send_piece(&mut piece) {
-                    broken = Some(error);
-                    return ControlFlow::Break(());
-                }
-            }
-            if piece.count == 0 {
-                (piece.first, piece.root) = (seq, *root);
-            }
-            piece.count += 1;
-            piece.bytes.extend_from_slice(entry.bytes());
-            ControlFlow::Continue(())
-        });
-        if let Some(error) = broken {
-            return Err(error.into());
-        }
-        let next = match scanned {
-            Ok(next) => next,
-            Err(error) => {
-                tracing::error!(%error, "the ledger could not be read");
-                return Err(self.end(Fault { refused: Refused::Unavailable, epoch: 0, text: error.to_string() }));
-            }
-        };
-        if piece.count > 0 {
-            self.send_piece(&mut piece)?;
-        }
-        self.session.reply(&Reply::End { next });
-        Ok(())
-    }
-
-    fn send_piece(&mut self, piece: &mut Piece) -> io::Result<()> {
-        let Piece { first, root, count, bytes } = piece;
-        self.session.reply(&Reply::Entries { first_seq: *first, root: *root, count: *count, entries: bytes });
-        *count = 0;
-        bytes.clear();
-        self.send()
-    }
-}
-
-/// Entries of one batch that are sent together.
-#[derive(Default)]
-struct Piece {
-    first: Seq,
-    root: crate::domain::Root,
-    count: u32,
-    bytes: Vec<u8>,
 }
 
 fn ending() -> Fault {

@@ -6,8 +6,10 @@
 //! | `chair` | who may write, what is committed for it, what it is told |
 //! | `idle` | what is done ahead of questions |
 //! | `server`, `connection` | the socket and the threads around both |
+//! | `answers` | what a connection that reads is told |
 //!
 //! Deliberately unknown here: configuration, signals, accounts. An entry is looked at only to see that it is one.
+mod answers;
 mod chair;
 mod connection;
 mod idle;

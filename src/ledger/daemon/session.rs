@@ -3,8 +3,8 @@
 //! Invariants: nothing is understood before a hello of the right version; a reader cannot write and a writer has to be granted the
 //! ledger first; a lane batch is handed on only if it holds as many well-formed entries as it says. After the first thing that is
 //! wrong the connection is told why and nothing more of it is read.
-use crate::domain::{Entry, HistoryQuestion, LaneBatch, LogId, PageQuestion, Question, Seq};
-use crate::ledger::protocol::{Fault, Frames, Malformed, Refused, Reply, Request, Role, Tenant, REQUEST_BODY_BYTES_MAX};
+use crate::domain::{Entry, LaneBatch, LogId, Seq, UnixMs};
+use crate::ledger::protocol::{Fault, Frames, Inquiry, Malformed, Refused, Reply, Request, Role, Tenant, REQUEST_BODY_BYTES_MAX};
 
 /// What the other end wants.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,38 +34,19 @@ pub enum Wanted {
         /// Comes back with it.
         id: u64,
         /// The question.
-        question: Question,
-    },
-    /// Entries of an account.
-    AskPage {
-        /// Comes back with them.
-        id: u64,
-        /// The question.
-        question: PageQuestion,
-    },
-    /// An answer out of the history.
-    AskHistory {
-        /// Comes back with it.
-        id: u64,
-        /// The question.
-        question: HistoryQuestion,
-    },
-    /// What the audit has found.
-    AskAudit {
-        /// Comes back with it.
-        id: u64,
-    },
-    /// What accounts hold.
-    AskHeld {
-        /// Comes back with it.
-        id: u64,
-        /// The accounts; none for those that were touched last.
-        accounts: Vec<Box<str>>,
+        inquiry: Inquiry,
     },
     /// All durable entries from this one on.
     Read {
         /// The first one.
         from: Seq,
+    },
+    /// The keys of the entries before this one.
+    ReadKeys {
+        /// The entry.
+        end: Seq,
+        /// Those of entries that were accepted earlier are of no use.
+        since: UnixMs,
     },
 }
 
@@ -156,12 +137,9 @@ impl Session {
             }
             (Stage::Writing, Request::Place { lane, lane_first, count }) => Wanted::Place { lane, lane_first, count },
             (Stage::Writing, Request::Heartbeat) => Wanted::Heartbeat,
-            (Stage::Reading, Request::Ask { id, question }) => Wanted::Ask { id, question },
-            (Stage::Reading, Request::AskPage { id, question }) => Wanted::AskPage { id, question },
-            (Stage::Reading, Request::AskHistory { id, question }) => Wanted::AskHistory { id, question },
-            (Stage::Reading, Request::AskAudit { id }) => Wanted::AskAudit { id },
-            (Stage::Reading, Request::AskHeld { id, accounts }) => Wanted::AskHeld { id, accounts },
+            (Stage::Reading, Request::Ask { id, inquiry }) => Wanted::Ask { id, inquiry },
             (Stage::Reading, Request::Read { from }) => Wanted::Read { from },
+            (Stage::Reading, Request::ReadKeys { end, since }) => Wanted::ReadKeys { end, since },
             (Stage::New | Stage::Asking { .. } | Stage::Writing | Stage::Reading | Stage::Ended, _) => {
                 return Err(Malformed(format!("a frame of kind {kind} does not belong here: {}", self.stage.expects())));
             }

@@ -295,12 +295,7 @@ fn try_serve(chair: &mut Chair<Log<MemoryStorage>>, wire: &mut Wire, now: Durati
             },
             Wanted::Place { lane, lane_first, count } => places.push(chair.place(wire.seat.unwrap(), lane, lane_first, count)?),
             Wanted::Heartbeat => {}
-            Wanted::Ask { .. }
-            | Wanted::AskPage { .. }
-            | Wanted::AskHistory { .. }
-            | Wanted::AskAudit { .. }
-            | Wanted::AskHeld { .. }
-            | Wanted::Read { .. } => {
+            Wanted::Ask { .. } | Wanted::Read { .. } | Wanted::ReadKeys { .. } => {
                 unreachable!("a writer does not read")
             }
         }

@@ -6,7 +6,7 @@ mod faults;
 
 pub use faults::{Fate, Faults, ReadFault, SyncFault, WriteFault};
 
-use super::storage::{Storage, StorageFile};
+use super::storage::{ReadFile, Storage, StorageFile};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -333,7 +333,7 @@ impl MemoryFile {
     }
 }
 
-impl StorageFile for MemoryFile {
+impl ReadFile for MemoryFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let disk = self.disk();
         let offset = match disk.ask(self.at, |faults, name| faults.read(name, offset, buffer.len())) {
@@ -349,6 +349,12 @@ impl StorageFile for MemoryFile {
         Ok(read)
     }
 
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.disk().files[self.at].live.len() as u64)
+    }
+}
+
+impl StorageFile for MemoryFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut disk = self.disk();
         disk.step()?;
@@ -401,10 +407,6 @@ impl StorageFile for MemoryFile {
             file.durable[extent.clone()].copy_from_slice(&file.live[extent]);
         }
         Ok(())
-    }
-
-    fn size(&self) -> io::Result<u64> {
-        Ok(self.disk().files[self.at].live.len() as u64)
     }
 }
 

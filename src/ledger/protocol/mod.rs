@@ -9,7 +9,7 @@ mod reply;
 mod request;
 
 pub use reply::{Acknowledged, Fault, Refused, Reply};
-pub use request::{Request, Role, Tenant};
+pub use request::{Inquiry, Request, Role, Tenant};
 
 use super::layout::{array_at, u32_at};
 use crate::domain::limits::{ACCOUNT_BYTES_MAX, BATCH_BYTES_MAX, LANE_BATCH_BYTES_MAX};
@@ -17,7 +17,7 @@ use crate::domain::limits::{ACCOUNT_BYTES_MAX, BATCH_BYTES_MAX, LANE_BATCH_BYTES
 /// First bytes of every connection, in the body of the first frame.
 pub const MAGIC: [u8; 8] = *b"RONWIRED";
 /// The version of the protocol; both ends must have the same.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 /// Lane batches of one lane that a wallet may have in doubt at any time. A daemon remembers more places than that.
 pub const IN_DOUBT_BATCHES_MAX: usize = 128;
 /// Largest body of a frame to the daemon, in bytes: a lane batch and its name.
@@ -27,6 +27,10 @@ pub const REQUEST_BODY_BYTES_MAX: usize = LANE_BATCH_BYTES_MAX + 64;
 pub const REPLY_BODY_BYTES_MAX: usize = 2 * BATCH_BYTES_MAX;
 /// Values of accounts, one for each asset that they hold, that are told together.
 pub const HELD_VALUES_MAX: usize = 1 << 16;
+/// Longest piece of a snapshot, in bytes.
+pub const PIECE_BYTES_MAX: usize = 4 << 20;
+/// Keys that are told together.
+pub const KEYS_TOGETHER_MAX: usize = 1 << 14;
 /// Longest text of a refusal, in bytes.
 pub const TEXT_BYTES_MAX: usize = 1 << 10;
 
@@ -34,6 +38,7 @@ pub const TEXT_BYTES_MAX: usize = 1 << 10;
 pub const FRAME_HEAD_BYTES: usize = 8;
 
 const _: () = assert!(IN_DOUBT_BATCHES_MAX < super::merge::REMEMBERED_PER_LANE_MAX);
+const _: () = assert!(PIECE_BYTES_MAX + 16 <= REPLY_BODY_BYTES_MAX && KEYS_TOGETHER_MAX * 24 <= REPLY_BODY_BYTES_MAX);
 const _: () = assert!((HELD_VALUES_MAX + 1) * 65 < REPLY_BODY_BYTES_MAX);
 const _: () = assert!(ACCOUNT_BYTES_MAX + 16 < REQUEST_BODY_BYTES_MAX);
 

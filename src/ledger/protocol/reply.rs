@@ -2,7 +2,7 @@
 use super::answers::{decode_answer, decode_page, encode_answer, encode_page};
 use super::audit::{decode_audit, decode_holders, encode_audit, encode_holders};
 use super::{frame, shortened, Fields, Malformed};
-use crate::domain::{HistoryAnswer, LogId, Page, Root, Seq};
+use crate::domain::{HistoryAnswer, KeyId, LogId, Page, Period, Root, Seq, UnixMs};
 use crate::ledger::{Audit, Holders};
 
 /// A lane batch that is durable, by its name.
@@ -140,6 +140,27 @@ pub enum Reply<'a> {
         /// The accounts, in the order of the question.
         holders: Holders,
     },
+    /// Which snapshots there are.
+    Snapshots {
+        /// Of the question.
+        id: u64,
+        /// The entries after which they are, the newest first.
+        snapshots: Vec<Seq>,
+    },
+    /// A piece of a snapshot.
+    Piece {
+        /// Of the question.
+        id: u64,
+        /// Length of the whole snapshot, in bytes.
+        size: u64,
+        /// The piece; shorter than it was asked for at the end only.
+        bytes: &'a [u8],
+    },
+    /// Keys of entries, each with the time in which its entry was accepted.
+    Keys {
+        /// The keys.
+        keys: Vec<(KeyId, Period)>,
+    },
     /// Durable entries that stand one behind the other.
     Entries {
         /// Where the first one stands.
@@ -174,9 +195,14 @@ const PAGE: u8 = 75;
 const HISTORY: u8 = 76;
 const AUDIT: u8 = 77;
 const HOLDERS: u8 = 78;
+const SNAPSHOTS: u8 = 79;
+const PIECE: u8 = 80;
+const KEYS: u8 = 81;
 
 /// Length of one acknowledgement.
 const ACKNOWLEDGED_BYTES: usize = 56;
+/// Length of one key in KEYS.
+const USED_KEY_BYTES: usize = 24;
 
 impl Refused {
     const ALL: [Refused; 6] =
@@ -246,6 +272,22 @@ impl<'a> Reply<'a> {
             Reply::Holders { id, holders } => frame(out, HOLDERS, |out| {
                 out.extend_from_slice(&id.to_le_bytes());
                 encode_holders(holders, out);
+            }),
+            Reply::Snapshots { id, snapshots } => frame(out, SNAPSHOTS, |out| {
+                out.extend_from_slice(&id.to_le_bytes());
+                snapshots.iter().for_each(|seq| out.extend_from_slice(&seq.0.to_le_bytes()));
+            }),
+            Reply::Piece { id, size, bytes } => frame(out, PIECE, |out| {
+                out.extend_from_slice(&id.to_le_bytes());
+                out.extend_from_slice(&size.to_le_bytes());
+                out.extend_from_slice(bytes);
+            }),
+            Reply::Keys { keys } => frame(out, KEYS, |out| {
+                for (key, accepted) in keys {
+                    [key.0, accepted.first.0, accepted.last.0]
+                        .iter()
+                        .for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
+                }
             }),
             Reply::Entries { first_seq, root, count, entries } => frame(out, ENTRIES, |out| {
                 out.extend_from_slice(&first_seq.0.to_le_bytes());
@@ -330,6 +372,29 @@ impl<'a> Reply<'a> {
                 let mut fields = Fields::new("HOLDERS", body);
                 let id = fields.u64()?;
                 Ok(Reply::Holders { id, holders: decode_holders(fields)? })
+            }
+            SNAPSHOTS => {
+                let mut fields = Fields::new("SNAPSHOTS", body);
+                let id = fields.u64()?;
+                let mut snapshots = Vec::new();
+                while !fields.rest.is_empty() {
+                    snapshots.push(Seq(fields.u64()?));
+                }
+                Ok(Reply::Snapshots { id, snapshots })
+            }
+            PIECE => {
+                let mut fields = Fields::new("PIECE", body);
+                let (id, size) = (fields.u64()?, fields.u64()?);
+                Ok(Reply::Piece { id, size, bytes: fields.rest() })
+            }
+            KEYS => {
+                let mut fields = Fields::new("KEYS", body);
+                let mut keys = Vec::with_capacity(body.len() / USED_KEY_BYTES);
+                while !fields.rest.is_empty() {
+                    let key = KeyId(fields.u64()?);
+                    keys.push((key, Period { first: UnixMs(fields.u64()?), last: UnixMs(fields.u64()?) }));
+                }
+                Ok(Reply::Keys { keys })
             }
             ENTRIES => {
                 let mut fields = Fields::new("ENTRIES", body);

@@ -1,7 +1,7 @@
 //! What a wallet says to the daemon. Pure.
 use super::audit::{decode_accounts, encode_accounts};
-use super::{frame, Fields, Malformed, MAGIC, PROTOCOL_VERSION};
-use crate::domain::limits::{ACCOUNT_BYTES_MAX, CORES_MAX, LANE_BATCH_BYTES_MAX, PAGE_ENTRIES_MAX};
+use super::{frame, Fields, Malformed, MAGIC, PIECE_BYTES_MAX, PROTOCOL_VERSION};
+use crate::domain::limits::{CORES_MAX, LANE_BATCH_BYTES_MAX, PAGE_ENTRIES_MAX};
 use crate::domain::{Account, HistoryQuestion, Key, KeyUse, LogId, Nonce, PageQuestion, Period, Question, Root, Seq, UnixMs};
 use crate::ledger::audit::COMPARED_MAX;
 
@@ -67,43 +67,50 @@ pub enum Request<'a> {
     },
     /// Says that the writer is alive, and asks how the ledger is.
     Heartbeat,
-    /// A question about one entry.
+    /// A question, answered with one frame.
     Ask {
         /// Chosen by the reader, returned with the answer.
         id: u64,
         /// The question.
-        question: Question,
-    },
-    /// A question about the entries of an account.
-    AskPage {
-        /// Chosen by the reader, returned with the answer.
-        id: u64,
-        /// The question.
-        question: PageQuestion,
-    },
-    /// A question about the history.
-    AskHistory {
-        /// Chosen by the reader, returned with the answer.
-        id: u64,
-        /// The question.
-        question: HistoryQuestion,
-    },
-    /// Asks what the audit has found.
-    AskAudit {
-        /// Chosen by the reader, returned with the answer.
-        id: u64,
-    },
-    /// Asks what accounts hold.
-    AskHeld {
-        /// Chosen by the reader, returned with the answer.
-        id: u64,
-        /// The accounts; none for those that were touched last.
-        accounts: Vec<Box<str>>,
+        inquiry: Inquiry,
     },
     /// Asks for all durable entries from this one on.
     Read {
         /// The first one.
         from: Seq,
+    },
+    /// Asks for the keys of entries that are not read.
+    ReadKeys {
+        /// The first entry that is.
+        end: Seq,
+        /// Keys of entries that were accepted earlier are of no use.
+        since: UnixMs,
+    },
+}
+
+/// What a reader asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Inquiry {
+    /// About one entry.
+    Entry(Question),
+    /// About the entries of an account.
+    Page(PageQuestion),
+    /// About the history.
+    History(HistoryQuestion),
+    /// What the audit has found.
+    Audit,
+    /// What these accounts hold; those that were touched last if none is named.
+    Held(Vec<Box<str>>),
+    /// Which snapshots there are.
+    Snapshots,
+    /// A piece of the snapshot after this entry.
+    Piece {
+        /// The entry.
+        snapshot: Seq,
+        /// Where the piece begins, in bytes.
+        offset: u64,
+        /// How long it is at most, in bytes, up to [`PIECE_BYTES_MAX`].
+        length: u32,
     },
 }
 
@@ -123,6 +130,9 @@ const ASK_ROOT: u8 = 13;
 const ASK_CONSISTENCY: u8 = 14;
 const ASK_AUDIT: u8 = 15;
 const ASK_HELD: u8 = 16;
+const ASK_SNAPSHOTS: u8 = 17;
+const ASK_PIECE: u8 = 18;
+const READ_KEYS: u8 = 19;
 
 const WRITER: u8 = 1;
 const READER: u8 = 2;
@@ -156,42 +166,12 @@ impl<'a> Request<'a> {
             }),
             Request::Place { lane, lane_first, count } => frame(out, PLACE, |out| name(out, *lane, *lane_first, *count)),
             Request::Heartbeat => frame(out, HEARTBEAT, |_| ()),
-            Request::Ask { id, question: Question::At(seq) } => frame(out, ASK_AT, |out| {
-                out.extend_from_slice(&id.to_le_bytes());
-                out.extend_from_slice(&seq.0.to_le_bytes());
-            }),
-            Request::Ask { id, question: Question::Debit { account, nonce } } => frame(out, ASK_DEBIT, |out| {
-                out.extend_from_slice(&id.to_le_bytes());
-                out.extend_from_slice(&nonce.0.to_le_bytes());
-                out.extend_from_slice(account.as_bytes());
-            }),
-            Request::Ask { id, question: Question::Key(used) } => frame(out, ASK_KEY, |out| {
-                for number in [*id, used.accepted.first.0, used.accepted.last.0] {
-                    out.extend_from_slice(&number.to_le_bytes());
-                }
-                out.extend_from_slice(&(used.account.len() as u16).to_le_bytes());
-                out.extend_from_slice(used.account.as_bytes());
-                out.extend_from_slice(used.key.as_bytes());
-            }),
-            Request::AskPage { id, question: PageQuestion { account, before, limit } } => frame(out, ASK_PAGE, |out| {
-                // Nothing stands behind the last number there is.
-                let before = before.map_or(u64::MAX, |before| before.0);
-                numbers(out, &[*id, before, *limit as u64]);
-                out.extend_from_slice(account.as_bytes());
-            }),
-            Request::AskHistory { id, question: HistoryQuestion::Proof { seq, size } } => frame(out, ASK_PROOF, |out| {
-                numbers(out, &[*id, seq.0, u64::from(size.is_some()), size.unwrap_or(0)]);
-            }),
-            Request::AskHistory { id, question: HistoryQuestion::Root } => frame(out, ASK_ROOT, |out| numbers(out, &[*id])),
-            Request::AskHistory { id, question: HistoryQuestion::Consistency { from, to } } => {
-                frame(out, ASK_CONSISTENCY, |out| numbers(out, &[*id, *from, *to]));
-            }
-            Request::AskAudit { id } => frame(out, ASK_AUDIT, |out| numbers(out, &[*id])),
-            Request::AskHeld { id, accounts } => frame(out, ASK_HELD, |out| {
+            Request::Ask { id, inquiry } => frame(out, inquiry.kind(), |out| {
                 numbers(out, &[*id]);
-                encode_accounts(accounts, out);
+                inquiry.encode(out);
             }),
-            Request::Read { from } => frame(out, READ, |out| out.extend_from_slice(&from.0.to_le_bytes())),
+            Request::Read { from } => frame(out, READ, |out| numbers(out, &[from.0])),
+            Request::ReadKeys { end, since } => frame(out, READ_KEYS, |out| numbers(out, &[end.0, since.0])),
         }
     }
 
@@ -231,46 +211,127 @@ impl<'a> Request<'a> {
                 fields.end().map(|()| Request::Place { lane, lane_first, count })
             }
             HEARTBEAT => Fields::new("HEARTBEAT", body).end().map(|()| Request::Heartbeat),
-            ASK_AT => {
-                let mut fields = Fields::new("ASK AT", body);
-                let (id, seq) = (fields.u64()?, Seq(fields.u64()?));
-                fields.end().map(|()| Request::Ask { id, question: Question::At(seq) })
-            }
-            ASK_DEBIT => {
-                let mut fields = Fields::new("ASK DEBIT", body);
-                let (id, nonce) = (fields.u64()?, Nonce(fields.u64()?));
-                let account = fields.text()?;
-                if account.is_empty() || account.len() > ACCOUNT_BYTES_MAX {
-                    return Err(Malformed(format!("the name of an account with {} bytes", account.len())));
-                }
-                Ok(Request::Ask { id, question: Question::Debit { account: account.into(), nonce } })
-            }
-            ASK_KEY => ask_key(body),
-            ASK_PAGE => ask_page(body),
-            ASK_PROOF | ASK_ROOT | ASK_CONSISTENCY => ask_history(kind, body),
-            ASK_AUDIT => {
-                let mut fields = Fields::new("ASK AUDIT", body);
-                let id = fields.u64()?;
-                fields.end().map(|()| Request::AskAudit { id })
-            }
-            ASK_HELD => {
-                let mut fields = Fields::new("ASK HELD", body);
-                let id = fields.u64()?;
-                Ok(Request::AskHeld { id, accounts: decode_accounts(fields, COMPARED_MAX)? })
-            }
             READ => {
                 let mut fields = Fields::new("READ", body);
                 let from = Seq(fields.u64()?);
                 fields.end().map(|()| Request::Read { from })
             }
-            _ => Err(Malformed(format!("there is no frame of kind {kind} to the daemon"))),
+            READ_KEYS => {
+                let mut fields = Fields::new("READ KEYS", body);
+                let (end, since) = (Seq(fields.u64()?), UnixMs(fields.u64()?));
+                fields.end().map(|()| Request::ReadKeys { end, since })
+            }
+            _ => {
+                let mut fields = Fields::new("ASK", body);
+                let id = fields.u64();
+                let inquiry = Inquiry::decode(kind, fields)?;
+                Ok(Request::Ask { id: id?, inquiry })
+            }
         }
     }
 }
 
-fn ask_key(body: &[u8]) -> Result<Request<'_>, Malformed> {
-    let mut fields = Fields::new("ASK KEY", body);
-    let (id, first, last) = (fields.u64()?, UnixMs(fields.u64()?), UnixMs(fields.u64()?));
+impl Inquiry {
+    fn kind(&self) -> u8 {
+        match self {
+            Inquiry::Entry(Question::At(_)) => ASK_AT,
+            Inquiry::Entry(Question::Debit { .. }) => ASK_DEBIT,
+            Inquiry::Entry(Question::Key(_)) => ASK_KEY,
+            Inquiry::Page(_) => ASK_PAGE,
+            Inquiry::History(HistoryQuestion::Proof { .. }) => ASK_PROOF,
+            Inquiry::History(HistoryQuestion::Root) => ASK_ROOT,
+            Inquiry::History(HistoryQuestion::Consistency { .. }) => ASK_CONSISTENCY,
+            Inquiry::Audit => ASK_AUDIT,
+            Inquiry::Held(_) => ASK_HELD,
+            Inquiry::Snapshots => ASK_SNAPSHOTS,
+            Inquiry::Piece { .. } => ASK_PIECE,
+        }
+    }
+
+    /// Appends what stands behind the number of the question.
+    fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Inquiry::Entry(Question::At(seq)) => numbers(out, &[seq.0]),
+            Inquiry::Entry(Question::Debit { account, nonce }) => {
+                numbers(out, &[nonce.0]);
+                out.extend_from_slice(account.as_bytes());
+            }
+            Inquiry::Entry(Question::Key(used)) => {
+                numbers(out, &[used.accepted.first.0, used.accepted.last.0]);
+                out.extend_from_slice(&(used.account.len() as u16).to_le_bytes());
+                out.extend_from_slice(used.account.as_bytes());
+                out.extend_from_slice(used.key.as_bytes());
+            }
+            Inquiry::Page(PageQuestion { account, before, limit }) => {
+                // Nothing stands behind the last number there is.
+                let before = before.map_or(u64::MAX, |before| before.0);
+                numbers(out, &[before, *limit as u64]);
+                out.extend_from_slice(account.as_bytes());
+            }
+            Inquiry::History(HistoryQuestion::Proof { seq, size }) => {
+                numbers(out, &[seq.0, u64::from(size.is_some()), size.unwrap_or(0)]);
+            }
+            Inquiry::History(HistoryQuestion::Root) | Inquiry::Audit | Inquiry::Snapshots => {}
+            Inquiry::History(HistoryQuestion::Consistency { from, to }) => numbers(out, &[*from, *to]),
+            Inquiry::Held(accounts) => encode_accounts(accounts, out),
+            Inquiry::Piece { snapshot, offset, length } => numbers(out, &[snapshot.0, *offset, u64::from(*length)]),
+        }
+    }
+
+    /// Reads what [`Inquiry::encode`] has written.
+    fn decode(kind: u8, mut fields: Fields<'_>) -> Result<Self, Malformed> {
+        let inquiry = match kind {
+            ASK_AT => Inquiry::Entry(Question::At(Seq(fields.u64()?))),
+            ASK_DEBIT => {
+                let nonce = Nonce(fields.u64()?);
+                return Ok(Inquiry::Entry(Question::Debit { account: account(fields)?, nonce }));
+            }
+            ASK_KEY => return used_key(fields),
+            ASK_PAGE => {
+                let (before, limit) = (fields.u64()?, usize::try_from(fields.u64()?).unwrap_or(usize::MAX));
+                if !(1..=PAGE_ENTRIES_MAX).contains(&limit) {
+                    return Err(Malformed(format!("a page of {limit} entries; 1 to {PAGE_ENTRIES_MAX} are possible")));
+                }
+                let before = Some(Seq(before)).filter(|before| before.0 != u64::MAX);
+                return Ok(Inquiry::Page(PageQuestion { account: account(fields)?, before, limit }));
+            }
+            ASK_PROOF => {
+                let (seq, given, size) = (Seq(fields.u64()?), fields.u64()?, fields.u64()?);
+                let size = match (given, size) {
+                    (0, 0) => None,
+                    (1, size) => Some(size),
+                    _ => return Err(Malformed(format!("a proof for the size {size}, flag {given}"))),
+                };
+                Inquiry::History(HistoryQuestion::Proof { seq, size })
+            }
+            ASK_ROOT => Inquiry::History(HistoryQuestion::Root),
+            ASK_CONSISTENCY => Inquiry::History(HistoryQuestion::Consistency { from: fields.u64()?, to: fields.u64()? }),
+            ASK_AUDIT => Inquiry::Audit,
+            ASK_HELD => return Ok(Inquiry::Held(decode_accounts(fields, COMPARED_MAX)?)),
+            ASK_SNAPSHOTS => Inquiry::Snapshots,
+            ASK_PIECE => {
+                let (snapshot, offset, length) = (Seq(fields.u64()?), fields.u64()?, fields.u64()?);
+                match u32::try_from(length) {
+                    Ok(length) if length as usize <= PIECE_BYTES_MAX => Inquiry::Piece { snapshot, offset, length },
+                    _ => return Err(Malformed(format!("a piece of {length} bytes; {PIECE_BYTES_MAX} are possible"))),
+                }
+            }
+            _ => return Err(Malformed(format!("there is no frame of kind {kind} to the daemon"))),
+        };
+        fields.end().map(|()| inquiry)
+    }
+}
+
+fn account(fields: Fields<'_>) -> Result<Box<str>, Malformed> {
+    let name = fields.text()?;
+    match Account::new(name) {
+        Some(_) => Ok(name.into()),
+        None => Err(Malformed(format!("the name of an account with {} bytes", name.len()))),
+    }
+}
+
+fn used_key(mut fields: Fields<'_>) -> Result<Inquiry, Malformed> {
+    let (first, last) = (UnixMs(fields.u64()?), UnixMs(fields.u64()?));
     let account_bytes = usize::from(fields.u16()?);
     let both = fields.text()?;
     let (account, key) = both.split_at_checked(account_bytes).unwrap_or_default();
@@ -278,43 +339,8 @@ fn ask_key(body: &[u8]) -> Result<Request<'_>, Malformed> {
         return Err(Malformed(format!("an account of {account_bytes} bytes and a key, of {} bytes in all", both.len())));
     }
     let used = KeyUse { account: account.into(), key: key.into(), accepted: Period { first, last } };
-    Ok(Request::Ask { id, question: Question::Key(used.into()) })
+    Ok(Inquiry::Entry(Question::Key(used.into())))
 }
-
-fn ask_page(body: &[u8]) -> Result<Request<'_>, Malformed> {
-    let mut fields = Fields::new("ASK PAGE", body);
-    let (id, before, limit) = (fields.u64()?, fields.u64()?, fields.u64()?);
-    let account = fields.text()?;
-    if Account::new(account).is_none() {
-        return Err(Malformed(format!("the name of an account with {} bytes", account.len())));
-    }
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    if !(1..=PAGE_ENTRIES_MAX).contains(&limit) {
-        return Err(Malformed(format!("a page of {limit} entries; 1 to {PAGE_ENTRIES_MAX} are possible")));
-    }
-    let before = Some(Seq(before)).filter(|before| before.0 != u64::MAX);
-    Ok(Request::AskPage { id, question: PageQuestion { account: account.into(), before, limit } })
-}
-
-fn ask_history(kind: u8, body: &[u8]) -> Result<Request<'_>, Malformed> {
-    let mut fields = Fields::new("ASK of the history", body);
-    let id = fields.u64()?;
-    let question = match kind {
-        ASK_PROOF => {
-            let (seq, given, size) = (Seq(fields.u64()?), fields.u64()?, fields.u64()?);
-            let size = match (given, size) {
-                (0, 0) => None,
-                (1, size) => Some(size),
-                _ => return Err(Malformed(format!("a proof for the size {size}, flag {given}"))),
-            };
-            HistoryQuestion::Proof { seq, size }
-        }
-        ASK_ROOT => HistoryQuestion::Root,
-        _ => HistoryQuestion::Consistency { from: fields.u64()?, to: fields.u64()? },
-    };
-    fields.end().map(|()| Request::AskHistory { id, question })
-}
-
 fn numbers(out: &mut Vec<u8>, numbers: &[u64]) {
     numbers.iter().for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
 }

@@ -1,8 +1,8 @@
 //! Every frame comes back as it was sent, whatever pieces it arrives in; what is cut, too long, unknown or oversized is refused.
 use super::*;
 use crate::domain::{
-    Consistency, Found, HistoryAnswer, HistoryQuestion, HistoryRoot, Inclusion, KeyUse, LogId, Nonce, Page, PageQuestion, Path,
-    Period, Question, Seq, UnixMs, Unproven,
+    Consistency, Found, HistoryAnswer, HistoryQuestion, HistoryRoot, Inclusion, KeyId, KeyUse, LogId, Nonce, Page, PageQuestion,
+    Path, Period, Question, Seq, UnixMs, Unproven,
 };
 use crate::ledger::snapshot::AssetSums;
 use crate::ledger::{Audit, Held};
@@ -23,31 +23,35 @@ fn requests() -> Vec<Request<'static>> {
         Request::Batch { lane: 5, lane_first: 6, count: 7, entries: &[8; 900] },
         Request::Place { lane: 5, lane_first: 6, count: 7 },
         Request::Heartbeat,
-        Request::Ask { id: 9, question: Question::At(Seq(10)) },
-        Request::Ask {
-            id: 9,
-            question: Question::Key(Box::new(KeyUse {
-                account: "alice".into(),
-                key: "k-1".into(),
-                accepted: Period { first: UnixMs(5), last: UnixMs(6) },
-            })),
-        },
-        Request::Ask { id: 9, question: Question::Debit { account: "alice".into(), nonce: Nonce(11) } },
+        ask(Inquiry::Entry(Question::At(Seq(10)))),
+        ask(Inquiry::Entry(Question::Key(Box::new(KeyUse {
+            account: "alice".into(),
+            key: "k-1".into(),
+            accepted: Period { first: UnixMs(5), last: UnixMs(6) },
+        })))),
+        ask(Inquiry::Entry(Question::Debit { account: "alice".into(), nonce: Nonce(11) })),
         page_of(Some(Seq(3))),
         page_of(None),
-        Request::AskHistory { id: 9, question: HistoryQuestion::Proof { seq: Seq(1), size: None } },
-        Request::AskHistory { id: 9, question: HistoryQuestion::Proof { seq: Seq(1), size: Some(0) } },
-        Request::AskHistory { id: 9, question: HistoryQuestion::Root },
-        Request::AskHistory { id: 9, question: HistoryQuestion::Consistency { from: 1, to: 2 } },
-        Request::AskAudit { id: 9 },
-        Request::AskHeld { id: 9, accounts: Vec::new() },
-        Request::AskHeld { id: 9, accounts: vec!["alice".into(), "bob".into()] },
+        ask(Inquiry::History(HistoryQuestion::Proof { seq: Seq(1), size: None })),
+        ask(Inquiry::History(HistoryQuestion::Proof { seq: Seq(1), size: Some(0) })),
+        ask(Inquiry::History(HistoryQuestion::Root)),
+        ask(Inquiry::History(HistoryQuestion::Consistency { from: 1, to: 2 })),
+        ask(Inquiry::Audit),
+        ask(Inquiry::Held(Vec::new())),
+        ask(Inquiry::Held(vec!["alice".into(), "bob".into()])),
+        ask(Inquiry::Snapshots),
+        ask(Inquiry::Piece { snapshot: Seq(3), offset: 4, length: PIECE_BYTES_MAX as u32 }),
         Request::Read { from: Seq(12) },
+        Request::ReadKeys { end: Seq(13), since: UnixMs(14) },
     ]
 }
 
+fn ask(inquiry: Inquiry) -> Request<'static> {
+    Request::Ask { id: 9, inquiry }
+}
+
 fn page_of(before: Option<Seq>) -> Request<'static> {
-    Request::AskPage { id: 9, question: PageQuestion { account: "alice".into(), before, limit: 100 } }
+    ask(Inquiry::Page(PageQuestion { account: "alice".into(), before, limit: 100 }))
 }
 
 /// Every kind of answer out of the history, proven and not.
@@ -102,6 +106,10 @@ fn replies() -> Vec<Reply<'static>> {
         Reply::Holders { id: 1, holders: vec![("alice".into(), held), ("bob".into(), Held::default())] },
         Reply::Page { id: 1, page: Page::default() },
         Reply::Page { id: 1, page: Page { entries: vec![found(70), found(90)], before: Some(Seq(3)) } },
+        Reply::Snapshots { id: 1, snapshots: Vec::new() },
+        Reply::Snapshots { id: 1, snapshots: vec![Seq(9), Seq(7)] },
+        Reply::Piece { id: 1, size: 70, bytes: &[4; 70] },
+        Reply::Keys { keys: vec![(KeyId(1), Period { first: UnixMs(2), last: UnixMs(3) })] },
         Reply::Entries { first_seq: Seq(1), root: [2; 32], count: 3, entries: &[4; 200] },
         Reply::End { next: Seq(1) },
     ];
@@ -178,7 +186,7 @@ fn what_is_not_of_this_protocol_is_refused_with_the_reason() {
         told(1, &bytes)
     };
     assert!(changed(0, b'X').contains("does not begin as one of a wallet"));
-    assert!(changed(8, 9).contains("protocol version 9; this daemon speaks version 2"));
+    assert!(changed(8, 9).contains("protocol version 9; this daemon speaks version 3"));
     assert!(changed(12, 7).contains("role 7"));
     assert!(changed(15, 9).contains("2306 lanes"));
     assert!(told(4, &[0; 16]).contains("a lane batch of 0 bytes"));

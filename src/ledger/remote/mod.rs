@@ -5,15 +5,18 @@
 //! | `link` | the writing connection as bytes in and out, over all its lives (pure) |
 //! | `writer`, `state` | the thread around it, and what others see of it |
 //! | `reader` | the connection for questions and for reading all entries |
+//! | `snapshots` | its snapshots, in pieces |
 //! | `auditor` | what the daemon's audit has found, compared with what is served |
 mod auditor;
 pub(super) mod link;
 mod reader;
+mod snapshots;
 mod state;
 mod writer;
 
 pub use auditor::RemoteAuditor;
 pub use reader::RemoteReader;
+pub use snapshots::{RemoteFile, RemoteSnapshots};
 pub use state::RemoteWatch;
 pub use writer::{Begun, RemoteWriter};
 

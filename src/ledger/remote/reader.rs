@@ -3,11 +3,13 @@
 //! A connection that failed is given up, and the next question makes a new one. While the writing connection is in trouble no
 //! question is even tried, so that nobody waits for a daemon that is known to be gone.
 use super::state::State;
-use crate::domain::{Entry, Found, HistoryAnswer, HistoryQuestion, LogId, Page, PageQuestion, Question, Root, Seq};
+use crate::domain::{
+    Entry, Found, HistoryAnswer, HistoryQuestion, KeyId, LogId, Page, PageQuestion, Period, Question, Root, Seq, UnixMs,
+};
 use crate::ledger::audit::Audit;
 use crate::ledger::comparison::{Held, Holders, Stated};
 use crate::ledger::handles::{EachEntry, ReadLedger};
-use crate::ledger::protocol::{Frames, Reply, Request, Role, REPLY_BODY_BYTES_MAX};
+use crate::ledger::protocol::{Frames, Inquiry, Reply, Request, Role, REPLY_BODY_BYTES_MAX};
 use crate::ledger::LedgerError;
 use std::io::{Read, Write};
 use std::ops::ControlFlow;
@@ -136,14 +138,14 @@ impl RemoteReader {
     /// Asks one question; `take` is given the reply if it is no refusal, and the number of the question.
     fn ask<T>(
         &mut self,
-        request: impl Fn(u64) -> Request<'static>,
+        inquiry: &Inquiry,
         mut take: impl FnMut(Reply<'_>, u64) -> Result<T, Trouble>,
     ) -> Result<T, LedgerError> {
         let id = self.next_id;
         self.next_id += 1;
         let place = self.state.place();
         self.with(|connection| {
-            connection.send(&request(id))?;
+            connection.send(&Request::Ask { id, inquiry: inquiry.clone() })?;
             connection.receive(|reply| match reply {
                 Reply::Unanswered { id: of, archived_before, text } if of == id => {
                     let place = place.clone();
@@ -172,8 +174,7 @@ impl ReadLedger for RemoteReader {
     }
 
     fn find(&mut self, question: &Question) -> Result<Option<Found>, LedgerError> {
-        let request = |id| Request::Ask { id, question: question.clone() };
-        self.ask(request, |reply, id| match reply {
+        self.ask(&Inquiry::Entry(question.clone()), |reply, id| match reply {
             Reply::Found { id: of, seq, root, entry } if of == id => Ok(Some(Found { entry: entry.into(), seq, root })),
             Reply::Nothing { id: of } if of == id => Ok(None),
             other => Err(unexpected(&other)),
@@ -207,17 +208,34 @@ impl ReadLedger for RemoteReader {
         Ok(next)
     }
 
+    fn keys_before(&mut self, end: Seq, since: UnixMs, each: &mut dyn FnMut(KeyId, Period)) -> Result<(), LedgerError> {
+        self.with(|connection| {
+            connection.send(&Request::ReadKeys { end, since })?;
+            loop {
+                let ended = connection.receive(|reply| match reply {
+                    Reply::Keys { keys } => {
+                        keys.into_iter().for_each(|(key, accepted)| each(key, accepted));
+                        Ok(false)
+                    }
+                    Reply::End { next } if next == end => Ok(true),
+                    other => Err(unexpected(&other)),
+                })?;
+                if ended {
+                    return Ok(());
+                }
+            }
+        })
+    }
+
     fn history(&mut self, question: &HistoryQuestion) -> Result<HistoryAnswer, LedgerError> {
-        let request = |id| Request::AskHistory { id, question: *question };
-        self.ask(request, |reply, id| match reply {
+        self.ask(&Inquiry::History(*question), |reply, id| match reply {
             Reply::History { id: of, answer } if of == id => Ok(*answer),
             other => Err(unexpected(&other)),
         })
     }
 
     fn page(&mut self, question: &PageQuestion) -> Result<Page, LedgerError> {
-        let request = |id| Request::AskPage { id, question: question.clone() };
-        self.ask(request, |reply, id| match reply {
+        self.ask(&Inquiry::Page(question.clone()), |reply, id| match reply {
             Reply::Page { id: of, page } if of == id => Ok(page),
             other => Err(unexpected(&other)),
         })
@@ -232,19 +250,40 @@ impl ReadLedger for RemoteReader {
 impl RemoteReader {
     /// What the auditor of the daemon has found; `None` while it ends.
     pub(super) fn audit(&mut self) -> Result<Option<Audit>, LedgerError> {
-        self.ask(
-            |id| Request::AskAudit { id },
-            |reply, id| match reply {
-                Reply::Audit { id: of, audit } if of == id => Ok(Some(*audit)),
-                Reply::Nothing { id: of } if of == id => Ok(None),
-                other => Err(unexpected(&other)),
-            },
-        )
+        self.ask(&Inquiry::Audit, |reply, id| match reply {
+            Reply::Audit { id: of, audit } if of == id => Ok(Some(*audit)),
+            Reply::Nothing { id: of } if of == id => Ok(None),
+            other => Err(unexpected(&other)),
+        })
+    }
+
+    /// The entries after which there are snapshots, the newest first.
+    pub(super) fn snapshots(&mut self) -> Result<Vec<Seq>, LedgerError> {
+        self.ask(&Inquiry::Snapshots, |reply, id| match reply {
+            Reply::Snapshots { id: of, snapshots } if of == id => Ok(snapshots),
+            other => Err(unexpected(&other)),
+        })
+    }
+
+    /// Hands over a piece of the snapshot after an entry, shorter than was asked for at its end only; returns its whole length.
+    pub(super) fn piece(
+        &mut self,
+        snapshot: Seq,
+        offset: u64,
+        length: u32,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<u64, LedgerError> {
+        self.ask(&Inquiry::Piece { snapshot, offset, length }, |reply, id| match reply {
+            Reply::Piece { id: of, size, bytes } if of == id && bytes.len() <= length as usize => {
+                take(bytes);
+                Ok(size)
+            }
+            other => Err(unexpected(&other)),
+        })
     }
 
     fn holders(&mut self, accounts: &[Box<str>]) -> Option<Holders> {
-        let request = |id| Request::AskHeld { id, accounts: accounts.to_vec() };
-        let told = self.ask(request, |reply, id| match reply {
+        let told = self.ask(&Inquiry::Held(accounts.to_vec()), |reply, id| match reply {
             Reply::Holders { id: of, holders } if of == id => Ok(Some(holders)),
             Reply::Nothing { id: of } if of == id => Ok(None),
             other => Err(unexpected(&other)),

@@ -1,10 +1,12 @@
 //! A ledger daemon and its wallet's handles over a real socket: what the wallet learns of the audit.
 use super::*;
 use crate::domain::Seq;
-use crate::domain::{LaneBatch, LogId, Nonce, Op};
+use crate::domain::{LaneBatch, LogId, Nonce, Op, UnixMs};
 use crate::ledger::comparison::DIFFERENCES_MAX;
 use crate::ledger::sample::{entry, lane_batch_of, open, spends};
-use crate::ledger::{Admitted, Held, Live, MemoryStorage, Schedule, Server};
+use crate::ledger::snapshot::{newest_good, snapshot_name, SnapshotSource};
+use crate::ledger::storage::{ReadFile, Storage, StorageFile};
+use crate::ledger::{Admitted, Held, Live, MemoryStorage, ReadLedger, Schedule, Server};
 use crate::ledger::{Audit, AuditLedger};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
@@ -31,6 +33,7 @@ struct Scene {
     server: Option<Server<MemoryStorage>>,
     writer: Option<RemoteWriter>,
     log_id: LogId,
+    storage: MemoryStorage,
     _place: tempfile::TempDir,
 }
 
@@ -39,7 +42,8 @@ impl Scene {
         let place = tempfile::tempdir().unwrap();
         let socket: PathBuf = place.path().join("l.sock");
         let listener = UnixListener::bind(&socket).unwrap();
-        let (log, ..) = open(&MemoryStorage::new(), SEGMENT).unwrap();
+        let storage = MemoryStorage::new();
+        let (log, ..) = open(&storage, SEGMENT).unwrap();
         let user = rustix::process::geteuid().as_raw();
         let fatal = Box::new(|error: &crate::ledger::LedgerError| panic!("{error}"));
         let server = Server::start(log, None, schedule, listener, Admitted(vec![user]), fatal).unwrap();
@@ -49,7 +53,7 @@ impl Scene {
             Begun::Granted { log_id, .. } => Some(log_id),
             Begun::Waiting(_) => None,
         });
-        Self { server: Some(server), writer: Some(writer), log_id, _place: place }
+        Self { server: Some(server), writer: Some(writer), log_id, storage, _place: place }
     }
 
     fn writer(&self) -> &RemoteWriter {
@@ -136,4 +140,59 @@ fn a_rule_that_the_daemon_sees_broken_is_told_to_its_wallet_for_ever() {
     until("some looks in vain", || (scene.writer().watch().0.trouble().is_some()).then_some(()));
     std::thread::sleep(4 * LOOK_EVERY);
     assert_eq!(auditor.broken(), Some(told));
+}
+
+#[test]
+fn a_snapshot_behind_a_socket_is_read_as_it_is_on_the_disk() {
+    let mut scene = Scene::new(Schedule { entries: 3, ..Schedule::no_snapshots() });
+    scene.push(issued());
+    scene.push(spends(0, 2, "a", 1..40));
+    let source = scene.writer().snapshots(scene.log_id);
+    let newest = until("a snapshot", || newest_good(&source, Some(scene.log_id), Seq(u64::MAX)).unwrap());
+    let local = scene.storage.open_snapshot(newest.head().seq).unwrap();
+    assert_eq!((newest.head(), newest.front()), (local.head(), local.front()));
+    newest.verify().unwrap();
+    // The file is held open: it can be read to its end although its name is gone.
+    scene.storage.remove(&snapshot_name(newest.head().seq)).unwrap();
+    newest.verify().unwrap();
+    let absent = source.open_snapshot(Seq(7_000_000)).err().expect("there is none");
+    assert!(absent.to_string().contains("it cannot be opened"), "{absent}");
+    source.reached().expect("the daemon has answered");
+    // Without a daemon nothing is known about a snapshot, and that is told once.
+    scene.server.take().unwrap().stop().unwrap();
+    assert!(newest.verify().is_err() && source.snapshots().is_err());
+    assert!(source.reached().is_err() && source.reached().is_ok());
+}
+
+#[test]
+fn what_is_longer_than_one_piece_is_read_in_several() {
+    let scene = Scene::new(Schedule::no_snapshots());
+    let content: Vec<u8> = (0..9_000_001u32).map(|at| (at.wrapping_mul(at) >> 7) as u8).collect();
+    let file = scene.storage.create(&snapshot_name(Seq(7))).unwrap();
+    file.write_at(&content, 0).unwrap();
+    let file = scene.writer().snapshots(scene.log_id).file(Seq(7)).unwrap();
+    assert_eq!(file.size().unwrap(), content.len() as u64);
+    let mut read = vec![0; content.len() + 100];
+    for (offset, expected) in [(0, content.len()), (1, content.len() - 1), (9_000_000, 1), (9_000_001, 0), (9_000_002, 0)] {
+        assert_eq!(file.read_at(&mut read, offset).unwrap(), expected);
+        assert!(read[..expected] == content[content.len() - expected..], "from {offset}");
+    }
+}
+
+#[test]
+fn the_keys_before_an_entry_are_told_as_the_ledger_has_them() {
+    let scene = Scene::new(Schedule::no_snapshots());
+    scene.push(issued());
+    scene.push(spends(0, 2, "a", 1..40));
+    let mut reader = scene.writer().reader(scene.log_id);
+    until("the entries", || (reader.head() == Seq(40)).then_some(()));
+    let told = |reader: &mut dyn ReadLedger, since| {
+        let mut keys = Vec::new();
+        reader.keys_before(Seq(41), since, &mut |key, accepted| keys.push((key, accepted))).unwrap();
+        keys
+    };
+    let remote = told(&mut reader, UnixMs(0));
+    let locked = open(&scene.storage.fork(), SEGMENT).unwrap();
+    assert_eq!((remote.len(), &remote), (40, &told(&mut locked.0.reader(), UnixMs(0))));
+    assert_eq!(told(&mut reader, UnixMs(u64::MAX)), [], "their time is over");
 }

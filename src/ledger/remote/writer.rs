@@ -5,6 +5,7 @@
 //! what is not acknowledged stays in the link, or in the lane's queue when the link has enough.
 use super::link::{Heard, Link};
 use super::reader::RemoteReader;
+use super::snapshots::RemoteSnapshots;
 use super::state::{RemoteWatch, State};
 use crate::domain::{Durable, LaneBatch, LogId};
 use crate::ledger::bell::Bell;
@@ -129,6 +130,11 @@ impl RemoteWriter {
     /// A handle for reading what is durable in this log.
     pub fn reader(&self, log_id: LogId) -> RemoteReader {
         RemoteReader::new(Arc::clone(&self.state), log_id)
+    }
+
+    /// The snapshots of this ledger.
+    pub fn snapshots(&self, log_id: LogId) -> RemoteSnapshots {
+        RemoteSnapshots::new(self.state.place(), self.reader(log_id))
     }
 
     /// Waits for the last acknowledgements, for a bounded time, and lets go of the ledger. Nobody may push any more. What is not

@@ -4,7 +4,7 @@
 //! keeps how many snapshots, and when one is taken, is not known here.
 use super::super::layout::BLOCK_BYTES;
 use super::super::scan::Start;
-use super::super::storage::{aligned_start, Storage, StorageFile};
+use super::super::storage::{aligned_start, ReadFile, Storage, StorageFile};
 use super::account::{divide, for_each_state, Divided, RECORD_BYTES_MAX};
 use super::format::{decode_key, encode_key, BlockHead, Extents, Footer, Front, SnapshotHead};
 use super::format::{BLOCK_HEAD_BYTES, FRONT_AT, RECORDS_BYTES, USED_KEY_BYTES};
@@ -196,7 +196,7 @@ pub struct Snapshot<F> {
     footer: std::sync::Arc<Footer>,
 }
 
-impl<F: StorageFile> Snapshot<F> {
+impl<F: ReadFile> Snapshot<F> {
     /// Opens a snapshot of this name.
     pub fn open<S: Storage<File = F>>(storage: &S, name: &str) -> Result<Self, SnapshotFault> {
         Self::read_from(storage.open(name), false, storage.place(name))
@@ -221,7 +221,7 @@ impl<F: StorageFile> Snapshot<F> {
         }
     }
 
-    fn read_from(opened: io::Result<F>, direct: bool, place: String) -> Result<Self, SnapshotFault> {
+    pub(crate) fn read_from(opened: io::Result<F>, direct: bool, place: String) -> Result<Self, SnapshotFault> {
         let fault = |what: String| SnapshotFault { file: place.clone(), what };
         let file = opened.map_err(|error| fault(format!("it cannot be opened: {error}")))?;
         let read = |offset: u64, length: u64| read_exactly(&file, direct, offset, length as usize).map_err(fault);
@@ -384,7 +384,7 @@ impl<F: StorageFile> Snapshot<F> {
     }
 }
 
-fn read_exactly(file: &impl StorageFile, direct: bool, offset: u64, length: usize) -> Result<Vec<u8>, String> {
+fn read_exactly(file: &impl ReadFile, direct: bool, offset: u64, length: usize) -> Result<Vec<u8>, String> {
     // Past the cache only whole blocks are read, into memory that begins where a block may.
     let before = if direct { offset as usize % BLOCK_BYTES } else { 0 };
     let span = if direct { (before + length).next_multiple_of(BLOCK_BYTES) } else { length };

@@ -18,7 +18,7 @@ mod tail;
 
 pub use file::{Snapshot, SnapshotFault};
 pub use format::{Digest, Front, SnapshotHead};
-pub use store::{newest_good, snapshot_name, snapshot_seq, snapshots, SnapshotError};
+pub use store::{newest_good, snapshot_name, snapshot_seq, snapshots, SnapshotError, SnapshotSource};
 pub use tail::AssetSums;
 
 pub(crate) use account::{for_each_state, names};

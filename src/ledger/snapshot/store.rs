@@ -3,7 +3,7 @@
 //! Invariants: a snapshot gets its name only after it is durable, was read back past the cache of the system, and adds up; the
 //! one that it was made from stays until the next one. Nothing here decides when.
 use super::super::scan::{SeenBatch, Start};
-use super::super::storage::{Storage, TEMPORARY_SUFFIX};
+use super::super::storage::{ReadFile, Storage, TEMPORARY_SUFFIX};
 use super::account::{encode, parse, Lists};
 use super::file::{Paced, Snapshot, SnapshotFault, Writer};
 use super::format::{Extents, Front, SnapshotHead};
@@ -239,12 +239,7 @@ impl<F: super::super::storage::StorageFile> Merge<'_, F> {
     }
 
     /// The keys of the snapshot before and of the tail, without those whose time is over.
-    fn keys<B: super::super::storage::StorageFile>(
-        &mut self,
-        base: Option<&Snapshot<B>>,
-        tail: &Tail,
-        ttl_ms: u64,
-    ) -> Result<(), SnapshotError> {
+    fn keys<B: ReadFile>(&mut self, base: Option<&Snapshot<B>>, tail: &Tail, ttl_ms: u64) -> Result<(), SnapshotError> {
         let lives = |key: &UsedKey| key.used.0.saturating_add(ttl_ms) > tail.newest().0;
         let mut written = Ok(());
         if let Some(base) = base {
@@ -275,7 +270,7 @@ impl<F: super::super::storage::StorageFile> Merge<'_, F> {
 }
 
 /// What `read` makes of the state of an account after the tail behind a snapshot; of an empty one if it was never seen.
-pub(crate) fn state_of<F: super::super::storage::StorageFile, T>(
+pub(crate) fn state_of<F: ReadFile, T>(
     account: &str,
     base: Option<&Snapshot<F>>,
     tail: &Tail,
@@ -327,10 +322,56 @@ pub(crate) fn newest_whole<S: Storage>(storage: &S) -> io::Result<Option<Snapsho
     Ok(None)
 }
 
+/// Where the snapshots of a ledger are read.
+pub trait SnapshotSource {
+    /// Their files.
+    type File: ReadFile;
+
+    /// The entries after which there are snapshots, the newest first.
+    ///
+    /// # Errors
+    /// If that cannot be told now.
+    fn snapshots(&self) -> io::Result<Vec<Seq>>;
+
+    /// Opens the snapshot after this entry.
+    ///
+    /// # Errors
+    /// If it cannot be used.
+    fn open_snapshot(&self, seq: Seq) -> Result<Snapshot<Self::File>, SnapshotFault>;
+
+    /// Whether everything could be reached since this was asked last: otherwise a fault tells nothing about the snapshot.
+    ///
+    /// # Errors
+    /// What was out of reach.
+    fn reached(&self) -> io::Result<()>;
+}
+
+impl<S: Storage> SnapshotSource for S {
+    type File = S::File;
+
+    fn snapshots(&self) -> io::Result<Vec<Seq>> {
+        Ok(snapshots(&self.list()?))
+    }
+
+    fn open_snapshot(&self, seq: Seq) -> Result<Snapshot<S::File>, SnapshotFault> {
+        Snapshot::open(self, &snapshot_name(seq))
+    }
+
+    /// A disk is always there; what it cannot read is lost.
+    fn reached(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// The newest snapshot of this log that can be opened, not newer than `seq_max`. One that cannot is left where it is, with a warning.
-pub fn newest_good<S: Storage>(storage: &S, log_id: Option<LogId>, seq_max: Seq) -> io::Result<Option<Snapshot<S::File>>> {
-    for seq in snapshots(&storage.list()?).into_iter().filter(|seq| *seq <= seq_max) {
-        match Snapshot::open(storage, &snapshot_name(seq)) {
+///
+/// # Errors
+/// If it cannot be told which there are, or what is in them could not be reached.
+pub fn newest_good<P: SnapshotSource>(source: &P, log_id: Option<LogId>, seq_max: Seq) -> io::Result<Option<Snapshot<P::File>>> {
+    for seq in source.snapshots()?.into_iter().filter(|seq| *seq <= seq_max) {
+        let opened = source.open_snapshot(seq);
+        source.reached()?;
+        match opened {
             Ok(snapshot) if snapshot.head().seq == seq && log_id.map_or(true, |log_id| snapshot.head().log_id == log_id) => {
                 return Ok(Some(snapshot));
             }

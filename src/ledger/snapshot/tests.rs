@@ -4,7 +4,7 @@ use crate::domain::{AccountState, LogId, Op, Seq, UnixMs};
 use crate::ledger::memory::MemoryStorage;
 use crate::ledger::places::Place;
 use crate::ledger::sample::{draft, Dice};
-use crate::ledger::storage::{Storage, StorageFile};
+use crate::ledger::storage::{ReadFile, Storage, StorageFile};
 use ahash::RandomState;
 use std::collections::BTreeMap;
 
