@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
+    compare::CompareArgs,
     crash::variant::{self, Variants},
     rng::Share,
     workload::Mix,
@@ -64,6 +65,9 @@ pub enum Command {
     #[command(after_help = "Examples:\n  loadtest startup --accounts 100_000 --entries 1_000_000\n  loadtest startup \
                             --accounts 10_000_000 --entries 10_000_000 --ready-within 10s")]
     Startup(StartupArgs),
+    /// Measure the server in two ways in turns, and tell the ratios.
+    #[command(after_help = COMPARE_HELP)]
+    Compare(CompareArgs),
     /// The bare responder itself, which `baseline` starts: prints its address, answers until standard input ends.
     #[command(hide = true)]
     Responder(ResponderArgs),
@@ -71,6 +75,14 @@ pub enum Command {
     #[command(hide = true)]
     FaultyLedger(FaultyLedgerArgs),
 }
+
+const COMPARE_HELP: &str = "What is compared:
+  daemon     an embedded ledger, and the ledger daemon behind its socket
+  snapshots  no snapshot during the load, and one after the other
+
+Examples:
+  loadtest compare daemon --rounds 5 --duration 5s --connections 256 --pipeline 1
+  loadtest compare snapshots --rate 20_000 --accounts 1_000_000 --rounds 5 --duration 10s";
 
 const CRASH_HELP: &str = "Variants:
   embedded       SIGKILL of a wallet with an embedded ledger
@@ -376,7 +388,7 @@ impl TrafficArgs {
     }
 }
 
-fn count(text: &str) -> Result<u64, String> {
+pub fn count(text: &str) -> Result<u64, String> {
     text.replace(['_', ','], "").parse().map_err(|_| format!("{text:?} is not a whole number such as 100_000"))
 }
 
@@ -388,7 +400,7 @@ fn share(text: &str) -> Result<Share, String> {
     }
 }
 
-fn rate(text: &str) -> Result<Rate, String> {
+pub fn rate(text: &str) -> Result<Rate, String> {
     if text == "max" {
         return Ok(Rate::Max);
     }
@@ -401,7 +413,7 @@ fn rate(text: &str) -> Result<Rate, String> {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     let split = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(split);
     let value: f64 = digits.trim().parse().map_err(|_| format!("{text:?} is not a time such as 10s or 500ms"))?;

@@ -3,8 +3,10 @@
 mod args;
 mod baseline;
 mod books;
+mod compare;
 mod connection;
 mod crash;
+mod daemon;
 mod doubt;
 mod engine;
 mod failure;
@@ -80,6 +82,7 @@ fn execute(cli: &Cli) -> Result<bool, Fault> {
         Command::Baseline(args) => show(cli, baseline::run(args, quiet, &stop)?),
         Command::Crash(args) => show(cli, crash::run(args, quiet, &stop)?),
         Command::Idle(args) => show(cli, idle::run(args, quiet, &stop)?),
+        Command::Compare(args) => show(cli, compare::run(args, quiet, &stop)?),
         Command::Startup(args) => show(cli, startup::run(args, quiet, &stop)?),
         Command::Responder(_) | Command::FaultyLedger(_) => unreachable!("these have been started above"),
     }

@@ -230,7 +230,10 @@ fn rounds(
 }
 
 /// Repeats what is in doubt over new connections; the old ones may be broken.
-fn settle(
+///
+/// # Errors
+/// Those of the engine.
+pub fn settle(
     traffic: &TrafficArgs,
     address: SocketAddr,
     workload: &mut Workload,

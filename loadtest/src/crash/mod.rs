@@ -9,11 +9,10 @@
 //! |---|---|
 //! | `variant` | the kinds of rounds, and how rounds are shared among them |
 //! | `victim` | what a round does something to |
-//! | `stage`, `daemon` | that as real processes |
+//! | `stage` | that as real processes |
 //! | `round` | one round and its verdict |
 //! | `report` | the sums, for people and programs |
 
-mod daemon;
 mod report;
 mod round;
 mod stage;

@@ -15,11 +15,11 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::{
-    daemon::{Daemon, Disk, Started},
     variant::{Place, Variant},
     victim::{pause, wait_for, Connections, Recovery, Strike, Victim},
 };
 use crate::{
+    daemon::{Daemon, Disk, Started},
     fault::Fault,
     server::{Server, ServerPlan},
     tokens::Token,
@@ -32,6 +32,8 @@ const TROUBLE_MIN: Duration = Duration::from_millis(100);
 const TROUBLE_MAX: Duration = Duration::from_millis(500);
 /// The kill comes at most so long after something that it is to come close to.
 const CLOSE_BY: Duration = Duration::from_millis(30);
+/// Size of a segment, in bytes: the smallest there is, so that segments change often.
+const SEGMENT_BYTES: u64 = 8 << 20;
 /// Exit code of a wallet that can never write again.
 const EXIT_FATAL: i32 = 1;
 
@@ -61,7 +63,7 @@ impl Stage {
         let directory = made.map_err(Fault::io("making a temporary directory"))?;
         let disk = match variant.place() {
             Place::Embedded => None,
-            Place::Daemon => Some(Disk::Real),
+            Place::Daemon => Some(Disk::Real(Some(SEGMENT_BYTES))),
             Place::FaultyDisk => Some(Disk::Faulty(seed)),
         };
         let mut daemon = disk.map(|disk| Daemon::prepare(disk, directory.path(), plan)).transpose()?;

@@ -9,19 +9,16 @@ use std::{
     time::Duration,
 };
 
-use super::victim::wait_for;
-use crate::{fault::Fault, faulty::Switches, machine, process::Process, server::ServerPlan};
+use crate::{crash::victim::wait_for, fault::Fault, faulty::Switches, machine, process::Process, server::ServerPlan};
 
 /// A start that takes longer has failed.
 const LISTEN_WAIT_MAX: Duration = Duration::from_secs(60);
-/// Size of a segment of the daemon as it is shipped, in bytes: the smallest that it takes.
-const SEGMENT_BYTES: u64 = 8 << 20;
 
 /// Which daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disk {
-    /// That of the machine, below the daemon as it is shipped.
-    Real,
+    /// That of the machine, below the daemon as it is shipped; with segments of this size in bytes, if it is not the usual one.
+    Real(Option<u64>),
     /// One that fails as it is told to; the seed decides what it writes early.
     Faulty(u64),
 }
@@ -80,10 +77,12 @@ impl Daemon {
         assert!(self.process.is_none(), "a daemon is started once at a time");
         self.starts += 1;
         let mut command = match self.disk {
-            Disk::Real => {
+            Disk::Real(segment_bytes) => {
                 let mut command = Command::new(self.plan.program.with_file_name("ron-ledger"));
-                let sock = format!("unix://{}", self.socket().display());
-                command.args(["--segment-bytes", &SEGMENT_BYTES.to_string(), "--sock", &sock]);
+                command.arg("--sock").arg(format!("unix://{}", self.socket().display()));
+                if let Some(bytes) = segment_bytes {
+                    command.args(["--segment-bytes", &bytes.to_string()]);
+                }
                 command
             }
             Disk::Faulty(seed) => {

@@ -1,0 +1,279 @@
+//! `loadtest compare`: the server in two ways, loaded in turns, so that a noisy machine is as noisy for the one as for the other.
+
+use std::{
+    ffi::OsString,
+    sync::{atomic::AtomicBool, Arc},
+    time::Duration,
+};
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use tempfile::TempDir;
+
+use crate::{
+    args::{count, duration, rate, Rate, ServerArgs, TrafficArgs},
+    books::Books,
+    daemon::{Daemon, Disk},
+    engine::{Engine, Pace, Plan},
+    fault::Fault,
+    machine,
+    progress::Progress,
+    report::{self, print_books, print_phases, print_tally, print_verdict, Phase, Report},
+    run,
+    server::{Server, ServerPlan},
+    tally::Tally,
+    workload::Workload,
+};
+
+/// What differs between the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compared {
+    /// The ledger: embedded, and behind the socket of its daemon.
+    Daemon,
+    /// Snapshots: none while the load lasts, and one after the other.
+    Snapshots,
+}
+
+/// Arguments of `compare`.
+#[derive(Clone, Debug, Args)]
+pub struct CompareArgs {
+    /// What to compare.
+    #[arg(value_enum)]
+    pub what: Compared,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub traffic: TrafficArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub server: ServerArgs,
+    /// Requests per second: a number (20_000) or max.
+    #[arg(long, default_value = "max", value_parser = rate)]
+    pub rate: Rate,
+    /// How long to send, each turn.
+    #[arg(long, default_value = "5s", value_parser = duration)]
+    pub duration: Duration,
+    /// Turns of each.
+    #[arg(long, default_value = "5", value_parser = count)]
+    pub rounds: u64,
+    /// Load that is sent to each before anything is measured.
+    #[arg(long, default_value = "1s", value_parser = duration)]
+    pub warmup: Duration,
+}
+
+/// Result of `compare`.
+#[derive(Clone, Debug, Serialize)]
+pub struct CompareReport {
+    /// `compare`.
+    pub command: &'static str,
+    /// What was compared.
+    pub what: Compared,
+    /// Gives the same run again.
+    pub seed: u64,
+    /// Connections of the load.
+    pub connections: u64,
+    /// Requests outstanding at most on each.
+    pub pipeline: u64,
+    /// Accounts loaded, on each of the two.
+    pub accounts: u64,
+    /// CPUs of the servers' cores.
+    pub server_cpus: Vec<usize>,
+    /// CPU of the generator.
+    pub generator_cpu: usize,
+    /// Every turn, in order.
+    pub phases: Vec<Phase>,
+    /// Replies per second, the second to the first: median over the rounds.
+    pub rate_ratio: f64,
+    /// 99th percentile of the latencies, the second to the first: median over the rounds.
+    pub p99_ratio: f64,
+    /// Rounds that ended with a newer snapshot of the second than they began with, if that is compared.
+    pub rounds_with_snapshot: Option<u64>,
+    /// What each has answered, warm-up included.
+    pub tallies: Vec<Tally>,
+    /// The books of each at the end.
+    pub books: Vec<Books>,
+    /// Everything was as it should be, whatever the ratios.
+    pub ok: bool,
+}
+
+/// One of the two.
+struct Side {
+    name: &'static str,
+    server: Server,
+    daemon: Option<(Daemon, TempDir)>,
+    workload: Workload,
+    engine: Engine,
+}
+
+/// The command.
+///
+/// # Errors
+/// Any [`Fault`].
+pub fn run(args: &CompareArgs, quiet: bool, stop: &Arc<AtomicBool>) -> Result<CompareReport, Fault> {
+    report::check_traffic(&args.traffic)?;
+    let pace = match args.rate {
+        Rate::Max => Pace::Max,
+        Rate::PerSecond(rate) => Pace::PerSecond(rate),
+        Rate::OfMax(_) => return Err(Fault::Usage("the --rate of compare is a number or max".into())),
+    };
+    machine::raise_open_files(4 * args.traffic.connections + 128)?;
+    let server_cpus = args.server.server_cpus.0.clone();
+    let cpu = machine::generator_cpu(args.traffic.cpu, &server_cpus)?;
+    let plan = ServerPlan::new(&args.server, cpu)?;
+    machine::pin(&[cpu])?;
+    let seed = machine::seed(args.traffic.seed);
+    let names = match args.what {
+        Compared::Daemon => ["embedded", "daemon"],
+        Compared::Snapshots => ["without snapshots", "with snapshots"],
+    };
+    let mut sides = Vec::new();
+    for (second, name) in [false, true].into_iter().zip(names) {
+        sides.push(Side::start(args, &plan, name, second, seed, quiet, stop)?);
+    }
+    let mut phases = Vec::new();
+    let (mut rate_ratios, mut p99_ratios) = (Vec::new(), Vec::new());
+    let (mut rounds_with_snapshot, mut snapshot) = (0, sides[1].newest_snapshot()?);
+    for round in 1..=args.rounds {
+        let mut turns = Vec::new();
+        for side in &mut sides {
+            let name = format!("{} {round} of {}", side.name, args.rounds);
+            let turn = Plan { pace, duration: Some(args.duration), requests: None, ending: None };
+            let outcome = side.engine.drive(&mut side.workload, &turn, &mut Progress::new(&name, None, quiet))?;
+            turns.push(Phase::new(name, pace, &outcome));
+        }
+        let newest = sides[1].newest_snapshot()?;
+        rounds_with_snapshot += u64::from(newest > snapshot);
+        snapshot = newest;
+        rate_ratios.push(turns[1].rate / turns[0].rate);
+        p99_ratios.push(turns[1].all.p99_us / turns[0].all.p99_us);
+        phases.extend(turns);
+    }
+    let rounds_with_snapshot = (args.what == Compared::Snapshots).then_some(rounds_with_snapshot);
+    let (mut tallies, mut books) = (Vec::new(), Vec::new());
+    let mut ok = phases.iter().all(Phase::complete) && rounds_with_snapshot != Some(0);
+    for side in sides {
+        let (tally, found) = side.end(args, quiet, stop)?;
+        ok &= found.balanced() && tally.unexpected_count() == 0;
+        tallies.push(tally);
+        books.push(found);
+    }
+    Ok(CompareReport {
+        command: "compare",
+        what: args.what,
+        seed,
+        connections: args.traffic.connections,
+        pipeline: args.traffic.pipeline,
+        accounts: args.traffic.accounts,
+        server_cpus,
+        generator_cpu: cpu,
+        phases,
+        rate_ratio: report::median(rate_ratios.into_iter()),
+        p99_ratio: report::median(p99_ratios.into_iter()),
+        rounds_with_snapshot,
+        tallies,
+        books,
+        ok,
+    })
+}
+
+impl Side {
+    fn start(
+        args: &CompareArgs,
+        plan: &ServerPlan,
+        name: &'static str,
+        second: bool,
+        seed: u64,
+        quiet: bool,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<Side, Fault> {
+        let mut plan = plan.clone();
+        let mut daemon = None;
+        match (args.what, second) {
+            (Compared::Daemon, false) => {}
+            (Compared::Daemon, true) => {
+                let made = match &plan.parent {
+                    Some(parent) => tempfile::tempdir_in(parent),
+                    None => tempfile::tempdir(),
+                };
+                let place = made.map_err(Fault::io("making a temporary directory"))?;
+                let mut made = Daemon::prepare(Disk::Real(None), place.path(), &plan)?;
+                made.start_well(stop)?;
+                plan.ledger = Some(made.socket());
+                daemon = Some((made, place));
+            }
+            (Compared::Snapshots, second) => {
+                let every = if second { "1s" } else { "168h" };
+                plan.more = format!("\n[ledger]\nsnapshot_every = \"{every}\"\nsnapshot_entries = 1000000000\n");
+            }
+        }
+        let traffic = &args.traffic;
+        let mut server = Server::prepare(plan)?;
+        server.start(stop)?;
+        let mut workload = run::workload(traffic, server.address(), &server.token()?, "load:", seed);
+        run::prepare(&mut workload, traffic, server.address(), false, quiet, stop)?;
+        let (connections, pipeline) = (traffic.connections as usize, traffic.pipeline as usize);
+        let mut engine = Engine::connect(server.address(), connections, pipeline, traffic.patience, stop)?;
+        if args.warmup > Duration::ZERO {
+            let plan = Plan { pace: Pace::Max, duration: Some(args.warmup), requests: None, ending: None };
+            engine.drive(&mut workload, &plan, &mut Progress::new("warm-up", None, quiet))?;
+        }
+        Ok(Side { name, server, daemon, workload, engine })
+    }
+
+    /// Name of the newest snapshot of an embedded ledger, if there is one.
+    fn newest_snapshot(&self) -> Result<Option<OsString>, Fault> {
+        let directory = self.server.ledger_directory();
+        if self.daemon.is_some() {
+            return Ok(None);
+        }
+        let listed = std::fs::read_dir(&directory).map_err(Fault::io(format!("listing {}", directory.display())))?;
+        let names = listed.filter_map(Result::ok).map(|entry| entry.file_name());
+        Ok(names.filter(|name| name.to_string_lossy().ends_with(".snap")).max())
+    }
+
+    /// Looks at the books and ends the processes.
+    fn end(mut self, args: &CompareArgs, quiet: bool, stop: &Arc<AtomicBool>) -> Result<(Tally, Books), Fault> {
+        run::settle(&args.traffic, self.server.address(), &mut self.workload, quiet, stop)?;
+        run::check_hashes(&mut self.workload);
+        let mut reader = run::preparation_engine(&args.traffic, self.server.address(), stop)?;
+        let mut progress = Progress::new("checking the books", Some(2 * args.traffic.accounts), quiet);
+        let books = crate::books::check(&mut reader, &self.workload.requests, &self.workload.model, &mut progress)?;
+        self.server.stop()?;
+        if let Some((mut daemon, _place)) = self.daemon {
+            daemon.stop()?;
+        }
+        Ok((self.workload.tally, books))
+    }
+}
+
+impl Report for CompareReport {
+    fn ok(&self) -> bool {
+        self.ok
+    }
+
+    fn print(&self) {
+        println!(
+            "{} connections x pipeline {}, {} accounts, cores on CPU {:?}, generator on CPU {}, seed {}\n",
+            self.connections,
+            self.pipeline,
+            crate::progress::grouped(self.accounts),
+            self.server_cpus,
+            self.generator_cpu,
+            self.seed
+        );
+        print_phases(&self.phases);
+        println!(
+            "\nthe second to the first, medians of the rounds: {:.3} of its replies/s, {:.3} times its p99",
+            self.rate_ratio, self.p99_ratio
+        );
+        if let Some(rounds) = self.rounds_with_snapshot {
+            println!("the second has taken a snapshot in {rounds} of the rounds");
+        }
+        for (tally, books) in self.tallies.iter().zip(&self.books) {
+            println!();
+            print_tally(tally);
+            print_books(books);
+        }
+        print_verdict(self.ok);
+    }
+}
