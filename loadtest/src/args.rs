@@ -63,7 +63,7 @@ pub enum Command {
     Idle(IdleArgs),
     /// Measure how long a server with many accounts takes to be ready, and how much memory it needs.
     #[command(after_help = "Examples:\n  loadtest startup --accounts 100_000 --entries 1_000_000\n  loadtest startup \
-                            --accounts 10_000_000 --entries 10_000_000 --ready-within 10s")]
+                            --accounts 10_000_000 --entries 10_000_000 --ready-within 10s\n  loadtest startup --daemon")]
     Startup(StartupArgs),
     /// Measure the server in two ways in turns, and tell the ratios.
     #[command(after_help = COMPARE_HELP)]
@@ -262,6 +262,9 @@ pub struct StartupArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub server: ServerArgs,
+    /// On a ledger daemon; both are ended and started together.
+    #[arg(long)]
+    pub daemon: bool,
     /// Entries behind the snapshot.
     #[arg(long, default_value = "1_000_000", value_parser = count)]
     pub entries: u64,

@@ -1,12 +1,12 @@
 //! `loadtest startup`: how long a server with many accounts takes to be ready, and how much memory that needs.
 //!
 //! Three starts of one ledger: after an orderly end, from the snapshot alone; and twice after a kill, from the same snapshot and the
-//! entries behind it. After the last one a sample of accounts must hold
-//! what they should.
+//! entries behind it. After the last one a sample of accounts must hold what they should. With a ledger daemon both are ended and
+//! started, the daemon first.
 
 use std::{
     sync::{atomic::AtomicBool, Arc},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::process::Signal;
@@ -15,6 +15,7 @@ use serde::Serialize;
 use crate::{
     args::StartupArgs,
     books,
+    daemon::{Daemon, Disk},
     engine::{Engine, Pace, Plan},
     fault::Fault,
     machine,
@@ -47,6 +48,8 @@ pub struct StartupReport {
     pub accounts: u64,
     /// Entries behind it.
     pub entries: u64,
+    /// Whether the ledger is a daemon.
+    pub daemon: bool,
     /// CPUs of the server.
     pub server_cpus: Vec<usize>,
     /// The starts, in order.
@@ -57,6 +60,41 @@ pub struct StartupReport {
     pub wrong: u64,
     /// Everything was as it should be, and no start took longer than was allowed.
     pub ok: bool,
+}
+
+/// The server, and the daemon of its ledger if it has one.
+struct Service {
+    server: Server,
+    daemon: Option<Daemon>,
+}
+
+impl Service {
+    /// Starts both; until the server is ready.
+    fn start(&mut self, stop: &AtomicBool) -> Result<Duration, Fault> {
+        let begin = Instant::now();
+        if let Some(daemon) = &mut self.daemon {
+            daemon.start_well(stop)?;
+        }
+        self.server.start(stop)?;
+        Ok(begin.elapsed())
+    }
+
+    fn stop(&mut self) -> Result<(), Fault> {
+        self.server.stop()?;
+        self.daemon.as_mut().map_or(Ok(()), Daemon::stop)
+    }
+
+    fn kill(&mut self) -> Result<(), Fault> {
+        self.server.process().signal(Signal::KILL);
+        self.server.reap_killed()?;
+        self.daemon.as_mut().map_or(Ok(()), Daemon::kill)
+    }
+
+    /// The most memory that either has had, in bytes, added up.
+    fn memory_bytes_max(&mut self) -> u64 {
+        let server = self.server.pid().map_or(0, machine::memory_bytes_max);
+        server + self.daemon.as_mut().map_or(0, |daemon| machine::memory_bytes_max(daemon.process().pid()))
+    }
 }
 
 /// The command.
@@ -74,17 +112,24 @@ pub fn run(args: &StartupArgs, quiet: bool, stop: &Arc<AtomicBool>) -> Result<St
     let keys_max = (traffic.accounts + args.entries).clamp(1_024, 100_000_000);
     plan.more =
         format!("\n[idempotency]\nkeys_max = {keys_max}\n\n[ledger]\nsnapshot_every = \"168h\"\nsnapshot_entries = 1000000000\n");
+    let place = match &plan.parent {
+        Some(parent) => tempfile::tempdir_in(parent),
+        None => tempfile::tempdir(),
+    };
+    let place = place.map_err(Fault::io("making a temporary directory"))?;
+    let daemon = args.daemon.then(|| Daemon::prepare(Disk::Real(None), place.path(), &plan)).transpose()?;
+    plan.ledger = daemon.as_ref().map(Daemon::socket);
     machine::pin(&[cpu])?;
-    let mut server = Server::prepare(plan)?;
-    server.start(stop)?;
-    let token = server.token()?;
-    let address = server.address();
+    let mut service = Service { server: Server::prepare(plan)?, daemon };
+    service.start(stop)?;
+    let token = service.server.token()?;
+    let address = service.server.address();
     let mut workload = run::workload(traffic, address, &token, "acct", machine::seed(traffic.seed));
     run::prepare(&mut workload, traffic, address, false, quiet, stop)?;
     let mut starts = Vec::new();
-    server.stop()?;
-    let ready = server.start(stop)?;
-    starts.push(start("a snapshot", ready, &server));
+    service.stop()?;
+    let ready = service.start(stop)?;
+    starts.push(start("a snapshot", ready, &mut service));
     {
         let (connections, pipeline) = (traffic.connections as usize, traffic.pipeline as usize);
         let mut engine = Engine::connect(address, connections, pipeline, traffic.patience, stop)?;
@@ -92,10 +137,9 @@ pub fn run(args: &StartupArgs, quiet: bool, stop: &Arc<AtomicBool>) -> Result<St
         engine.drive(&mut workload, &plan, &mut Progress::new("entries behind the snapshot", plan.requests, quiet))?;
     }
     for _ in 0..2 {
-        server.process().signal(Signal::KILL);
-        server.reap_killed()?;
-        let ready = server.start(stop)?;
-        starts.push(start("a snapshot and the entries", ready, &server));
+        service.kill()?;
+        let ready = service.start(stop)?;
+        starts.push(start("a snapshot and the entries", ready, &mut service));
     }
     let compared: Vec<u32> = (0..workload.model.len().min(COMPARED_MAX)).collect();
     let mut engine = run::preparation_engine(traffic, address, stop)?;
@@ -106,17 +150,16 @@ pub fn run(args: &StartupArgs, quiet: bool, stop: &Arc<AtomicBool>) -> Result<St
         (stated.balance, stated.last_nonce) != (Some(account.balance), Some(account.confirmed_nonce))
     };
     let wrong = compared.iter().zip(&stated).filter(differs).count() as u64;
-    server.stop()?;
+    service.stop()?;
     let in_time =
         args.ready_within.map_or(true, |most| starts.iter().all(|start| u128::from(start.ready_ms) <= most.as_millis()));
     let ok = wrong == 0 && in_time && workload.tally.unexpected_count() == 0;
     let (accounts, entries, compared) = (traffic.accounts, args.entries, compared.len() as u64);
-    Ok(StartupReport { command: "startup", accounts, entries, server_cpus, starts, compared, wrong, ok })
+    Ok(StartupReport { command: "startup", accounts, entries, daemon: args.daemon, server_cpus, starts, compared, wrong, ok })
 }
 
-fn start(of: &'static str, ready: Duration, server: &Server) -> Start {
-    let memory_bytes_max = server.pid().map_or(0, machine::memory_bytes_max);
-    Start { of, ready_ms: ready.as_millis() as u64, memory_bytes_max }
+fn start(of: &'static str, ready: Duration, service: &mut Service) -> Start {
+    Start { of, ready_ms: ready.as_millis() as u64, memory_bytes_max: service.memory_bytes_max() }
 }
 
 impl Report for StartupReport {
@@ -126,7 +169,11 @@ impl Report for StartupReport {
 
     fn print(&self) {
         let (accounts, entries) = (grouped(self.accounts), grouped(self.entries));
-        println!("{accounts} accounts in the snapshot, {entries} entries behind it, server on CPU {:?}\n", self.server_cpus);
+        let ledger = if self.daemon { "on a ledger daemon" } else { "with an embedded ledger" };
+        println!(
+            "{accounts} accounts in the snapshot, {entries} entries behind it, server on CPU {:?} {ledger}\n",
+            self.server_cpus
+        );
         println!("{:<28} {:>12} {:>16}", "start from", "ready after", "memory at most");
         for start in &self.starts {
             println!("{:<28} {:>9} ms {:>12} MiB", start.of, grouped(start.ready_ms), grouped(start.memory_bytes_max >> 20));
