@@ -110,6 +110,9 @@ impl Watcher {
         self.publisher.audited(audit.through, audit.snapshot);
         let before = self.audit.replace(audit);
         let after = self.audit.borrow();
+        if after.reads_failed > before.reads_failed {
+            self.publisher.conservation_check(Check::Failed);
+        }
         if after.broken.is_some() && before.broken.is_none() {
             self.publisher.conservation_check(Check::Violated);
         } else if after.agreed > before.agreed {

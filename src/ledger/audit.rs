@@ -36,6 +36,8 @@ pub struct Audit {
     pub snapshot_ms: u64,
     /// Snapshots that could not be taken since the start.
     pub snapshots_failed: u64,
+    /// Looks that could not read what was committed, since the start.
+    pub reads_failed: u64,
     /// Accounts of which ledger and cores have been seen to agree since the start.
     pub agreed: u64,
     /// Which rule is broken, and by which entry, or which account is not served as the ledger says. Nothing may be written any more.

@@ -8,6 +8,7 @@ use super::handles::AuditLedger;
 use super::reader::Reader;
 use super::snapshot::{Snapshot, SnapshotError};
 use super::storage::Storage;
+use super::LedgerError;
 use ahash::RandomState;
 use crossbeam_channel::{bounded, Receiver, RecvTimeoutError, Sender};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -93,6 +94,8 @@ impl Auditor {
             taken: Instant::now(),
             snapshot_ms: 0,
             failed: 0,
+            reads_failed: 0,
+            damaged: None,
         };
         let run = move || -> Last {
             if let Err(error) = rustix::process::setpriority_process(None, AUDITOR_NICE) {
@@ -178,6 +181,9 @@ struct Desk<S: Storage> {
     taken: Instant,
     snapshot_ms: u64,
     failed: u64,
+    reads_failed: u64,
+    /// What the last look found damaged.
+    damaged: Option<String>,
 }
 
 impl<S: Storage> Desk<S> {
@@ -211,17 +217,33 @@ impl<S: Storage> Desk<S> {
                 Ok(true) => {}
                 Ok(false) => return !self.work.is_broken(),
                 Err(error) => {
-                    // Tried again at the next look: what was read before stays.
-                    tracing::error!(%error, "the auditor cannot read what was committed");
+                    self.note_unread(&error);
                     return false;
                 }
             }
+            self.damaged = None;
             self.publish();
             if !to_the_end && self.hurry.load(Ordering::Acquire) {
                 return false;
             }
         }
         false
+    }
+
+    /// What was committed cannot be read. It is read again at the next look; bytes that are wrong then as well are lost, and whatever
+    /// is written on top of them would be lost with the next start.
+    fn note_unread(&mut self, error: &LedgerError) {
+        self.reads_failed += 1;
+        let what = error.to_string();
+        let damaged =
+            matches!(error, LedgerError::Damaged { .. } | LedgerError::Unsupported { .. } | LedgerError::Incomplete { .. });
+        if damaged && self.damaged.as_ref() == Some(&what) {
+            tracing::error!(%what, "what was committed is damaged; nothing more is written");
+            self.work.broken = Some(what);
+        } else {
+            tracing::error!(%error, "the auditor cannot read what was committed; it tries again");
+            self.damaged = Some(what).filter(|_| damaged);
+        }
     }
 
     /// Compares the accounts that were touched last with what the cores hold.
@@ -285,8 +307,8 @@ impl<S: Storage> Desk<S> {
     }
 
     fn publish(&self) {
-        let Self { snapshot_ms, failed: snapshots_failed, agreed, .. } = *self;
-        let audit = Audit { snapshot_ms, snapshots_failed, agreed, ..self.work.audit() };
+        let Self { snapshot_ms, failed: snapshots_failed, reads_failed, agreed, .. } = *self;
+        let audit = Audit { snapshot_ms, snapshots_failed, reads_failed, agreed, ..self.work.audit() };
         *self.audit.lock().expect("no thread panics while it holds the audit") = audit;
     }
 }

@@ -6,6 +6,7 @@ use crate::ledger::memory::MemoryStorage;
 use crate::ledger::sample::{entry, lane_batch_of, open, spends};
 use crate::ledger::scan::Start;
 use crate::ledger::snapshot::{newest_good, snapshots, AssetSums};
+use crate::ledger::{Faults, ReadFault, SyncFault, WriteFault};
 
 const SEGMENT_BYTES: u64 = 64 << 10;
 
@@ -179,4 +180,41 @@ fn what_is_served_is_compared_with_the_ledger_and_a_difference_that_stays_is_tol
     until("the verdict", || auditor.broken().is_some());
     let told = auditor.broken().unwrap();
     assert!(told.contains("account a ") && told.contains("998") && told.contains("997"), "{told}");
+}
+
+/// Whether nothing can be read.
+struct Unreadable(bool);
+
+impl Faults for Unreadable {
+    fn write(&mut self, _: &str, _: u64, _: usize) -> Option<WriteFault> {
+        None
+    }
+
+    fn sync(&mut self, _: &str) -> Option<SyncFault> {
+        None
+    }
+
+    fn read(&mut self, _: &str, _: u64, _: usize) -> Option<ReadFault> {
+        self.0.then_some(ReadFault::Error)
+    }
+}
+
+#[test]
+fn damage_to_what_was_committed_is_told_and_one_that_can_be_read_again_is_not() {
+    let (storage, log) = log_of(30);
+    let good = storage.fork();
+    storage.tamper(&crate::ledger::segment_name(1), |bytes| bytes[40 << 10] ^= 1);
+    let auditor = Auditor::spawn(&log.reader(), None, never(), None).unwrap();
+    until("the verdict", || auditor.broken().is_some());
+    let (told, audit) = (auditor.broken().unwrap(), auditor.audit());
+    assert!(told.contains("segment-0000000001.log") && audit.reads_failed >= 2 && audit.through < Seq(31), "{told} {audit:?}");
+    drop((auditor, log));
+    let (log, ..) = open(&good, SEGMENT_BYTES).unwrap();
+    let faults = Arc::new(Mutex::new(Unreadable(true)));
+    good.set_faults(faults.clone());
+    let auditor = Auditor::spawn(&log.reader(), None, never(), None).unwrap();
+    until("some looks in vain", || auditor.audit().reads_failed > 3);
+    assert_eq!(auditor.broken(), None, "a disk that does not answer says nothing about the ledger");
+    faults.lock().unwrap().0 = false;
+    until("the audit", || auditor.audit().through == Seq(31));
 }

@@ -1,7 +1,7 @@
 //! The committer from the outside: acknowledgements, wakes, a full disk, a disk that fails, the writer lock.
 use super::layout::BLOCK_BYTES;
 use super::sample::{lane_batch, open};
-use super::{Committer, DiskStorage, LaneSender, LedgerError, Log, MemoryStorage, Options, Reader, Storage, Watch};
+use super::{Committer, DiskStorage, LaneSender, LedgerError, Log, Mark, MemoryStorage, Options, Reader, Storage, Watch};
 use crate::domain::limits::SEGMENT_BYTES_MIN;
 use crate::domain::{Durable, Entry, LaneBatch, Question, Root, Seq};
 use crossbeam_channel::{unbounded, Receiver};
@@ -41,6 +41,22 @@ fn push(lane: &LaneSender, mut batch: LaneBatch) {
         batch = back;
         std::thread::yield_now();
     }
+}
+
+#[test]
+fn how_far_the_ledger_reaches_is_noted_once_nothing_more_comes() {
+    let storage = MemoryStorage::new();
+    let (committer, acknowledged, _) = start(&storage, 1);
+    push(&committer.lane(0), lane_batch(0, 1, 3));
+    acknowledged.recv_timeout(SOON).unwrap();
+    let noted = || Mark::read(&storage.crash(&mut || false)).unwrap().map(|mark| mark.head);
+    assert_eq!(noted(), Some(Seq(0)), "not before a second has passed");
+    let began = Instant::now();
+    while noted() != Some(Seq(3)) {
+        assert!(began.elapsed() < SOON, "it is not noted");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    drop(committer);
 }
 
 #[test]

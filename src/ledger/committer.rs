@@ -26,6 +26,8 @@ const REST_MAX: Duration = Duration::from_micros(250);
 
 /// Priority of the committer's thread: -20 goes first, 0 is everybody's.
 const COMMITTER_NICE: i32 = -15;
+/// Once nothing was committed for so long, it is noted how far the ledger reaches.
+pub(super) const NOTE_AFTER: Duration = Duration::from_secs(1);
 
 /// What is called, on the committer's thread, when the ledger can not go on. The process must end; the default aborts it.
 pub type OnFatal = Box<dyn FnOnce(&LedgerError) + Send>;
@@ -98,7 +100,8 @@ impl Committer {
         let (place, group) = (engine.place(), GroupCommit::new(lanes, engine.body_bytes_max()));
         let held_back = queues.iter().map(|_| None).collect();
         let writer = Writer::new(engine, tenure);
-        let runner = Runner { writer, group, queues, held_back, first_lane: 0, deliver, signals: Arc::clone(&signals) };
+        let runner =
+            Runner { writer, group, queues, held_back, first_lane: 0, deliver, signals: Arc::clone(&signals), unnoted: false };
         let thread = std::thread::Builder::new()
             .name("ledger-commit".into())
             .spawn(move || {
@@ -175,6 +178,8 @@ struct Runner<E> {
     first_lane: usize,
     deliver: Box<dyn Fn(Durable) + Send>,
     signals: Arc<Signals>,
+    /// Something was committed since it was last noted how far the log reaches.
+    unnoted: bool,
 }
 
 impl<E: Engine> Runner<E> {
@@ -215,13 +220,24 @@ impl<E: Engine> Runner<E> {
         self.first_lane = (self.first_lane + 1) % lanes.max(1);
     }
 
-    fn sleep(&self) {
+    /// Sleeps until something is pushed; once it is quiet for a while, how far the log reaches is noted.
+    fn sleep(&mut self) {
         self.signals.bell.lie_down();
-        let quiet = self.queues.iter().all(Receiver::is_empty) && !self.signals.closing.load(Ordering::Acquire);
-        if quiet {
-            std::thread::park();
+        let began = Instant::now();
+        match (self.is_quiet(), self.unnoted) {
+            (false, _) => {}
+            (true, false) => std::thread::park(),
+            (true, true) => std::thread::park_timeout(NOTE_AFTER),
         }
         self.signals.bell.get_up();
+        if self.unnoted && began.elapsed() >= NOTE_AFTER && self.is_quiet() {
+            self.writer.note();
+            self.unnoted = false;
+        }
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.queues.iter().all(Receiver::is_empty) && !self.signals.closing.load(Ordering::Acquire)
     }
 
     /// Makes what was collected durable and acknowledges it. False if it was given up because the disk is full and the log closes.
@@ -255,6 +271,7 @@ impl<E: Engine> Runner<E> {
             tracing::warn!("there is room for the next ledger segment again; commits go on");
         }
         self.group.settle(Some(placed), &self.deliver);
+        self.unnoted = true;
         let rest = rest_after(entries, took);
         if !rest.is_zero() {
             std::thread::sleep(rest);

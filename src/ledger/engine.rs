@@ -79,6 +79,13 @@ pub trait Engine: Send + 'static {
     /// hash `prev`.
     fn append(&mut self, epoch: u64, first_seq: Seq, prev: Root, parts: &[LaneBatch]) -> Appended;
 
+    /// Notes durably how far the log reaches, for idle moments: damage to what is noted cannot be taken for an interrupted write. Does
+    /// nothing if nothing came since the last time.
+    ///
+    /// # Errors
+    /// If it could not be noted; nothing else is concerned.
+    fn note(&mut self) -> Result<(), LedgerError>;
+
     /// Hands over the durable batches from the one that holds `from` on, in order, until `each` breaks or the head is reached.
     ///
     /// # Errors

@@ -61,6 +61,10 @@ impl Engine for Lossy {
         unknown()
     }
 
+    fn note(&mut self) -> Result<(), LedgerError> {
+        self.log.note()
+    }
+
     fn read(&mut self, from: Seq, each: &mut dyn FnMut(ReadBatch<'_>) -> ControlFlow<()>) -> Result<(), LedgerError> {
         self.log.read(from, each)
     }

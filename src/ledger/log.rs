@@ -111,6 +111,8 @@ pub struct Log<S: Storage> {
     pub(super) failed: bool,
     /// Whether the file `epoch` names the segment that is written; after an opening without a new epoch it may not.
     pub(super) marked: bool,
+    /// The head when an idle moment was last used to note it.
+    pub(super) noted: Seq,
     // Before the lock: the allocator must be gone before another process may open the log.
     pub(super) spares: Option<Spares<S>>,
     pub(super) _lock: S::Lock,
@@ -326,6 +328,15 @@ impl<S: Storage> Engine for Log<S> {
             }
             Err(AppendError::Failed(error)) => Appended::Unknown(error),
         }
+    }
+
+    fn note(&mut self) -> Result<(), LedgerError> {
+        self.refuse_if_failed("note how far the log reaches")?;
+        // Tried once for each head: a disk that refuses this is not asked again and again.
+        if std::mem::replace(&mut self.noted, self.head) == self.head {
+            return Ok(());
+        }
+        self.mark(self.active.index).write(&self.shared.storage)
     }
 
     fn read(&mut self, from: Seq, each: &mut dyn FnMut(ReadBatch<'_>) -> ControlFlow<()>) -> Result<(), LedgerError> {

@@ -193,6 +193,7 @@ impl<S: Storage> Log<S> {
             buffer: Vec::new(),
             failed: false,
             marked: false,
+            noted: end.head,
             spares: Some(spares),
             _lock: lock,
         };

@@ -1,6 +1,7 @@
 //! Opening a log: what was appended is found again, a torn tail goes, damage inside is refused with its place, whatever is missing
 //! or foreign is named. All over the disk in memory.
-use super::layout::{SegmentHeader, BATCH_HEAD_BYTES, BLOCK_BYTES};
+use super::engine::Engine as _;
+use super::layout::{SegmentHeader, BATCH_HEAD_BYTES, BLOCK_BYTES, SEGMENT_HEAD_BYTES};
 use super::mark::EPOCH_NAME;
 use super::sample::{lane_batch, open};
 use super::{segment_name, verify, AppendError, LedgerError, Log, MemoryStorage, Options, ReadFile, Storage, StorageFile};
@@ -280,6 +281,34 @@ fn a_roll_without_room_for_the_mark_changes_nothing_and_succeeds_later() {
     log.append(&[lane_batch(0, room + 1, 1)]).unwrap();
     drop(log);
     assert_eq!(open(&storage.crash(&mut || false), SEGMENT).unwrap().1.head, Seq(room + 1));
+}
+
+#[test]
+fn damage_to_the_last_batch_is_seen_once_a_quiet_moment_has_noted_it() {
+    let storage = MemoryStorage::new();
+    let (mut log, _, _) = open(&storage, SEGMENT).unwrap();
+    log.append(&[lane_batch(0, 1, 1)]).unwrap();
+    let damaged = |storage: &MemoryStorage| {
+        let bad = storage.crash(&mut || false);
+        bad.tamper(&segment_name(1), |bytes| bytes[SEGMENT_HEAD_BYTES as usize + 200] ^= 1);
+        bad
+    };
+    let (_, recovery, _) = open(&damaged(&storage), SEGMENT).unwrap();
+    assert!(recovery.torn.is_some(), "before, it looks like an interrupted write");
+    log.note().unwrap();
+    assert!(matches!(refusal(&damaged(&storage)), LedgerError::Damaged { .. }));
+    // Nothing new, nothing written; and without room nothing is lost but the note.
+    storage.limit_bytes(Some(0));
+    log.note().unwrap();
+    storage.limit_bytes(None);
+    log.append(&[lane_batch(0, 2, 1)]).unwrap();
+    storage.limit_bytes(Some(0));
+    assert!(log.note().is_err());
+    storage.limit_bytes(None);
+    log.append(&[lane_batch(0, 3, 1)]).unwrap();
+    log.note().unwrap();
+    drop(log);
+    assert_eq!(open(&storage.crash(&mut || false), SEGMENT).unwrap().1.head, Seq(3));
 }
 
 /// Writes this in such a way that the cache shows it and the disk does not have it.

@@ -49,6 +49,13 @@ impl<E: Engine> Writer<E> {
         self.tenure = tenure;
     }
 
+    /// Notes how far the log reaches, as far as that can be done.
+    pub fn note(&mut self) {
+        if let Err(error) = self.engine.note() {
+            tracing::warn!(%error, "how far the ledger reaches could not be noted; damage to the last commit may go unnoticed until the next one");
+        }
+    }
+
     /// Lets go of the engine in order.
     pub fn close(self) -> Result<(), LedgerError> {
         self.engine.close()

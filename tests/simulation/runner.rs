@@ -1,6 +1,7 @@
 //! Many seeds on all processors, and what they came to.
 use crate::coverage::Coverage;
 use crate::history::play;
+use std::io::Write as _;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -59,6 +60,8 @@ pub fn run(plan: &Plan) -> Summary {
                     failed.fetch_add(1, Ordering::Relaxed);
                     let text = panic.downcast_ref::<String>().cloned();
                     let what = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default();
+                    // At once, and past the capture of test output: the run may go on for hours.
+                    let _ = writeln!(std::io::stderr(), "FAILED seed {seed}: {what}");
                     summary.failures.push(Failure { seed, what });
                 }
             }

@@ -238,6 +238,13 @@ impl<E: Engine> Chair<E> {
         }
     }
 
+    /// Nothing came for a while: notes how far the log reaches.
+    pub fn note(&mut self, seat: Seat) -> Result<(), Turned> {
+        self.group_of(seat)?;
+        self.writer.note();
+        Ok(())
+    }
+
     /// The connection is gone. Its wallet may come back, or another one may take the chair at once.
     pub fn leave(&mut self, seat: Seat) {
         if seat.0 != self.seats {
@@ -249,6 +256,7 @@ impl<E: Engine> Chair<E> {
         if let Some(group) = &mut self.group {
             group.withdraw();
         }
+        self.writer.note();
     }
 
     /// Lets go of the ledger in order.

@@ -7,7 +7,7 @@ use super::chair::{Chair, Committed, Peer, Seat, Turned};
 use super::server::Site;
 use super::session::{Session, Wanted};
 use crate::domain::{LaneBatch, Seq};
-use crate::ledger::committer::{prefer_this_thread, rest_after};
+use crate::ledger::committer::{prefer_this_thread, rest_after, NOTE_AFTER};
 use crate::ledger::log::Log;
 use crate::ledger::protocol::{Acknowledged, Fault, Refused, Reply};
 use crate::ledger::spares::RETRY;
@@ -37,6 +37,8 @@ pub(super) struct Connection<S: Storage> {
     held_back: Option<LaneBatch>,
     /// Whether something was admitted and could not be committed.
     full: bool,
+    /// When something was committed last, until it is noted how far the log reaches.
+    committed: Option<Instant>,
     /// Places that were asked for.
     places: Vec<Acknowledged>,
     /// The snapshot that pieces were asked of last.
@@ -55,7 +57,18 @@ impl From<io::Error> for Over {
 impl<S: Storage> Connection<S> {
     pub fn new(site: Arc<Site<S>>, stream: UnixStream, peer: Peer) -> Self {
         let session = Session::new(site.log_id, site.watch.head(), site.reader.first());
-        Self { site, stream, peer, session, seat: None, held_back: None, full: false, places: Vec::new(), snapshot: None }
+        Self {
+            site,
+            stream,
+            peer,
+            session,
+            seat: None,
+            held_back: None,
+            full: false,
+            committed: None,
+            places: Vec::new(),
+            snapshot: None,
+        }
     }
 
     /// Says why and closes.
@@ -95,7 +108,12 @@ impl<S: Storage> Connection<S> {
     /// Until something arrives, or it is time to look again.
     fn wait(&mut self) -> Result<(), Over> {
         let pause = Timespec { tv_sec: 0, tv_nsec: i64::from(RETRY.subsec_nanos()) };
-        let timeout = self.full.then_some(&pause);
+        let quiet = Timespec { tv_sec: NOTE_AFTER.as_secs() as i64, tv_nsec: i64::from(NOTE_AFTER.subsec_nanos()) };
+        let timeout = match (self.full, self.committed) {
+            (true, _) => Some(&pause),
+            (false, Some(_)) => Some(&quiet),
+            (false, None) => None,
+        };
         let mut waiting = [PollFd::new(&self.stream, PollFlags::IN), PollFd::new(&self.site.stop, PollFlags::IN)];
         // A signal may end the wait early; then there is nothing to read.
         let _ = poll(&mut waiting, timeout);
@@ -231,7 +249,13 @@ impl<S: Storage> Connection<S> {
         let Some(seat) = self.seat.filter(|_| !self.session.ended()) else { return Ok(Duration::ZERO) };
         let started = Instant::now();
         match self.chair(|chair, _| chair.commit(seat))? {
-            Committed::Nothing => Ok(Duration::ZERO),
+            Committed::Nothing => {
+                if self.committed.is_some_and(|committed| committed.elapsed() >= NOTE_AFTER) {
+                    self.committed = None;
+                    self.chair(|chair, _| chair.note(seat))?;
+                }
+                Ok(Duration::ZERO)
+            }
             Committed::Durable(batches) => {
                 let took = started.elapsed();
                 let entries = batches.iter().map(|batch| u64::from(batch.count)).sum();
@@ -239,6 +263,7 @@ impl<S: Storage> Connection<S> {
                 self.chair(|chair, now| chair.heard(seat, now))?;
                 let commit_us = u32::try_from(took.as_micros()).unwrap_or(u32::MAX).max(1);
                 self.session.reply(&Reply::Durable { commit_us, batches });
+                self.committed = Some(Instant::now());
                 if self.full {
                     self.full = false;
                     tracing::warn!("there is room for the next ledger segment again; commits go on");

@@ -8,7 +8,8 @@ use crate::ledger::{Audit, Held};
 /// Appends what the auditor of the daemon has found; which accounts agree with a wallet is not known there.
 pub(super) fn encode_audit(audit: &Audit, out: &mut Vec<u8>) {
     let broken = audit.broken.as_deref().map_or("", super::shortened);
-    for number in [audit.through.0, audit.snapshot.0, audit.snapshot_ms, audit.snapshots_failed, broken.len() as u64] {
+    let Audit { snapshot_ms, snapshots_failed, reads_failed, .. } = *audit;
+    for number in [audit.through.0, audit.snapshot.0, snapshot_ms, snapshots_failed, reads_failed, broken.len() as u64] {
         out.extend_from_slice(&number.to_le_bytes());
     }
     out.extend_from_slice(broken.as_bytes());
@@ -22,7 +23,7 @@ pub(super) fn encode_audit(audit: &Audit, out: &mut Vec<u8>) {
 /// Reads what [`encode_audit`] has written.
 pub(super) fn decode_audit(mut fields: Fields<'_>) -> Result<Audit, Malformed> {
     let (through, snapshot) = (Seq(fields.u64()?), Seq(fields.u64()?));
-    let (snapshot_ms, snapshots_failed) = (fields.u64()?, fields.u64()?);
+    let (snapshot_ms, snapshots_failed, reads_failed) = (fields.u64()?, fields.u64()?, fields.u64()?);
     let length = usize::try_from(fields.u64()?).unwrap_or(usize::MAX);
     let broken = text(fields.bytes(length)?)?;
     let broken = Some(broken.to_owned()).filter(|broken| !broken.is_empty());
@@ -32,7 +33,7 @@ pub(super) fn decode_audit(mut fields: Fields<'_>) -> Result<Audit, Malformed> {
         let (issued, burned, held) = (fields.u128()?, fields.u128()?, fields.u128()?);
         sums.push(AssetSums { asset, issued, burned, held });
     }
-    Ok(Audit { through, sums, snapshot, snapshot_ms, snapshots_failed, agreed: 0, broken })
+    Ok(Audit { through, sums, snapshot, snapshot_ms, snapshots_failed, reads_failed, agreed: 0, broken })
 }
 
 /// Appends names of accounts.

@@ -85,6 +85,7 @@ fn replies() -> Vec<Reply<'static>> {
         snapshot: Seq(7),
         snapshot_ms: 6,
         snapshots_failed: 5,
+        reads_failed: 4,
         agreed: 0,
         broken: Some("why".into()),
     };
