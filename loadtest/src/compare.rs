@@ -144,8 +144,8 @@ pub fn run(args: &CompareArgs, quiet: bool, stop: &Arc<AtomicBool>) -> Result<Co
         let newest = sides[1].newest_snapshot()?;
         rounds_with_snapshot += u64::from(newest > snapshot);
         snapshot = newest;
-        rate_ratios.push(turns[1].rate / turns[0].rate);
-        p99_ratios.push(turns[1].all.p99_us / turns[0].all.p99_us);
+        rate_ratios.push(ratio(turns[1].rate, turns[0].rate));
+        p99_ratios.push(ratio(turns[1].all.p99_us, turns[0].all.p99_us));
         phases.extend(turns);
     }
     let rounds_with_snapshot = (args.what == Compared::Snapshots).then_some(rounds_with_snapshot);
@@ -174,6 +174,15 @@ pub fn run(args: &CompareArgs, quiet: bool, stop: &Arc<AtomicBool>) -> Result<Co
         books,
         ok,
     })
+}
+
+/// The second to the first; 0 if there is no first.
+fn ratio(second: f64, first: f64) -> f64 {
+    if first > 0.0 {
+        second / first
+    } else {
+        0.0
+    }
 }
 
 impl Side {

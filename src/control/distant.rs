@@ -2,7 +2,6 @@
 //!
 //! A daemon that goes away meanwhile comes back, and the reading goes on: a snapshot from its beginning, entries where it was.
 use super::conservation::Conservation;
-use super::ledger::START_LOOK_EVERY;
 use super::replay::{from_snapshot, guard_earlier_keys, note_progress, Interruption};
 use super::{rebuild, Dep, Readiness};
 use crate::domain::{Question, Root, Seq, UnixMs};
@@ -10,17 +9,24 @@ use crate::engine::Engine;
 use crate::ledger::engine::Tenure;
 use crate::ledger::snapshot::SnapshotSource;
 use crate::ledger::{LedgerError, ReadLedger};
+use std::io::ErrorKind;
 use std::ops::ControlFlow;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// Pause after the first thing that was out of reach; it grows to the longest.
+const PAUSE: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// A ledger that may be out of reach for a while.
 pub(super) struct Distant<'a, 'e> {
     /// Its name for messages.
-    pub place: String,
+    place: String,
     /// Is told what is waited for.
-    pub readiness: &'a Readiness,
+    readiness: &'a Readiness,
     /// What the signals ask for meanwhile.
-    pub interruption: &'a mut Interruption<'e>,
+    interruption: &'a mut Interruption<'e>,
+    /// Why nothing can be read now, and how long the next pause is.
+    waits: Option<(String, Duration)>,
 }
 
 /// What the rebuilding came to.
@@ -53,7 +59,12 @@ impl From<LedgerError> for Stop {
     }
 }
 
-impl Distant<'_, '_> {
+impl<'a, 'e> Distant<'a, 'e> {
+    /// The ledger of this name; nothing of it has been read yet.
+    pub fn new(place: String, readiness: &'a Readiness, interruption: &'a mut Interruption<'e>) -> Self {
+        Self { place, readiness, interruption, waits: None }
+    }
+
     /// Rebuilds the slices of the engines that `fresh` makes as they were when this tenure began, which is still the present one: so
     /// nothing is written meanwhile. `now` decides which keys are still remembered.
     ///
@@ -82,15 +93,20 @@ impl Distant<'_, '_> {
         fresh: &dyn Fn() -> Vec<Engine>,
         now: UnixMs,
     ) -> Result<(Vec<Engine>, Result<(), String>), Stop> {
-        self.readiness.down(Dep::Ledger, "the ledger is being read");
+        self.reads();
         let began = Instant::now();
         let log_id = Some(reader.log_id());
         let (snapshot, mut engines) = loop {
-            match from_snapshot(snapshots, log_id, tenure.head, fresh, now) {
+            match from_snapshot(snapshots, log_id, tenure.head, fresh, now, self.interruption) {
                 Ok(loaded) => break loaded,
-                Err(error) => self.wait(0, &error.to_string())?,
+                Err(_) if self.interruption.given_up_at().is_some() => return Err(Stop::GivenUp(0)),
+                Err(error) if error.kind() == ErrorKind::NotConnected => self.wait(0, &error.to_string())?,
+                Err(error) => {
+                    return Err(LedgerError::Declined { place: self.place.clone(), what: error.to_string() }.into());
+                }
             }
         };
+        self.reads();
         let loaded_ms = began.elapsed().as_millis() as u64;
         let start = snapshot.as_ref().map(|snapshot| (snapshot.head().seq, snapshot.head().root));
         if let Some((seq, root)) = start {
@@ -113,7 +129,10 @@ impl Distant<'_, '_> {
             return Err(LedgerError::Declined { place: self.place.clone(), what }.into());
         }
         if let Some((seq, _)) = start {
-            self.until_reached(seq.0, || guard_earlier_keys(reader, seq, &mut engines, now))?;
+            self.until_reached(seq.0, |interruption| guard_earlier_keys(reader, seq, &mut engines, now, interruption))?;
+            if self.interruption.given_up_at().is_some() {
+                return Err(Stop::GivenUp(tenure.head.0));
+            }
         }
         let conserved = conservation.check(&held);
         let took_ms = began.elapsed().as_millis() as u64;
@@ -124,7 +143,7 @@ impl Distant<'_, '_> {
 
     /// A snapshot of this log may still be of another branch: a copy that was written to elsewhere.
     fn check_branch(&mut self, reader: &mut dyn ReadLedger, seq: Seq, root: &Root) -> Result<(), Stop> {
-        let found = match self.until_reached(seq.0, || reader.find(&Question::At(seq))) {
+        let found = match self.until_reached(seq.0, |_| reader.find(&Question::At(seq))) {
             // The daemon itself has read on from a snapshot there.
             Err(Stop::Error(LedgerError::Archived { .. })) => return Ok(()),
             found => found?,
@@ -153,7 +172,7 @@ impl Distant<'_, '_> {
             if next < reader.first() {
                 return Err(LedgerError::Archived { place: self.place.clone(), first: reader.first() }.into());
             }
-            let interruption = &mut *self.interruption;
+            let (interruption, before) = (&mut *self.interruption, at.0);
             let scanned = reader.scan(next, &mut |seq, root, entry| {
                 note_progress(seq);
                 if interruption.look(seq.0).is_err() {
@@ -171,6 +190,9 @@ impl Distant<'_, '_> {
             if self.interruption.given_up_at().is_some() {
                 return Err(Stop::GivenUp(at.0 .0));
             }
+            if at.0 > before {
+                self.reads();
+            }
             match scanned {
                 // It knows of no more yet.
                 Ok(_) if at.0 < head => self.wait(at.0 .0, "the ledger ends before the entry with which it was granted")?,
@@ -183,23 +205,43 @@ impl Distant<'_, '_> {
     }
 
     /// Asks again until the answer does not fail for want of a connection.
-    fn until_reached<T>(&mut self, entries: u64, mut ask: impl FnMut() -> Result<T, LedgerError>) -> Result<T, Stop> {
+    fn until_reached<T>(
+        &mut self,
+        entries: u64,
+        mut ask: impl FnMut(&mut Interruption<'e>) -> Result<T, LedgerError>,
+    ) -> Result<T, Stop> {
         loop {
-            match ask() {
+            match ask(self.interruption) {
                 Err(LedgerError::Unreachable { what, .. }) => self.wait(entries, &what)?,
-                answered => return Ok(answered?),
+                answered => {
+                    self.reads();
+                    return Ok(answered?);
+                }
             }
         }
     }
 
+    /// It is in reach.
+    fn reads(&mut self) {
+        self.waits = None;
+        self.readiness.down(Dep::Ledger, "the ledger is being read");
+    }
+
     /// Tells why there is nothing to read now, and waits a little, unless a signal asks for an end.
     fn wait(&mut self, entries: u64, why: &str) -> Result<(), Stop> {
-        tracing::warn!(error = why, entries, "the ledger could not be read on; trying again");
-        self.readiness.down(Dep::Ledger, why);
+        let pause = match self.waits.take() {
+            Some((before, pause)) if before == why => (2 * pause).min(PAUSE_MAX),
+            Some(_) | None => {
+                tracing::warn!(error = why, entries, "the ledger could not be read on; trying again");
+                self.readiness.down(Dep::Ledger, why);
+                PAUSE
+            }
+        };
+        self.waits = Some((why.to_owned(), pause));
         if self.interruption.look_now().is_err() {
             return Err(Stop::GivenUp(entries));
         }
-        std::thread::sleep(START_LOOK_EVERY);
+        std::thread::sleep(pause);
         Ok(())
     }
 
@@ -223,9 +265,9 @@ mod tests {
     use super::*;
     use crate::control::sample::{issues, ledger, options, slices, snapshot_of, state, NOW};
     use crate::control::SignalEvent;
-    use crate::domain::{Found, HistoryAnswer, HistoryQuestion, KeyId, LaneBatch, LogId, Page, PageQuestion, Period};
+    use crate::domain::{Found, HistoryAnswer, HistoryQuestion, LaneBatch, LogId, Page, PageQuestion};
     use crate::ledger::snapshot::{self, Snapshot, SnapshotFault};
-    use crate::ledger::{EachEntry, Log, MemoryFile, MemoryStorage, Reader};
+    use crate::ledger::{EachEntry, EachKeys, Log, MemoryFile, MemoryStorage, Reader};
     use std::io;
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
@@ -265,7 +307,7 @@ mod tests {
         type File = MemoryFile;
 
         fn snapshots(&self) -> io::Result<Vec<Seq>> {
-            self.line.ask().map_err(io::Error::other)?;
+            self.line.ask().map_err(|error| io::Error::new(io::ErrorKind::NotConnected, error))?;
             self.storage.snapshots()
         }
 
@@ -282,7 +324,7 @@ mod tests {
             // The line may also break while blocks are read.
             let ok = self.line.ask().is_ok();
             let broken = self.line.broken.swap(false, Relaxed);
-            (ok && !broken).then_some(()).ok_or_else(|| io::Error::other("the line broke"))
+            (ok && !broken).then_some(()).ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "the line broke"))
         }
     }
 
@@ -326,7 +368,7 @@ mod tests {
             broken.map(|()| next)
         }
 
-        fn keys_before(&mut self, end: Seq, since: UnixMs, each: &mut dyn FnMut(KeyId, Period)) -> Result<(), LedgerError> {
+        fn keys_before(&mut self, end: Seq, since: UnixMs, each: EachKeys<'_>) -> Result<(), LedgerError> {
             self.line.ask()?;
             self.reader.keys_before(end, since, each)?;
             // All told, and yet not the end of it.
@@ -367,7 +409,7 @@ mod tests {
         events.iter().for_each(|event| sender.send(*event).unwrap());
         let readiness = Readiness::new(true);
         let mut interruption = Interruption::new(&receiver);
-        let mut distant = Distant { place: "there".into(), readiness: &readiness, interruption: &mut interruption };
+        let mut distant = Distant::new("there".into(), &readiness, &mut interruption);
         let mut reader = Far { reader: log.reader(), line, first };
         let source = Source { storage: storage.clone(), line };
         distant.rebuild(&source, &mut reader, &log.tenure(), &|| slices(3), NOW)

@@ -16,7 +16,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Time between two looks whether the ledger daemon has answered, or a signal asks for an end.
-pub(super) const START_LOOK_EVERY: Duration = Duration::from_millis(20);
+const START_LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Takes every acknowledgement.
 pub(super) type Deliver = Box<dyn Fn(Durable) + Send>;
@@ -198,7 +198,7 @@ fn remote(
         }
         std::thread::sleep(START_LOOK_EVERY);
     };
-    let mut distant = Distant { place: format!("unix://{}", socket.display()), readiness, interruption };
+    let mut distant = Distant::new(format!("unix://{}", socket.display()), readiness, interruption);
     match distant.rebuild(&writer.snapshots(log_id), &mut writer.reader(log_id), &tenure, fresh, unix_now())? {
         Rebuilt::Open { engines, conserved } => {
             let ledger = Ledger { log_id, epoch: tenure.epoch, place: Place::Remote(Remote { writer, auditor: None }) };

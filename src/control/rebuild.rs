@@ -5,9 +5,10 @@
 use crate::domain::{Account, AccountState, Asset, Entry, KeyId, Period, Root, Seq, UnixMs, UsedKey};
 use crate::engine::Engine;
 use crate::ledger::snapshot::{for_each_state, names, Snapshot, SnapshotFault};
-use crate::ledger::{entries_of, LedgerError, ReadFile, SeenBatch};
+use crate::ledger::{entries_of, EachKeys, LedgerError, ReadFile, SeenBatch};
 use crate::ring::Ring;
 use crossbeam_channel::{bounded, Sender};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::thread::ScopedJoinHandle;
 
@@ -68,8 +69,14 @@ fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Loads every slice from a snapshot; `now` decides which keys are still remembered. After an error the engines are not to be used.
-pub(super) fn load<F: ReadFile>(snapshot: &Snapshot<F>, engines: &mut [Engine], now: UnixMs) -> Result<(), SnapshotFault> {
+/// Loads every slice from a snapshot; `now` decides which keys are still remembered. `look` ends it early with an error. After an error
+/// the engines are not to be used.
+pub(super) fn load<F: ReadFile>(
+    snapshot: &Snapshot<F>,
+    engines: &mut [Engine],
+    now: UnixMs,
+    look: &mut dyn FnMut() -> Result<(), String>,
+) -> Result<(), SnapshotFault> {
     let (head, assets) = (snapshot.head(), &snapshot.front().assets);
     let named = || assets.iter().map(|sums| (Asset::new(&sums.asset).expect("checked when it was opened"), sums.issued));
     let begin = |engine: &mut Engine| engine.begin_restore(named(), head.seq, head.accounts as usize);
@@ -91,6 +98,7 @@ pub(super) fn load<F: ReadFile>(snapshot: &Snapshot<F>, engines: &mut [Engine], 
             let piece = &mut pieces[slice];
             piece.extend_from_slice(record);
             if piece.len() >= ACCOUNTS_BYTES {
+                look().map_err(|what| snapshot.fault(what))?;
                 slices.send(slice, std::mem::replace(piece, Vec::with_capacity(ACCOUNTS_BYTES + record.len())));
             }
             Ok(())
@@ -106,20 +114,30 @@ pub(super) fn load<F: ReadFile>(snapshot: &Snapshot<F>, engines: &mut [Engine], 
     )
 }
 
-/// Takes note of keys that are still in their time and whose entries are not replayed: `read` hands them over, each with the time in
-/// which its entry was accepted.
+/// Takes note of keys that are still in their time and whose entries are not replayed: `read` hands them over, with the time in which
+/// their entries were accepted, until `look` ends it early.
 ///
 /// # Errors
 /// What `read` gave.
 pub(super) fn guard(
     engines: &mut [Engine],
-    read: impl FnOnce(&mut dyn FnMut(KeyId, Period)) -> Result<(), LedgerError>,
+    look: &mut dyn FnMut() -> Result<(), String>,
+    read: impl FnOnce(EachKeys<'_>) -> Result<(), LedgerError>,
 ) -> Result<(), LedgerError> {
     deal_keys(
         engines,
         |engine, (key, accepted): &(KeyId, Period)| engine.forget_known(*key, *accepted),
         |(key, _)| *key,
-        |each| read(&mut |key, accepted| each((key, accepted))),
+        |each| {
+            read(&mut |keys, accepted| {
+                keys.iter().for_each(|key| each((*key, accepted)));
+                if look().is_ok() {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                }
+            })
+        },
     )
 }
 

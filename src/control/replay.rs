@@ -53,8 +53,11 @@ pub(super) fn open<S: Storage>(
     interruption: &mut Interruption<'_>,
 ) -> Result<Opening<S>, LedgerError> {
     let began = Instant::now();
-    let loaded = from_snapshot(&storage, None, Seq(u64::MAX), fresh, now);
-    let (snapshot, mut engines) = loaded.map_err(LedgerError::io(storage.place(""), "look for snapshots"))?;
+    let (snapshot, mut engines) = match from_snapshot(&storage, None, Seq(u64::MAX), fresh, now, interruption) {
+        Ok(loaded) => loaded,
+        Err(_) if interruption.given_up_at.is_some() => return Ok(Opening::GivenUp { entries: 0 }),
+        Err(error) => return Err(LedgerError::io(storage.place(""), "look for snapshots")(error)),
+    };
     let start = snapshot.as_ref().map(Snapshot::start);
     let mut conservation = Conservation::begin(snapshot.as_ref().map_or(&[], |snapshot| &snapshot.front().assets));
     let loaded_ms = began.elapsed().as_millis() as u64;
@@ -77,7 +80,11 @@ pub(super) fn open<S: Storage>(
         tracing::warn!(event = "torn_tail", torn = ?torn, "an interrupted write was cleared away; nothing of it had been acknowledged");
     }
     if let Some(start) = start {
-        guard_earlier_keys(&mut log.reader(), start.seq, &mut engines, now)?;
+        guard_earlier_keys(&mut log.reader(), start.seq, &mut engines, now, interruption)?;
+        if interruption.given_up_at.is_some() {
+            log.close()?;
+            return Ok(Opening::GivenUp { entries: recovery.entries });
+        }
     }
     let conserved = conservation.check(&held);
     let took_ms = began.elapsed().as_millis() as u64;
@@ -100,9 +107,10 @@ pub(super) fn guard_earlier_keys(
     through: Seq,
     engines: &mut [Engine],
     now: UnixMs,
+    interruption: &mut Interruption<'_>,
 ) -> Result<(), LedgerError> {
     let Some(since) = engines.first().map(|engine| engine.shard().keys_since(now)) else { return Ok(()) };
-    rebuild::guard(engines, |each| reader.keys_before(Seq(through.0 + 1), since, each))
+    rebuild::guard(engines, &mut || interruption.look_now(), |each| reader.keys_before(Seq(through.0 + 1), since, each))
 }
 
 /// A snapshot, and engines that were loaded from it.
@@ -112,25 +120,28 @@ type Loaded<F> = (Option<Snapshot<F>>, Vec<Engine>);
 /// none.
 ///
 /// # Errors
-/// If it cannot be told which there are, or they were out of reach.
+/// If it cannot be told which there are; `NotConnected` if they were out of reach; whatever it is if a signal asks for an end.
 pub(super) fn from_snapshot<P: SnapshotSource>(
     source: &P,
     log_id: Option<LogId>,
-    mut newest: Seq,
+    newest: Seq,
     fresh: &dyn Fn() -> Vec<Engine>,
     now: UnixMs,
+    interruption: &mut Interruption<'_>,
 ) -> std::io::Result<Loaded<P::File>> {
+    let mut damaged = Vec::new();
     loop {
-        let found = snapshot::newest_good(source, log_id, newest)?;
+        let found = snapshot::newest_of(source, log_id, &|seq| seq <= newest && !damaged.contains(&seq))?;
         let mut engines = fresh();
         let Some(snapshot) = found else { return Ok((None, engines)) };
-        let loaded = rebuild::load(&snapshot, &mut engines, now);
+        let loaded = rebuild::load(&snapshot, &mut engines, now, &mut || interruption.look_now());
         source.reached()?;
         match loaded {
             Ok(()) => return Ok((Some(snapshot), engines)),
+            Err(fault) if interruption.given_up_at.is_some() => return Err(std::io::Error::other(fault)),
             Err(fault) => tracing::error!(event = "snapshot_damaged", %fault, "the one before it is used, or the whole ledger"),
         }
-        newest = Seq(snapshot.head().seq.0.saturating_sub(1));
+        damaged.push(snapshot.head().seq);
     }
 }
 

@@ -14,6 +14,10 @@ use std::ops::ControlFlow;
 /// What the receiver of entries says to each: the entry, its position, and the chain hash of its batch.
 pub type EachEntry<'a> = &'a mut dyn FnMut(Seq, &Root, Entry<'_>) -> ControlFlow<()>;
 
+/// What the receiver of keys says to some of them, and to none, which shows that it goes on: the keys, and the time in which their
+/// entries were accepted.
+pub type EachKeys<'a> = &'a mut dyn FnMut(&[KeyId], Period) -> ControlFlow<()>;
+
 /// Reading what is durable; for threads that may wait.
 pub trait ReadLedger: Send {
     /// The identity of the log.
@@ -37,12 +41,12 @@ pub trait ReadLedger: Send {
     /// If the ledger cannot be read or reached; what was handed over before is good.
     fn scan(&mut self, from: Seq, each: EachEntry<'_>) -> Result<Seq, LedgerError>;
 
-    /// Hands over the idempotency keys of the entries before `end` that were accepted at `since` or later, each with the span in
-    /// which its entry was accepted; others may be among them, and some may come twice.
+    /// Hands over the idempotency keys of the entries before `end` that were accepted at `since` or later, until `each` breaks; others
+    /// may be among them, and some may come twice.
     ///
     /// # Errors
     /// If the ledger cannot be read or reached.
-    fn keys_before(&mut self, end: Seq, since: UnixMs, each: &mut dyn FnMut(KeyId, Period)) -> Result<(), LedgerError>;
+    fn keys_before(&mut self, end: Seq, since: UnixMs, each: EachKeys<'_>) -> Result<(), LedgerError>;
 
     /// The answer out of the history.
     ///
@@ -81,7 +85,7 @@ impl<S: Storage> ReadLedger for Reader<S> {
         Reader::scan(self, from, each)
     }
 
-    fn keys_before(&mut self, end: Seq, since: UnixMs, each: &mut dyn FnMut(KeyId, Period)) -> Result<(), LedgerError> {
+    fn keys_before(&mut self, end: Seq, since: UnixMs, each: EachKeys<'_>) -> Result<(), LedgerError> {
         Reader::keys_before(self, end, since, each)
     }
 

@@ -4,6 +4,7 @@
 //! Nothing here is the truth: an index file that is missing or damaged is made again from its segment, and every hit is confirmed by
 //! the entry itself. This file knows which segments to look into; `index_file` looks into one, and `index_format` knows the bytes.
 use super::cursor::Cursor;
+use super::handles::EachKeys;
 use super::index_file::IndexFile;
 use super::index_format::{hashes, Pair, Pairs, Run, Subject};
 use super::log::Shared;
@@ -17,6 +18,8 @@ use std::io;
 use std::ops::ControlFlow;
 use std::sync::{Arc, RwLockReadGuard};
 
+/// Keys that are handed over together.
+pub(super) const KEYS_TOGETHER_MAX: usize = 1 << 14;
 /// How much of a segment is read at once for indexing, in bytes.
 const WINDOW_BYTES: usize = 1 << 20;
 /// Hits that are taken from an index at once.
@@ -234,27 +237,28 @@ impl<S: Storage> Index<S> {
     }
 
     /// Hands over the keys of all entries before this one that were accepted at this time or later, and more: those of whole
-    /// segments, the oldest first, each with the time in which the entries of its segment were accepted. Makes no index: where there is
-    /// none, the segment is read. Entries are accepted in about the order of the ledger, so the first segment that is too old ends it.
-    pub(super) fn keys_before(&self, end: Seq, since: UnixMs, each: &mut dyn FnMut(KeyId, Period)) -> Result<(), LedgerError> {
+    /// segments, the oldest first, each with the time in which the entries of its segment were accepted; and nothing for a segment that
+    /// is too old, so that the receiver sees it go on. Makes no index: where there is none, the segment is read. Clocks go back, so no
+    /// segment tells anything about those before it.
+    pub(super) fn keys_before(&self, end: Seq, since: UnixMs, each: EachKeys<'_>) -> Result<(), LedgerError> {
         let (first, last) = self.range();
-        let mut recent = Vec::new();
-        for segment in (first..=last).rev().filter(|segment| self.first_of(*segment) < end) {
+        for segment in (first..=last).filter(|segment| self.first_of(*segment) < end) {
             let file = if segment == last { None } else { self.open(self.subject(segment)).ok() };
-            let accepted = match &file {
-                Some(file) => file.head().accepted,
-                None => self.read_keys(segment)?.1,
+            let told = match file {
+                Some(file) if file.head().accepted.last < since => Some(each(&[], file.head().accepted)),
+                Some(file) => told_from(&file, each),
+                None => None,
             };
-            if accepted.last < since {
-                break;
-            }
-            recent.push((segment, file, accepted));
-        }
-        for (segment, file, accepted) in recent.into_iter().rev() {
-            let told = file.map(|file| file.each_hash(Run::Keys, &mut |hash| each(KeyId(hash), accepted)));
-            if !matches!(told, Some(Ok(()))) {
-                let (keys, accepted) = self.read_keys(segment)?;
-                keys.into_iter().for_each(|key| each(key, accepted));
+            let told = match told {
+                Some(told) => told,
+                None => {
+                    let (keys, accepted) = self.read_keys(segment)?;
+                    let wanted = if accepted.last < since { &[][..] } else { &keys[..] };
+                    wanted.chunks(KEYS_TOGETHER_MAX).try_for_each(|keys| each(keys, accepted))
+                }
+            };
+            if told.is_break() {
+                return Ok(());
             }
         }
         Ok(())
@@ -271,6 +275,21 @@ impl<S: Storage> Index<S> {
         })?;
         Ok((keys, accepted))
     }
+}
+
+/// Hands over the keys in an index file; `None` if it is damaged, after some of them perhaps.
+fn told_from<F: StorageFile>(file: &IndexFile<F>, each: EachKeys<'_>) -> Option<ControlFlow<()>> {
+    let (mut keys, mut flow) = (Vec::with_capacity(KEYS_TOGETHER_MAX), ControlFlow::Continue(()));
+    let read = file.each_hash(Run::Keys, &mut |hash| {
+        keys.push(KeyId(hash));
+        if keys.len() == KEYS_TOGETHER_MAX {
+            flow = each(&keys, file.head().accepted);
+            keys.clear();
+        }
+        flow
+    });
+    let flow = if flow.is_break() { flow } else { each(&keys, file.head().accepted) };
+    read.is_ok().then_some(flow)
 }
 
 fn place_within(first: Seq, seq: Seq) -> u32 {

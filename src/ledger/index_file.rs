@@ -3,6 +3,7 @@ use super::index_format::{Block, Head, Pair, Run, Subject};
 use super::layout::{BLOCK_BYTES, ZERO_BLOCK};
 use super::storage::{read_zero_filled, StorageFile};
 use std::io;
+use std::ops::ControlFlow;
 
 /// An index file that belongs to its subject.
 pub(super) struct IndexFile<F> {
@@ -75,11 +76,13 @@ impl<F: StorageFile> IndexFile<F> {
         Ok(low)
     }
 
-    /// Hands over all hashes of a run, in ascending order.
-    pub fn each_hash(&self, run: Run, each: &mut dyn FnMut(u64)) -> io::Result<()> {
+    /// Hands over all hashes of a run, in ascending order, until the receiver has enough.
+    pub fn each_hash(&self, run: Run, each: &mut dyn FnMut(u64) -> ControlFlow<()>) -> io::Result<()> {
         for number in 0..self.head.blocks(run) {
             let block = self.block(run, number)?;
-            (0..block.len()).for_each(|place| each(block.pair(place).hash));
+            if (0..block.len()).try_for_each(|place| each(block.pair(place).hash)).is_break() {
+                break;
+            }
         }
         Ok(())
     }
@@ -128,7 +131,11 @@ mod tests {
             let all = &pairs.runs[run as usize];
             let mut hashes: Vec<u64> = all.iter().map(|pair| pair.hash).collect();
             let mut streamed = Vec::new();
-            index.each_hash(run, &mut |hash| streamed.push(hash)).unwrap();
+            let take = &mut |hash| {
+                streamed.push(hash);
+                ControlFlow::Continue(())
+            };
+            index.each_hash(run, take).unwrap();
             assert_eq!(streamed, hashes);
             hashes.dedup();
             hashes.truncate(200);

@@ -96,7 +96,7 @@ pub use daemon::{Admitted, Server};
 pub use desk::{Answer, LookupDesk, Told};
 pub use disk::{DiskFile, DiskStorage};
 pub use error::LedgerError;
-pub use handles::{AuditLedger, EachEntry, ReadLedger, WatchLedger};
+pub use handles::{AuditLedger, EachEntry, EachKeys, ReadLedger, WatchLedger};
 pub use log::{AppendError, Log, Options, Watch};
 pub use mark::Mark;
 pub use memory::{Fate, Faults, MemoryFile, MemoryStorage, ReadFault, SyncFault, WriteFault};

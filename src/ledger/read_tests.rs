@@ -178,7 +178,11 @@ fn an_old_key_is_found_by_its_account_and_only_in_its_time() {
     assert_eq!(find("alice", "k7", Period { first: UnixMs(10_000), last: UnixMs(20_000) }), None);
 
     let mut seen: Vec<(KeyId, Period)> = Vec::new();
-    reader.keys_before(Seq(900), UnixMs(0), &mut |key, accepted| seen.push((key, accepted))).unwrap();
+    let take = &mut |keys: &[KeyId], accepted| {
+        seen.extend(keys.iter().map(|key| (*key, accepted)));
+        ControlFlow::Continue(())
+    };
+    reader.keys_before(Seq(900), UnixMs(0), take).unwrap();
     for (seq, bytes) in (1..900).zip(&entries) {
         let entry = Entry::parse(bytes).unwrap().0;
         let id = KeyId::of(entry.owner(), entry.key());
@@ -188,8 +192,24 @@ fn an_old_key_is_found_by_its_account_and_only_in_its_time() {
     }
     assert!(seen.len() < 1200, "segments that begin later are left out");
     let mut late = 0;
-    reader.keys_before(log.head().0, UnixMs(590), &mut |_, accepted| late += usize::from(accepted.last >= UnixMs(590))).unwrap();
+    let count = &mut |keys: &[KeyId], accepted: Period| {
+        assert!(keys.is_empty() || accepted.last >= UnixMs(590), "of no use");
+        late += keys.len();
+        ControlFlow::Continue(())
+    };
+    reader.keys_before(log.head().0, UnixMs(590), count).unwrap();
     assert!(late >= 30, "the segment that is being written is among them");
+    let mut first = 0;
+    let enough = &mut |keys: &[KeyId], _| {
+        first += keys.len();
+        if first > 0 {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    };
+    reader.keys_before(Seq(900), UnixMs(0), enough).unwrap();
+    assert!(first > 0 && first < seen.len(), "it ends when the receiver has enough");
 }
 
 #[test]
@@ -364,4 +384,38 @@ fn the_entry_that_breaks_a_rule_is_told_with_its_accounts_before_it() {
     let told: Vec<_> =
         suspect.accounts.iter().map(|books| (&*books.account, books.last_nonce.0, books.values[0].1.free)).collect();
     assert_eq!(told, [("a", 1, 5), ("b", 0, 5)]);
+}
+
+#[test]
+fn keys_of_a_time_that_is_not_over_are_told_also_from_before_the_clock_went_back() {
+    let storage = MemoryStorage::new();
+    let (mut log, _, _) = open(&storage, SEGMENT).unwrap();
+    // Two segments late, and then some of an hour before.
+    for number in 0..60 {
+        let ts = UnixMs(if number < 30 { 10_000_000 } else { 6_400_000 });
+        let entries: Vec<Vec<u8>> = (0..40)
+            .map(|at| {
+                let key = format!("k-{number}-{at}");
+                let mut bytes = Vec::new();
+                crate::domain::Draft { key: Key::new(&key).unwrap(), ts, ..draft(Op::Issue, "", "alice", 1, 0) }
+                    .encode(&mut bytes);
+                bytes
+            })
+            .collect();
+        log.append(&[lane_batch_of(0, 1 + 40 * number, &entries)]).unwrap();
+    }
+    let early = KeyId::of(crate::domain::Account::new("alice").unwrap(), Key::new("k-0-0").unwrap());
+    let told = |reader: &Reader<MemoryStorage>| {
+        let mut found = false;
+        let look = &mut |keys: &[KeyId], _| {
+            found |= keys.contains(&early);
+            ControlFlow::Continue(())
+        };
+        reader.keys_before(Seq(2_401), UnixMs(9_000_000), look).unwrap();
+        found
+    };
+    let reader = log.reader();
+    assert!(storage.list().unwrap().contains(&segment_name(4)) && told(&reader), "without indexes");
+    while reader.index_one_segment().unwrap() {}
+    assert!(told(&reader), "with them");
 }

@@ -4,6 +4,7 @@
 //! look. Entries that are not durable yet do not exist for a reader.
 use super::batch::for_each_entry;
 use super::cursor::Cursor;
+use super::handles::EachKeys;
 use super::history::{History, Peaks, STEP_ENTRIES_MAX};
 use super::index::{Index, Wanted};
 use super::index_format::{debit_hash, party_hash, Run};
@@ -14,8 +15,8 @@ use super::scan::SeenBatch;
 use super::storage::Storage;
 use super::LedgerError;
 use crate::domain::{
-    Account, Entry, Found, HistoryAnswer, HistoryQuestion, Key, KeyId, KeyUse, LogId, Page, PageQuestion, Period, Question, Root,
-    Seq, UnixMs,
+    Account, Entry, Found, HistoryAnswer, HistoryQuestion, Key, KeyId, KeyUse, LogId, Page, PageQuestion, Question, Root, Seq,
+    UnixMs,
 };
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
@@ -187,11 +188,12 @@ impl<S: Storage> Reader<S> {
         Ok(newest)
     }
 
-    /// Hands over the idempotency keys of the entries before `end` that were accepted at `since` or later, each with the span in which
-    /// its entry was accepted: for a start-up that does not replay these entries. Whole segments are handed over, the oldest first, so
+    /// Hands over the idempotency keys of the entries before `end` that were accepted at `since` or later, with the span in which
+    /// their entries were accepted: for a start-up that does not replay these entries. Whole segments are handed over, the oldest first, so
     /// keys of other entries are among them. A segment without an index is read; it is not indexed for this.
-    pub fn keys_before(&self, end: Seq, since: UnixMs, each: &mut dyn FnMut(KeyId, Period)) -> Result<(), LedgerError> {
-        self.index.lock().expect("no thread panics while it holds the index").keys_before(end, since, each)
+    pub fn keys_before(&self, end: Seq, since: UnixMs, each: EachKeys<'_>) -> Result<(), LedgerError> {
+        // Beside the index that answers questions: these do not wait for a receiver that is slow.
+        Index::new(Arc::clone(&self.shared)).keys_before(end, since, each)
     }
 
     /// Writes the index of one sealed segment that has none; whether it did. For idle moments.

@@ -5,6 +5,7 @@ use crate::lookups::{answer, Probe};
 use crate::rng::Rng;
 use crate::world::World;
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use svc_wallet::domain::{Asset, CoreId, Seq};
 use svc_wallet::engine::Engine;
 use svc_wallet::ledger::snapshot::{newest_good, snapshot_name, snapshots, Snapshot, SnapshotError};
@@ -29,8 +30,9 @@ impl World {
         engines: &mut [Engine],
     ) -> Result<(), LedgerError> {
         let since = engines[0].shard().keys_since(self.now);
-        reader.keys_before(Seq(through.0 + 1), since, &mut |key, accepted| {
-            engines.iter_mut().for_each(|engine| engine.forget_known(key, accepted));
+        reader.keys_before(Seq(through.0 + 1), since, &mut |keys, accepted| {
+            keys.iter().for_each(|key| engines.iter_mut().for_each(|engine| engine.forget_known(*key, accepted)));
+            ControlFlow::Continue(())
         })
     }
 

@@ -1,7 +1,7 @@
 //! What a connection that reads is told: answers to questions, all entries, keys, and snapshots in pieces.
 use super::connection::{Connection, Over};
-use crate::domain::{KeyId, Period, Root, Seq, UnixMs};
-use crate::ledger::protocol::{Fault, Inquiry, Refused, Reply, HELD_VALUES_MAX, KEYS_TOGETHER_MAX};
+use crate::domain::{Root, Seq, UnixMs};
+use crate::ledger::protocol::{Inquiry, Reply, HELD_VALUES_MAX};
 use crate::ledger::snapshot::{snapshot_name, snapshots};
 use crate::ledger::storage::{ReadFile, Storage};
 use crate::ledger::LedgerError;
@@ -54,12 +54,16 @@ impl<S: Storage> Connection<S> {
             }
         };
         if let Err(error) = answered {
-            let archived_before = if let LedgerError::Archived { first, .. } = error { Some(first) } else { None };
-            if archived_before.is_none() {
-                tracing::error!(%error, "a question about the ledger could not be answered");
-            }
-            self.session.reply(&Reply::Unanswered { id, archived_before, text: &error.to_string() });
+            self.unanswered(id, &error);
         }
+    }
+
+    fn unanswered(&mut self, id: u64, error: &LedgerError) {
+        let archived_before = if let LedgerError::Archived { first, .. } = error { Some(*first) } else { None };
+        if archived_before.is_none() {
+            tracing::error!(%error, "a question about the ledger could not be answered");
+        }
+        self.session.reply(&Reply::Unanswered { id, archived_before, text: &error.to_string() });
     }
 
     /// A piece of a snapshot and the length of the whole. The file stays open, so that it is not removed between two pieces.
@@ -101,42 +105,36 @@ impl<S: Storage> Connection<S> {
         if let Some(error) = broken {
             return Err(error.into());
         }
-        let next = scanned.map_err(|error| self.unread(&error))?;
         if piece.count > 0 {
             self.send_piece(&mut piece)?;
         }
-        self.session.reply(&Reply::End { next });
+        match scanned {
+            Ok(next) => self.session.reply(&Reply::End { next }),
+            Err(error) => self.unanswered(0, &error),
+        }
         Ok(())
     }
 
     /// Sends the keys of the entries before this one that may still be in their time.
     pub(super) fn read_keys(&mut self, end: Seq, since: UnixMs) -> Result<(), Over> {
         let reader = self.site.reader.clone();
-        let mut keys = Vec::new();
         let mut sent = Ok(());
-        let read = reader.keys_before(end, since, &mut |key, accepted| {
-            keys.push((key, accepted));
-            if keys.len() == KEYS_TOGETHER_MAX && sent.is_ok() {
-                sent = self.send_keys(&mut keys);
+        let read = reader.keys_before(end, since, &mut |keys, accepted| {
+            self.session.reply(&Reply::Keys { accepted, keys: keys.to_vec() });
+            sent = self.send();
+            if sent.is_ok() && !self.is_stopped() {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
             }
         });
         sent?;
-        read.map_err(|error| self.unread(&error))?;
-        self.send_keys(&mut keys)?;
-        self.session.reply(&Reply::End { next: end });
-        Ok(())
-    }
-
-    fn unread(&mut self, error: &LedgerError) -> Over {
-        tracing::error!(%error, "the ledger could not be read");
-        self.end(Fault { refused: Refused::Unavailable, epoch: 0, text: error.to_string() })
-    }
-
-    fn send_keys(&mut self, keys: &mut Vec<(KeyId, Period)>) -> io::Result<()> {
-        if !keys.is_empty() {
-            self.session.reply(&Reply::Keys { keys: std::mem::take(keys) });
+        match read {
+            Ok(()) if self.is_stopped() => {}
+            Ok(()) => self.session.reply(&Reply::End { next: end }),
+            Err(error) => self.unanswered(0, &error),
         }
-        self.send()
+        Ok(())
     }
 
     fn send_piece(&mut self, piece: &mut Piece) -> io::Result<()> {

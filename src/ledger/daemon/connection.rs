@@ -109,10 +109,12 @@ impl<S: Storage> Connection<S> {
     fn wait(&mut self) -> Result<(), Over> {
         let pause = Timespec { tv_sec: 0, tv_nsec: i64::from(RETRY.subsec_nanos()) };
         let quiet = Timespec { tv_sec: NOTE_AFTER.as_secs() as i64, tv_nsec: i64::from(NOTE_AFTER.subsec_nanos()) };
-        let timeout = match (self.full, self.committed) {
-            (true, _) => Some(&pause),
-            (false, Some(_)) => Some(&quiet),
-            (false, None) => None,
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let timeout = match (self.full, &self.held_back, self.committed) {
+            (true, _, _) => Some(&pause),
+            (false, Some(_), _) => Some(&now),
+            (false, None, Some(_)) => Some(&quiet),
+            (false, None, None) => None,
         };
         let mut waiting = [PollFd::new(&self.stream, PollFlags::IN), PollFd::new(&self.site.stop, PollFlags::IN)];
         // A signal may end the wait early; then there is nothing to read.
@@ -137,6 +139,15 @@ impl<S: Storage> Connection<S> {
             }
         }
         Ok(true)
+    }
+
+    /// Whether the daemon ends.
+    pub(super) fn is_stopped(&self) -> bool {
+        let mut stop = [PollFd::new(&self.site.stop, PollFlags::IN)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        // A signal may come between; then it is looked at the next time.
+        let _ = poll(&mut stop, Some(&now));
+        !stop[0].revents().is_empty()
     }
 
     pub(super) fn send(&mut self) -> io::Result<()> {
@@ -200,7 +211,11 @@ impl<S: Storage> Connection<S> {
                     self.places.push(place);
                 }
                 Wanted::Heartbeat => self.tell_state(),
-                Wanted::Ask { id, inquiry } => self.answer(id, inquiry),
+                Wanted::Ask { id, inquiry } => {
+                    self.answer(id, inquiry);
+                    // An answer can be many times as long as its question: no second one before it is away.
+                    self.send()?;
+                }
                 Wanted::Read { from } => self.read_all(from)?,
                 Wanted::ReadKeys { end, since } => self.read_keys(end, since)?,
             }

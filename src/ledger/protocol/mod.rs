@@ -29,8 +29,6 @@ pub const REPLY_BODY_BYTES_MAX: usize = 2 * BATCH_BYTES_MAX;
 pub const HELD_VALUES_MAX: usize = 1 << 16;
 /// Longest piece of a snapshot, in bytes.
 pub const PIECE_BYTES_MAX: usize = 4 << 20;
-/// Keys that are told together.
-pub const KEYS_TOGETHER_MAX: usize = 1 << 14;
 /// Longest text of a refusal, in bytes.
 pub const TEXT_BYTES_MAX: usize = 1 << 10;
 
@@ -38,7 +36,8 @@ pub const TEXT_BYTES_MAX: usize = 1 << 10;
 pub const FRAME_HEAD_BYTES: usize = 8;
 
 const _: () = assert!(IN_DOUBT_BATCHES_MAX < super::merge::REMEMBERED_PER_LANE_MAX);
-const _: () = assert!(PIECE_BYTES_MAX + 16 <= REPLY_BODY_BYTES_MAX && KEYS_TOGETHER_MAX * 24 <= REPLY_BODY_BYTES_MAX);
+const _: () =
+    assert!(PIECE_BYTES_MAX + 16 <= REPLY_BODY_BYTES_MAX && super::index::KEYS_TOGETHER_MAX * 8 + 16 <= REPLY_BODY_BYTES_MAX);
 const _: () = assert!((HELD_VALUES_MAX + 1) * 65 < REPLY_BODY_BYTES_MAX);
 const _: () = assert!(ACCOUNT_BYTES_MAX + 16 < REQUEST_BODY_BYTES_MAX);
 

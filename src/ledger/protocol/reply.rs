@@ -156,10 +156,12 @@ pub enum Reply<'a> {
         /// The piece; shorter than it was asked for at the end only.
         bytes: &'a [u8],
     },
-    /// Keys of entries, each with the time in which its entry was accepted.
+    /// Keys of entries; none to show that the daemon is at it.
     Keys {
+        /// The time in which the entries were accepted.
+        accepted: Period,
         /// The keys.
-        keys: Vec<(KeyId, Period)>,
+        keys: Vec<KeyId>,
     },
     /// Durable entries that stand one behind the other.
     Entries {
@@ -201,8 +203,6 @@ const KEYS: u8 = 81;
 
 /// Length of one acknowledgement.
 const ACKNOWLEDGED_BYTES: usize = 56;
-/// Length of one key in KEYS.
-const USED_KEY_BYTES: usize = 24;
 
 impl Refused {
     const ALL: [Refused; 6] =
@@ -282,12 +282,9 @@ impl<'a> Reply<'a> {
                 out.extend_from_slice(&size.to_le_bytes());
                 out.extend_from_slice(bytes);
             }),
-            Reply::Keys { keys } => frame(out, KEYS, |out| {
-                for (key, accepted) in keys {
-                    [key.0, accepted.first.0, accepted.last.0]
-                        .iter()
-                        .for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
-                }
+            Reply::Keys { accepted, keys } => frame(out, KEYS, |out| {
+                let numbers = [accepted.first.0, accepted.last.0].into_iter().chain(keys.iter().map(|key| key.0));
+                numbers.for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
             }),
             Reply::Entries { first_seq, root, count, entries } => frame(out, ENTRIES, |out| {
                 out.extend_from_slice(&first_seq.0.to_le_bytes());
@@ -389,12 +386,12 @@ impl<'a> Reply<'a> {
             }
             KEYS => {
                 let mut fields = Fields::new("KEYS", body);
-                let mut keys = Vec::with_capacity(body.len() / USED_KEY_BYTES);
+                let accepted = Period { first: UnixMs(fields.u64()?), last: UnixMs(fields.u64()?) };
+                let mut keys = Vec::with_capacity(fields.rest.len() / size_of::<KeyId>());
                 while !fields.rest.is_empty() {
-                    let key = KeyId(fields.u64()?);
-                    keys.push((key, Period { first: UnixMs(fields.u64()?), last: UnixMs(fields.u64()?) }));
+                    keys.push(KeyId(fields.u64()?));
                 }
-                Ok(Reply::Keys { keys })
+                Ok(Reply::Keys { accepted, keys })
             }
             ENTRIES => {
                 let mut fields = Fields::new("ENTRIES", body);

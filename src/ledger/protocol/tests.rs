@@ -110,7 +110,8 @@ fn replies() -> Vec<Reply<'static>> {
         Reply::Snapshots { id: 1, snapshots: Vec::new() },
         Reply::Snapshots { id: 1, snapshots: vec![Seq(9), Seq(7)] },
         Reply::Piece { id: 1, size: 70, bytes: &[4; 70] },
-        Reply::Keys { keys: vec![(KeyId(1), Period { first: UnixMs(2), last: UnixMs(3) })] },
+        Reply::Keys { accepted: Period { first: UnixMs(2), last: UnixMs(3) }, keys: vec![KeyId(1), KeyId(4)] },
+        Reply::Keys { accepted: Period::EMPTY, keys: Vec::new() },
         Reply::Entries { first_seq: Seq(1), root: [2; 32], count: 3, entries: &[4; 200] },
         Reply::End { next: Seq(1) },
     ];

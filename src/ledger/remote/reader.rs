@@ -3,12 +3,10 @@
 //! A connection that failed is given up, and the next question makes a new one. While the writing connection is in trouble no
 //! question is even tried, so that nobody waits for a daemon that is known to be gone.
 use super::state::State;
-use crate::domain::{
-    Entry, Found, HistoryAnswer, HistoryQuestion, KeyId, LogId, Page, PageQuestion, Period, Question, Root, Seq, UnixMs,
-};
+use crate::domain::{Entry, Found, HistoryAnswer, HistoryQuestion, LogId, Page, PageQuestion, Question, Root, Seq, UnixMs};
 use crate::ledger::audit::Audit;
 use crate::ledger::comparison::{Held, Holders, Stated};
-use crate::ledger::handles::{EachEntry, ReadLedger};
+use crate::ledger::handles::{EachEntry, EachKeys, ReadLedger};
 use crate::ledger::protocol::{Frames, Inquiry, Reply, Request, Role, REPLY_BODY_BYTES_MAX};
 use crate::ledger::LedgerError;
 use std::io::{Read, Write};
@@ -90,6 +88,15 @@ impl Connection {
     }
 }
 
+/// What the daemon says instead of an answer.
+fn told(place: &str, archived_before: Option<Seq>, text: &str) -> Trouble {
+    let place = place.to_owned();
+    Trouble::Told(match archived_before {
+        Some(first) => LedgerError::Archived { place, first },
+        None => LedgerError::Declined { place, what: text.to_owned() },
+    })
+}
+
 fn unexpected(reply: &Reply<'_>) -> Trouble {
     match reply {
         Reply::Fault(fault) => fault.text.clone().into(),
@@ -119,7 +126,7 @@ impl RemoteReader {
             }
         }
         let place = self.state.place();
-        if let Some(what) = self.state.trouble() {
+        if let Some(what) = self.state.out_of_reach() {
             return Err(LedgerError::Unreachable { place, what });
         }
         let acted = Connection::open(&self.state, self.log_id).and_then(|mut connection| {
@@ -147,13 +154,7 @@ impl RemoteReader {
         self.with(|connection| {
             connection.send(&Request::Ask { id, inquiry: inquiry.clone() })?;
             connection.receive(|reply| match reply {
-                Reply::Unanswered { id: of, archived_before, text } if of == id => {
-                    let place = place.clone();
-                    Err(Trouble::Told(match archived_before {
-                        Some(first) => LedgerError::Archived { place, first },
-                        None => LedgerError::Declined { place, what: text.to_owned() },
-                    }))
-                }
+                Reply::Unanswered { id: of, archived_before, text } if of == id => Err(told(&place, archived_before, text)),
                 other => take(other, id),
             })
         })
@@ -183,6 +184,7 @@ impl ReadLedger for RemoteReader {
 
     fn scan(&mut self, from: Seq, each: EachEntry<'_>) -> Result<Seq, LedgerError> {
         let mut next = from.max(Seq(1));
+        let place = self.state.place();
         let mut flow = ControlFlow::Continue(());
         self.with(|connection| {
             connection.send(&Request::Read { from: next })?;
@@ -193,6 +195,7 @@ impl ReadLedger for RemoteReader {
                         Ok(false)
                     }
                     Reply::End { next: end } if end == next => Ok(true),
+                    Reply::Unanswered { id: 0, archived_before, text } => Err(told(&place, archived_before, text)),
                     other => Err(unexpected(&other)),
                 })?;
                 if ended {
@@ -208,23 +211,32 @@ impl ReadLedger for RemoteReader {
         Ok(next)
     }
 
-    fn keys_before(&mut self, end: Seq, since: UnixMs, each: &mut dyn FnMut(KeyId, Period)) -> Result<(), LedgerError> {
+    fn keys_before(&mut self, end: Seq, since: UnixMs, each: EachKeys<'_>) -> Result<(), LedgerError> {
+        let place = self.state.place();
+        let mut flow = ControlFlow::Continue(());
         self.with(|connection| {
             connection.send(&Request::ReadKeys { end, since })?;
-            loop {
+            while flow.is_continue() {
                 let ended = connection.receive(|reply| match reply {
-                    Reply::Keys { keys } => {
-                        keys.into_iter().for_each(|(key, accepted)| each(key, accepted));
+                    Reply::Keys { accepted, keys } => {
+                        flow = each(&keys, accepted);
                         Ok(false)
                     }
                     Reply::End { next } if next == end => Ok(true),
+                    Reply::Unanswered { id: 0, archived_before, text } => Err(told(&place, archived_before, text)),
                     other => Err(unexpected(&other)),
                 })?;
                 if ended {
                     return Ok(());
                 }
             }
-        })
+            Ok(())
+        })?;
+        if flow.is_break() {
+            // The rest is on its way, and nobody wants it.
+            self.connection = None;
+        }
+        Ok(())
     }
 
     fn history(&mut self, question: &HistoryQuestion) -> Result<HistoryAnswer, LedgerError> {

@@ -24,10 +24,11 @@ struct Line {
 impl Line {
     fn ask<T>(&mut self, act: impl FnOnce(&mut RemoteReader) -> Result<T, LedgerError>) -> io::Result<T> {
         act(&mut self.reader).map_err(|error| {
-            if matches!(error, LedgerError::Unreachable { .. }) {
+            let unreachable = matches!(error, LedgerError::Unreachable { .. });
+            if unreachable {
                 self.lost = Some(error.to_string());
             }
-            io::Error::other(error)
+            io::Error::new(if unreachable { io::ErrorKind::NotConnected } else { io::ErrorKind::Other }, error)
         })
     }
 }
@@ -61,7 +62,7 @@ impl SnapshotSource for RemoteSnapshots {
 
     fn reached(&self) -> io::Result<()> {
         match locked(&self.line).lost.take() {
-            Some(what) => Err(io::Error::other(what)),
+            Some(what) => Err(io::Error::new(io::ErrorKind::NotConnected, what)),
             None => Ok(()),
         }
     }

@@ -21,14 +21,16 @@ pub(super) struct State {
 }
 
 struct Inner {
-    /// Why nothing can be written now.
+    /// Why the daemon cannot be reached now.
     trouble: Option<String>,
+    /// Whether its disk has no room.
+    full: bool,
     begun: Option<Result<(LogId, Tenure), LedgerError>>,
 }
 
 impl State {
     pub fn new(socket: PathBuf) -> Self {
-        let inner = Inner { trouble: Some("the ledger daemon has not been reached yet".to_owned()), begun: None };
+        let inner = Inner { trouble: Some("the ledger daemon has not been reached yet".to_owned()), full: false, begun: None };
         Self {
             socket,
             head: AtomicU64::new(0),
@@ -57,12 +59,26 @@ impl State {
         self.head.fetch_max(head.0, Ordering::AcqRel);
     }
 
-    pub fn trouble(&self) -> Option<String> {
+    /// Why the daemon cannot be reached now; one whose disk is full can.
+    pub fn out_of_reach(&self) -> Option<String> {
         self.inner().trouble.clone()
     }
 
+    /// Why nothing can be written now.
+    pub fn trouble(&self) -> Option<String> {
+        let inner = self.inner();
+        let full = "the daemon's disk has no room for the next segment; free space in its ledger directory";
+        inner.trouble.clone().or_else(|| inner.full.then(|| full.to_owned()))
+    }
+
+    /// The daemon can be reached, or cannot for this reason.
     pub fn set_trouble(&self, trouble: Option<String>) {
         self.inner().trouble = trouble;
+    }
+
+    /// The daemon has told whether there is room on its disk.
+    pub fn set_full(&self, full: bool) {
+        self.inner().full = full;
     }
 
     /// The first grant, or why there will be none.

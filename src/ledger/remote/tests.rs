@@ -1,13 +1,14 @@
 //! A ledger daemon and its wallet's handles over a real socket: what the wallet learns of the audit.
 use super::*;
 use crate::domain::Seq;
-use crate::domain::{LaneBatch, LogId, Nonce, Op, UnixMs};
+use crate::domain::{KeyId, LaneBatch, LogId, Nonce, Op, Question, UnixMs};
 use crate::ledger::comparison::DIFFERENCES_MAX;
-use crate::ledger::sample::{entry, lane_batch_of, open, spends};
+use crate::ledger::sample::{entry, lane_batch, lane_batch_of, open, spends};
 use crate::ledger::snapshot::{newest_good, snapshot_name, SnapshotSource};
 use crate::ledger::storage::{ReadFile, Storage, StorageFile};
-use crate::ledger::{Admitted, Held, Live, MemoryStorage, ReadLedger, Schedule, Server};
+use crate::ledger::{segment_name, Admitted, Held, LedgerError, Live, MemoryStorage, ReadLedger, Schedule, Server};
 use crate::ledger::{Audit, AuditLedger};
+use std::ops::ControlFlow;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -188,11 +189,42 @@ fn the_keys_before_an_entry_are_told_as_the_ledger_has_them() {
     until("the entries", || (reader.head() == Seq(40)).then_some(()));
     let told = |reader: &mut dyn ReadLedger, since| {
         let mut keys = Vec::new();
-        reader.keys_before(Seq(41), since, &mut |key, accepted| keys.push((key, accepted))).unwrap();
+        let take = &mut |told: &[KeyId], accepted| {
+            keys.extend(told.iter().map(|key| (*key, accepted)));
+            ControlFlow::Continue(())
+        };
+        reader.keys_before(Seq(41), since, take).unwrap();
         keys
     };
     let remote = told(&mut reader, UnixMs(0));
     let locked = open(&scene.storage.fork(), SEGMENT).unwrap();
     assert_eq!((remote.len(), &remote), (40, &told(&mut locked.0.reader(), UnixMs(0))));
     assert_eq!(told(&mut reader, UnixMs(u64::MAX)), [], "their time is over");
+}
+
+#[test]
+fn a_daemon_whose_disk_is_full_can_still_be_read() {
+    let scene = Scene::new(Schedule::no_snapshots());
+    scene.push(lane_batch(0, 1, 300));
+    until("the entries", || (scene.writer().watch().0.head() == Seq(300)).then_some(()));
+    scene.storage.limit_bytes(Some(0));
+    (1..20).for_each(|batch| scene.push(lane_batch(0, 1 + batch * 300, 300)));
+    let told = until("trouble", || scene.writer().watch().0.trouble());
+    assert!(told.contains("no room"), "{told}");
+    let found = scene.writer().reader(scene.log_id).find(&Question::At(Seq(1)));
+    scene.storage.limit_bytes(None);
+    assert!(found.unwrap().is_some());
+}
+
+#[test]
+fn a_segment_that_cannot_be_read_is_told_and_is_no_lost_connection() {
+    let scene = Scene::new(Schedule::no_snapshots());
+    scene.push(lane_batch(0, 1, 300));
+    until("the entries", || (scene.writer().watch().0.head() == Seq(300)).then_some(()));
+    scene.storage.tamper(&segment_name(1), |bytes| bytes[8 << 10] ^= 1);
+    let mut reader = scene.writer().reader(scene.log_id);
+    let refused = reader.scan(Seq(1), &mut |_, _, _| ControlFlow::Continue(())).unwrap_err();
+    assert!(matches!(&refused, LedgerError::Declined { what, .. } if what.contains("segment-0000000001.log")), "{refused}");
+    let refused = reader.keys_before(Seq(301), UnixMs(0), &mut |_, _| ControlFlow::Continue(())).unwrap_err();
+    assert!(matches!(&refused, LedgerError::Declined { what, .. } if what.contains("segment-0000000001.log")), "{refused}");
 }

@@ -340,8 +340,7 @@ impl Runner {
                 Heard::State { head, writable, failed_allocations } => {
                     self.state.reached(head);
                     self.state.failed_allocations.store(failed_allocations, Ordering::Relaxed);
-                    let full = "the daemon's disk has no room for the next segment; free space in its ledger directory";
-                    self.state.set_trouble((!writable).then(|| full.to_owned()));
+                    self.state.set_full(!writable);
                 }
                 Heard::Fault(fault) => return Err(self.fault(fault)),
             }

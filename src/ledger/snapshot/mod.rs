@@ -22,6 +22,7 @@ pub use store::{newest_good, snapshot_name, snapshot_seq, snapshots, SnapshotErr
 pub use tail::AssetSums;
 
 pub(crate) use account::{for_each_state, names};
+pub(crate) use store::newest_of;
 pub(super) use store::{keep_only, make, newest_whole, state_of, Cut};
 pub(super) use tail::Tail;
 

@@ -342,7 +342,7 @@ pub trait SnapshotSource {
     /// Whether everything could be reached since this was asked last: otherwise a fault tells nothing about the snapshot.
     ///
     /// # Errors
-    /// What was out of reach.
+    /// What was out of reach, as `NotConnected`.
     fn reached(&self) -> io::Result<()>;
 }
 
@@ -366,9 +366,23 @@ impl<S: Storage> SnapshotSource for S {
 /// The newest snapshot of this log that can be opened, not newer than `seq_max`. One that cannot is left where it is, with a warning.
 ///
 /// # Errors
-/// If it cannot be told which there are, or what is in them could not be reached.
+/// As [`newest_of`].
 pub fn newest_good<P: SnapshotSource>(source: &P, log_id: Option<LogId>, seq_max: Seq) -> io::Result<Option<Snapshot<P::File>>> {
-    for seq in source.snapshots()?.into_iter().filter(|seq| *seq <= seq_max) {
+    newest_of(source, log_id, &|seq| seq <= seq_max)
+}
+
+/// As [`newest_good`], of those that `may` be taken.
+///
+/// # Errors
+/// If it cannot be told which there are, or, as `NotConnected`, what is in them could not be reached.
+pub(crate) fn newest_of<P: SnapshotSource>(
+    source: &P,
+    log_id: Option<LogId>,
+    may: &dyn Fn(Seq) -> bool,
+) -> io::Result<Option<Snapshot<P::File>>> {
+    let listed = source.snapshots();
+    source.reached()?;
+    for seq in listed?.into_iter().filter(|seq| may(*seq)) {
         let opened = source.open_snapshot(seq);
         source.reached()?;
         match opened {
