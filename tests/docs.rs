@@ -276,7 +276,7 @@ fn the_routes_are_those_that_are_documented() {
     for row in rows("docs/API.md", "method") {
         for path in spans(&row[1]) {
             let method = if row[0] == "POST" { Method::Post } else { Method::Get };
-            let Resolved::Handler(route) = resolve(method, &path.replace("{txid}", "tx_0")) else {
+            let Resolved::Handler(route) = resolve(method, &path.replace("{txid}", "tx_0").replace("{asset}", "roc")) else {
                 panic!("{} {path} is no route", row[0])
             };
             let scopes: Vec<String> = spans(&row[2]).into_iter().map(str::to_owned).collect();
@@ -294,6 +294,7 @@ fn the_routes_are_those_that_are_documented() {
             Route::LedgerRoot => "ledger/root",
             Route::Consistency => "ledger/consistency",
             Route::Entries => "accounts/{account}/entries",
+            Route::Totals => "assets/{asset}/totals",
             other => other.as_str(),
         };
         match route.scopes() {

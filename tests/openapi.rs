@@ -17,7 +17,7 @@ use svc_wallet::api::proof::{self, ProofBody};
 use svc_wallet::api::{interpret, reply, resolve, Call, Incoming, IncomingHeaders, Method, Resolved, Route, Scratch};
 use svc_wallet::domain::{
     Account, Asset, Balance, Code, Consistency, Entry, Found, HistoryAnswer, HistoryRoot, Inclusion, LastNonce, LogId, Nonce,
-    Path, Proof, Refusal, Seq, TxId, UnixMs,
+    Path, Proof, Refusal, Seq, Totals, TxId, UnixMs,
 };
 use svc_wallet::http::{Encoding, Limits};
 
@@ -56,7 +56,7 @@ fn paths(document: &Value) -> BTreeMap<String, &Value> {
 }
 
 fn concrete(path: &str) -> String {
-    path.replace("{txid}", TXID).replace("{account}", "acct:a")
+    path.replace("{txid}", TXID).replace("{account}", "acct:a").replace("{asset}", "roc")
 }
 
 #[test]
@@ -74,6 +74,7 @@ fn every_path_and_method_is_there_and_no_other() {
             Route::Proof => expected.extend(["/v1/tx/{txid}/proof".to_string(), "/wallet/tx/{txid}/proof".to_string()]),
             Route::Tx => expected.extend(["/v1/tx/{txid}".to_string(), "/wallet/tx/{txid}".to_string()]),
             Route::Entries => expected.extend(["v1", "wallet"].map(|prefix| format!("/{prefix}/accounts/{{account}}/entries"))),
+            Route::Totals => expected.extend(["v1", "wallet"].map(|prefix| format!("/{prefix}/assets/{{asset}}/totals"))),
             Route::Issue
             | Route::Transfer
             | Route::Burn
@@ -152,7 +153,8 @@ impl Server {
         let call = interpret(incoming, &mut self.tokens, &self.policy, NOW, "corr", &mut self.scratch)?;
         Ok(match call {
             Call::Write { entry, .. } => entry.bytes().to_vec(),
-            Call::Balance { .. } | Call::Seq { .. } | Call::Tx { .. } | Call::Entries { .. } | Call::History { .. } => Vec::new(),
+            Call::Balance { .. } | Call::Seq { .. } | Call::Tx { .. } => Vec::new(),
+            Call::Entries { .. } | Call::Totals { .. } | Call::History { .. } => Vec::new(),
         })
     }
 }
@@ -312,6 +314,8 @@ fn replies_have_the_fields_that_are_written() {
     check(&document, "Balance", &[std::mem::take(&mut out)]);
     reply::last_nonce(&mut out, account, LastNonce { confirmed: Nonce(1), next: Nonce(2) }, NOW);
     check(&document, "LastNonce", &[std::mem::take(&mut out)]);
+    reply::totals(&mut out, "roc", &Totals::default());
+    check(&document, "Totals", &[std::mem::take(&mut out)]);
     let encoded = server.call(writes[0].0, None, &writes[0].1).unwrap();
     let pages = [None, Some(Seq(1))].map(|before| {
         let mut out = Vec::new();

@@ -151,6 +151,14 @@ impl Capability {
         Err(Refusal::caveat("the capability covers neither account of this transaction, or not its asset"))
     }
 
+    /// Whether sums over all accounts may be read: with them comes a part of what each of them has.
+    pub fn permits_every_account(&self) -> Result<(), Refusal> {
+        if self.accounts.iter().all(Patterns::cover_everything) {
+            return Ok(());
+        }
+        Err(Refusal::caveat("the capability is for some accounts only, and this is about all of them"))
+    }
+
     fn covers_account(&self, account: Account<'_>) -> bool {
         self.accounts.iter().all(|patterns| patterns.cover(account.as_str()))
     }

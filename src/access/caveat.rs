@@ -92,6 +92,13 @@ impl Patterns {
     }
 }
 
+impl Patterns {
+    /// Whether every name matches.
+    pub(super) fn cover_everything(&self) -> bool {
+        self.0.holds("*")
+    }
+}
+
 /// The items of a comma-separated list without the spaces around them.
 fn items(value: &str) -> impl Iterator<Item = &str> {
     value.split(',').map(|item| item.trim_matches(BLANK))

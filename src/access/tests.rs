@@ -283,6 +283,25 @@ fn reads_and_burns_meet_the_caveats_that_speak_about_them() {
 }
 
 #[test]
+fn sums_over_all_accounts_are_for_capabilities_that_have_all_of_them() {
+    let bench = Bench::new();
+    let permits = |predicates: &[&str]| {
+        let capability = bench.verify(&bench.narrowed(predicates), None).unwrap();
+        capability.permits_every_account().map_err(|refusal| (refusal.code, refusal.reason))
+    };
+    let denied = Err((Code::Forbidden, Some(Reason::Cap)));
+    for (predicates, expected) in [
+        (&[][..], Ok(())),
+        (&["account = *"], Ok(())),
+        (&["account = acct:a, *"], Ok(())),
+        (&["account = acct:*"], denied),
+        (&["account = *", "account = acct:a"], denied),
+    ] {
+        assert_eq!(permits(predicates), expected, "{predicates:?}");
+    }
+}
+
+#[test]
 fn a_receipt_is_shown_to_either_side() {
     let bench = Bench::new();
     let (payer, payee, roc) = (Account::new("acct:a"), Account::new("acct:b"), Asset::new("roc").unwrap());

@@ -8,7 +8,7 @@ use super::fault::fault_refusal;
 use super::headers::IncomingHeaders;
 use super::proof::size_parameter;
 use super::query::{decoded, given, parameters};
-use super::routes::{account_text, proven_txid_text, txid_text, Route};
+use super::routes::{account_text, asset_text, proven_txid_text, txid_text, Route};
 use crate::access::{Capability, Demand, Policy, TokenCache};
 use crate::domain::limits::{ACCOUNT_BYTES_MAX, PAGE_ENTRIES_MAX};
 use crate::domain::{Account, Amount, Asset, Code, Draft, Entry, HistoryQuestion, Key, Op, Refusal, Seq, TxId, UnixMs};
@@ -88,6 +88,11 @@ pub enum Call<'a> {
         limit: usize,
         /// Who asks.
         capability: Arc<Capability>,
+    },
+    /// The sums of an asset over all accounts.
+    Totals {
+        /// Which one.
+        asset: Asset<'a>,
     },
     /// A proof of history.
     History {
@@ -170,6 +175,15 @@ pub fn interpret<'a>(
             let account = account_of(account_text(incoming.path), &mut scratch.account, "path")?;
             capability.permits(&Demand { accounts: &[account], ..demand })?;
             Ok(Call::Entries { account, before, limit, capability: capability.clone() })
+        }
+        Route::Totals => {
+            let [] = parameters(incoming.query, [])?;
+            let asset = Asset::new(asset_text(incoming.path));
+            let asset = asset.ok_or_else(|| bad("asset: not 1 to 16 characters of a-z 0-9 _ in the path"))?;
+            capability.permits(&Demand { asset: Some(asset), ..demand })?;
+            capability.permits_every_account()?;
+            policy.permits_read(asset)?;
+            Ok(Call::Totals { asset })
         }
         Route::Issue
         | Route::Transfer

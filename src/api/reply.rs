@@ -3,7 +3,7 @@
 //! Invariants: compact, keys in the order of the contract, absent ones left out; a receipt depends on nothing but the entry
 //! and its place, so that it is the same bytes whenever it is written. Names and keys need no escaping: their alphabets
 //! hold no character that JSON would escape. Messages and correlation ids are escaped.
-use crate::domain::{Account, Asset, Balance, Code, Entry, LastNonce, LogId, Nonce, Refusal, Root, Seq, TxId, UnixMs};
+use crate::domain::{Account, Asset, Balance, Code, Entry, LastNonce, LogId, Nonce, Refusal, Root, Seq, Totals, TxId, UnixMs};
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
@@ -103,6 +103,17 @@ pub fn last_nonce(out: &mut Vec<u8>, account: Account<'_>, nonce: LastNonce, now
     number(out, b"\",\"last_nonce\":", u128::from(nonce.confirmed.0));
     number(out, b",\"next_nonce\":", u128::from(nonce.next.0));
     number(out, b",\"as_of\":", u128::from(now.0));
+    out.push(b'}');
+}
+
+/// Appends the sums of an asset over all accounts.
+pub fn totals(out: &mut Vec<u8>, asset: &str, totals: &Totals) {
+    text(out, b"{\"asset\":\"", asset.as_bytes());
+    number(out, b"\",\"issued_minor\":\"", totals.issued);
+    number(out, b"\",\"burned_minor\":\"", totals.burned);
+    number(out, b"\",\"in_accounts_minor\":\"", totals.in_accounts);
+    number(out, b"\",\"held_minor_units\":\"", totals.held);
+    number(out, b"\",\"as_of_height\":", u128::from(totals.through.0));
     out.push(b'}');
 }
 
@@ -239,6 +250,12 @@ mod tests {
         assert_eq!(
             String::from_utf8(std::mem::take(&mut out)).unwrap(),
             r#"{"account":"acct:a","asset":"roc","amount_minor":"340282366920938463463374607431768211455","held_minor_units":"5","as_of_height":7,"as_of":9,"stale_ms":0}"#
+        );
+        let sums = Totals { issued: u128::MAX, burned: 1, in_accounts: u128::MAX - 1, held: 5, through: Seq(7) };
+        totals(&mut out, "roc", &sums);
+        assert_eq!(
+            String::from_utf8(std::mem::take(&mut out)).unwrap(),
+            r#"{"asset":"roc","issued_minor":"340282366920938463463374607431768211455","burned_minor":"1","in_accounts_minor":"340282366920938463463374607431768211454","held_minor_units":"5","as_of_height":7}"#
         );
         last_nonce(&mut out, account, LastNonce { confirmed: Nonce(3), next: Nonce(5) }, UnixMs(9));
         assert_eq!(String::from_utf8(out).unwrap(), r#"{"account":"acct:a","last_nonce":3,"next_nonce":5,"as_of":9}"#);

@@ -49,6 +49,7 @@ pub enum Route {
     LedgerRoot,
     Consistency,
     Entries,
+    Totals,
     Healthz,
     Readyz,
     Version,
@@ -58,14 +59,17 @@ pub enum Route {
 const READ: &str = "GET, HEAD, OPTIONS";
 const WRITE: &str = "POST, OPTIONS";
 const SERVER: &str = "GET, HEAD, POST, OPTIONS";
+const READER: ScopeSet = ScopeSet::of(&[Scope::Read]);
 const TX: &str = "tx/";
 const PROOF: &str = "/proof";
 const ACCOUNTS: &str = "accounts/";
 const ENTRIES: &str = "/entries";
+const ASSETS: &str = "assets/";
+const TOTALS: &str = "/totals";
 
 impl Route {
     /// All routes, in the order in which they are numbered for metrics.
-    pub const ALL: [Route; 17] = [
+    pub const ALL: [Route; 18] = [
         Route::Issue,
         Route::Transfer,
         Route::Burn,
@@ -79,6 +83,7 @@ impl Route {
         Route::LedgerRoot,
         Route::Consistency,
         Route::Entries,
+        Route::Totals,
         Route::Healthz,
         Route::Readyz,
         Route::Version,
@@ -101,6 +106,7 @@ impl Route {
             Route::LedgerRoot => "ledger_root",
             Route::Consistency => "consistency",
             Route::Entries => "entries",
+            Route::Totals => "totals",
             Route::Healthz => "healthz",
             Route::Readyz => "readyz",
             Route::Version => "version",
@@ -118,7 +124,7 @@ impl Route {
             Route::Capture => Some(Op::Capture),
             Route::Release => Some(Op::Release),
             Route::Balance | Route::Seq | Route::Tx | Route::Proof | Route::LedgerRoot | Route::Consistency => None,
-            Route::Entries | Route::Healthz | Route::Readyz | Route::Version | Route::Unknown => None,
+            Route::Entries | Route::Totals | Route::Healthz | Route::Readyz | Route::Version | Route::Unknown => None,
         }
     }
 
@@ -131,9 +137,8 @@ impl Route {
             Route::Hold => Some(const { ScopeSet::of(&[Scope::Hold, Scope::Transfer]) }),
             Route::Capture => Some(const { ScopeSet::of(&[Scope::Capture, Scope::Transfer]) }),
             Route::Release => Some(const { ScopeSet::of(&[Scope::Release, Scope::Transfer]) }),
-            Route::Balance | Route::Seq | Route::Tx | Route::Proof | Route::LedgerRoot | Route::Consistency | Route::Entries => {
-                Some(const { ScopeSet::of(&[Scope::Read]) })
-            }
+            Route::Balance | Route::Seq | Route::Tx | Route::Proof => Some(READER),
+            Route::LedgerRoot | Route::Consistency | Route::Entries | Route::Totals => Some(READER),
             Route::Healthz | Route::Readyz | Route::Version | Route::Unknown => None,
         }
     }
@@ -143,7 +148,7 @@ impl Route {
         match self {
             Route::Issue | Route::Transfer | Route::Burn | Route::Hold | Route::Capture | Route::Release => WRITE,
             Route::Balance | Route::Seq | Route::Tx | Route::Proof | Route::LedgerRoot | Route::Consistency => READ,
-            Route::Entries | Route::Healthz | Route::Readyz | Route::Version => READ,
+            Route::Entries | Route::Totals | Route::Healthz | Route::Readyz | Route::Version => READ,
             Route::Unknown => SERVER,
         }
     }
@@ -177,6 +182,7 @@ impl Route {
             "ledger/root" => Route::LedgerRoot,
             "ledger/consistency" => Route::Consistency,
             _ if account_with_entries(name).is_some() => Route::Entries,
+            _ if asset_with_totals(name).is_some() => Route::Totals,
             _ => {
                 let Some(rest) = name.strip_prefix(TX) else { return Route::Unknown };
                 let (id, route) = rest.strip_suffix(PROOF).map_or((rest, Route::Tx), |id| (id, Route::Proof));
@@ -209,6 +215,17 @@ fn account_with_entries(name: &str) -> Option<&str> {
 pub(super) fn account_text(path: &str) -> &str {
     let name = path.strip_prefix("/v1/").or_else(|| path.strip_prefix("/wallet/"));
     name.and_then(account_with_entries).unwrap_or_default()
+}
+
+/// The asset in what follows the prefix of a path to its totals.
+fn asset_with_totals(name: &str) -> Option<&str> {
+    name.strip_prefix(ASSETS)?.strip_suffix(TOTALS).filter(|asset| !asset.is_empty() && !asset.contains('/'))
+}
+
+/// The asset in a path that leads to [`Route::Totals`], as it was sent.
+pub(super) fn asset_text(path: &str) -> &str {
+    let name = path.strip_prefix("/v1/").or_else(|| path.strip_prefix("/wallet/"));
+    name.and_then(asset_with_totals).unwrap_or_default()
 }
 
 /// What a path and a method lead to.
@@ -249,7 +266,7 @@ pub fn resolve(method: Method, path: &str) -> Resolved {
 mod tests {
     use super::*;
 
-    const NAMES: [&str; 13] = [
+    const NAMES: [&str; 14] = [
         "issue",
         "transfer",
         "burn",
@@ -263,6 +280,7 @@ mod tests {
         "ledger/root",
         "ledger/consistency",
         "accounts/a/entries",
+        "assets/roc/totals",
     ];
 
     #[test]
@@ -317,6 +335,12 @@ mod tests {
             "/v1/accounts/a",
             "/v1/accounts/a/entries/",
             "/accounts/a/entries",
+            "/v1/assets",
+            "/v1/assets/totals",
+            "/v1/assets//totals",
+            "/v1/assets/a/b/totals",
+            "/v1/assets/roc",
+            "/v1/assets/roc/totals/",
             "/healthz/",
             "/v1/healthz",
             "/metrics",

@@ -12,6 +12,7 @@ mod op;
 mod receipt;
 mod refusal;
 mod state;
+mod totals;
 mod txid;
 
 pub use account::{Account, Asset, Key};
@@ -24,6 +25,7 @@ pub use op::Op;
 pub use receipt::{Balance, Found, LastNonce, Root};
 pub use refusal::{Code, Reason, Refusal};
 pub use state::{AccountState, AssetValue, DayCount, Payer, UsedKey, DAY_MS};
+pub use totals::{Totals, Untold};
 pub use txid::{LogId, TxId};
 
 /// Position of an entry in the ledger; dense, the first entry is 1, and 0 means "before the first".

@@ -10,11 +10,11 @@ use super::scan::SeenBatch;
 use super::snapshot::{keep_only, make, snapshot_name, state_of, AssetSums, Cut, Snapshot, SnapshotError, Tail};
 use super::storage::{Storage, StorageFile};
 use super::LedgerError;
-use crate::domain::{AssetValue, Seq, UnixMs};
+use crate::domain::{AssetValue, Seq, Totals, UnixMs, Untold};
 use ahash::RandomState;
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Batches that are followed before the auditor looks whether it is to end.
 const BATCHES_PER_STEP: u64 = 256;
@@ -42,6 +42,52 @@ pub struct Audit {
     pub agreed: u64,
     /// Which rule is broken, and by which entry, or which account is not served as the ledger says. Nothing may be written any more.
     pub broken: Option<String>,
+}
+
+/// Where an auditor puts what it has found, and everybody else finds it; clones are the same place. Whoever waits for it waits for a
+/// copy of a few numbers; still no core does.
+#[derive(Clone, Debug, Default)]
+pub struct Findings(Arc<Mutex<Option<Audit>>>);
+
+impl Findings {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Option<Audit>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn publish(&self, audit: Audit) {
+        *self.lock() = Some(audit);
+    }
+
+    /// What was found last; nothing before the first look.
+    pub fn audit(&self) -> Audit {
+        self.lock().clone().unwrap_or_default()
+    }
+
+    /// Whether a rule is broken, without a copy of the rest.
+    pub fn broken(&self) -> Option<String> {
+        self.lock().as_ref()?.broken.clone()
+    }
+
+    /// The sums of an asset; zeros if no entry has named it. `head` is the last durable entry: of a ledger with entries nothing is
+    /// told before some have been read.
+    pub fn totals(&self, asset: &str, head: Seq) -> Result<Totals, Untold> {
+        let found = self.lock();
+        let audit = found.as_ref().ok_or(Untold::NotYet)?;
+        if audit.broken.is_some() {
+            return Err(Untold::Broken);
+        }
+        if audit.through == Seq(0) && head > Seq(0) {
+            return Err(Untold::NotYet);
+        }
+        let through = audit.through;
+        let Some(sums) = audit.sums.iter().find(|sums| sums.asset == asset) else {
+            return Ok(Totals { through, ..Totals::default() });
+        };
+        let AssetSums { issued, burned, held, .. } = *sums;
+        // An account below zero is found at the latest when a snapshot is taken; a sum below zero is found here.
+        let in_accounts = issued.checked_sub(burned).ok_or(Untold::Broken)?;
+        Ok(Totals { issued, burned, in_accounts, held, through })
+    }
 }
 
 /// What the auditor does, without its thread: what has been replayed, and from where it goes on.

@@ -2,7 +2,7 @@
 //!
 //! Invariants: it only follows what is durable; after a broken rule, or a difference that stays, it says so for ever. What it does with
 //! a batch is in `audit`. It knows neither cores nor metrics.
-use super::audit::{Audit, AuditWork};
+use super::audit::{Audit, AuditWork, Findings};
 use super::comparison::{Comparison, Held, Holders, Live, Stated};
 use super::handles::AuditLedger;
 use super::reader::Reader;
@@ -12,7 +12,7 @@ use super::LedgerError;
 use ahash::RandomState;
 use crossbeam_channel::{bounded, Receiver, RecvTimeoutError, Sender};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -56,7 +56,7 @@ enum Order {
 
 /// The handle of the auditor's thread. Dropping it ends the thread without a snapshot.
 pub struct Auditor {
-    audit: Arc<Mutex<Audit>>,
+    findings: Findings,
     orders: Option<Sender<Order>>,
     hurry: Arc<AtomicBool>,
     keys_ttl_ms: Arc<AtomicU64>,
@@ -80,12 +80,13 @@ impl Auditor {
         let hasher = RandomState::with_seed(u64::from_le_bytes(seeds) as usize);
         let work = AuditWork::new(reader.shared(), base, hasher);
         let keys_ttl_ms = Arc::new(AtomicU64::new(u64::try_from(schedule.keys_ttl.as_millis()).unwrap_or(u64::MAX)));
-        let audit = Arc::new(Mutex::new(work.audit()));
+        let findings = reader.shared().findings.clone();
+        findings.publish(work.audit());
         let (orders, wanted) = bounded(1);
         let hurry = Arc::new(AtomicBool::new(false));
         let mut desk = Desk {
             work,
-            audit: Arc::clone(&audit),
+            findings: findings.clone(),
             schedule,
             comparison: live.map(Comparison::new),
             agreed: 0,
@@ -108,7 +109,7 @@ impl Auditor {
             })
         };
         let thread = std::thread::Builder::new().name("ledger-audit".into()).spawn(run)?;
-        Ok(Self { audit, orders: Some(orders), hurry, keys_ttl_ms, thread: Some(thread) })
+        Ok(Self { findings, orders: Some(orders), hurry, keys_ttl_ms, thread: Some(thread) })
     }
 
     /// Asks what these accounts hold, or those that were touched last if none is named. The answer comes when the thread is free; `None`
@@ -151,11 +152,11 @@ impl Auditor {
 
 impl AuditLedger for Auditor {
     fn audit(&self) -> Audit {
-        self.audit.lock().expect("no thread panics while it holds the audit").clone()
+        self.findings.audit()
     }
 
     fn broken(&self) -> Option<String> {
-        self.audit.lock().expect("no thread panics while it holds the audit").broken.clone()
+        self.findings.broken()
     }
 }
 
@@ -170,7 +171,7 @@ impl Drop for Auditor {
 /// What belongs to the thread.
 struct Desk<S: Storage> {
     work: AuditWork<S>,
-    audit: Arc<Mutex<Audit>>,
+    findings: Findings,
     schedule: Schedule,
     comparison: Option<Comparison>,
     /// Accounts that were seen to agree.
@@ -308,8 +309,7 @@ impl<S: Storage> Desk<S> {
 
     fn publish(&self) {
         let Self { snapshot_ms, failed: snapshots_failed, reads_failed, agreed, .. } = *self;
-        let audit = Audit { snapshot_ms, snapshots_failed, reads_failed, agreed, ..self.work.audit() };
-        *self.audit.lock().expect("no thread panics while it holds the audit") = audit;
+        self.findings.publish(Audit { snapshot_ms, snapshots_failed, reads_failed, agreed, ..self.work.audit() });
     }
 }
 

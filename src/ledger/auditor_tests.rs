@@ -1,12 +1,14 @@
 //! The auditor beside a log that is written: what it follows, when it takes snapshots, what it says of a ledger that is wrong.
 use super::*;
-use crate::domain::{LogId, Nonce, Op, Seq};
+use crate::domain::{LogId, Nonce, Op, Seq, Totals, Untold};
 use crate::ledger::comparison::DIFFERENCES_MAX;
+use crate::ledger::handles::ReadLedger;
 use crate::ledger::memory::MemoryStorage;
 use crate::ledger::sample::{entry, lane_batch_of, open, spends};
 use crate::ledger::scan::Start;
 use crate::ledger::snapshot::{newest_good, snapshots, AssetSums};
 use crate::ledger::{Faults, ReadFault, SyncFault, WriteFault};
+use std::sync::Mutex;
 
 const SEGMENT_BYTES: u64 = 64 << 10;
 
@@ -55,6 +57,25 @@ fn what_is_committed_is_followed_and_the_end_leaves_a_snapshot_of_it() {
     log.close().unwrap();
     let found = newest_good(&storage, Some(LogId([7; 16])), Seq(u64::MAX)).unwrap().unwrap();
     assert_eq!((found.head().seq, found.head().root, found.head().batches), (head, root, 41));
+}
+
+#[test]
+fn the_sums_of_an_asset_are_told_once_something_was_read_and_never_of_a_ledger_that_is_wrong() {
+    let findings = Findings::default();
+    assert_eq!(findings.totals("roc", Seq(0)), Err(Untold::NotYet));
+    findings.publish(Audit::default());
+    assert_eq!(findings.totals("roc", Seq(0)), Ok(Totals::default()), "an empty ledger has nothing to be read");
+    assert_eq!(findings.totals("roc", Seq(1)), Err(Untold::NotYet));
+    let sums = |burned| vec![AssetSums { asset: "roc".into(), issued: 9, burned, held: 2 }];
+    let audit = Audit { through: Seq(7), sums: sums(4), ..Audit::default() };
+    findings.publish(audit.clone());
+    let through = Seq(7);
+    assert_eq!(findings.totals("roc", Seq(9)), Ok(Totals { issued: 9, burned: 4, in_accounts: 5, held: 2, through }));
+    assert_eq!(findings.totals("ron", Seq(9)), Ok(Totals { through, ..Totals::default() }));
+    findings.publish(Audit { sums: sums(10), ..audit.clone() });
+    assert_eq!(findings.totals("roc", Seq(9)), Err(Untold::Broken), "more burned than issued");
+    findings.publish(Audit { broken: Some("a rule".into()), ..audit });
+    assert_eq!(findings.totals("ron", Seq(9)), Err(Untold::Broken));
 }
 
 #[test]
@@ -133,6 +154,7 @@ fn a_broken_rule_is_told_and_no_snapshot_is_taken_of_it() {
     until("the verdict", || auditor.broken().is_some());
     let told = auditor.broken().unwrap();
     assert!(told.contains("entry 5 ") && told.contains("nonce 9 after 3"), "{told}");
+    assert_eq!(log.reader().findings().totals("roc", Seq(6)), Err(Untold::Broken));
     auditor.close();
     assert_eq!(snapshots(&storage.list().unwrap()), []);
 }

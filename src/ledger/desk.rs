@@ -4,7 +4,7 @@
 //! for that.
 use super::handles::ReadLedger;
 use super::LedgerError;
-use crate::domain::{Found, HistoryAnswer, HistoryQuestion, Page, PageQuestion, Question};
+use crate::domain::{Found, HistoryAnswer, HistoryQuestion, Page, PageQuestion, Question, Totals, Untold};
 use crossbeam_channel::{bounded, RecvTimeoutError, Sender, TrySendError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -24,6 +24,8 @@ pub enum Told {
     Page(Page),
     /// What the history says.
     History(Box<HistoryAnswer>),
+    /// What the audit says of an asset.
+    Totals(Result<Totals, Untold>),
 }
 
 /// What an answer is: what was found out, or why that cannot be told.
@@ -33,6 +35,7 @@ enum Inquiry {
     Entry(Question),
     Page(PageQuestion),
     History(HistoryQuestion),
+    Totals(Box<str>),
 }
 
 /// The desk. Dropping it answers what is queued and ends its thread.
@@ -58,6 +61,10 @@ impl<T: Send + 'static> LookupDesk<T> {
                     Ok((Inquiry::History(question), token)) => {
                         deliver(token, reader.history(&question).map(|answer| Told::History(Box::new(answer))))
                     }
+                    Ok((Inquiry::Totals(asset), token)) => {
+                        let totals = reader.findings().totals(&asset, reader.head());
+                        deliver(token, Ok(Told::Totals(totals)));
+                    }
                     Err(RecvTimeoutError::Disconnected) => return,
                     Err(RecvTimeoutError::Timeout) => wait = if reader.prepare() { HISTORY_REST } else { IDLE },
                 }
@@ -80,6 +87,11 @@ impl<T: Send + 'static> LookupDesk<T> {
     /// As [`LookupDesk::ask`], about the history.
     pub fn ask_history(&self, question: HistoryQuestion, token: T) -> Result<(), T> {
         self.put(Inquiry::History(question), token)
+    }
+
+    /// As [`LookupDesk::ask`], about the sums of an asset.
+    pub fn ask_totals(&self, asset: Box<str>, token: T) -> Result<(), T> {
+        self.put(Inquiry::Totals(asset), token)
     }
 
     fn put(&self, inquiry: Inquiry, token: T) -> Result<(), T> {

@@ -1,5 +1,5 @@
 //! What the rest of the service has in hand of a ledger, the same whether it is in this process or behind a socket.
-use super::audit::Audit;
+use super::audit::{Audit, Findings};
 use super::history::STEP_ENTRIES_MAX;
 use super::log::Watch;
 use super::reader::Reader;
@@ -60,6 +60,9 @@ pub trait ReadLedger: Send {
     /// If the ledger cannot be read or reached.
     fn page(&mut self, question: &PageQuestion) -> Result<Page, LedgerError>;
 
+    /// What the audit has found last.
+    fn findings(&self) -> &Findings;
+
     /// Does some work for later questions, in an idle moment; whether there is more of it that can be done at once.
     fn prepare(&mut self) -> bool;
 }
@@ -95,6 +98,10 @@ impl<S: Storage> ReadLedger for Reader<S> {
 
     fn page(&mut self, question: &PageQuestion) -> Result<Page, LedgerError> {
         Reader::page(self, question)
+    }
+
+    fn findings(&self) -> &Findings {
+        &self.shared().findings
     }
 
     /// One index, one step of the history.

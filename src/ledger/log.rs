@@ -2,6 +2,7 @@
 //!
 //! Invariants: what `append` has returned is durable; after a failed write or sync nothing is appended any more. There is no
 //! thread in here but the one that allocates segments ahead, and that one only if asked for.
+use super::audit::Findings;
 use super::batch::{assemble, body_bytes, sections, Position};
 use super::cursor::Cursor;
 use super::engine::{Appended, Engine, ReadBatch, Tenure};
@@ -64,6 +65,8 @@ pub(super) struct Shared<S> {
     pub attempts: Arc<Attempts>,
     /// What commits cost.
     pub stats: StatsCell,
+    /// What the audit has found last.
+    pub findings: Findings,
 }
 
 impl<S> Shared<S> {

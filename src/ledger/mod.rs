@@ -86,7 +86,7 @@ mod recovery_tests;
 mod sample;
 
 pub use archive::archive_segments;
-pub use audit::{Audit, AuditWork};
+pub use audit::{Audit, AuditWork, Findings};
 pub use auditor::{Auditor, Schedule};
 pub use backup::{archivable_through, back_up, restore, BackupError};
 pub use books::{AccountBooks, AssetTotals, Books, Value};

@@ -1,6 +1,7 @@
 //! Opening a log for writing: take the lock, read and check everything, clear away an interrupted write.
 //!
 //! Invariants: nothing is changed before everything has been read and found good; an epoch is durable before its first append.
+use super::audit::Findings;
 use super::batch::for_each_entry;
 use super::engine::Engine;
 use super::layout::{Fault, SegmentHeader, BLOCK_BYTES, SEGMENT_HEAD_BYTES};
@@ -182,6 +183,7 @@ impl<S: Storage> Log<S> {
             nearly_full: AtomicBool::new(false),
             attempts,
             stats: StatsCell::default(),
+            findings: Findings::default(),
         });
         let log = Self {
             shared,

@@ -108,12 +108,15 @@ impl Core {
                 self.front.page(ticket, &account, &capability, &page);
             }
             (Asked::History { ticket, of }, Ok(Told::History(answer))) => self.front.history(ticket, of, &answer),
-            (Asked::Transaction { ticket, .. } | Asked::Page { ticket, .. } | Asked::History { ticket, .. }, Err(refusal)) => {
-                self.front.refuse(ticket, refusal)
+            (Asked::Totals { ticket, asset }, Ok(Told::Totals(totals))) => self.front.totals(ticket, &asset, totals),
+            (Asked::Transaction { ticket, .. } | Asked::Page { ticket, .. }, Err(refusal))
+            | (Asked::History { ticket, .. } | Asked::Totals { ticket, .. }, Err(refusal)) => self.front.refuse(ticket, refusal),
+            (Asked::Repeat { .. } | Asked::Transaction { .. }, Ok(Told::Page(_) | Told::History(_) | Told::Totals(_)))
+            | (Asked::Page { .. }, Ok(Told::Entry(_) | Told::History(_) | Told::Totals(_)))
+            | (Asked::History { .. }, Ok(Told::Entry(_) | Told::Page(_) | Told::Totals(_)))
+            | (Asked::Totals { .. }, Ok(Told::Entry(_) | Told::Page(_) | Told::History(_))) => {
+                unreachable!("the desk answers what it was asked")
             }
-            (Asked::Repeat { .. } | Asked::Transaction { .. }, Ok(Told::Page(_) | Told::History(_)))
-            | (Asked::Page { .. }, Ok(Told::Entry(_) | Told::History(_)))
-            | (Asked::History { .. }, Ok(Told::Entry(_) | Told::Page(_))) => unreachable!("the desk answers what it was asked"),
         }
     }
 

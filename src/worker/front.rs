@@ -242,6 +242,7 @@ impl Front {
             Ok(Call::Entries { account, before, limit, capability }) => {
                 self.ask_page(ticket, account, before, limit, capability);
             }
+            Ok(Call::Totals { asset }) => self.ask_totals(ticket, asset),
             Ok(Call::Write { entry, ceiling }) => {
                 self.stats.operation(entry.op());
                 self.writes.push(ticket, &entry, ceiling);
@@ -444,7 +445,7 @@ impl Output for Front {
         let asked = Asked::Repeat { asker: self.core, repeat };
         self.desk.ask(question, asked).map_err(|asked| match asked {
             Asked::Repeat { repeat, .. } => repeat,
-            Asked::Transaction { .. } | Asked::Page { .. } | Asked::History { .. } => {
+            Asked::Transaction { .. } | Asked::Page { .. } | Asked::History { .. } | Asked::Totals { .. } => {
                 unreachable!("the desk gives back what it was given")
             }
         })

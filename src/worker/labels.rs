@@ -25,7 +25,7 @@ pub static METHOD_LABELS: [&str; Method::ALL.len()] = {
 };
 
 /// The pairs that are served, so that they are shown from the start.
-pub static SERVED: [(RouteIndex, MethodIndex); 16] = [
+pub static SERVED: [(RouteIndex, MethodIndex); 17] = [
     post(Route::Issue),
     post(Route::Transfer),
     post(Route::Burn),
@@ -39,6 +39,7 @@ pub static SERVED: [(RouteIndex, MethodIndex); 16] = [
     get(Route::LedgerRoot),
     get(Route::Consistency),
     get(Route::Entries),
+    get(Route::Totals),
     get(Route::Healthz),
     get(Route::Readyz),
     get(Route::Version),

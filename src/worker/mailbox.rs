@@ -62,6 +62,13 @@ pub enum Asked {
         /// For the proof of a transaction: which one, and what allows it.
         of: Option<(TxId, Arc<Capability>)>,
     },
+    /// A reader, about the sums of an asset.
+    Totals {
+        /// Where the reply goes.
+        ticket: Ticket,
+        /// Which one.
+        asset: Box<str>,
+    },
 }
 
 impl Asked {
@@ -69,7 +76,8 @@ impl Asked {
     pub fn asker(&self) -> CoreId {
         match self {
             Asked::Repeat { asker, .. } => *asker,
-            Asked::Transaction { ticket, .. } | Asked::Page { ticket, .. } | Asked::History { ticket, .. } => ticket.core,
+            Asked::Transaction { ticket, .. } | Asked::Page { ticket, .. } => ticket.core,
+            Asked::History { ticket, .. } | Asked::Totals { ticket, .. } => ticket.core,
         }
     }
 }

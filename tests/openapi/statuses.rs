@@ -29,7 +29,9 @@ enum Reach {
     Tx,
     /// Proofs alone, with the roots to which they lead.
     History,
-    /// Receipts, histories and proofs: whatever is asked of the ledger and of no core.
+    /// The sums of an asset alone.
+    Totals,
+    /// Receipts, histories, proofs and sums: whatever is asked of the ledger and of no core.
     LookedUp,
     /// Whatever can need an entry of the ledger.
     Asking,
@@ -45,7 +47,8 @@ impl Reach {
             Reach::Writes => route.op().is_some(),
             Reach::Tx => matches!(route, Route::Tx | Route::Proof),
             Reach::History => HISTORY.contains(&route),
-            Reach::LookedUp => matches!(route, Route::Tx | Route::Entries) || HISTORY.contains(&route),
+            Reach::Totals => route == Route::Totals,
+            Reach::LookedUp => matches!(route, Route::Tx | Route::Entries | Route::Totals) || HISTORY.contains(&route),
             Reach::Asking => route.op().is_some() || Reach::LookedUp.has(route),
         }
     }
@@ -55,11 +58,12 @@ impl Reach {
 const HISTORY: [Route; 3] = [Route::Proof, Route::LedgerRoot, Route::Consistency];
 
 /// Every refusal that is made: where, with which code, and whom it can reach.
-const REFUSALS: [(&str, Code, Reach); 35] = [
+const REFUSALS: [(&str, Code, Reach); 38] = [
     ("src/access/capability.rs", Code::Unauthorized, Reach::Capability),
     ("src/access/capability.rs", Code::Forbidden, Reach::Capability),
     ("src/access/capability.rs", Code::LimitsExceeded, Reach::Writes),
     ("src/access/policy.rs", Code::Forbidden, Reach::Owned),
+    ("src/access/policy.rs", Code::Forbidden, Reach::Totals),
     ("src/access/policy.rs", Code::LimitsExceeded, Reach::Writes),
     ("src/access/token.rs", Code::Unauthorized, Reach::Capability),
     ("src/api/body.rs", Code::BadRequest, Reach::Writes),
@@ -89,6 +93,8 @@ const REFUSALS: [(&str, Code, Reach); 35] = [
     ("src/worker/front.rs", Code::Busy, Reach::Capability),
     ("src/worker/front/lookups.rs", Code::Busy, Reach::LookedUp),
     ("src/worker/front/lookups.rs", Code::NotFound, Reach::Tx),
+    ("src/worker/front/lookups.rs", Code::RetryLater, Reach::Totals),
+    ("src/worker/front/lookups.rs", Code::UpstreamUnavailable, Reach::Totals),
     // The reply to a connection over the cap comes before its request is read.
     ("src/worker/listener.rs", Code::RetryLater, Reach::All),
     ("src/worker/sweep.rs", Code::UpstreamUnavailable, Reach::Capability),
@@ -371,7 +377,7 @@ fn the_core_is_named_by_the_replies_of_the_owner() {
             let refused = errors(response).iter().any(|(code, _)| by_owner.contains(code.as_str())) && status != 413;
             let named = response["headers"].get("X-Wallet-Core").is_some();
             // A receipt that is read back has the shape of one that an owner has sent.
-            let owned = status == 200 && route != Route::Entries && !HISTORY.contains(&route);
+            let owned = status == 200 && (route == Route::Tx || !Reach::LookedUp.has(route));
             assert_eq!(named, capability && (owned || refused), "{method} {path} {status}");
         }
     }

@@ -3,17 +3,16 @@
 //!
 //! Invariant: a rule that was seen broken stays broken, whatever the daemon says afterwards.
 use super::reader::RemoteReader;
-use crate::ledger::audit::Audit;
+use crate::ledger::audit::{Audit, Findings};
 use crate::ledger::comparison::{Comparison, Live};
-use crate::ledger::handles::AuditLedger;
+use crate::ledger::handles::{AuditLedger, ReadLedger};
 use crossbeam_channel::{bounded, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// The handle of the thread. Dropping it ends the thread.
 pub struct RemoteAuditor {
-    audit: Arc<Mutex<Audit>>,
+    findings: Findings,
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -24,22 +23,16 @@ impl RemoteAuditor {
     /// # Errors
     /// If it cannot be started.
     pub fn spawn(mut reader: RemoteReader, look_every: Duration, live: Box<dyn Live>) -> std::io::Result<Self> {
-        let audit = Arc::new(Mutex::new(Audit::default()));
+        let findings = reader.findings().clone();
         let (stop, stopped) = bounded(0);
-        let found = Arc::clone(&audit);
-        let run = move || look(&mut reader, look_every, &mut Comparison::new(live), &stopped, &found);
+        let run = move || look(&mut reader, look_every, &mut Comparison::new(live), &stopped);
         let thread = std::thread::Builder::new().name("ledger-audit".into()).spawn(run)?;
-        Ok(Self { audit, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { findings, stop: Some(stop), thread: Some(thread) })
     }
 }
 
-fn look(
-    reader: &mut RemoteReader,
-    look_every: Duration,
-    comparison: &mut Comparison,
-    stopped: &Receiver<()>,
-    found: &Mutex<Audit>,
-) {
+fn look(reader: &mut RemoteReader, look_every: Duration, comparison: &mut Comparison, stopped: &Receiver<()>) {
+    let findings = reader.findings().clone();
     while stopped.recv_timeout(look_every) == Err(RecvTimeoutError::Timeout) {
         let told = reader.audit().unwrap_or_else(|error| {
             // That the daemon is gone is told by the link; what was found before stays.
@@ -50,11 +43,15 @@ fn look(
         if let Some(what) = &differs {
             tracing::error!(%what, "the cores do not serve what the ledger says; nothing more is written");
         }
-        let mut found = locked(found);
-        let broken = found.broken.take();
-        if let Some(told) = told {
+        let mut found = findings.lock();
+        let broken = found.as_mut().and_then(|found| found.broken.take());
+        if told.is_some() {
             *found = told;
         }
+        if found.is_none() && differs.is_none() {
+            continue;
+        }
+        let found = found.get_or_insert_with(Audit::default);
         if let (None, Some(what)) = (&broken, &found.broken) {
             tracing::error!(%what, "the ledger breaks a rule, says its daemon; nothing more is written");
         }
@@ -63,17 +60,13 @@ fn look(
     }
 }
 
-fn locked(audit: &Mutex<Audit>) -> MutexGuard<'_, Audit> {
-    audit.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl AuditLedger for RemoteAuditor {
     fn audit(&self) -> Audit {
-        locked(&self.audit).clone()
+        self.findings.audit()
     }
 
     fn broken(&self) -> Option<String> {
-        locked(&self.audit).broken.clone()
+        self.findings.broken()
     }
 }
 

@@ -4,7 +4,7 @@
 //! question is even tried, so that nobody waits for a daemon that is known to be gone.
 use super::state::State;
 use crate::domain::{Entry, Found, HistoryAnswer, HistoryQuestion, LogId, Page, PageQuestion, Question, Root, Seq, UnixMs};
-use crate::ledger::audit::Audit;
+use crate::ledger::audit::{Audit, Findings};
 use crate::ledger::comparison::{Held, Holders, Stated};
 use crate::ledger::handles::{EachEntry, EachKeys, ReadLedger};
 use crate::ledger::protocol::{Frames, Inquiry, Reply, Request, Role, REPLY_BODY_BYTES_MAX};
@@ -251,6 +251,10 @@ impl ReadLedger for RemoteReader {
             Reply::Page { id: of, page } if of == id => Ok(page),
             other => Err(unexpected(&other)),
         })
+    }
+
+    fn findings(&self) -> &Findings {
+        &self.state.findings
     }
 
     /// The daemon prepares for itself.

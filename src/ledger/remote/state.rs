@@ -1,5 +1,6 @@
 //! What the service sees of a ledger behind a socket, kept up to date by the thread that writes to it.
 use crate::domain::{LogId, Seq};
+use crate::ledger::audit::Findings;
 use crate::ledger::engine::Tenure;
 use crate::ledger::handles::WatchLedger;
 use crate::ledger::stats::{CommitStats, StatsCell};
@@ -17,6 +18,8 @@ pub(super) struct State {
     pub errors: AtomicU64,
     pub failed_allocations: AtomicU64,
     pub stats: StatsCell,
+    /// What the audit of the daemon and the comparison with what is served have found last.
+    pub findings: Findings,
     inner: Mutex<Inner>,
 }
 
@@ -38,6 +41,7 @@ impl State {
             errors: AtomicU64::new(0),
             failed_allocations: AtomicU64::new(0),
             stats: StatsCell::default(),
+            findings: Findings::default(),
             inner: Mutex::new(inner),
         }
     }

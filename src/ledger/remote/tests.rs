@@ -1,7 +1,6 @@
 //! A ledger daemon and its wallet's handles over a real socket: what the wallet learns of the audit.
 use super::*;
-use crate::domain::Seq;
-use crate::domain::{KeyId, LaneBatch, LogId, Nonce, Op, Question, UnixMs};
+use crate::domain::{KeyId, LaneBatch, LogId, Nonce, Op, Question, Seq, Totals, UnixMs, Untold};
 use crate::ledger::comparison::DIFFERENCES_MAX;
 use crate::ledger::sample::{entry, lane_batch, lane_batch_of, open, spends};
 use crate::ledger::snapshot::{newest_good, snapshot_name, SnapshotSource};
@@ -119,9 +118,12 @@ fn what_the_daemon_audits_is_compared_with_what_the_wallet_serves() {
     });
     assert_eq!((through, sums[0].issued, auditor.broken()), (Seq(4), 1000, None));
     assert!(snapshot <= through);
+    let totals = || scene.writer().reader(scene.log_id).findings().totals("roc", Seq(4));
+    assert_eq!(totals(), Ok(Totals { issued: 1000, burned: 0, in_accounts: 1000, held: 0, through: Seq(4) }));
     *served.0.lock().unwrap() = Held::new(Nonce(3), vec![("roc".into(), 998, 0)]);
     let told = until("the verdict", || auditor.broken());
     assert!(told.contains("account a ") && told.contains("998") && told.contains("997"), "{told}");
+    assert_eq!(totals(), Err(Untold::Broken), "the daemon knows nothing of it");
 }
 
 #[test]

@@ -3,7 +3,8 @@ use super::Front;
 use crate::access::Capability;
 use crate::api;
 use crate::domain::{
-    Account, Code, Entry, Found, HistoryAnswer, HistoryQuestion, Page, PageQuestion, Question, Refusal, Seq, TxId,
+    Account, Asset, Code, Entry, Found, HistoryAnswer, HistoryQuestion, Page, PageQuestion, Question, Refusal, Seq, Totals, TxId,
+    Untold,
 };
 use crate::engine::{Outcome, Output, Ticket};
 use crate::telemetry::Tally;
@@ -55,6 +56,7 @@ impl Front {
         let shown = receipts.filter(|(entry, ..)| api::may_read(capability, entry).is_ok());
         self.reply_with(ticket, 200, &[], |out| api::reply::entries(out, log_id, account, shown, page.before));
     }
+
     pub(super) fn ask_history(&mut self, ticket: Ticket, question: HistoryQuestion, of: Option<(TxId, Arc<Capability>)>) {
         self.stats.tally(Tally::LedgerQuestion);
         if self.desk.ask_history(question, Asked::History { ticket, of }).is_err() {
@@ -68,6 +70,28 @@ impl Front {
         match api::proof::history(self.site.log_id, of, answer) {
             Err(refusal) => self.refuse(ticket, refusal),
             Ok(body) => self.reply_with(ticket, 200, &[], |out| out.extend_from_slice(&body)),
+        }
+    }
+
+    pub(super) fn ask_totals(&mut self, ticket: Ticket, asset: Asset<'_>) {
+        self.stats.tally(Tally::LedgerQuestion);
+        let asset: Box<str> = asset.as_str().into();
+        if self.desk.ask_totals(asset.clone(), Asked::Totals { ticket, asset }).is_err() {
+            self.refuse(ticket, Refusal::new(Code::Busy, "too many questions to the ledger are waiting; retry"));
+        }
+    }
+
+    /// Answers a question about an asset with what the audit says.
+    pub fn totals(&mut self, ticket: Ticket, asset: &str, totals: Result<Totals, Untold>) {
+        match totals {
+            Ok(totals) => self.reply_with(ticket, 200, &[], |out| api::reply::totals(out, asset, &totals)),
+            Err(Untold::NotYet) => {
+                self.refuse(ticket, Refusal::new(Code::RetryLater, "the audit has not read the ledger yet; retry in a moment"));
+            }
+            Err(Untold::Broken) => {
+                let told = "the audit has failed, so no sum of this ledger can be trusted; nothing is written until the operator has acted";
+                self.refuse(ticket, Refusal::new(Code::UpstreamUnavailable, told));
+            }
         }
     }
 }
