@@ -217,7 +217,7 @@ fn every_key_can_be_set_by_a_flag_in_the_form_in_which_it_is_shown() {
 }
 
 /// One bad value per case: key, value as TOML, and what the message must say besides the key and the line.
-const BAD_VALUES: [(&str, &str, &str); 64] = [
+const BAD_VALUES: [(&str, &str, &str); 67] = [
     ("service.name", "\"\"", "is empty; write a text"),
     ("service.name", "7", "7 is not a text; write it in double quotes"),
     (
@@ -277,6 +277,9 @@ const BAD_VALUES: [(&str, &str, &str); 64] = [
     ("ledger.segment_bytes", "\"1MiB\"", "1MiB is out of range; choose from 8MiB to 1GiB"),
     ("ledger.segment_bytes", "10_000_001", "is not a multiple of 4096"),
     ("ledger.snapshot_every", "\"0s\"", "0ms is out of range; choose from 1s to 168h"),
+    ("ledger.scrub_every", "\"15days\"", "360h is out of range; choose from 1s to 336h"),
+    ("ledger.scrub_every", "7", "7 is not a time with a unit"),
+    ("ledger.scrub_bytes_per_second", "\"1KiB\"", "1KiB is out of range; choose from 64KiB to 4GiB"),
     ("ledger.snapshot_entries", "1", "1 is out of range; choose from 1_000 to 1_000_000_000"),
     ("idempotency.ttl", "86400", "86400 is not a time with a unit; write a text such as \"24h\""),
     ("idempotency.ttl", "\"31d\"", "744h is out of range; choose from 1s to 720h"),

@@ -66,6 +66,8 @@ impl Config {
             "ledger.segment_bytes" => size(self.ledger.segment_bytes),
             "ledger.snapshot_every" => time(self.ledger.snapshot_every),
             "ledger.snapshot_entries" => count(self.ledger.snapshot_entries as usize),
+            "ledger.scrub_every" => time(self.ledger.scrub_every),
+            "ledger.scrub_bytes_per_second" => size(self.ledger.scrub_bytes_per_second),
             "idempotency.ttl" => time(self.idempotency.ttl),
             "idempotency.keys_max" => count(self.idempotency.keys_max),
             "metrics.latency_buckets_ms" => {

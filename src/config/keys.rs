@@ -27,7 +27,7 @@ const fn required(name: &'static str, env: &'static str, meaning: &'static str) 
 pub const CONFIG_ENV: &str = "RON_CONFIG";
 
 /// Every key, in the order in which they are shown.
-pub static KEYS: [Key; 31] = [
+pub static KEYS: [Key; 33] = [
     with_default("service.name", "svc-wallet", "label `service` of metrics and logs; this program is svc-wallet"),
     with_default("service.role", "wallet", "role in the stack; this program is the wallet"),
     with_default("bind.http", "0.0.0.0:8080", "address of the API"),
@@ -63,6 +63,8 @@ pub static KEYS: [Key; 31] = [
     with_default("ledger.segment_bytes", "64MiB", "size of one ledger segment of an embedded ledger"),
     with_default("ledger.snapshot_every", "15m", "time between two snapshots of an embedded ledger"),
     with_default("ledger.snapshot_entries", "5_000_000", "entries after which a snapshot is due before that"),
+    with_default("ledger.scrub_every", "7days", "time between the ends of two passes that read an embedded ledger again"),
+    with_default("ledger.scrub_bytes_per_second", "8MiB", "what such a pass reads at most in one second"),
     with_default("idempotency.ttl", "24h", "how long a key is remembered in memory at the least"),
     with_default("idempotency.keys_max", "4_000_000", "keys remembered in memory, per core"),
     with_default(

@@ -19,7 +19,7 @@ pub use cores::{cpus_usable, Cores, Driver};
 pub use describe::Described;
 pub use error::{ConfigError, Origin, Problem};
 pub use place::{AccountingDep, LedgerDep, RegistryDep};
-pub(crate) use read::{SNAPSHOT_ENTRIES, SNAPSHOT_EVERY};
+pub(crate) use read::{SCRUB_BYTES_PER_SECOND, SCRUB_EVERY, SNAPSHOT_ENTRIES, SNAPSHOT_EVERY};
 pub use sources::{Flags, Sources, FILE_DEFAULT};
 
 use std::collections::BTreeMap;
@@ -150,6 +150,10 @@ pub struct Ledger {
     pub snapshot_every: Duration,
     /// Entries after which a snapshot is due before that.
     pub snapshot_entries: u64,
+    /// Time between the ends of two passes of scrubbing.
+    pub scrub_every: Duration,
+    /// What scrubbing reads at most, in bytes per second.
+    pub scrub_bytes_per_second: u64,
 }
 
 /// `[idempotency]`: what is remembered in memory.

@@ -23,6 +23,9 @@ const IDEMPOTENCY_TTL: RangeInclusive<Duration> = Duration::from_secs(1)..=Durat
 const BODY_BYTES: RangeInclusive<u64> = 4_096..=BATCH_BYTES_MAX as u64;
 /// A start replays what came after the last snapshot: more often than each second would only burden the disk.
 pub const SNAPSHOT_EVERY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(7 * 86_400);
+/// Most latent errors of disks are found within two weeks; more often than each second would only burden them.
+pub const SCRUB_EVERY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(14 * 86_400);
+pub const SCRUB_BYTES_PER_SECOND: RangeInclusive<u64> = (64 << 10)..=(4 << 30);
 pub const SNAPSHOT_ENTRIES: RangeInclusive<u64> = 1_000..=1_000_000_000;
 const INFLIGHT: RangeInclusive<u64> = 1..=1_000_000;
 const DECOMPRESS_RATIO: RangeInclusive<u64> = 1..=1_000;
@@ -170,10 +173,14 @@ impl Reader {
         });
         let snapshot_every = self.value("ledger.snapshot_every", |raw| value::duration(raw, SNAPSHOT_EVERY));
         let snapshot_entries = self.count("ledger.snapshot_entries", SNAPSHOT_ENTRIES);
+        let scrub_every = self.value("ledger.scrub_every", |raw| value::duration(raw, SCRUB_EVERY));
+        let scrub_rate = self.value("ledger.scrub_bytes_per_second", |raw| value::bytes(raw, SCRUB_BYTES_PER_SECOND));
         Some(Ledger {
             segment_bytes: segment_bytes?,
             snapshot_every: snapshot_every?,
             snapshot_entries: snapshot_entries? as u64,
+            scrub_every: scrub_every?,
+            scrub_bytes_per_second: scrub_rate?,
         })
     }
 

@@ -9,7 +9,7 @@ use crate::engine::Engine;
 use crate::ledger::snapshot::Snapshot;
 use crate::ledger::{
     AuditLedger, Auditor, Begun, Committer, DiskFile, DiskStorage, LaneSender, LedgerError, Live, Options, ReadLedger, Reader,
-    RemoteAuditor, RemoteWriter, Schedule, Watch, WatchLedger,
+    RemoteAuditor, RemoteWriter, Schedule, Scrubbing, Watch, WatchLedger,
 };
 use crate::worker::unix_now;
 use std::path::Path;
@@ -127,6 +127,13 @@ impl Ledger {
             }
         }
         Ok(())
+    }
+
+    /// Has everything that is sealed read again, beside the audit; behind a socket the daemon does that by settings of its own.
+    pub fn scrub(&mut self, scrubbing: Scrubbing) -> std::io::Result<()> {
+        let Place::Embedded(embedded) = &mut self.place else { return Ok(()) };
+        let Embedded { reader, auditor, .. } = &mut **embedded;
+        auditor.as_mut().map_or(Ok(()), |auditor| auditor.scrub(reader, scrubbing))
     }
 
     /// The audit, if there is one.

@@ -13,11 +13,11 @@ use super::{
 use crate::access::{Keyring, KeyringFault, Policy, PolicyFault};
 use crate::accounting::CountersFault;
 use crate::api::Route;
-use crate::config::{cpus_usable, AccountingDep, Config, RegistryDep};
+use crate::config::{self, cpus_usable, AccountingDep, Config, RegistryDep};
 use crate::domain::{CoreId, Durable};
 use crate::engine::{Engine, Gate};
 use crate::http;
-use crate::ledger::{LedgerError, LookupDesk, Schedule};
+use crate::ledger::{LedgerError, LookupDesk, Schedule, Scrubbing};
 use crate::registry::RegistryFile;
 use crate::ring::Ring;
 use crate::shard::Settings;
@@ -209,6 +209,8 @@ impl Service {
             worker::start(&site, ring, &driver, &desk, mailboxes, parts.collect()).map_err(refused("cannot start a core"))?;
         let live = Box::new(Slices::new(to_cores));
         ledger.audit(schedule(config), live).map_err(refused("cannot start the auditor"))?;
+        let config::Ledger { scrub_every: every, scrub_bytes_per_second: bytes_per_second, .. } = config.ledger;
+        ledger.scrub(Scrubbing { every, bytes_per_second }).map_err(refused("cannot start the thread that scrubs"))?;
         readiness.up(Dep::Ledger);
         let watcher = Watcher::new(publisher, registry, version, status, ledger.watch(), ledger.epoch(), driver.name());
         tracing::info!(

@@ -108,6 +108,7 @@ impl Watcher {
     /// Counts what the audit has found since the last look at it.
     fn note_audit(&self, audit: Audit) {
         self.publisher.audited(audit.through, audit.snapshot);
+        self.publisher.scrubbed(audit.scrub.last_end, audit.scrub.damaged);
         let before = self.audit.replace(audit);
         let after = self.audit.borrow();
         if after.reads_failed > before.reads_failed {
@@ -206,6 +207,12 @@ fn under_pressure(before: bool, in_flight: usize, ceiling: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::SCRUBBED_KINDS;
+
+    #[test]
+    fn the_kinds_of_files_are_called_by_the_same_names_everywhere() {
+        assert_eq!(SCRUBBED_KINDS, crate::ledger::ScrubKind::ALL.map(crate::ledger::ScrubKind::as_str));
+    }
 
     #[test]
     fn pressure_begins_high_and_ends_low() {

@@ -7,6 +7,7 @@ use super::cursor::Cursor;
 use super::log::Shared;
 use super::reader::{visit, Reader};
 use super::scan::SeenBatch;
+use super::scrub::Scrubbed;
 use super::snapshot::{keep_only, make, snapshot_name, state_of, AssetSums, Cut, Snapshot, SnapshotError, Tail};
 use super::storage::{Storage, StorageFile};
 use super::LedgerError;
@@ -40,6 +41,8 @@ pub struct Audit {
     pub reads_failed: u64,
     /// Accounts of which ledger and cores have been seen to agree since the start.
     pub agreed: u64,
+    /// What reading everything again has come to.
+    pub scrub: Scrubbed,
     /// Which rule is broken, and by which entry, or which account is not served as the ledger says. Nothing may be written any more.
     pub broken: Option<String>,
 }

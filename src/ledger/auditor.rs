@@ -6,6 +6,7 @@ use super::audit::{Audit, AuditWork, Findings};
 use super::comparison::{Comparison, Held, Holders, Live, Stated};
 use super::handles::AuditLedger;
 use super::reader::Reader;
+use super::scrub::{Scrubber, Scrubbing};
 use super::snapshot::{Snapshot, SnapshotError};
 use super::storage::Storage;
 use super::LedgerError;
@@ -54,12 +55,13 @@ enum Order {
     Held(Vec<Box<str>>, Sender<Option<Holders>>),
 }
 
-/// The handle of the auditor's thread. Dropping it ends the thread without a snapshot.
+/// The handle of the auditor's thread, and of the one that scrubs, if there is one. Dropping it ends them without a snapshot.
 pub struct Auditor {
     findings: Findings,
     orders: Option<Sender<Order>>,
     hurry: Arc<AtomicBool>,
     keys_ttl_ms: Arc<AtomicU64>,
+    scrubber: Option<Scrubber>,
     thread: Option<JoinHandle<Last>>,
 }
 
@@ -109,7 +111,16 @@ impl Auditor {
             })
         };
         let thread = std::thread::Builder::new().name("ledger-audit".into()).spawn(run)?;
-        Ok(Self { findings, orders: Some(orders), hurry, keys_ttl_ms, thread: Some(thread) })
+        Ok(Self { findings, orders: Some(orders), hurry, keys_ttl_ms, scrubber: None, thread: Some(thread) })
+    }
+
+    /// From now on everything that is sealed is also read again, by a thread of its own.
+    ///
+    /// # Errors
+    /// If that cannot be started.
+    pub fn scrub<S: Storage>(&mut self, reader: &Reader<S>, scrubbing: Scrubbing) -> std::io::Result<()> {
+        self.scrubber = Some(Scrubber::spawn(reader, scrubbing)?);
+        Ok(())
     }
 
     /// Asks what these accounts hold, or those that were touched last if none is named. The answer comes when the thread is free; `None`
@@ -143,6 +154,7 @@ impl Auditor {
     fn stop(&mut self) -> Option<Last> {
         self.hurry.store(true, Ordering::Release);
         self.orders = None;
+        self.scrubber = None;
         match self.thread.take()?.join() {
             Ok(last) => Some(last),
             Err(panic) => std::panic::resume_unwind(panic),
@@ -152,7 +164,8 @@ impl Auditor {
 
 impl AuditLedger for Auditor {
     fn audit(&self) -> Audit {
-        self.findings.audit()
+        let scrub = self.scrubber.as_ref().map(Scrubber::figures).unwrap_or_default();
+        Audit { scrub, ..self.findings.audit() }
     }
 
     fn broken(&self) -> Option<String> {

@@ -223,6 +223,13 @@ impl<S: Storage> Index<S> {
         Ok(pairs)
     }
 
+    /// Lets go of the index file of a segment, which was found damaged: it is made again in an idle moment, or when it is asked.
+    pub(super) fn discard(&mut self, segment: u64) -> io::Result<()> {
+        self.built_through = self.built_through.min(segment.saturating_sub(1));
+        self.shared.storage.remove(&index_name(segment))?;
+        self.shared.storage.sync_directory()
+    }
+
     /// Makes the first index file that is missing; whether there was one.
     pub(super) fn build_one(&mut self) -> Result<bool, LedgerError> {
         let (first, last) = self.range();

@@ -19,6 +19,8 @@
 //! | [`snapshot`] | the state of all accounts after some entry, so that a start need not read everything |
 //! | `audit` | replaying what was committed by rules of its own, sums, and the next snapshot |
 //! | `auditor`, `comparison` | the thread around that, and the comparison with what is served |
+//! | `scrub` | reading again what is sealed, at a bounded rate |
+//! | `scrub/plan` | when and how fast that is (pure) |
 //! | `history/mmr`, `history/verify` | mountain ranges over entries and batches, and whether a proof holds (pure) |
 //! | [`history`] | follows the durable head and proves |
 //! | `protocol/mod`, `protocol/request`, `protocol/reply`, `protocol/answers`, `protocol/audit` | what a wallet and the ledger daemon say to each other (pure) |
@@ -61,6 +63,7 @@ mod recent;
 mod recovery;
 mod remote;
 mod scan;
+mod scrub;
 pub mod snapshot;
 mod spares;
 mod stats;
@@ -107,6 +110,7 @@ pub use recovery::{Recovered, Recovery};
 pub use remote::{Begun, RemoteAuditor, RemoteFile, RemoteReader, RemoteSnapshots, RemoteWatch, RemoteWriter};
 pub(crate) use scan::SeenBatch;
 pub use scan::Torn;
+pub use scrub::{Kind as ScrubKind, ScrubPass, ScrubState, Scrubbed, Scrubbing, SCRUB_NAME};
 pub use stats::CommitStats;
 pub use storage::{segment_name, ReadFile, Storage, StorageFile};
 pub use verify::{verify, verify_directory, Progress, Refuted, Report, Suspect};

@@ -196,6 +196,11 @@ impl<S: Storage> Reader<S> {
         Index::new(Arc::clone(&self.shared)).keys_before(end, since, each)
     }
 
+    /// Lets go of the index file of a segment, which was found damaged.
+    pub(super) fn discard_index(&self, segment: u64) -> std::io::Result<()> {
+        self.index.lock().expect("no thread panics while it holds the index").discard(segment)
+    }
+
     /// Writes the index of one sealed segment that has none; whether it did. For idle moments.
     pub fn index_one_segment(&self) -> Result<bool, LedgerError> {
         self.index.lock().expect("no thread panics while it holds the index").build_one()

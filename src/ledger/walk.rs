@@ -8,6 +8,7 @@ use super::layout::{is_zero, BatchHeader, SegmentHeader, BATCH_HEAD_BYTES, BLOCK
 use super::mark::Mark;
 use super::reader::visit;
 use super::scan::{End, Scan, Seen, SeenBatch, Torn};
+use super::scrub::ScrubState;
 use super::storage::{index_name, read_zero_filled, segment_name, segment_number, ReadFile, Storage};
 use super::LedgerError;
 use crate::domain::{Entry, LogId, Root, Seq};
@@ -130,6 +131,14 @@ impl<S: Storage> Walk<S> {
     /// What the file `epoch` says; `None` if there is none.
     pub fn mark(&self) -> Result<Option<&Mark>, &LedgerError> {
         self.mark.as_ref().map(Option::as_ref)
+    }
+
+    /// What is kept of the scrubbing; `None` if nothing is.
+    ///
+    /// # Errors
+    /// If it is there and cannot be read.
+    pub fn scrub(&self) -> std::io::Result<Option<ScrubState>> {
+        ScrubState::read(&self.storage)
     }
 
     /// The identity of the log, from the first header that can be read.

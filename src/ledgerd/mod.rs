@@ -47,6 +47,7 @@ pub fn run_on<S: Storage>(storage: S, options: &Options, settings: &Settings, lo
     let from_snapshot = snapshot.as_ref().map_or(0, |snapshot| snapshot.head().seq.0);
     let server =
         Server::start(ledger, snapshot, settings.schedule, listener, admitted, end).map_err(|error| error.to_string())?;
+    server.scrub(settings.scrubbing).map_err(|error| format!("cannot start the thread that scrubs: {error}"))?;
     tracing::info!(event = "ledger_started", %directory, socket = %settings.socket.display(), entries, from_snapshot, epoch, "serving the ledger");
     // A daemon has nothing to read again; the second signal to end ends it at once, by itself.
     while let Ok(SignalEvent::Reload) = events.recv() {}

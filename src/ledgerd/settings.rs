@@ -1,8 +1,9 @@
 //! What the ledger daemon is told by its arguments or by a file. Nothing is opened here but the file.
-use crate::config::{SNAPSHOT_ENTRIES, SNAPSHOT_EVERY};
+use crate::config::{SCRUB_BYTES_PER_SECOND, SCRUB_EVERY, SNAPSHOT_ENTRIES, SNAPSHOT_EVERY};
 use crate::domain::limits::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
-use crate::ledger::Schedule;
+use crate::ledger::{Schedule, Scrubbing};
 use std::io::Read;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,6 +15,10 @@ const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
 const SNAPSHOT_AFTER_DEFAULT: Duration = Duration::from_secs(15 * 60);
 /// Entries between two snapshots if none are given.
 const SNAPSHOT_ENTRIES_DEFAULT: u64 = 5_000_000;
+/// Time between the ends of two passes of scrubbing if none is given.
+const SCRUB_AFTER_DEFAULT: Duration = Duration::from_secs(7 * 86_400);
+/// What scrubbing reads at most if nothing is given, in bytes per second: five terabytes in a week.
+const SCRUB_RATE_DEFAULT: u64 = 8 << 20;
 
 /// Keeps a ledger for wallets on this machine: the same ledger that svc-wallet embeds, behind a unix socket.
 #[derive(Debug, Clone, Default, clap::Parser)]
@@ -45,10 +50,17 @@ pub struct Args {
     /// Entries after which a snapshot is due before that; 5,000,000 if not given
     #[arg(long, value_name = "ENTRIES")]
     pub snapshot_entries: Option<u64>,
+    /// Time between the ends of two passes that read everything again, such as 7days; that if not given
+    #[arg(long, value_name = "TIME")]
+    pub scrub_every: Option<String>,
+    /// What such a pass reads at most in one second; 8 MiB if not given
+    #[arg(long, value_name = "BYTES")]
+    pub scrub_bytes_per_second: Option<u64>,
     /// User whose processes may connect; repeatable. If none is given: the user of this process, and root
     #[arg(long, value_name = "UID")]
     pub allow_uid: Vec<u32>,
-    /// File with dir, sock, segment_bytes, snapshot_every, snapshot_entries and allow_uid; arguments win over it
+    /// File with dir, sock, segment_bytes, snapshot_every, snapshot_entries, scrub_every, scrub_bytes_per_second and allow_uid;
+    /// arguments win over it
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
@@ -62,6 +74,8 @@ struct Written {
     segment_bytes: Option<u64>,
     snapshot_every: Option<String>,
     snapshot_entries: Option<u64>,
+    scrub_every: Option<String>,
+    scrub_bytes_per_second: Option<u64>,
     #[serde(default)]
     allow_uid: Vec<u32>,
 }
@@ -77,6 +91,8 @@ pub struct Settings {
     pub segment_bytes: u64,
     /// When snapshots are taken. How long keys are remembered is told by the wallet; until then all of them are.
     pub schedule: Schedule,
+    /// How often and how fast everything is read again.
+    pub scrubbing: Scrubbing,
     /// Users whose processes may connect.
     pub users: Vec<u32>,
 }
@@ -96,7 +112,8 @@ impl Settings {
                 "segments of {segment_bytes} bytes; write a multiple of 4096 from {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX}"
             ));
         }
-        let every = args.snapshot_every.as_deref().or(written.snapshot_every.as_deref()).map(time).transpose()?;
+        let every = args.snapshot_every.as_deref().or(written.snapshot_every.as_deref());
+        let every = every.map(|every| time(every, SNAPSHOT_EVERY, "a snapshot every", "15m, from 1s to 7days")).transpose()?;
         let entries = args.snapshot_entries.or(written.snapshot_entries).unwrap_or(SNAPSHOT_ENTRIES_DEFAULT);
         if !SNAPSHOT_ENTRIES.contains(&entries) {
             let (least, most) = SNAPSHOT_ENTRIES.into_inner();
@@ -108,17 +125,26 @@ impl Settings {
             keys_ttl: Duration::MAX,
             look_every: Schedule::LOOK_EVERY,
         };
+        let scrub_every = args.scrub_every.as_deref().or(written.scrub_every.as_deref());
+        let scrub_every =
+            scrub_every.map(|every| time(every, SCRUB_EVERY, "scrubbing every", "7days, from 1s to 14days")).transpose()?;
+        let bytes_per_second = args.scrub_bytes_per_second.or(written.scrub_bytes_per_second).unwrap_or(SCRUB_RATE_DEFAULT);
+        if !SCRUB_BYTES_PER_SECOND.contains(&bytes_per_second) {
+            let (least, most) = SCRUB_BYTES_PER_SECOND.into_inner();
+            return Err(format!("scrubbing at {bytes_per_second} bytes per second; write a number from {least} to {most}"));
+        }
+        let scrubbing = Scrubbing { every: scrub_every.unwrap_or(SCRUB_AFTER_DEFAULT), bytes_per_second };
         let mut users = if args.allow_uid.is_empty() { written.allow_uid } else { args.allow_uid.clone() };
         if users.is_empty() {
             users = vec![rustix::process::geteuid().as_raw(), 0];
         }
-        Ok(Self { directory, socket: socket_path(&socket)?, segment_bytes, schedule, users })
+        Ok(Self { directory, socket: socket_path(&socket)?, segment_bytes, schedule, scrubbing, users })
     }
 }
 
-fn time(written: &str) -> Result<Duration, String> {
-    let time = humantime::parse_duration(written.trim()).ok().filter(|time| SNAPSHOT_EVERY.contains(time));
-    time.ok_or_else(|| format!("a snapshot every {written:?}; write a time such as 15m, from 1s to 7days"))
+fn time(written: &str, range: RangeInclusive<Duration>, what: &str, example: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(written.trim()).ok().filter(|time| range.contains(time));
+    time.ok_or_else(|| format!("{what} {written:?}; write a time such as {example}"))
 }
 
 fn socket_path(written: &str) -> Result<PathBuf, String> {
@@ -150,7 +176,7 @@ mod tests {
         let file = place.path().join("l.toml");
         std::fs::write(
             &file,
-            "dir = \"/l\"\nsock = \"unix:///s/l.sock\"\nsegment_bytes = 8388608\nsnapshot_every = \"2h\"\nallow_uid = [7]\n",
+            "dir = \"/l\"\nsock = \"unix:///s/l.sock\"\nsegment_bytes = 8388608\nsnapshot_every = \"2h\"\nallow_uid = [7]\nscrub_every = \"3days\"\n",
         )
         .unwrap();
         let from_file = Args { config: Some(file.clone()), ..Args::default() };
@@ -162,7 +188,8 @@ mod tests {
             look_every: Duration::from_millis(500),
         };
         let (directory, socket) = ("/l".into(), "/s/l.sock".into());
-        let expected = Settings { directory, socket, segment_bytes: 8 << 20, schedule, users: vec![7] };
+        let scrubbing = Scrubbing { every: Duration::from_secs(3 * 86_400), bytes_per_second: 8 << 20 };
+        let expected = Settings { directory, socket, segment_bytes: 8 << 20, schedule, scrubbing, users: vec![7] };
         assert_eq!(settings, expected);
         let both = Args { dir: Some("/other".into()), allow_uid: vec![8, 9], ..from_file };
         let settings = Settings::of(&both).unwrap();
@@ -184,7 +211,14 @@ mod tests {
         for every in ["", "15", "1ms", "8days", "soon"] {
             assert!(told(&Args { snapshot_every: Some(every.into()), ..sock.clone() }).contains("such as 15m"), "{every}");
         }
-        assert!(told(&Args { snapshot_entries: Some(999), ..sock }).contains("from 1000 to"));
+        assert!(told(&Args { snapshot_entries: Some(999), ..sock.clone() }).contains("from 1000 to"));
+        for every in ["", "7", "15days", "1ms"] {
+            assert!(told(&Args { scrub_every: Some(every.into()), ..sock.clone() }).contains("such as 7days"), "{every}");
+        }
+        let scrub = Args { scrub_every: Some("1s".into()), scrub_bytes_per_second: Some(65_536), ..sock.clone() };
+        let expected = Scrubbing { every: Duration::from_secs(1), bytes_per_second: 65_536 };
+        assert_eq!(Settings::of(&scrub).unwrap().scrubbing, expected);
+        assert!(told(&Args { scrub_bytes_per_second: Some(65_535), ..sock }).contains("from 65536 to"));
         std::fs::write(&file, "dirr = 1\n").unwrap();
         assert!(told(&Args { config: Some(file), ..Args::default() }).contains("dirr"));
     }

@@ -93,6 +93,9 @@ pub(super) fn gauge_name(gauge: Gauge) -> &'static str {
     }
 }
 
+/// What files are read again, in the order in which they are counted.
+pub const SCRUBBED_KINDS: [&str; 3] = ["segment", "index", "snapshot"];
+
 pub(super) fn check_outcome(check: Check) -> &'static str {
     match check {
         Check::Holds => "ok",

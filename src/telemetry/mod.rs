@@ -9,6 +9,6 @@ pub mod names;
 mod publish;
 mod stats;
 
-pub use labels::{BuildInfo, Check, Labels, Reload};
+pub use labels::{BuildInfo, Check, Labels, Reload, SCRUBBED_KINDS};
 pub use publish::{CoreFigures, Publisher, PublisherFault};
 pub use stats::{CoreStats, Gauge, MethodIndex, RouteIndex, Tally};

@@ -70,6 +70,8 @@ metrics! {
     LEDGER_HEIGHT Gauge "wallet_ledger_height" "Position of the newest durable entry.";
     AUDITED_HEIGHT Gauge "wallet_audited_height" "Position of the newest entry that was read back and replayed.";
     SNAPSHOT_HEIGHT Gauge "wallet_snapshot_height" "Position of the newest entry that a snapshot has.";
+    SCRUB_LAST_END Gauge "wallet_scrub_last_end_time_seconds" "End of the last pass that read everything sealed again, in seconds since the Unix epoch.";
+    SCRUB_DAMAGED Gauge "wallet_scrub_damaged_files" "Files of the ledger that were damaged when they were read again last, by kind.";
     RELOADS Counter "wallet_reloads_total" "Reloads of policy and registry by outcome.";
     ACCOUNTING_FLUSHES Counter "wallet_accounting_flushes_total" "Flushes of the counters by outcome.";
     LOG_LINES_DROPPED Counter "wallet_log_lines_dropped_total" "Log lines dropped because standard error was too slow.";
@@ -80,8 +82,8 @@ metrics! {
 }
 
 /// Gauges of which there is one each, and that are there from the start.
-pub const WITHOUT_LABELS: [&str; 7] =
-    [ACCOUNTING_LAG, POLICY_VERSION, REGISTRY_VERSION, READY, LEDGER_HEIGHT, AUDITED_HEIGHT, SNAPSHOT_HEIGHT];
+pub const WITHOUT_LABELS: [&str; 8] =
+    [ACCOUNTING_LAG, POLICY_VERSION, REGISTRY_VERSION, READY, LEDGER_HEIGHT, AUDITED_HEIGHT, SNAPSHOT_HEIGHT, SCRUB_LAST_END];
 
 /// Upper bounds of the buckets of [`LEDGER_COMMIT`], in seconds.
 pub const LEDGER_COMMIT_BUCKETS: &[f64] =

@@ -9,11 +9,13 @@ use metrics::{Counter, Gauge as GaugeHandle, Histogram, Key, KeyName, Label, Lev
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use serde::Serialize;
 
-use super::labels::{check_outcome, gauge_name, outcome, reload_name, tally_keys, BuildInfo, Check, Labels, Reload};
+use super::labels::{
+    check_outcome, gauge_name, outcome, reload_name, tally_keys, BuildInfo, Check, Labels, Reload, SCRUBBED_KINDS,
+};
 use super::names::{self, Kind};
 use super::stats::{CoreStats, Gauge, Tally, STATUSES, STATUS_SLOTS};
 use crate::domain::limits::CORES_MAX;
-use crate::domain::{CoreId, Op, Reason, Seq};
+use crate::domain::{CoreId, Op, Reason, Seq, UnixMs};
 
 const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
 /// Statuses that exist from the start for each served route, because alerts compare their rates. A series for every status of every
@@ -142,6 +144,7 @@ impl Publisher {
         for name in names::WITHOUT_LABELS {
             self.set(name, &[], 0.0);
         }
+        self.scrubbed(UnixMs(0), Default::default());
         for outcome in [Check::Holds, Check::Violated, Check::Failed] {
             self.counter(names::CONSERVATION_CHECKS, &[("outcome", check_outcome(outcome))]).increment(0);
         }
@@ -236,6 +239,14 @@ impl Publisher {
     pub fn audited(&self, through: Seq, snapshot: Seq) {
         self.set(names::AUDITED_HEIGHT, &[], through.0 as f64);
         self.set(names::SNAPSHOT_HEIGHT, &[], snapshot.0 as f64);
+    }
+
+    /// Shows when everything was read again last, and how many files were damaged then, in the order of [`SCRUBBED_KINDS`].
+    pub fn scrubbed(&self, last_end: UnixMs, damaged: [u64; SCRUBBED_KINDS.len()]) {
+        self.set(names::SCRUB_LAST_END, &[], last_end.0 as f64 / MILLIS_PER_SECOND);
+        for (kind, files) in SCRUBBED_KINDS.into_iter().zip(damaged) {
+            self.set(names::SCRUB_DAMAGED, &[("kind", kind)], files as f64);
+        }
     }
 
     /// Counts a check of conservation that was really carried out or really tried.

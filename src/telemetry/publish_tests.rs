@@ -108,6 +108,7 @@ fn figures_of_the_other_threads_show_up() {
     publisher.accounting_lag(2.5);
     publisher.accounting_flush(false);
     publisher.conservation_check(Check::Holds);
+    publisher.scrubbed(UnixMs(7_500), [1, 2, 3]);
     publisher.reload(Reload::Policy, true);
     publisher.policy_version(4);
     publisher.registry_version(5);
@@ -124,6 +125,9 @@ fn figures_of_the_other_threads_show_up() {
         ("accounting_flush_lag_seconds", 2.5),
         ("wallet_accounting_flushes_total{outcome=\"failed\"}", 1.0),
         ("wallet_conservation_checks_total{outcome=\"ok\"}", 1.0),
+        ("wallet_scrub_last_end_time_seconds", 7.5),
+        ("wallet_scrub_damaged_files{kind=\"segment\"}", 1.0),
+        ("wallet_scrub_damaged_files{kind=\"snapshot\"}", 3.0),
         ("wallet_reloads_total{what=\"policy\",outcome=\"ok\"}", 1.0),
         ("policy_version", 4.0),
         ("registry_version", 5.0),

@@ -12,7 +12,7 @@ use std::{path::Path, time::Duration};
 
 use svc_wallet::{
     domain::LogId,
-    ledger::{Options, Schedule},
+    ledger::{Options, Schedule, Scrubbing},
     ledgerd::{self, Settings},
     telemetry::logs,
 };
@@ -23,6 +23,9 @@ use crate::{args::FaultyLedgerArgs, fault::Fault, rng::Random};
 const SEGMENT_BYTES: u64 = 1 << 20;
 /// Time between two snapshots: some in every round, so that strikes meet them.
 const SNAPSHOT_EVERY: Duration = Duration::from_millis(200);
+/// Time between the ends of two passes that read everything again, and how fast: often enough to meet every fault.
+const SCRUB_EVERY: Duration = Duration::from_secs(2);
+const SCRUB_BYTES_PER_SECOND: u64 = 64 << 20;
 /// How long the keys of issues are remembered: for the whole test.
 const KEYS_TTL: Duration = Duration::from_secs(86_400);
 
@@ -39,6 +42,7 @@ pub fn run(args: &FaultyLedgerArgs) -> Result<(), Fault> {
         socket: args.sock.clone(),
         segment_bytes: SEGMENT_BYTES,
         schedule: Schedule { every: SNAPSHOT_EVERY, entries: u64::MAX, keys_ttl: KEYS_TTL, look_every: Schedule::LOOK_EVERY },
+        scrubbing: Scrubbing { every: SCRUB_EVERY, bytes_per_second: SCRUB_BYTES_PER_SECOND },
         users: vec![rustix::process::geteuid().as_raw()],
     };
     let storage = FaultyStorage::create(&args.dir, Switches::in_directory(&args.switches), args.seed)

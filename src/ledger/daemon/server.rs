@@ -13,6 +13,7 @@ use crate::ledger::handles::AuditLedger;
 use crate::ledger::log::{Log, Watch};
 use crate::ledger::protocol::{Fault, Refused};
 use crate::ledger::reader::Reader;
+use crate::ledger::scrub::Scrubbing;
 use crate::ledger::snapshot::Snapshot;
 use crate::ledger::storage::Storage;
 use crate::ledger::LedgerError;
@@ -147,6 +148,15 @@ impl<S: Storage> Server<S> {
         };
         let preparing = idle::spawn(&site).map_err(LedgerError::io(place(), "start the thread for idle work"))?;
         Ok(Self { site, stop, accepting, preparing })
+    }
+
+    /// From now on everything that is sealed is also read again.
+    ///
+    /// # Errors
+    /// If the thread for it cannot be started.
+    pub fn scrub(&self, scrubbing: Scrubbing) -> std::io::Result<()> {
+        let mut auditor = self.site.auditor.lock().expect("no thread panics while it holds the auditor");
+        auditor.as_mut().map_or(Ok(()), |auditor| auditor.scrub(&self.site.reader, scrubbing))
     }
 
     /// Accepts nobody any more, lets the commit under way finish, closes the ledger, tells everybody.

@@ -1,15 +1,17 @@
 //! What the audit has found and what accounts hold, as bodies of frames. Pure.
 use super::{Fields, Malformed};
 use crate::domain::limits::{ACCOUNT_BYTES_MAX, ASSET_BYTES_MAX};
-use crate::domain::{Account, Asset, Nonce, Seq};
+use crate::domain::{Account, Asset, Nonce, Seq, UnixMs};
 use crate::ledger::snapshot::AssetSums;
-use crate::ledger::{Audit, Held};
+use crate::ledger::{Audit, Held, Scrubbed};
 
 /// Appends what the auditor of the daemon has found; which accounts agree with a wallet is not known there.
 pub(super) fn encode_audit(audit: &Audit, out: &mut Vec<u8>) {
     let broken = audit.broken.as_deref().map_or("", super::shortened);
-    let Audit { snapshot_ms, snapshots_failed, reads_failed, .. } = *audit;
-    for number in [audit.through.0, audit.snapshot.0, snapshot_ms, snapshots_failed, reads_failed, broken.len() as u64] {
+    let Audit { through, snapshot, snapshot_ms, snapshots_failed, reads_failed, .. } = *audit;
+    let Scrubbed { last_end, damaged } = audit.scrub;
+    let numbers = [through.0, snapshot.0, snapshot_ms, snapshots_failed, reads_failed, last_end.0];
+    for number in numbers.into_iter().chain(damaged).chain([broken.len() as u64]) {
         out.extend_from_slice(&number.to_le_bytes());
     }
     out.extend_from_slice(broken.as_bytes());
@@ -24,6 +26,8 @@ pub(super) fn encode_audit(audit: &Audit, out: &mut Vec<u8>) {
 pub(super) fn decode_audit(mut fields: Fields<'_>) -> Result<Audit, Malformed> {
     let (through, snapshot) = (Seq(fields.u64()?), Seq(fields.u64()?));
     let (snapshot_ms, snapshots_failed, reads_failed) = (fields.u64()?, fields.u64()?, fields.u64()?);
+    let last_end = UnixMs(fields.u64()?);
+    let scrub = Scrubbed { last_end, damaged: [fields.u64()?, fields.u64()?, fields.u64()?] };
     let length = usize::try_from(fields.u64()?).unwrap_or(usize::MAX);
     let broken = text(fields.bytes(length)?)?;
     let broken = Some(broken.to_owned()).filter(|broken| !broken.is_empty());
@@ -33,7 +37,7 @@ pub(super) fn decode_audit(mut fields: Fields<'_>) -> Result<Audit, Malformed> {
         let (issued, burned, held) = (fields.u128()?, fields.u128()?, fields.u128()?);
         sums.push(AssetSums { asset, issued, burned, held });
     }
-    Ok(Audit { through, sums, snapshot, snapshot_ms, snapshots_failed, reads_failed, agreed: 0, broken })
+    Ok(Audit { through, sums, snapshot, snapshot_ms, snapshots_failed, reads_failed, agreed: 0, scrub, broken })
 }
 
 /// Appends names of accounts.

@@ -5,7 +5,7 @@ use crate::domain::{
     Path, Period, Question, Seq, UnixMs, Unproven,
 };
 use crate::ledger::snapshot::AssetSums;
-use crate::ledger::{Audit, Held};
+use crate::ledger::{Audit, Held, Scrubbed};
 
 fn requests() -> Vec<Request<'static>> {
     vec![
@@ -87,6 +87,7 @@ fn replies() -> Vec<Reply<'static>> {
         snapshots_failed: 5,
         reads_failed: 4,
         agreed: 0,
+        scrub: Scrubbed { last_end: UnixMs(4), damaged: [1, 2, 3] },
         broken: Some("why".into()),
     };
     let held = Held { last_nonce: Nonce(3), values: vec![("roc".into(), 1, 2), ("ron".into(), 3, 4)] };

@@ -203,7 +203,7 @@ impl<F: ReadFile> Snapshot<F> {
     }
 
     /// Opens it so that what is read comes from the disk, where that can be done.
-    pub(super) fn open_past_the_cache<S: Storage<File = F>>(storage: &S, name: &str) -> Result<Self, SnapshotFault> {
+    pub(crate) fn open_past_the_cache<S: Storage<File = F>>(storage: &S, name: &str) -> Result<Self, SnapshotFault> {
         let place = storage.place(name);
         let refused = |error: &io::Error| error.kind() == io::ErrorKind::InvalidInput;
         match storage.open_unbuffered(name) {

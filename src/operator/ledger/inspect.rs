@@ -9,10 +9,10 @@ use serde_json::{json, Value};
 use super::entry::{hex, Shown};
 use super::{unreadable, Directory};
 use crate::domain::{Entry, LogId, Seq, TxId};
-use crate::ledger::{Batch, DiskStorage, LedgerError, SegmentFile, SegmentUse, Walk};
+use crate::ledger::{Batch, DiskStorage, LedgerError, ScrubPass, ScrubState, SegmentFile, SegmentUse, Walk};
 use crate::operator::context::Context;
 use crate::operator::exit::{Exit, Failure};
-use crate::operator::output::{grouped, Output, Style};
+use crate::operator::output::{grouped, rfc3339, Output, Style};
 
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]
@@ -23,7 +23,7 @@ use crate::operator::output::{grouped, Output, Style};
   ronctl ledger inspect --entry 42
   ronctl --json ledger inspect --entry tx_00000000000000000000000000
 
-Without an option: the log, its segments and its other files, from the headers alone. With --json one object; with --segment
+Without an option: the log, its segments and its other files, from the headers alone, and when everything was read again last. With --json one object; with --segment
 one object a line for each batch. Nothing is written, and a server may run meanwhile. Of a damaged ledger it shows what can
 be read, says where that stops, and ends with 1.")]
 pub struct Inspect {
@@ -97,6 +97,10 @@ fn overview(output: &Output, walk: &Walk<DiskStorage>) -> Result<Exit, Failure> 
     let fault = |file: &SegmentFile, used: &SegmentUse| file.header.clone().err().or_else(|| used.fault.clone());
     // Behind the last batch of the last segment something may just be written.
     let damaged = surveyed.iter().any(|(file, used)| file.header.is_err() || (used.fault.is_some() && Some(file.index) != last));
+    let scrub = walk.scrub();
+    let scrubbed = scrub.as_ref().ok().and_then(Option::as_ref);
+    let rotten = scrubbed.is_some_and(|state| state.figures().damaged[0] > 0);
+    let exit = if damaged || epoch_fault.is_some() || rotten { Exit::No } else { Exit::Done };
     if output.json {
         let segments = surveyed.iter().map(|(file, used)| {
             json!({
@@ -108,9 +112,9 @@ fn overview(output: &Output, walk: &Walk<DiskStorage>) -> Result<Exit, Failure> 
         output.value(&json!({
             "log_id": log_id, "epoch": epoch, "head": head.0, "root": hex(&root), "segments": segments.collect::<Vec<_>>(),
             "mark": mark.map(|mark| json!({"epoch": mark.epoch, "head": mark.head.0, "root": hex(&mark.root), "segment": mark.segment})),
-            "epoch_fault": epoch_fault, "other_files": walk.others(),
+            "epoch_fault": epoch_fault, "other_files": walk.others(), "scrub": scrubbed.map(scrub_json),
         }))?;
-        return Ok(if damaged || epoch_fault.is_some() { Exit::No } else { Exit::Done });
+        return Ok(exit);
     }
     let noted = match (mark, &epoch_fault) {
         (_, Some(fault)) => fault.clone(),
@@ -123,8 +127,15 @@ fn overview(output: &Output, walk: &Walk<DiskStorage>) -> Result<Exit, Failure> 
         ("last entry", grouped(u128::from(head.0))),
         ("root", hex(&root)),
         ("certain", noted),
+        (
+            "read again",
+            scrub.as_ref().map_or_else(|fault| format!("that cannot be told: {fault}"), |state| scrub_text(state.as_ref())),
+        ),
         ("other files", walk.others().join(", ")),
     ]))?;
+    for name in scrubbed.iter().flat_map(|state| &state.damaged) {
+        output.line(&output.paint(Style::Bad, &format!("{name} was damaged when it was read again")))?;
+    }
     output.line("")?;
     let line = |cells: [&str; 8]| {
         let [segment, first, last, batches, used, size, state, index] = cells;
@@ -144,7 +155,24 @@ fn overview(output: &Output, walk: &Walk<DiskStorage>) -> Result<Exit, Failure> 
             output.line(&output.paint(Style::Bad, &format!("          at byte {at}: {what}")))?;
         }
     }
-    Ok(if damaged || epoch_fault.is_some() { Exit::No } else { Exit::Done })
+    Ok(exit)
+}
+
+fn scrub_json(state: &ScrubState) -> Value {
+    let pass = |pass: ScrubPass| json!({"at": pass.at.0, "files": pass.files, "bytes": pass.bytes, "damaged": pass.damaged});
+    json!({"ended": state.last.map(pass), "under_way": state.pass.map(pass), "damaged_files": state.damaged})
+}
+
+/// When everything was read again last, and how far the pass under way is.
+fn scrub_text(state: Option<&ScrubState>) -> String {
+    let of = |pass: ScrubPass| {
+        let when = rfc3339(pass.at.0).unwrap_or_else(|| format!("{} ms", pass.at.0));
+        let (files, bytes) = (grouped(u128::from(pass.files)), grouped(u128::from(pass.bytes)));
+        format!("{when}, {files} files, {bytes} bytes, {} damaged", pass.damaged)
+    };
+    let ended = state.and_then(|state| state.last).map_or_else(|| "never".to_owned(), |last| format!("ended {}", of(last)));
+    let under_way = state.and_then(|state| state.pass).map(|pass| format!("; under way since {}", of(pass)));
+    format!("{ended}{}", under_way.unwrap_or_default())
 }
 
 /// What can be said of a batch without its entries.

@@ -1,0 +1,233 @@
+//! The passes, without their thread: when one begins, which file comes next, what is done about what was found.
+//!
+//! Invariants: a pass ends only after every segment that was sealed by then was read; a file is called damaged only after a second
+//! reading has found it so. The time is told by the caller.
+use super::check::{self, Fault, Sealed, Verdict};
+use super::paced::{After, Paced};
+use super::plan::{begins_at, rate_needed, time_for, READ_AGAIN_WITHIN};
+use super::state::{Kind, ScrubPass, ScrubState, Scrubbed};
+use super::Scrubbing;
+use crate::domain::{Seq, UnixMs};
+use crate::ledger::index_format::Subject;
+use crate::ledger::reader::Reader;
+use crate::ledger::snapshot::{snapshot_name, snapshots};
+use crate::ledger::storage::{index_name, segment_name, Storage, StorageFile};
+use std::time::Duration;
+
+/// Time between two writings of the file that says where a pass is.
+const SAVE_EVERY: Duration = Duration::from_secs(10);
+
+/// What comes after a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// The next step can be made at once.
+    Now,
+    /// Nothing is to be done before this time.
+    At(UnixMs),
+}
+
+/// The work on one ledger.
+pub(super) struct Work<S: Storage> {
+    reader: Reader<S>,
+    paced: Paced<S>,
+    scrubbing: Scrubbing,
+    state: ScrubState,
+    saved: UnixMs,
+}
+
+impl<S: Storage> Work<S> {
+    /// Goes on where the last process was. `after` rests after each reading.
+    pub fn new(reader: &Reader<S>, scrubbing: Scrubbing, after: Box<After>) -> Self {
+        let shared = reader.shared();
+        let state = ScrubState::read(&shared.storage).unwrap_or_else(|error| {
+            tracing::warn!(%error, "where scrubbing was cannot be read; it begins again");
+            None
+        });
+        let new = ScrubState { log_id: shared.log_id, ..ScrubState::default() };
+        let state = state.filter(|state| state.log_id == shared.log_id).unwrap_or(new);
+        Self { paced: Paced::new(shared.storage.clone(), after), reader: reader.clone(), scrubbing, state, saved: UnixMs(0) }
+    }
+
+    /// What others are told.
+    pub fn figures(&self) -> Scrubbed {
+        self.state.figures()
+    }
+
+    /// Reads the next file, or begins or ends a pass.
+    pub fn step(&mut self, now: UnixMs) -> Next {
+        let Some(pass) = self.state.pass else {
+            let bytes = self.bytes_to_read();
+            let needed = time_for(bytes, self.scrubbing.bytes_per_second);
+            let due = begins_at(self.state.last.map(|last| last.at), now, self.scrubbing.every, needed);
+            if now < due {
+                return Next::At(due);
+            }
+            self.begin(now, bytes, needed);
+            return Next::Now;
+        };
+        let read_before = self.paced.bytes();
+        let done = if let Some(sealed) = self.next_sealed() {
+            self.segment(&sealed)
+        } else if let Some(seq) = self.next_snapshot() {
+            self.snapshot(seq)
+        } else {
+            self.end(now, pass);
+            return Next::Now;
+        };
+        // What was interrupted is read again, by the next process.
+        if done && !self.paced.stopped() {
+            self.pass().bytes += self.paced.bytes() - read_before;
+            if now.0.saturating_sub(self.saved.0) >= SAVE_EVERY.as_millis() as u64 {
+                self.save(now);
+            }
+        }
+        Next::Now
+    }
+
+    fn pass(&mut self) -> &mut ScrubPass {
+        self.state.pass.as_mut().expect("a pass is under way")
+    }
+
+    /// What a pass would read now, but for the indexes.
+    fn bytes_to_read(&self) -> u64 {
+        let shared = self.reader.shared();
+        let sealed = self.sealed_from(0).map(|sealed| sealed.segment_bytes).sum::<u64>();
+        let names = shared.storage.list().unwrap_or_default();
+        let size = |seq: Seq| shared.storage.open(&snapshot_name(seq)).and_then(|file| file.size()).unwrap_or(0);
+        sealed + snapshots(&names).into_iter().map(size).sum::<u64>()
+    }
+
+    /// The segments from this one on that another one follows.
+    fn sealed_from(&self, from: u64) -> impl Iterator<Item = Sealed> + '_ {
+        let shared = self.reader.shared();
+        let places = || shared.places.read().expect("no thread panics while it holds the places");
+        let (first, last) = places().range().expect("a log has at least one segment");
+        let log_id = shared.log_id;
+        (first.max(from)..last).filter_map(move |index| {
+            let places = places();
+            let ((first, last), segment_bytes) = places.sealed(index).zip(places.segment_bytes(index))?;
+            Some(Sealed { log_id, index, segment_bytes, first, last })
+        })
+    }
+
+    fn next_sealed(&self) -> Option<Sealed> {
+        self.sealed_from(self.state.next_segment).next()
+    }
+
+    fn next_snapshot(&self) -> Option<Seq> {
+        let names = self.reader.shared().storage.list().unwrap_or_default();
+        snapshots(&names).into_iter().filter(|seq| *seq > self.state.last_snapshot).min()
+    }
+
+    fn begin(&mut self, now: UnixMs, bytes: u64, needed: Duration) {
+        if needed > READ_AGAIN_WITHIN {
+            let (bytes_per_second, enough) = (self.scrubbing.bytes_per_second, rate_needed(bytes));
+            tracing::warn!(
+                event = "scrub_slow",
+                bytes,
+                bytes_per_second,
+                enough,
+                "at this rate the ledger is not read again within two weeks; raise scrub_bytes_per_second to what is enough"
+            );
+        }
+        tracing::debug!(bytes, "everything that is sealed is read again");
+        self.state.pass = Some(ScrubPass { at: now, ..ScrubPass::default() });
+        (self.state.next_segment, self.state.last_snapshot) = (0, Seq(0));
+        self.forget_gone(&[Kind::Index, Kind::Snapshot]);
+    }
+
+    fn end(&mut self, now: UnixMs, pass: ScrubPass) {
+        let ScrubPass { at, files, bytes, damaged } = pass;
+        let took_s = now.0.saturating_sub(at.0) / 1000;
+        tracing::info!(event = "scrub_ended", files, bytes, damaged, took_s, "everything that is sealed was read again");
+        self.state.last = Some(ScrubPass { at: now, ..pass });
+        self.state.pass = None;
+        self.forget_gone(&[Kind::Snapshot]);
+        self.save(now);
+    }
+
+    /// Of files of these kinds that are gone nothing is to be told any more. A segment that is gone is damage; an index that was dropped
+    /// is told of until the next pass, so that it is seen.
+    fn forget_gone(&mut self, kinds: &[Kind]) {
+        if let Ok(names) = self.reader.shared().storage.list() {
+            self.state.damaged.retain(|name| names.contains(name) || !kinds.contains(&Kind::of(name)));
+        }
+    }
+
+    /// Writes down where the pass is.
+    pub fn save(&mut self, now: UnixMs) {
+        self.saved = now;
+        if let Err(error) = self.state.write(&self.reader.shared().storage) {
+            tracing::warn!(%error, "where scrubbing is could not be written down; after a restart it reads some files once more");
+        }
+    }
+
+    /// A segment and its index; whether both could be judged.
+    fn segment(&mut self, sealed: &Sealed) -> bool {
+        let Sealed { log_id, index, first, last, .. } = *sealed;
+        let Some(verdict) = self.judge(|paced| check::segment(paced, sealed)) else { return false };
+        self.note(segment_name(index), verdict, |file, fault| {
+            tracing::error!(
+                event = "scrub_damaged", kind = "segment", %file, offset = fault.offset, cause = %fault.what,
+                "a sealed segment is damaged on the disk; what stands there is refused and never served; put the copy of a backup in \
+                 its place, and look at the disk"
+            );
+        });
+        let subject = Subject { log_id, segment: index, first, last };
+        let Some(verdict) = self.judge(|paced| check::index(paced, subject)) else { return false };
+        if matches!(verdict, Verdict::Damaged(_)) {
+            if let Err(error) = self.reader.discard_index(index) {
+                tracing::error!(%error, segment = index, "the damaged index could not be removed; whoever needs it makes it again");
+            }
+        }
+        self.note(index_name(index), verdict, |file, fault| {
+            tracing::error!(
+                event = "scrub_damaged", kind = "index", %file, offset = fault.offset, cause = %fault.what,
+                "the index of a segment is damaged on the disk; it is dropped and made again; look at the disk"
+            );
+        });
+        self.state.next_segment = index + 1;
+        true
+    }
+
+    fn snapshot(&mut self, seq: Seq) -> bool {
+        let log_id = self.reader.shared().log_id;
+        let Some(verdict) = self.judge(|paced| check::snapshot(paced, log_id, seq)) else { return false };
+        self.note(snapshot_name(seq), verdict, |file, fault| {
+            tracing::error!(
+                event = "scrub_damaged", kind = "snapshot", %file, cause = %fault.what,
+                "a snapshot is damaged on the disk; a start uses the one before it, or the whole ledger; if no new one can be made of \
+                 it, restart the server, and look at the disk"
+            );
+        });
+        self.state.last_snapshot = seq;
+        true
+    }
+
+    /// What a file is found to be, at a second reading if the first one finds it damaged; `None` if reading was ended.
+    fn judge(&self, check: impl Fn(&Paced<S>) -> Verdict) -> Option<Verdict> {
+        let mut verdict = check(&self.paced);
+        if matches!(verdict, Verdict::Damaged(_)) {
+            verdict = check(&self.paced);
+        }
+        (!self.paced.stopped()).then_some(verdict)
+    }
+
+    fn note(&mut self, name: String, verdict: Verdict, tell: impl Fn(&str, &Fault)) {
+        match verdict {
+            Verdict::Gone => {
+                self.state.damaged.remove(&name);
+            }
+            Verdict::Good => {
+                self.state.damaged.remove(&name);
+                self.pass().files += 1;
+            }
+            Verdict::Damaged(fault) => {
+                tell(&self.paced.place(&name), &fault);
+                let pass = self.pass();
+                (pass.files, pass.damaged) = (pass.files + 1, pass.damaged + 1);
+                self.state.damaged.insert(name);
+            }
+        }
+    }
+}
