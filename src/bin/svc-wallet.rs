@@ -11,10 +11,7 @@ const EXIT_FAILED: u8 = 1;
 
 /// Decides at very high rate whether a holder may spend an amount now, and makes the answer durable before giving it.
 #[derive(Parser)]
-#[command(
-    version,
-    after_help = "Exit codes: 0 ended in order, 1 could not start or stop, 2 configuration, 130/143 ended at once."
-)]
+#[command(version, after_help = control::AFTER_HELP)]
 struct Args {
     #[command(flatten)]
     flags: Flags,

@@ -136,6 +136,17 @@ impl Ledger {
         auditor.as_mut().map_or(Ok(()), |auditor| auditor.scrub(reader, scrubbing))
     }
 
+    /// Asks for a snapshot now; behind a socket the daemon is the one to ask.
+    pub fn take_snapshot(&self) {
+        match &self.place {
+            Place::Embedded(embedded) => embedded.auditor.iter().for_each(Auditor::take_snapshot),
+            Place::Remote(_) => {
+                let reason = "the ledger is that of a daemon; send SIGUSR1 to ron-ledger";
+                tracing::info!(event = "snapshot_not_taken", reason, "no snapshot was taken");
+            }
+        }
+    }
+
     /// The audit, if there is one.
     pub fn auditor(&self) -> Option<&dyn AuditLedger> {
         match &self.place {

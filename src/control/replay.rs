@@ -181,6 +181,10 @@ impl<'a> Interruption<'a> {
         for event in self.events.try_iter() {
             match event {
                 SignalEvent::Reload => self.reload = true,
+                SignalEvent::Snapshot => {
+                    let reason = "the ledger is still being read; ask again when this process serves";
+                    tracing::info!(event = "snapshot_not_taken", reason, "no snapshot was taken");
+                }
                 SignalEvent::Drain | SignalEvent::Exit(_) => {
                     self.given_up_at = Some(seq);
                     return Err("a signal asked for an end".to_owned());

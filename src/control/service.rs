@@ -233,6 +233,7 @@ impl Service {
             self.watcher.look(&self.readiness, &self.site, &self.workers, self.ledger.auditor(), &self.counting, log);
             match event {
                 Some(SignalEvent::Reload) => self.watcher.reload(&self.readiness),
+                Some(SignalEvent::Snapshot) => self.ledger.take_snapshot(),
                 Some(SignalEvent::Drain | SignalEvent::Exit(_)) => return,
                 None => {}
             }

@@ -1,18 +1,25 @@
-//! Signals of the operating system as events: the first SIGINT or SIGTERM drains, a second one ends at once, SIGHUP has the topology read again.
+//! Signals of the operating system as events: the first SIGINT or SIGTERM drains, a second one ends at once, SIGHUP has the topology read again,
+//! SIGUSR1 asks for a snapshot of the ledger.
 //!
 //! The second signal must work when everything else is stuck, so it is acted upon in the thread that receives it and waits for
 //! nobody. Ending at once loses nothing that was acknowledged: it is a crash, and recovery is made for that.
 use crossbeam_channel::{Receiver, TrySendError};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals as Arrivals;
+
+/// What `svc-wallet --help` says of signals and of how it ends.
+pub const AFTER_HELP: &str = "\
+Signals: INT and TERM drain, a second one ends at once; HUP reads the topology again; USR1 takes a snapshot of an embedded ledger
+now, while it serves (of the ledger of a daemon: send it to ron-ledger).
+Exit codes: 0 ended in order, 1 could not start or stop, 2 configuration, 130/143 ended at once.";
 
 /// Exit code after a second SIGINT.
 pub const EXIT_SIGINT: i32 = 128 + SIGINT;
 /// Exit code after a second signal of which the last was SIGTERM.
 pub const EXIT_SIGTERM: i32 = 128 + SIGTERM;
 
-/// One reload and the drain.
-const EVENTS_MAX: usize = 2;
+/// Two reloads or snapshots and the drain.
+const EVENTS_MAX: usize = 3;
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +28,8 @@ pub enum SignalEvent {
     Drain,
     /// Read the topology again. The policy is read at start only.
     Reload,
+    /// Take a snapshot of the ledger now.
+    Snapshot,
     /// End at once with this code. Never sent through the channel: it is carried out where the signal arrives.
     Exit(i32),
 }
@@ -35,6 +44,7 @@ impl Meaning {
     fn of(&mut self, signal: i32) -> Option<SignalEvent> {
         match signal {
             SIGHUP => Some(SignalEvent::Reload),
+            SIGUSR1 => Some(SignalEvent::Snapshot),
             SIGINT | SIGTERM if self.draining => Some(SignalEvent::Exit(128 + signal)),
             SIGINT | SIGTERM => {
                 self.draining = true;
@@ -53,14 +63,14 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Takes over SIGINT, SIGTERM and SIGHUP for the whole process. A reload that is asked for while an event waits to be read
-    /// is left out, so that there is always room for the drain.
+    /// Takes over SIGINT, SIGTERM, SIGHUP and SIGUSR1 for the whole process. A reload or snapshot that is asked for while two events
+    /// wait to be read is left out, so that there is always room for the drain.
     pub fn listen() -> std::io::Result<(Self, Receiver<SignalEvent>)> {
         Self::listen_and_exit_by(signal_hook::low_level::exit)
     }
 
     fn listen_and_exit_by<R: 'static>(exit: fn(i32) -> R) -> std::io::Result<(Self, Receiver<SignalEvent>)> {
-        let mut arrivals = Arrivals::new([SIGINT, SIGTERM, SIGHUP])?;
+        let mut arrivals = Arrivals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1])?;
         let handle = arrivals.handle();
         let (events, reader) = crossbeam_channel::bounded(EVENTS_MAX);
         let receive = move || {
@@ -70,12 +80,14 @@ impl Signals {
                     Some(SignalEvent::Exit(code)) => {
                         exit(code);
                     }
-                    Some(SignalEvent::Reload) if !events.is_empty() => {}
-                    Some(event @ (SignalEvent::Reload | SignalEvent::Drain)) => match events.try_send(event) {
-                        Ok(()) => {}
-                        Err(TrySendError::Full(_)) => unreachable!("one reload and one drain fit the queue"),
-                        Err(TrySendError::Disconnected(_)) => return,
-                    },
+                    Some(SignalEvent::Reload | SignalEvent::Snapshot) if events.len() + 1 >= EVENTS_MAX => {}
+                    Some(event @ (SignalEvent::Reload | SignalEvent::Snapshot | SignalEvent::Drain)) => {
+                        match events.try_send(event) {
+                            Ok(()) => {}
+                            Err(TrySendError::Full(_)) => unreachable!("there is always room for the one drain"),
+                            Err(TrySendError::Disconnected(_)) => return,
+                        }
+                    }
                     None => {}
                 }
             }
@@ -104,13 +116,14 @@ mod tests {
     #[test]
     fn the_first_signal_drains_and_the_second_ends() {
         let mut meaning = Meaning::default();
-        let told: Vec<_> = [SIGHUP, SIGTERM, SIGHUP, SIGINT, SIGTERM, 10].map(|signal| meaning.of(signal)).into();
+        let told: Vec<_> = [SIGHUP, SIGTERM, SIGHUP, SIGINT, SIGTERM, SIGUSR1, 12].map(|signal| meaning.of(signal)).into();
         let expected = [
             Some(SignalEvent::Reload),
             Some(SignalEvent::Drain),
             Some(SignalEvent::Reload),
             Some(SignalEvent::Exit(EXIT_SIGINT)),
             Some(SignalEvent::Exit(EXIT_SIGTERM)),
+            Some(SignalEvent::Snapshot),
             None,
         ];
         assert_eq!(told, expected);
@@ -124,8 +137,8 @@ mod tests {
         let wait = Duration::from_secs(5);
         signal_hook::low_level::raise(SIGHUP).unwrap();
         assert_eq!(events.recv_timeout(wait), Ok(SignalEvent::Reload));
-        // From here on nobody reads, and reloads keep coming.
-        for signal in [SIGHUP, SIGTERM, SIGHUP, SIGINT] {
+        // From here on nobody reads, and reloads and snapshots keep coming.
+        for signal in [SIGHUP, SIGUSR1, SIGHUP, SIGTERM, SIGUSR1, SIGHUP, SIGINT] {
             signal_hook::low_level::raise(signal).unwrap();
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -136,7 +149,7 @@ mod tests {
             std::thread::sleep(Duration::from_millis(10));
         }
         assert_eq!(ENDED_WITH.load(Ordering::SeqCst), EXIT_SIGINT);
-        assert_eq!(events.try_iter().collect::<Vec<_>>(), [SignalEvent::Reload, SignalEvent::Drain]);
+        assert_eq!(events.try_iter().collect::<Vec<_>>(), [SignalEvent::Reload, SignalEvent::Snapshot, SignalEvent::Drain]);
         drop(signals);
     }
 }

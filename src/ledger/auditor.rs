@@ -50,7 +50,8 @@ impl Schedule {
 }
 
 enum Order {
-    Snapshot,
+    /// Look at once.
+    Look,
     /// What these accounts hold, or those that were touched last if none is named.
     Held(Vec<Box<str>>, Sender<Option<Holders>>),
 }
@@ -60,6 +61,8 @@ pub struct Auditor {
     findings: Findings,
     orders: Option<Sender<Order>>,
     hurry: Arc<AtomicBool>,
+    /// Somebody has asked for a snapshot.
+    wanted: Arc<AtomicBool>,
     keys_ttl_ms: Arc<AtomicU64>,
     scrubber: Option<Scrubber>,
     thread: Option<JoinHandle<Last>>,
@@ -84,8 +87,8 @@ impl Auditor {
         let keys_ttl_ms = Arc::new(AtomicU64::new(u64::try_from(schedule.keys_ttl.as_millis()).unwrap_or(u64::MAX)));
         let findings = reader.shared().findings.clone();
         findings.publish(work.audit());
-        let (orders, wanted) = bounded(1);
-        let hurry = Arc::new(AtomicBool::new(false));
+        let (orders, to_do) = bounded(1);
+        let (hurry, wanted) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let mut desk = Desk {
             work,
             findings: findings.clone(),
@@ -93,6 +96,7 @@ impl Auditor {
             comparison: live.map(Comparison::new),
             agreed: 0,
             hurry: Arc::clone(&hurry),
+            wanted: Arc::clone(&wanted),
             keys_ttl_ms: Arc::clone(&keys_ttl_ms),
             taken: Instant::now(),
             snapshot_ms: 0,
@@ -104,14 +108,14 @@ impl Auditor {
             if let Err(error) = rustix::process::setpriority_process(None, AUDITOR_NICE) {
                 tracing::debug!(%error, "the auditor works with everybody's priority");
             }
-            desk.run(&wanted);
+            desk.run(&to_do);
             Box::new(move || {
                 desk.follow(true);
                 desk.snapshot();
             })
         };
         let thread = std::thread::Builder::new().name("ledger-audit".into()).spawn(run)?;
-        Ok(Self { findings, orders: Some(orders), hurry, keys_ttl_ms, scrubber: None, thread: Some(thread) })
+        Ok(Self { findings, orders: Some(orders), hurry, wanted, keys_ttl_ms, scrubber: None, thread: Some(thread) })
     }
 
     /// From now on everything that is sealed is also read again, by a thread of its own.
@@ -136,11 +140,12 @@ impl Auditor {
         self.keys_ttl_ms.store(ttl_ms, Ordering::Relaxed);
     }
 
-    /// Asks for a snapshot; one that is being taken counts.
+    /// Asks for a snapshot, which is taken when the thread is free. What became of it is logged.
     pub fn take_snapshot(&self) {
+        self.wanted.store(true, Ordering::Release);
         if let Some(orders) = &self.orders {
-            // If the order before it has not been seen, it is the same order.
-            let _ = orders.try_send(Order::Snapshot);
+            // If there is an order already, the thread looks after that one.
+            let _ = orders.try_send(Order::Look);
         }
     }
 
@@ -191,6 +196,7 @@ struct Desk<S: Storage> {
     agreed: u64,
     /// The service waits for the end: no rests.
     hurry: Arc<AtomicBool>,
+    wanted: Arc<AtomicBool>,
     keys_ttl_ms: Arc<AtomicU64>,
     taken: Instant,
     snapshot_ms: u64,
@@ -210,14 +216,13 @@ impl<S: Storage> Desk<S> {
             if self.follow(false) {
                 self.compare();
             }
-            let mut wanted = false;
-            match order {
-                Ok(Order::Snapshot) => wanted = true,
+            if let Ok(Order::Held(accounts, answer)) = order {
                 // Whoever asked may have given up.
-                Ok(Order::Held(accounts, answer)) => drop(answer.send(self.holders(accounts))),
-                Err(_) => {}
+                drop(answer.send(self.holders(accounts)));
             }
-            if wanted || self.due() {
+            if self.wanted.swap(false, Ordering::AcqRel) {
+                self.snapshot_on_demand();
+            } else if self.due() {
                 self.snapshot();
             }
             self.publish();
@@ -289,6 +294,18 @@ impl<S: Storage> Desk<S> {
                 || self.work.tail.touched() >= TOUCHED_MAX)
     }
 
+    /// As [`Desk::snapshot`], for somebody who is to be told why there is none.
+    fn snapshot_on_demand(&mut self) {
+        let reason = match &self.work.broken {
+            Some(broken) => format!("the audit has failed: {broken}"),
+            None if self.work.since_snapshot() == 0 => {
+                format!("nothing was committed since the one after entry {}", self.work.tail.through().0)
+            }
+            None => return self.snapshot(),
+        };
+        tracing::info!(event = "snapshot_not_taken", %reason, "no snapshot was taken");
+    }
+
     fn snapshot(&mut self) {
         if self.work.is_broken() || self.work.since_snapshot() == 0 {
             return;
@@ -308,11 +325,11 @@ impl<S: Storage> Desk<S> {
             Ok(()) => {
                 self.snapshot_ms = began.elapsed().as_millis() as u64;
                 let seq = self.work.tail.through().0;
-                tracing::info!(seq, took_ms = self.snapshot_ms, "took a snapshot of the ledger");
+                tracing::info!(event = "snapshot_taken", seq, took_ms = self.snapshot_ms, "took a snapshot of the ledger");
             }
             Err(error) => {
                 self.failed += 1;
-                tracing::error!(%error, "no snapshot was taken; the ledger itself is not concerned, and the next attempt follows");
+                tracing::error!(event = "snapshot_failed", %error, "no snapshot was taken; the ledger itself is not concerned, and the next attempt follows");
                 if let SnapshotError::Rule(what) = error {
                     self.work.broken = Some(what);
                 }

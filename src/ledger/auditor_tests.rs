@@ -101,6 +101,21 @@ fn snapshots_follow_the_schedule_the_order_and_each_other_and_two_are_kept() {
     assert_eq!((auditor.audit().snapshot, auditor.audit().broken), (Seq(25), None));
 }
 
+/// With an hour between two looks, nothing but the order itself brings the snapshot.
+#[test]
+fn a_snapshot_that_is_asked_for_is_taken_whatever_else_is_asked_meanwhile() {
+    let (_storage, mut log) = log_of(0);
+    let auditor =
+        Auditor::spawn(&log.reader(), None, Schedule { look_every: Duration::from_secs(3600), ..never() }, None).unwrap();
+    for nonce in 1..=50 {
+        log.append(&[spends(0, 1 + nonce, "a", nonce..nonce + 1)]).unwrap();
+        let answer = auditor.ask_held(vec!["a".into()]);
+        auditor.take_snapshot();
+        until("the snapshot", || auditor.audit().snapshot == Seq(1 + nonce));
+        drop(answer);
+    }
+}
+
 #[test]
 fn a_log_is_opened_behind_a_snapshot_with_the_same_entries_and_only_if_they_belong_together() {
     let (storage, log) = log_of(40);

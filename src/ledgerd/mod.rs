@@ -49,8 +49,15 @@ pub fn run_on<S: Storage>(storage: S, options: &Options, settings: &Settings, lo
         Server::start(ledger, snapshot, settings.schedule, listener, admitted, end).map_err(|error| error.to_string())?;
     server.scrub(settings.scrubbing).map_err(|error| format!("cannot start the thread that scrubs: {error}"))?;
     tracing::info!(event = "ledger_started", %directory, socket = %settings.socket.display(), entries, from_snapshot, epoch, "serving the ledger");
-    // A daemon has nothing to read again; the second signal to end ends it at once, by itself.
-    while let Ok(SignalEvent::Reload) = events.recv() {}
+    // The second signal to end ends it at once, by itself.
+    loop {
+        match events.recv() {
+            // A daemon has nothing to read again.
+            Ok(SignalEvent::Reload) => {}
+            Ok(SignalEvent::Snapshot) => server.take_snapshot(),
+            Ok(SignalEvent::Drain | SignalEvent::Exit(_)) | Err(_) => break,
+        }
+    }
     let stopped = server.stop();
     drop(socket);
     stopped.map_err(|error| error.to_string())?;

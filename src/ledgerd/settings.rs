@@ -31,7 +31,8 @@ const SCRUB_RATE_DEFAULT: u64 = 8 << 20;
   ron-ledger --dir ./var/ledger --sock unix:///run/ron/ledger.sock --allow-uid 1001
 
 A wallet uses it with deps.ledger_sock = \"unix:///run/ron/ledger.sock\". The socket has mode 0600; its directory is made with mode
-0700 and must not be open to others. SIGTERM and SIGINT close the ledger in order.
+0700 and must not be open to others. SIGTERM and SIGINT close the ledger in order. SIGUSR1 takes a snapshot now, while
+it serves; the log says what became of it.
 Exit codes: 0 ended in order, 1 could not start or stop, 2 arguments, 130/143 ended at once."
 )]
 pub struct Args {

@@ -159,6 +159,11 @@ impl<S: Storage> Server<S> {
         auditor.as_mut().map_or(Ok(()), |auditor| auditor.scrub(&self.site.reader, scrubbing))
     }
 
+    /// Asks for a snapshot now.
+    pub fn take_snapshot(&self) {
+        self.site.auditor(Auditor::take_snapshot);
+    }
+
     /// Accepts nobody any more, lets the commit under way finish, closes the ledger, tells everybody.
     ///
     /// # Errors
