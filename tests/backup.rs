@@ -6,7 +6,7 @@ mod support;
 use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
-use support::{body, Server};
+use support::{body, eventually, Server, Wallet};
 
 /// Runs `ronctl`, which must succeed, and returns what it said to programs.
 fn ronctl(arguments: &[&str]) -> Value {
@@ -78,6 +78,14 @@ fn a_ledger_is_copied_while_it_serves_and_a_server_goes_on_from_the_copy() {
     );
 }
 
+/// Waits until the history has come to the head, and returns its size in batches.
+fn caught_up(wallet: &mut Wallet) -> u64 {
+    eventually("the root", || {
+        let reply = wallet.get("/v1/ledger/root");
+        (reply.status == 200).then(|| reply.json()["root"]["size"].as_u64().unwrap())
+    })
+}
+
 #[test]
 fn old_segments_go_to_an_archive_and_come_back() {
     let mut server = Server::with(&[("ledger.segment_bytes", "8MiB")]);
@@ -111,14 +119,27 @@ fn old_segments_go_to_an_archive_and_come_back() {
         .output()
         .unwrap();
     assert_eq!(busy.status.code(), Some(4), "a server has the ledger: {}", String::from_utf8_lossy(&busy.stderr));
+    let known = caught_up(&mut wallet);
     assert!(server.stop().status.success());
+    // Without the history, what goes could not be proven any more.
+    std::fs::rename(ledger.join("history.mmr"), server.path("history.old")).unwrap();
+    let unproven = Command::new(env!("CARGO_BIN_EXE_ronctl"))
+        .args(["ledger", "archive", "--dir", text(&ledger), "--to", text(&archive)])
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&unproven.stderr);
+    assert!(unproven.status.code() == Some(1) && told.contains("`ronctl proof root` has answered"), "{told}");
+    std::fs::rename(server.path("history.old"), ledger.join("history.mmr")).unwrap();
     let moved = ronctl(&["ledger", "archive", "--dir", text(&ledger), "--to", text(&archive)]);
     assert_eq!(moved["moved"].as_array().unwrap().len(), 1, "{moved}");
     server.launch();
     let mut wallet = server.wallet();
     assert_eq!(wallet.seq("alice"), (nonce, nonce + 1));
     wallet.tx(&first).refused(503, "UPSTREAM_UNAVAILABLE");
-    wallet.spend("alice", "bob", 1, nonce + 1, "after").ok();
+    let later = wallet.spend("alice", "bob", 1, nonce + 1, "after").ok().json()["txid"].as_str().unwrap().to_owned();
+    assert!(caught_up(&mut wallet) > known, "the history goes on");
+    wallet.get(&format!("/v1/tx/{later}/proof")).ok();
+    wallet.get(&format!("/v1/ledger/consistency?from=1&to={known}")).ok();
     assert!(server.stop().status.success());
     let name = "segment-0000000001.log";
     std::fs::rename(archive.join(name), ledger.join(name)).unwrap();

@@ -4,16 +4,18 @@
 //! the chain of the one that was copied, and takes its first batch in a segment of its own. What was in the segments before the copy is
 //! not in it: repeats, receipts and proofs of old entries need those segments as well.
 use super::audit::apply;
+use super::history::{coverage, HISTORY_NAME};
 use super::layout::SegmentHeader;
 use super::log::link_segment;
 use super::mark::Mark;
 use super::scan::{segments, Scan, Seen};
 use super::snapshot::{make, newest_good, snapshot_name, Cut, Snapshot, SnapshotError, SnapshotFault, Tail};
 use super::spares::{Attempts, Spares};
-use super::storage::{segment_number, Storage};
+use super::storage::{segment_number, Storage, StorageFile};
 use super::LedgerError;
 use crate::domain::{Seq, UnixMs};
 use ahash::RandomState;
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 /// Why there is no copy, or no restored ledger.
@@ -152,19 +154,66 @@ pub fn restore<S: Storage, T: Storage>(
     Ok(restored)
 }
 
-/// The last segment that may go to an archive: all of its entries are in both of the snapshots that are kept. `None` if none may.
+/// The last segment that may go to an archive: all of its entries are in both of the snapshots that are kept, and the file of the
+/// history, which is made durable for that, covers its batches. `None` if none may.
+///
+/// # Errors
+/// If there is one that the snapshots stand in for, and the history does not have it: without its segments it cannot be made again.
 pub fn archivable_through<S: Storage>(ledger: &S) -> Result<Option<u64>, BackupError> {
     let mut newest = Seq(u64::MAX);
-    let mut through = None;
-    for _ in 0..2 {
+    for older in [false, true] {
         let found = newest_good(ledger, None, newest).map_err(LedgerError::io(ledger.place(""), "look for snapshots"))?;
         let Some(snapshot) = found else { return Ok(None) };
         // Not only its head: what is to stand in for segments is read as a whole.
         snapshot.verify()?;
-        through = Some(snapshot.head().last_batch.segment.saturating_sub(1));
         newest = Seq(snapshot.head().seq.0.saturating_sub(1));
+        if older {
+            return archivable_behind(ledger, &snapshot);
+        }
     }
-    Ok(through.filter(|segment| *segment > 0))
+    Ok(None)
+}
+
+/// As [`archivable_through`], as far as the older of the two snapshots decides it.
+fn archivable_behind<S: Storage>(ledger: &S, older: &Snapshot<S::File>) -> Result<Option<u64>, BackupError> {
+    let last = older.head().last_batch.segment.saturating_sub(1);
+    let names = ledger.list().map_err(LedgerError::io(ledger.place(""), "list the directory"))?;
+    let Some(first) = names.iter().filter_map(|name| segment_number(name)).min().filter(|first| *first <= last) else {
+        return Ok(None);
+    };
+    check_history(ledger, older, first == 1).map_err(BackupError::Place)?;
+    Ok(Some(last))
+}
+
+/// Sees to it that the file of the history has, durably and whole, all that the segments behind an archive's could not make again. The
+/// error says what is missing and what to do. `from_the_first`: all segments are there.
+fn check_history<S: Storage>(ledger: &S, older: &Snapshot<S::File>, from_the_first: bool) -> Result<(), String> {
+    let (log_id, batches) = (older.head().log_id, older.head().batches);
+    let place = ledger.place(HISTORY_NAME);
+    let kept = "no segment was moved: proofs need the history, which cannot be made again without them";
+    let follow = "start the server, wait until `ronctl proof root` has answered, stop the server and archive again";
+    let remake = match from_the_first {
+        true => format!("remove that file; {follow}"),
+        false => format!("move the archived segments back and remove that file; {follow}"),
+    };
+    let synced = ledger.open(HISTORY_NAME).and_then(|file| file.sync()).and_then(|()| ledger.sync_directory());
+    let found = match synced.and_then(|()| coverage(ledger, log_id)) {
+        Ok(found) => found,
+        // What was lost with earlier segments is not lost once more; the history goes on behind what goes now.
+        Err(error) if error.kind() == ErrorKind::NotFound && !from_the_first => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(format!("{kept}, and {place} is not there yet; {follow}"))
+        }
+        Err(error) => return Err(format!("{kept}, and {place} cannot be used: {error}; {remake}")),
+    };
+    if found.is_damaged {
+        return Err(format!("{kept}, and {place} is damaged behind the first {} batches; {remake}", found.size));
+    }
+    if found.size < batches {
+        let size = found.size;
+        return Err(format!("{kept}, and {place} has {size} of the {batches} batches of the older snapshot; {follow}"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -177,6 +226,15 @@ mod tests {
     use std::time::Duration;
 
     const SEGMENT_BYTES: u64 = 64 << 10;
+
+    /// As [`ledger`], and the history has followed it to its end.
+    fn proven_ledger(snapshots_after: &[u64]) -> MemoryStorage {
+        let storage = ledger(snapshots_after);
+        let (log, ..) = open(&storage, SEGMENT_BYTES).unwrap();
+        while log.reader().advance_history(1 << 20).unwrap() {}
+        log.close().unwrap();
+        storage
+    }
 
     /// A ledger in which `a` has made so many spends, with snapshots after each of these.
     fn ledger(snapshots_after: &[u64]) -> MemoryStorage {
@@ -246,7 +304,7 @@ mod tests {
     #[test]
     fn only_what_both_snapshots_hold_is_archived_and_the_ledger_goes_on_without_it() {
         assert_eq!(archivable_through(&ledger(&[30])).unwrap(), None);
-        let storage = ledger(&[40, 60]);
+        let storage = proven_ledger(&[40, 60]);
         let last = archivable_through(&storage).unwrap().unwrap();
         let (older, newer) = (snapshot_name(Seq(41)), snapshot_name(Seq(61)));
         let archive = MemoryStorage::new();
@@ -265,5 +323,43 @@ mod tests {
         let damaged = ledger(&[40, 60]);
         damaged.tamper(&older, |bytes| bytes[4200] ^= 1);
         assert!(archivable_through(&damaged).is_err(), "a snapshot that does not hold stands in for nothing");
+    }
+
+    #[test]
+    fn nothing_is_archived_that_the_history_does_not_have_durably_and_whole() {
+        let storage = proven_ledger(&[40, 60]);
+        let refused = |what: &dyn Fn(&MemoryStorage), expected: &[&str]| {
+            let storage = storage.fork();
+            what(&storage);
+            let told = archivable_through(&storage).unwrap_err().to_string();
+            assert!(expected.iter().all(|expected| told.contains(expected)), "{told}");
+        };
+        refused(&|storage| storage.remove(HISTORY_NAME).unwrap(), &["is not there yet", "start the server"]);
+        refused(&|storage| storage.fail_syncs(true), &["cannot be used"]);
+        refused(&|storage| storage.tamper(HISTORY_NAME, |bytes| bytes[16] ^= 1), &["another ledger", "remove that file"]);
+        let whole = 4096 + 48 * (2 * 41 - 3);
+        refused(&|storage| storage.tamper(HISTORY_NAME, |bytes| bytes.truncate(whole - 1)), &["has 40 of the 41 batches"]);
+        let mut size = 0;
+        storage.tamper(HISTORY_NAME, |bytes| size = bytes.len());
+        for byte in (4096..size).step_by(37) {
+            refused(&|storage| storage.tamper(HISTORY_NAME, |bytes| bytes[byte] ^= 1), &["is damaged behind the first"]);
+        }
+        storage.tamper(HISTORY_NAME, |bytes| bytes.truncate(whole));
+        assert_eq!(archivable_through(&storage).unwrap(), archivable_through(&proven_ledger(&[40, 60])).unwrap());
+        // What has been looked at survives a crash.
+        let storage = proven_ledger(&[40, 60]).crash(&mut || true);
+        archivable_through(&storage).unwrap();
+        assert!(archivable_through(&storage.crash(&mut || false)).unwrap().is_some());
+        // Nothing is asked of the history if nothing goes, or if what there is cannot be lost any more.
+        let archive = MemoryStorage::new();
+        let last = archivable_through(&storage).unwrap().unwrap();
+        archive_segments(&storage, &archive, last - 1, &mut |_| {}).unwrap();
+        storage.tamper(HISTORY_NAME, |bytes| bytes[5000] ^= 1);
+        let told = archivable_through(&storage).unwrap_err().to_string();
+        assert!(told.contains("move the archived segments back"), "{told}");
+        storage.remove(HISTORY_NAME).unwrap();
+        assert_eq!(archivable_through(&storage).unwrap(), Some(last));
+        archive_segments(&storage, &archive, last, &mut |_| {}).unwrap();
+        assert_eq!(archivable_through(&storage).unwrap(), None);
     }
 }

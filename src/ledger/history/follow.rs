@@ -3,19 +3,17 @@
 //! Invariants: it never covers a batch that is not durable, and no proof leaves that does not verify. The file of nodes is not
 //! believed: when it is opened, what covers the last batch is compared with the segment; a proof that does not lead to the root
 //! in memory means that the file is damaged, and the whole is made again from the segments.
-use super::mmr::{additions, batch_leaf, entry_leaf, mountains, node_count, path, Peaks, Subtree};
+use super::leaf::{leaf_of, Entries};
+use super::mmr::{additions, mountains, node_count, path, Peaks, Subtree};
 use super::store::{Node, NodeFile, HISTORY_NAME};
 use super::verify::{verify_consistency, verify_inclusion};
 use crate::domain::{Consistency, Digest, Found, HistoryAnswer, HistoryRoot, Inclusion, Path, Proof, Seq, Unproven};
 use crate::ledger::cursor::Cursor;
 use crate::ledger::layout::BLOCK_BYTES;
 use crate::ledger::log::Shared;
-use crate::ledger::reader::visit;
-use crate::ledger::scan::SeenBatch;
 use crate::ledger::storage::Storage;
 use crate::ledger::LedgerError;
 use std::io;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// How much of a segment is read at once while following, in bytes.
@@ -94,7 +92,7 @@ impl<S: Storage> History<S> {
         while through.0 - self.through.0 < entries_max {
             let Some(batch) = cursor.next_batch(head)? else { break };
             let last = batch.header.last_seq();
-            let leaf = leaf_of(&batch, &entries_of(&batch)?);
+            let leaf = leaf_of(&batch)?;
             peaks.append(leaf, &mut |digest| made.push(Node { digest, last }));
             through = last;
         }
@@ -160,7 +158,7 @@ impl<S: Storage> History<S> {
         let mut cursor = cursor_at(&self.shared, first, head, BLOCK_BYTES)?;
         let batch = cursor.next_batch(head)?.expect("the entry is durable, so its batch is not behind the head");
         let same = (batch.header.first_seq, batch.header.last_seq()) == (first, leaf.last);
-        if !same || leaf_of(&batch, &entries_of(&batch)?) != leaf.digest {
+        if !same || leaf_of(&batch)? != leaf.digest {
             return Err(Fault::File("its last batch is another one than that of the ledger"));
         }
         let hashes = mountains(size).map(|mountain| nodes.read(mountain.position()).map(|node| node.digest));
@@ -234,13 +232,12 @@ impl<S: Storage> History<S> {
         let head = self.shared.head();
         let mut cursor = cursor_at(&self.shared, found.seq, head, BLOCK_BYTES)?;
         let seen = cursor.next_batch(head)?.expect("the entry is durable, so its batch is not behind the head");
-        let entries = entries_of(&seen)?;
-        let index = found.seq.0.checked_sub(first_seq.0).filter(|index| *index < entries.peaks.size());
+        let entries = Entries::of(&seen)?;
+        let index = found.seq.0.checked_sub(first_seq.0).filter(|index| *index < entries.count());
         let index = index.ok_or(Fault::File("it places the entry in another batch"))?;
         let in_history = self.path(nodes, batch, size)?;
         let root = self.root_of(nodes, size)?;
-        let inclusion =
-            Inclusion { first_seq, entries: entries.peaks.size(), in_batch: entries.path(index), batch, in_history, root };
+        let inclusion = Inclusion { first_seq, entries: entries.count(), in_batch: entries.path(index), batch, in_history, root };
         let proof = Proof { log_id: self.shared.log_id, found: found.clone(), inclusion };
         verify_inclusion(&proof).map_err(|_| Fault::File("its hashes do not lead from the entry to the root"))?;
         Ok(Ok(proof.inclusion))
@@ -299,33 +296,4 @@ fn cursor_at<S: Storage>(shared: &Arc<Shared<S>>, seq: Seq, head: Seq, window_by
     let mut cursor = Cursor::before(shared, seq, window_bytes)?;
     cursor.skip_to(seq, head)?;
     Ok(cursor)
-}
-
-/// The mountain range over the entries of one batch, with all of its nodes in the order in which they are made.
-struct Entries {
-    peaks: Peaks,
-    nodes: Vec<Digest>,
-}
-
-impl Entries {
-    fn path(&self, index: u64) -> Path {
-        let mut top = |subtree: Subtree| Ok::<_, std::convert::Infallible>(self.nodes[subtree.position() as usize]);
-        match path(index, self.peaks.size(), &mut top) {
-            Ok(path) => path,
-            Err(never) => match never {},
-        }
-    }
-}
-
-fn entries_of(batch: &SeenBatch<'_>) -> Result<Entries, LedgerError> {
-    let mut entries = Entries { peaks: Peaks::default(), nodes: Vec::with_capacity(2 * batch.header.entries as usize) };
-    let _ = visit(batch, |seq, entry| {
-        entries.peaks.append(entry_leaf(seq, entry.bytes()), &mut |digest| entries.nodes.push(digest));
-        ControlFlow::Continue(())
-    })?;
-    Ok(entries)
-}
-
-fn leaf_of(batch: &SeenBatch<'_>, entries: &Entries) -> Digest {
-    batch_leaf(&batch.root, batch.header.first_seq, &entries.peaks)
 }

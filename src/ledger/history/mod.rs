@@ -6,12 +6,17 @@
 //! | `mmr` | mountain ranges and the four kinds of hashes (pure) |
 //! | `verify` | whether a proof holds (pure) |
 //! | `store` | nodes in a file |
+//! | `leaf` | what a batch is in the history |
 //! | `follow` | behind the durable head, batch by batch, and from there to proofs |
+//! | `coverage` | how much of the file is whole, read as a whole |
+mod coverage;
 mod follow;
+mod leaf;
 mod mmr;
 mod store;
 mod verify;
 
+pub(super) use coverage::coverage;
 pub(super) use follow::History;
 pub use follow::STEP_ENTRIES_MAX;
 pub use mmr::Peaks;

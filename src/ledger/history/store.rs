@@ -17,6 +17,8 @@ const HASH_AT: usize = BLOCK_BYTES - 32;
 const LAST_AT: usize = 32;
 const CHECK_AT: usize = LAST_AT + 8;
 const NODE_BYTES: usize = CHECK_AT + 8;
+/// How many nodes are read at once when all of them are.
+const NODES_AHEAD: usize = 8192;
 
 /// A node and the last entry below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,14 +75,32 @@ impl<F: StorageFile> NodeFile<F> {
         xxh3_64_with_seed(&node[..CHECK_AT], self.seed ^ position)
     }
 
+    fn decode(&self, bytes: &[u8], position: u64) -> Option<Node> {
+        let right = bytes.len() == NODE_BYTES && u64_at(bytes, CHECK_AT) == self.check(bytes, position);
+        right.then(|| Node { digest: array_at(bytes, 0), last: Seq(u64_at(bytes, LAST_AT)) })
+    }
+
     /// The node at this position.
     pub fn read(&self, position: u64) -> io::Result<Node> {
         let mut bytes = [0; NODE_BYTES];
         let read = self.file.read_at(&mut bytes, offset(position))?;
-        if read != NODE_BYTES || u64_at(&bytes, CHECK_AT) != self.check(&bytes, position) {
-            return Err(invalid("a node of the history is missing or damaged"));
-        }
-        Ok(Node { digest: array_at(&bytes, 0), last: Seq(u64_at(&bytes, LAST_AT)) })
+        self.decode(&bytes[..read], position).ok_or_else(|| invalid("a node of the history is missing or damaged"))
+    }
+
+    /// The nodes from this position on, up to the first that is missing, damaged or cannot be read.
+    pub fn read_from(&self, mut position: u64) -> impl Iterator<Item = Node> + '_ {
+        let (mut ahead, mut at) = (Vec::new(), 0);
+        std::iter::from_fn(move || {
+            if at == ahead.len() {
+                ahead.resize(NODES_AHEAD * NODE_BYTES, 0);
+                let read = self.file.read_at(&mut ahead, offset(position)).ok()?;
+                ahead.truncate(read);
+                at = 0;
+            }
+            let node = self.decode(ahead.get(at..at + NODE_BYTES)?, position)?;
+            (at, position) = (at + NODE_BYTES, position + 1);
+            Some(node)
+        })
     }
 
     /// Writes these nodes from this position on.

@@ -14,7 +14,8 @@ use crate::operator::exit::{Exit, Failure};
   ronctl ledger archive --to /mnt/archive/ledger
   ronctl --json ledger archive --to /mnt/archive/ledger --dir /var/lib/ron/ledger
 
-Moved are sealed segments whose entries are all in both of the kept snapshots, which are read and checked first. Each is copied, synced,
+Moved are sealed segments whose entries are all in both of the kept snapshots, which are read and checked first, and whose batches are
+all in the history of proofs; if it has not come so far, nothing is moved and the message says what to do. Each segment is copied, synced,
 read back and only then removed; a call that was interrupted is finished by the next one. The server must not run meanwhile. Receipts,
 repeats and proofs of archived entries are answered with 503 until their segments are moved back; balances and new spends need none.")]
 pub struct Archive {
