@@ -34,6 +34,7 @@ fn a_ledger_is_copied_while_it_serves_and_a_server_goes_on_from_the_copy() {
     let made = ronctl(&["ledger", "snapshot", "--dir", text(&ledger), "--out", text(&copy)]);
     assert_eq!((made["entry"].as_u64(), made["accounts"].as_u64()), (Some(3), Some(3)));
     assert_eq!((&made["assets"][0]["balances"], &made["assets"][0]["held"]), (&"1000".into(), &"50".into()));
+    let known = caught_up(&mut wallet);
     let lost = wallet.spend("alice", "bob", 1, 3, "key-3").ok();
 
     // 2. Stop, and put the ledger and its counters aside.
@@ -65,7 +66,13 @@ fn a_ledger_is_copied_while_it_serves_and_a_server_goes_on_from_the_copy() {
     let again = r#"{"to":"alice","asset":"roc","amount_minor":"1000"}"#;
     wallet.post("/v1/issue", "issue-alice", again).refused(503, "UPSTREAM_UNAVAILABLE");
     // 5. Go on.
-    wallet.spend("alice", "bob", 20, 3, "key-4").ok();
+    let later = wallet.spend("alice", "bob", 20, 3, "key-4").ok();
+    // Proofs go on: to the root that was known before the loss, and of every receipt since.
+    let size = caught_up(&mut wallet);
+    wallet.get(&format!("/v1/ledger/consistency?from={known}&to={size}")).ok();
+    wallet.get(&format!("/v1/tx/{}/proof", later.txid())).ok();
+    wallet.get(&format!("/v1/tx/{old}/proof")).refused(503, "UPSTREAM_UNAVAILABLE");
+    wallet.get("/v1/ledger/consistency?from=1&to=1").refused(503, "UPSTREAM_UNAVAILABLE");
     wallet.post("/v1/release", "key-5", &body("escrow", "alice", 50, 1)).ok();
     server.crash_and_restart();
     let mut wallet = server.wallet();
@@ -136,9 +143,9 @@ fn old_segments_go_to_an_archive_and_come_back() {
     let mut wallet = server.wallet();
     assert_eq!(wallet.seq("alice"), (nonce, nonce + 1));
     wallet.tx(&first).refused(503, "UPSTREAM_UNAVAILABLE");
-    let later = wallet.spend("alice", "bob", 1, nonce + 1, "after").ok().json()["txid"].as_str().unwrap().to_owned();
+    let later = wallet.spend("alice", "bob", 1, nonce + 1, "after").ok();
     assert!(caught_up(&mut wallet) > known, "the history goes on");
-    wallet.get(&format!("/v1/tx/{later}/proof")).ok();
+    wallet.get(&format!("/v1/tx/{}/proof", later.txid())).ok();
     wallet.get(&format!("/v1/ledger/consistency?from=1&to={known}")).ok();
     assert!(server.stop().status.success());
     let name = "segment-0000000001.log";

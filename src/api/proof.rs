@@ -286,6 +286,13 @@ fn unproven(why: Unproven) -> Refusal {
         Unproven::NotReached { size_min } => {
             bad(format!("the root of this size does not reach the transaction; ask for one of at least {size_min} batches"))
         }
+        Unproven::Archived { size_min } => Refusal::new(
+            Code::UpstreamUnavailable,
+            format!(
+                "what came before the root of {size_min} batches is in an archive that is not connected; the operator can bring it back, \
+                 and repeating the request is safe"
+            ),
+        ),
         Unproven::WrongOrder => bad("from is the smaller size, to the larger one".to_owned()),
     }
 }

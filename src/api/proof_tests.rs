@@ -99,6 +99,7 @@ fn what_cannot_be_proven_is_refused_with_a_way_out() {
         (refused(HistoryAnswer::Consistency(Err(Unproven::NoSuchSize { current: 7 }))), Code::BadRequest, "1 to 7"),
         (refused(HistoryAnswer::Consistency(Err(Unproven::WrongOrder))), Code::BadRequest, "smaller"),
         (refused(HistoryAnswer::NoEntry), Code::NotFound, "no such transaction"),
+        (unproven(Unproven::Archived { size_min: 8 }), Code::UpstreamUnavailable, "before the root of 8 batches"),
         (unproven(Unproven::NotReached { size_min: 9 }), Code::BadRequest, "at least 9"),
     ];
     for (refusal, code, part) in told {

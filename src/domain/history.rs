@@ -121,4 +121,9 @@ pub enum Unproven {
     },
     /// The later root has fewer batches than the earlier one.
     WrongOrder,
+    /// The hashes are in segments that are in an archive, or were left behind when the ledger was restored.
+    Archived {
+        /// Batches of the smallest root that there is; only entries behind it are proven.
+        size_min: u64,
+    },
 }

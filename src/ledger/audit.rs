@@ -4,7 +4,6 @@
 //! snapshot any more; its memory is bounded by the accounts that were touched since the last snapshot.
 use super::comparison::Held;
 use super::cursor::Cursor;
-use super::log::Shared;
 use super::reader::{visit, Reader};
 use super::scan::SeenBatch;
 use super::scrub::Scrubbed;
@@ -95,7 +94,7 @@ impl Findings {
 
 /// What the auditor does, without its thread: what has been replayed, and from where it goes on.
 pub struct AuditWork<S: Storage> {
-    shared: Arc<Shared<S>>,
+    reader: Reader<S>,
     /// The last snapshot, and the one before it if that is kept as well.
     base: Option<Snapshot<S::File>>,
     kept: Option<Seq>,
@@ -112,26 +111,15 @@ impl<S: Storage> AuditWork<S> {
     /// Begins behind `base`, or with the first entry; snapshots carry the keys of issues on for this time in milliseconds. The seeds
     /// key the table of accounts and show in nothing that comes of it.
     pub fn behind(reader: &Reader<S>, base: Option<Snapshot<S::File>>, keys_ttl_ms: u64, [a, b, c, d]: [u64; 4]) -> Self {
-        let mut work = Self::new(reader.shared(), base, RandomState::with_seeds(a, b, c, d));
+        let mut work = Self::new(reader, base, RandomState::with_seeds(a, b, c, d));
         work.cut.keys_ttl_ms = keys_ttl_ms;
         work
     }
 
-    pub(super) fn new(shared: &Arc<Shared<S>>, base: Option<Snapshot<S::File>>, hasher: RandomState) -> Self {
-        let start = base.as_ref().map(Snapshot::start);
-        let cut = start.map_or_else(|| Cut::beginning(shared.log_id), |start| Cut::at(&start));
+    pub(super) fn new(reader: &Reader<S>, base: Option<Snapshot<S::File>>, hasher: RandomState) -> Self {
+        let cut = base.as_ref().map_or_else(|| Cut::beginning(reader.log_id()), Cut::of);
         let tail = tail_behind(base.as_ref(), &hasher);
-        Self {
-            shared: Arc::clone(shared),
-            base,
-            kept: None,
-            cursor: None,
-            tail,
-            cut,
-            hasher,
-            recent: VecDeque::new(),
-            broken: None,
-        }
+        Self { reader: reader.clone(), base, kept: None, cursor: None, tail, cut, hasher, recent: VecDeque::new(), broken: None }
     }
 
     pub(super) fn is_broken(&self) -> bool {
@@ -163,7 +151,7 @@ impl<S: Storage> AuditWork<S> {
     /// # Errors
     /// If they cannot be read; the next step tries again.
     pub fn step(&mut self) -> Result<bool, LedgerError> {
-        let head = self.shared.head();
+        let head = self.reader.head();
         let next = Seq(self.tail.through().0 + 1);
         if next > head {
             return Ok(false);
@@ -172,7 +160,7 @@ impl<S: Storage> AuditWork<S> {
         let mut cursor = match self.cursor.take() {
             Some(cursor) => cursor,
             None => {
-                let mut cursor = Cursor::before(&self.shared, next, WINDOW_BYTES)?;
+                let mut cursor = Cursor::before(self.reader.shared(), next, WINDOW_BYTES)?;
                 cursor.skip_to(next, head)?;
                 cursor
             }
@@ -185,7 +173,7 @@ impl<S: Storage> AuditWork<S> {
                 return Ok(false);
             }
             note_accounts(&mut self.recent, &batch)?;
-            self.cut.follow(&batch);
+            self.cut.follow(&batch)?;
         }
         self.cursor = Some(cursor);
         Ok(true)
@@ -210,7 +198,9 @@ impl<S: Storage> AuditWork<S> {
     /// If it could not be made. What there was before stays.
     pub fn snapshot(&mut self, paced: &mut dyn FnMut()) -> Result<(), SnapshotError> {
         let seq = self.tail.through();
-        let storage = &self.shared.storage;
+        // Behind a snapshot without peaks they are not carried along, and there is one witness less.
+        self.cut.peaks = self.cut.peaks.take().or_else(|| self.reader.history_peaks_of(self.cut.batches));
+        let storage = &self.reader.shared().storage;
         let made = make::<S, S>(storage, &snapshot_name(seq), self.base.as_ref(), &self.tail, &self.cut, Some(paced))?;
         self.kept = self.base.as_ref().map(|base| base.head().seq);
         let kept: Vec<Seq> = self.kept.into_iter().chain([seq]).collect();

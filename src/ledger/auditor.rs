@@ -83,7 +83,7 @@ impl Auditor {
         let mut seeds = [0u8; 8];
         getrandom::fill(&mut seeds).map_err(|error| std::io::Error::other(error.to_string()))?;
         let hasher = RandomState::with_seed(u64::from_le_bytes(seeds) as usize);
-        let work = AuditWork::new(reader.shared(), base, hasher);
+        let work = AuditWork::new(reader, base, hasher);
         let keys_ttl_ms = Arc::new(AtomicU64::new(u64::try_from(schedule.keys_ttl.as_millis()).unwrap_or(u64::MAX)));
         let findings = reader.shared().findings.clone();
         findings.publish(work.audit());

@@ -1,8 +1,8 @@
 //! Copies of a ledger's state: a snapshot of all that is durable into a file elsewhere, and a ledger that goes on from such a file.
 //!
 //! Invariants: making a copy changes nothing in the ledger and may be done beside its writer; a restored ledger has the identity and
-//! the chain of the one that was copied, and takes its first batch in a segment of its own. What was in the segments before the copy is
-//! not in it: repeats, receipts and proofs of old entries need those segments as well.
+//! the chain of the one that was copied, its history goes on from the peaks in the copy, and it takes its first batch in a segment of its
+//! own. What was in the segments before the copy is not in it: repeats, receipts and proofs of old entries need those segments as well.
 use super::audit::apply;
 use super::history::{coverage, HISTORY_NAME};
 use super::layout::SegmentHeader;
@@ -101,14 +101,14 @@ fn read_behind<S: Storage>(
         Some(base) => Tail::new(base.head().seq, base.head().newest, base.front().assets.clone(), hasher),
         None => Tail::new(Seq(0), UnixMs(0), Vec::new(), hasher),
     };
-    let mut cut = base.map_or_else(|| Cut::beginning(Default::default()), |base| Cut::at(&base.start()));
+    let mut cut = base.map_or_else(|| Cut::beginning(Default::default()), Cut::of);
     Scan { storage: ledger, segments, mark, start, sync: false, patient: true }.run(&mut |seen| {
         match seen {
             Seen::Segment(header) => cut.log_id = header.log_id,
             Seen::Batch(batch) => {
                 let (file, offset, seq) = (batch.file.to_owned(), batch.place.offset, batch.header.first_seq);
                 apply(&mut tail, &batch)?.map_err(|what| LedgerError::Broken { file, offset, seq, what })?;
-                cut.follow(&batch);
+                cut.follow(&batch)?;
                 progress(tail.through());
             }
         }
@@ -140,7 +140,7 @@ pub fn restore<S: Storage, T: Storage>(
     }
     // Read, checked and written anew rather than copied: what is not whole does not become a ledger.
     let tail = Tail::new(copy.head().seq, copy.head().newest, copy.front().assets.clone(), RandomState::new());
-    let restored = make::<S, T>(ledger, &snapshot_name(copy.head().seq), Some(&copy), &tail, &Cut::at(&copy.start()), None)?;
+    let restored = make::<S, T>(ledger, &snapshot_name(copy.head().seq), Some(&copy), &tail, &Cut::of(&copy), None)?;
     if restored.head().digest != copy.head().digest {
         return Err(BackupError::Place(format!("{} is not what its digest says; nothing is to be built on it", copy.place())));
     }
@@ -197,7 +197,7 @@ fn check_history<S: Storage>(ledger: &S, older: &Snapshot<S::File>, from_the_fir
         false => format!("move the archived segments back and remove that file; {follow}"),
     };
     let synced = ledger.open(HISTORY_NAME).and_then(|file| file.sync()).and_then(|()| ledger.sync_directory());
-    let found = match synced.and_then(|()| coverage(ledger, log_id)) {
+    let found = match synced.and_then(|()| coverage(ledger, log_id, batches)) {
         Ok(found) => found,
         // What was lost with earlier segments is not lost once more; the history goes on behind what goes now.
         Err(error) if error.kind() == ErrorKind::NotFound && !from_the_first => return Ok(()),
@@ -212,6 +212,13 @@ fn check_history<S: Storage>(ledger: &S, older: &Snapshot<S::File>, from_the_fir
     if found.size < batches {
         let size = found.size;
         return Err(format!("{kept}, and {place} has {size} of the {batches} batches of the older snapshot; {follow}"));
+    }
+    if found.peaks.zip(older.front().peaks.as_ref()).is_some_and(|(peaks, claimed)| peaks != *claimed) {
+        let what = "do not agree on the first";
+        return Err(format!(
+            "{kept}, and {place} and {} {what} {batches} batches; `ronctl ledger verify` says which is wrong",
+            older.place()
+        ));
     }
     Ok(())
 }

@@ -4,33 +4,33 @@ use super::sample::{entry, lane_batch, lane_batch_of, open, Dice};
 use super::{Log, MemoryStorage, Reader, Storage};
 use crate::domain::{Consistency, HistoryAnswer, HistoryQuestion, HistoryRoot, LaneBatch, Op, Proof, Seq, Unproven};
 
-const SEGMENT: u64 = 64 << 10;
+pub(super) const SEGMENT: u64 = 64 << 10;
 /// Where the nodes begin in the file, in bytes, and how long one is.
 const NODES_AT: usize = 4096;
 const NODE_BYTES: usize = 48;
 
 /// Batches of 1 to 9 entries over several segments.
-fn written(storage: &MemoryStorage, batches: u64) -> Log<MemoryStorage> {
+pub(super) fn written(storage: &MemoryStorage, batches: u64) -> Log<MemoryStorage> {
     let (mut log, _, _) = open(storage, SEGMENT).unwrap();
     append(&mut log, batches);
     log
 }
 
-fn append(log: &mut Log<MemoryStorage>, batches: u64) {
+pub(super) fn append(log: &mut Log<MemoryStorage>, batches: u64) {
     for _ in 0..batches {
         let first = log.head().0 .0 + 1;
         log.append(&[lane_batch(0, first, first as u32 % 9 + 1)]).unwrap();
     }
 }
 
-fn root(reader: &Reader<MemoryStorage>) -> HistoryRoot {
+pub(super) fn root(reader: &Reader<MemoryStorage>) -> HistoryRoot {
     match reader.history(&HistoryQuestion::Root).unwrap() {
         HistoryAnswer::Root(root) => root.unwrap(),
         other => panic!("{other:?}"),
     }
 }
 
-fn prove(reader: &Reader<MemoryStorage>, seq: u64, size: Option<u64>) -> Result<Proof, Unproven> {
+pub(super) fn prove(reader: &Reader<MemoryStorage>, seq: u64, size: Option<u64>) -> Result<Proof, Unproven> {
     match reader.history(&HistoryQuestion::Proof { seq: Seq(seq), size }).unwrap() {
         HistoryAnswer::Proof(found, place) => {
             assert_eq!(found.seq, Seq(seq));
@@ -42,7 +42,7 @@ fn prove(reader: &Reader<MemoryStorage>, seq: u64, size: Option<u64>) -> Result<
     }
 }
 
-fn consistency(reader: &Reader<MemoryStorage>, from: u64, to: u64) -> Result<Consistency, Unproven> {
+pub(super) fn consistency(reader: &Reader<MemoryStorage>, from: u64, to: u64) -> Result<Consistency, Unproven> {
     match reader.history(&HistoryQuestion::Consistency { from, to }).unwrap() {
         HistoryAnswer::Consistency(proof) => {
             assert_eq!(proof.as_ref().map(verify_consistency), proof.as_ref().map(|_| Ok(())));

@@ -26,7 +26,7 @@
 //! | `protocol/mod`, `protocol/request`, `protocol/reply`, `protocol/answers`, `protocol/audit` | what a wallet and the ledger daemon say to each other (pure) |
 //! | `daemon/session`, `remote/link` | the two ends of that as bytes in and bytes out (pure) |
 //! | `daemon`, `remote` | the threads and sockets around them |
-//! | `verify` | replaying everything against every promise |
+//! | `verify`, `verify_snapshots` | replaying everything against every promise, and against what snapshots say |
 //! | `walk` | reading a directory from any entry on, for people |
 //! | `archive`, `backup` | moving sealed segments elsewhere; copies of the state, and a ledger from one |
 //!
@@ -69,6 +69,7 @@ mod spares;
 mod stats;
 mod storage;
 mod verify;
+mod verify_snapshots;
 mod walk;
 mod window;
 mod writer;
@@ -79,6 +80,8 @@ mod commit_tests;
 mod crash_tests;
 #[cfg(test)]
 mod engine_tests;
+#[cfg(test)]
+mod history_base_tests;
 #[cfg(test)]
 mod history_tests;
 #[cfg(test)]

@@ -219,6 +219,11 @@ impl<S: Storage> Reader<S> {
         (peaks.clone(), through)
     }
 
+    /// The peaks of the history of so many batches; `None` if it does not have them, or has not come so far yet.
+    pub(super) fn history_peaks_of(&self, size: u64) -> Option<Peaks> {
+        self.history.lock().expect("no thread panics while it holds the history").peaks_of(size)
+    }
+
     /// The answer out of the history, which first follows the head by one step. Reads little more than one batch.
     pub fn history(&self, question: &HistoryQuestion) -> Result<HistoryAnswer, LedgerError> {
         let head = self.shared.head();

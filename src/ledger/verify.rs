@@ -10,6 +10,7 @@ use super::mark::Mark;
 use super::scan::{segments, Scan, Seen, SeenBatch, Segments, Torn};
 use super::snapshot::{snapshot_name, snapshots, Snapshot, SnapshotFault};
 use super::storage::{segment_name, segment_number, ReadFile, Storage, StorageFile};
+use super::verify_snapshots::Comparison;
 use super::LedgerError;
 use crate::domain::{Entry, Found, LogId, Root, Seq};
 use std::path::Path;
@@ -125,6 +126,7 @@ pub fn verify<S: Storage>(storage: &S, progress: &mut dyn FnMut(Progress)) -> Re
     if let Some(base) = &base {
         begin(&mut auditor.books, base).map_err(|fault| LedgerError::Incomplete { place: fault.file, what: fault.what })?;
     }
+    let mut comparison = Comparison::begin(storage, &names, base.as_ref())?;
     let mut now = Progress { segment: 0, segments: *segments.end(), entries: 0, bytes: 0, bytes_all: sizes.iter().sum() };
     let mut bytes_before = 0;
     let mut batches = 0u64;
@@ -139,6 +141,7 @@ pub fn verify<S: Storage>(storage: &S, progress: &mut dyn FnMut(Progress)) -> Re
             }
             Seen::Batch(batch) => {
                 auditor.audit(&batch)?;
+                comparison.follow(&batch);
                 now.entries += u64::from(batch.header.entries);
                 now.bytes = bytes_before + batch.place.offset + batch.header.extent_bytes();
                 batches += 1;
@@ -151,6 +154,7 @@ pub fn verify<S: Storage>(storage: &S, progress: &mut dyn FnMut(Progress)) -> Re
     });
     let Auditor { books, suspect, .. } = auditor;
     let end = scanned.map_err(|fault| Refuted { fault, suspect, entries: now.entries })?;
+    comparison.end().map_err(|fault| Refuted { fault, suspect: None, entries: now.entries })?;
     let accounts = books.accounts();
     let assets = books.close().map_err(|what| LedgerError::Broken {
         file: storage.place(&segment_name(end.segments)),

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Constants that are named like bounds and are none: sizes that a format fixes, and the last date that HTTP can write.
-const FORMAT_SIZES: [&str; 23] = [
+const FORMAT_SIZES: [&str; 24] = [
     "ACKNOWLEDGED_BYTES",
     "BATCH_HEAD_BYTES",
     "BLOCK_BYTES",
@@ -22,6 +22,7 @@ const FORMAT_SIZES: [&str; 23] = [
     "MARK_BYTES",
     "NODE_BYTES",
     "PAIR_BYTES",
+    "PEAK_BYTES",
     "RECORD_HEAD_BYTES",
     "SECRET_BYTES",
     "SECTION_HEAD_BYTES",

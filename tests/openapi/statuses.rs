@@ -58,7 +58,7 @@ impl Reach {
 const HISTORY: [Route; 3] = [Route::Proof, Route::LedgerRoot, Route::Consistency];
 
 /// Every refusal that is made: where, with which code, and whom it can reach.
-const REFUSALS: [(&str, Code, Reach); 38] = [
+const REFUSALS: [(&str, Code, Reach); 39] = [
     ("src/access/capability.rs", Code::Unauthorized, Reach::Capability),
     ("src/access/capability.rs", Code::Forbidden, Reach::Capability),
     ("src/access/capability.rs", Code::LimitsExceeded, Reach::Writes),
@@ -74,6 +74,7 @@ const REFUSALS: [(&str, Code, Reach); 38] = [
     ("src/api/proof.rs", Code::BadRequest, Reach::History),
     ("src/api/proof.rs", Code::NotFound, Reach::Tx),
     ("src/api/proof.rs", Code::RetryLater, Reach::History),
+    ("src/api/proof.rs", Code::UpstreamUnavailable, Reach::History),
     ("src/api/query.rs", Code::BadRequest, Reach::Capability),
     ("src/api/routes.rs", Code::MethodNotAllowed, Reach::All),
     ("src/api/routes.rs", Code::NotFound, Reach::Nothing),

@@ -6,7 +6,7 @@ use crate::rng::Rng;
 use crate::world::World;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
-use svc_wallet::domain::{Asset, CoreId, Seq};
+use svc_wallet::domain::{Asset, CoreId, LogId, Seq};
 use svc_wallet::engine::Engine;
 use svc_wallet::ledger::snapshot::{newest_good, snapshot_name, snapshots, Snapshot, SnapshotError};
 use svc_wallet::ledger::{AuditWork, LedgerError, Log, MemoryFile, MemoryStorage, Reader, Storage};
@@ -113,6 +113,12 @@ impl World {
         let snapshot = Snapshot::open(&durable, &snapshot_name(seq)).unwrap();
         let placed = self.model.at(seq).expect("a snapshot is of what is durable");
         assert_eq!((snapshot.head().root, snapshot.head().batches), (placed.root, self.model.commits.len() as u64));
+        let peaks = snapshot.front().peaks.as_ref().expect("the auditor has followed from the first entry on");
+        let root = self.roots.get(&peaks.size()).map(|root| root.hash);
+        assert!(
+            root.map_or(true, |root| root == peaks.root(LogId([7; 16]), seq)),
+            "the peaks in a snapshot are those of the history"
+        );
         let mut rows = Vec::new();
         let each = snapshot.for_each_account(&mut |state| {
             let (free, held) = state.values.iter().fold((0, 0), |(free, held), value| (free + value.free, held + value.held));

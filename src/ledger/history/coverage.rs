@@ -1,6 +1,6 @@
 //! How much of the history its file has, whole: for whoever is about to take away what it could be made again from.
 use super::mmr::Peaks;
-use super::store::{Node, NodeFile};
+use super::store::NodeFile;
 use crate::domain::LogId;
 use crate::ledger::storage::Storage;
 use std::io;
@@ -11,25 +11,33 @@ pub(in crate::ledger) struct Coverage {
     pub size: u64,
     /// There is more, and that is damaged.
     pub is_damaged: bool,
+    /// The peaks of the size that was asked for; `None` if the file does not have them.
+    pub peaks: Option<Peaks>,
 }
 
 /// Reads all nodes of the file and makes all but the leaves again. Fails if there is no file for this log.
-pub(in crate::ledger) fn coverage<S: Storage>(storage: &S, log_id: LogId) -> io::Result<Coverage> {
+pub(in crate::ledger) fn coverage<S: Storage>(storage: &S, log_id: LogId, asked: u64) -> io::Result<Coverage> {
     let (nodes, size) = NodeFile::open(storage, log_id)?;
-    let mut peaks = Peaks::default();
-    let mut stored = nodes.read_from(0);
-    while peaks.size() < size {
-        let covered = peaks.size();
-        let Some(leaf) = stored.next() else { return Ok(Coverage { size: covered, is_damaged: true }) };
+    let mut peaks = nodes.base().peaks.clone();
+    let mut found = Coverage { size: peaks.size(), is_damaged: false, peaks: None };
+    let mut stored = nodes.read_all();
+    loop {
+        found.size = peaks.size();
+        if found.size == asked {
+            found.peaks = Some(peaks.clone());
+        }
+        if found.size == size {
+            return Ok(found);
+        }
+        let (leaf, mut whole) = (stored.next(), true);
         // The first node that a leaf makes is itself.
-        let (mut itself, mut whole) = (Some(leaf), true);
-        peaks.append(leaf.digest, &mut |digest| {
+        let mut itself = leaf;
+        peaks.append(leaf.map_or([0; 32], |leaf| leaf.digest), &mut |digest| {
             let node = itself.take().or_else(|| stored.next());
-            whole &= node == Some(Node { digest, last: leaf.last });
+            whole &= node.is_some_and(|node| node.digest == digest && Some(node.last) == leaf.map(|leaf| leaf.last));
         });
         if !whole {
-            return Ok(Coverage { size: covered, is_damaged: true });
+            return Ok(Coverage { is_damaged: true, ..found });
         }
     }
-    Ok(Coverage { size, is_damaged: false })
 }

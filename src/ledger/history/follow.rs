@@ -2,7 +2,9 @@
 //!
 //! Invariants: it never covers a batch that is not durable, and no proof leaves that does not verify. The file of nodes is not
 //! believed: when it is opened, what covers the last batch is compared with the segment; a proof that does not lead to the root
-//! in memory means that the file is damaged, and the whole is made again from the segments.
+//! in memory means that the file is damaged, and the whole is made again from the segments; if the first of them are gone, from the
+//! peaks of a snapshot on.
+use super::base::{cursor_at, Base};
 use super::leaf::{leaf_of, Entries};
 use super::mmr::{additions, mountains, node_count, path, Peaks, Subtree};
 use super::store::{Node, NodeFile, HISTORY_NAME};
@@ -11,7 +13,7 @@ use crate::domain::{Consistency, Digest, Found, HistoryAnswer, HistoryRoot, Incl
 use crate::ledger::cursor::Cursor;
 use crate::ledger::layout::BLOCK_BYTES;
 use crate::ledger::log::Shared;
-use crate::ledger::storage::Storage;
+use crate::ledger::storage::{Storage, StorageFile};
 use crate::ledger::LedgerError;
 use std::io;
 use std::sync::Arc;
@@ -112,26 +114,33 @@ impl<S: Storage> History<S> {
                 (self.peaks, self.through, self.cursor, self.nodes) = (peaks, through, None, Some(nodes));
             }
             Err(Fault::Ledger(error)) => return Err(error),
-            Err(Fault::File(what)) => self.begin_anew(what),
-            Err(Fault::Io(error)) => self.begin_anew(&error.to_string()),
+            Err(Fault::File(what)) => self.begin_anew(what)?,
+            Err(Fault::Io(error)) => self.begin_anew(&error.to_string())?,
         }
         Ok(())
     }
 
-    /// Drops everything; the next steps make it again from the segments.
-    fn begin_anew(&mut self, why: &str) {
-        let file = self.shared.storage.place(HISTORY_NAME);
-        if !self.told {
-            tracing::info!(%file, why, "making the history from the segments");
-        }
-        (self.peaks, self.through, self.cursor) = (Peaks::default(), Seq(0), None);
-        self.nodes = match NodeFile::create(&self.shared.storage, self.shared.log_id) {
-            Ok(nodes) => Some(nodes),
-            Err(error) => {
-                self.warn(&error);
-                None
-            }
+    /// Drops everything; the next steps make it again from the segments. If the first of them are gone, it goes on behind the oldest
+    /// snapshot that has peaks; if there is none, the file stays as it is, and nothing can be proven.
+    fn begin_anew(&mut self, why: &str) -> Result<(), LedgerError> {
+        let (file, first) = (self.shared.storage.place(HISTORY_NAME), self.shared.first());
+        (self.nodes, self.peaks, self.through, self.cursor) = (None, Peaks::default(), Seq(0), None);
+        let base = match first {
+            Seq(1) => Some(Base::default()),
+            _ => Base::of_snapshot(&self.shared, self.shared.head())?,
         };
+        let base = base.ok_or_else(|| LedgerError::Archived { place: self.shared.storage.place(""), first })?;
+        let (peaks, through) = (base.peaks.clone(), base.through);
+        if !self.told && through == Seq(0) {
+            tracing::info!(%file, why, "making the history from the segments");
+        } else if !self.told {
+            tracing::warn!(%file, why, through = through.0, "the history goes on from a snapshot; what is before it cannot be proven");
+        }
+        match NodeFile::create(&self.shared.storage, self.shared.log_id, base) {
+            Ok(nodes) => (self.nodes, self.peaks, self.through) = (Some(nodes), peaks, through),
+            Err(error) => self.warn(&error),
+        }
+        Ok(())
     }
 
     /// Says once, until it works again, that there is no way to write.
@@ -144,16 +153,28 @@ impl<S: Storage> History<S> {
 
     /// The peaks over as many batches as the file has whole, at most `size`, once the last of them was compared with the segment.
     fn checked(&self, nodes: &NodeFile<S::File>, mut size: u64, head: Seq) -> Result<(Peaks, Seq), Fault> {
+        let base = nodes.base();
+        if base.peaks.size() > 0 && self.shared.first() == Seq(1) {
+            return Err(Fault::File("it lacks what the segments have again"));
+        }
         // The nodes of a range without its last batch are among those of the range: so the end that a crash has left out is cut.
-        while let Some(bad) = mountains(size).find(|mountain| nodes.read(mountain.position()).is_err()) {
+        while let Some(bad) = mountains(size).find(|mountain| nodes.top(*mountain).is_err()) {
             size = bad.start + (1 << bad.height) - 1;
         }
         if size == 0 {
             return Err(Fault::File("it covers nothing"));
         }
-        let (first, leaf) = self.batch_in(nodes, size - 1)?;
+        if size == base.peaks.size() {
+            let fits = base.fits(&self.shared, head)?;
+            let here = fits.then(|| (base.peaks.clone(), base.through));
+            return here.ok_or(Fault::File("it begins behind other entries than the ledger has"));
+        }
+        let (first, leaf) = (self.first_of(nodes, size - 1)?, nodes.leaf(size - 1)?);
         if first > leaf.last || leaf.last > head {
             return Err(Fault::File("it covers other entries than the ledger has"));
+        }
+        if first < self.shared.first() {
+            return Err(Fault::File("it ends before the first segment that is there"));
         }
         let mut cursor = cursor_at(&self.shared, first, head, BLOCK_BYTES)?;
         let batch = cursor.next_batch(head)?.expect("the entry is durable, so its batch is not behind the head");
@@ -161,16 +182,14 @@ impl<S: Storage> History<S> {
         if !same || leaf_of(&batch)? != leaf.digest {
             return Err(Fault::File("its last batch is another one than that of the ledger"));
         }
-        let hashes = mountains(size).map(|mountain| nodes.read(mountain.position()).map(|node| node.digest));
+        let hashes = mountains(size).map(|mountain| nodes.top(mountain));
         let peaks = Peaks::new(size, hashes.collect::<io::Result<_>>()?).expect("one peak for each mountain");
         Ok((peaks, leaf.last))
     }
 
-    /// The first entry of a batch and its leaf.
-    fn batch_in(&self, nodes: &NodeFile<S::File>, batch: u64) -> io::Result<(Seq, Node)> {
-        let leaf = |batch: u64| nodes.read(Subtree { start: batch, height: 0 }.position());
-        let before = batch.checked_sub(1).map(leaf).transpose()?.map_or(0, |node| node.last.0);
-        Ok((Seq(before.saturating_add(1)), leaf(batch)?))
+    /// The first entry of a batch behind the base.
+    fn first_of(&self, nodes: &NodeFile<S::File>, batch: u64) -> io::Result<Seq> {
+        Ok(Seq(nodes.end_of(batch)?.0.saturating_add(1)))
     }
 
     /// The current root.
@@ -185,6 +204,7 @@ impl<S: Storage> History<S> {
     pub fn prove(&mut self, size: Option<u64>, found: Found) -> Result<HistoryAnswer, LedgerError> {
         let place = match self.nodes.as_ref().filter(|_| found.seq <= self.through) {
             None => Ok(Err(Unproven::Behind)),
+            Some(nodes) if found.seq <= nodes.base().through => Ok(Err(archived(nodes))),
             Some(nodes) => self.inclusion(nodes, size, &found),
         };
         Ok(HistoryAnswer::Proof(found, self.believed(place)?))
@@ -197,6 +217,7 @@ impl<S: Storage> History<S> {
             None => Ok(Err(Unproven::Behind)),
             Some(_) if from > to => Ok(Err(Unproven::WrongOrder)),
             Some(_) if from == 0 || to > current => Ok(Err(Unproven::NoSuchSize { current })),
+            Some(nodes) if from < nodes.base().peaks.size() => Ok(Err(archived(nodes))),
             Some(nodes) => self.consistency(nodes, from, to).map(Ok),
         };
         Ok(HistoryAnswer::Consistency(self.believed(proof)?))
@@ -207,8 +228,8 @@ impl<S: Storage> History<S> {
         match outcome {
             Ok(answer) => return Ok(answer),
             Err(Fault::Ledger(error)) => return Err(error),
-            Err(Fault::File(what)) => self.begin_anew(what),
-            Err(Fault::Io(error)) => self.begin_anew(&error.to_string()),
+            Err(Fault::File(what)) => self.begin_anew(what)?,
+            Err(Fault::Io(error)) => self.begin_anew(&error.to_string())?,
         }
         Ok(Err(Unproven::Behind))
     }
@@ -228,7 +249,7 @@ impl<S: Storage> History<S> {
         if batch >= size {
             return Ok(Err(Unproven::NotReached { size_min: batch + 1 }));
         }
-        let (first_seq, _) = self.batch_in(nodes, batch)?;
+        let first_seq = self.first_of(nodes, batch)?;
         let head = self.shared.head();
         let mut cursor = cursor_at(&self.shared, found.seq, head, BLOCK_BYTES)?;
         let seen = cursor.next_batch(head)?.expect("the entry is durable, so its batch is not behind the head");
@@ -245,10 +266,10 @@ impl<S: Storage> History<S> {
 
     /// The batch that holds a covered entry.
     fn batch_of(&self, nodes: &NodeFile<S::File>, seq: Seq) -> io::Result<u64> {
-        let (mut low, mut high) = (0, self.peaks.size());
+        let (mut low, mut high) = (nodes.base().peaks.size(), self.peaks.size());
         while low < high {
             let middle = low + (high - low) / 2;
-            if nodes.read(Subtree { start: middle, height: 0 }.position())?.last < seq {
+            if nodes.leaf(middle)?.last < seq {
                 low = middle + 1;
             } else {
                 high = middle;
@@ -257,8 +278,18 @@ impl<S: Storage> History<S> {
         Ok(low)
     }
 
+    /// The peaks of so many batches; `None` if the file does not have them, or not right.
+    pub fn peaks_of(&self, size: u64) -> Option<Peaks> {
+        let nodes = self.nodes.as_ref().filter(|nodes| size >= nodes.base().peaks.size())?;
+        if size >= self.peaks.size() {
+            return (size == self.peaks.size()).then(|| self.peaks.clone());
+        }
+        let to_current = self.continuation(nodes, size, self.root()).ok().filter(|proof| verify_consistency(proof).is_ok())?;
+        Peaks::new(size, to_current.peaks)
+    }
+
     fn path(&self, nodes: &NodeFile<S::File>, batch: u64, size: u64) -> io::Result<Path> {
-        path(batch, size, &mut |subtree| nodes.read(subtree.position()).map(|node| node.digest))
+        path(batch, size, &mut |subtree| nodes.top(subtree))
     }
 
     /// The root of so many batches, which the current one is shown to continue.
@@ -280,20 +311,16 @@ impl<S: Storage> History<S> {
 
     /// What leads from the root of so many batches, as the file has it, to a later one.
     fn continuation(&self, nodes: &NodeFile<S::File>, from: u64, to: HistoryRoot) -> Result<Consistency, Fault> {
-        let top = |subtree: Subtree| nodes.read(subtree.position()).map(|node| node.digest);
+        let top = |subtree: Subtree| nodes.top(subtree);
         let hashes: Vec<Digest> = mountains(from).map(top).collect::<io::Result<_>>()?;
         let peaks = Peaks::new(from, hashes.clone()).expect("one peak for each mountain");
-        let (_, leaf) = self.batch_in(nodes, from - 1)?;
-        let log_id = self.shared.log_id;
-        let root = HistoryRoot { size: from, through: leaf.last, hash: peaks.root(log_id, leaf.last) };
+        let (through, log_id) = (nodes.end_of(from)?, self.shared.log_id);
+        let root = HistoryRoot { size: from, through, hash: peaks.root(log_id, through) };
         let additions = additions(from, to.size).map(top).collect::<io::Result<_>>()?;
         Ok(Consistency { log_id, from: root, to, peaks: hashes, additions })
     }
 }
 
-/// Before the batch that holds a durable entry.
-fn cursor_at<S: Storage>(shared: &Arc<Shared<S>>, seq: Seq, head: Seq, window_bytes: usize) -> Result<Cursor<S>, LedgerError> {
-    let mut cursor = Cursor::before(shared, seq, window_bytes)?;
-    cursor.skip_to(seq, head)?;
-    Ok(cursor)
+fn archived<F: StorageFile>(nodes: &NodeFile<F>) -> Unproven {
+    Unproven::Archived { size_min: nodes.base().peaks.size() }
 }

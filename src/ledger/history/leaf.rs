@@ -22,6 +22,12 @@ pub(super) fn leaf_of(batch: &SeenBatch<'_>) -> Result<Digest, LedgerError> {
     Ok(batch_leaf(&batch.root, batch.header.first_seq, &entries))
 }
 
+/// Appends a batch to the range over the batches.
+pub(in crate::ledger) fn append_batch(peaks: &mut Peaks, batch: &SeenBatch<'_>) -> Result<(), LedgerError> {
+    peaks.append(leaf_of(batch)?, &mut |_| {});
+    Ok(())
+}
+
 /// The mountain range over the entries of one batch, with all of its nodes in the order in which they are made.
 pub(super) struct Entries {
     nodes: Vec<Digest>,

@@ -14,6 +14,7 @@ const BEHIND: u8 = 1;
 const NO_SUCH_SIZE: u8 = 2;
 const NOT_REACHED: u8 = 3;
 const WRONG_ORDER: u8 = 4;
+const ARCHIVED: u8 = 5;
 
 /// Appends a page: where it goes on, 0 if it does not, and its entries.
 pub(super) fn encode_page(page: &Page, out: &mut Vec<u8>) {
@@ -87,6 +88,7 @@ fn encode_outcome<T>(outcome: &Result<T, Unproven>, out: &mut Vec<u8>, encode: i
         Err(Unproven::NoSuchSize { current }) => (NO_SUCH_SIZE, *current),
         Err(Unproven::NotReached { size_min }) => (NOT_REACHED, *size_min),
         Err(Unproven::WrongOrder) => (WRONG_ORDER, 0),
+        Err(Unproven::Archived { size_min }) => (ARCHIVED, *size_min),
     };
     out.extend_from_slice(&[verdict, 0, 0, 0, 0, 0, 0, 0]);
     out.extend_from_slice(&number.to_le_bytes());
@@ -108,6 +110,7 @@ fn decode_outcome<T>(
         (NO_SUCH_SIZE, current) => Ok(Err(Unproven::NoSuchSize { current })),
         (NOT_REACHED, size_min) => Ok(Err(Unproven::NotReached { size_min })),
         (WRONG_ORDER, 0) => Ok(Err(Unproven::WrongOrder)),
+        (ARCHIVED, size_min) => Ok(Err(Unproven::Archived { size_min })),
         _ => Err(Malformed(format!("an answer with the verdict {verdict}, {number} out of the history"))),
     }
 }

@@ -72,6 +72,7 @@ fn answers() -> Vec<HistoryAnswer> {
         HistoryAnswer::Consistency(Ok(continued)),
         HistoryAnswer::Consistency(Err(Unproven::NoSuchSize { current: 9 })),
         HistoryAnswer::Consistency(Err(Unproven::WrongOrder)),
+        HistoryAnswer::Consistency(Err(Unproven::Archived { size_min: 8 })),
     ]
 }
 

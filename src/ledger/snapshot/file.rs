@@ -232,7 +232,7 @@ impl<F: ReadFile> Snapshot<F> {
         if size != head.extents.file_bytes() {
             return Err(fault(format!("it has {size} bytes, its head says {}", head.extents.file_bytes())));
         }
-        let front = Front::decode(&read(FRONT_AT, head.extents.front_bytes)?).map_err(fault)?;
+        let front = Front::decode(&read(FRONT_AT, head.extents.front_bytes)?, head.batches).map_err(fault)?;
         let footer = read(head.extents.footer_at(), head.extents.footer_bytes)?;
         if *blake3::hash(&footer).as_bytes() != head.extents.footer_hash {
             return Err(fault("its footer does not match its hash".into()));
@@ -252,7 +252,7 @@ impl<F: ReadFile> Snapshot<F> {
         Start { log_id, seq, root, epoch, batches, last_batch }
     }
 
-    /// Assets and accumulator.
+    /// Assets and peaks of the history.
     pub fn front(&self) -> &Front {
         &self.front
     }

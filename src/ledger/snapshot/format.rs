@@ -2,6 +2,7 @@
 //!
 //! Invariants: what decodes is right by its hash and in every field; the digest covers the front and every block, so it names the
 //! state and nothing of how the file came about. `docs/LEDGER.md` draws the file.
+use super::super::history::Peaks;
 use super::super::layout::{array_at, put, u32_at, u64_at, BLOCK_BYTES, FORMAT_VERSION, ZERO_BLOCK};
 use super::super::places::Place;
 use super::tail::AssetSums;
@@ -14,6 +15,8 @@ pub(super) const FRONT_AT: u64 = BLOCK_BYTES as u64;
 pub(super) const BLOCK_HEAD_BYTES: usize = 40;
 /// Records are put into one block until it has so many bytes.
 pub(super) const RECORDS_BYTES: usize = 64 << 10;
+/// Length of a peak of the history, in bytes.
+const PEAK_BYTES: usize = size_of::<Digest>();
 /// Longest front, in bytes.
 const FRONT_BYTES_MAX: u64 = 8 << 20;
 const HASH_AT: usize = BLOCK_BYTES - 32;
@@ -148,19 +151,20 @@ impl SnapshotHead {
     }
 }
 
-/// What stands before the accounts: the assets, and how far the accumulator over the batches has come, in its own form.
+/// What stands before the accounts: the assets, and how far the history has come.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Front {
     /// The assets with their sums, in the order of their numbers.
     pub assets: Vec<AssetSums>,
-    /// The peaks of the accumulator over the batches; empty if it was not kept.
-    pub peaks: Vec<u8>,
+    /// The peaks of the history over all batches that are in the snapshot; `None` if it was made without.
+    pub peaks: Option<Peaks>,
 }
 
 impl Front {
     pub(super) fn encode(&self) -> Vec<u8> {
+        let peaks = self.peaks.as_ref().map_or(&[][..], Peaks::hashes);
         let mut bytes = (self.assets.len() as u32).to_le_bytes().to_vec();
-        bytes.extend_from_slice(&(self.peaks.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&((PEAK_BYTES * peaks.len()) as u32).to_le_bytes());
         for sums in &self.assets {
             bytes.push(sums.asset.len() as u8);
             bytes.extend_from_slice(sums.asset.as_bytes());
@@ -168,12 +172,13 @@ impl Front {
                 bytes.extend_from_slice(&sum.to_le_bytes());
             }
         }
-        bytes.extend_from_slice(&self.peaks);
+        bytes.extend_from_slice(&peaks.concat());
         assert!(bytes.len() as u64 <= FRONT_BYTES_MAX);
         bytes
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, String> {
+    /// Reads the front of a snapshot of so many batches; the error says what is wrong with it.
+    pub(super) fn decode(bytes: &[u8], batches: u64) -> Result<Self, String> {
         let wrong = || "its list of assets says what no writer writes".to_string();
         let (counts, mut rest) = bytes.split_at_checked(8).ok_or_else(wrong)?;
         let mut front = Self::default();
@@ -189,7 +194,12 @@ impl Front {
         if rest.len() != u32_at(counts, 4) as usize || front.assets.len() > usize::from(u16::MAX) {
             return Err(wrong());
         }
-        front.peaks = rest.to_vec();
+        if !rest.is_empty() {
+            let hashes = rest.chunks(PEAK_BYTES).map(|hash| hash.try_into().ok()).collect::<Option<Vec<_>>>();
+            let peaks = hashes.and_then(|hashes| Peaks::new(batches, hashes));
+            let wrong = || format!("its {} bytes of peaks are not those of a history of {batches} batches", rest.len());
+            front.peaks = Some(peaks.ok_or_else(wrong)?);
+        }
         Ok(front)
     }
 }

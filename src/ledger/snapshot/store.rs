@@ -2,8 +2,10 @@
 //!
 //! Invariants: a snapshot gets its name only after it is durable, was read back past the cache of the system, and adds up; the
 //! one that it was made from stays until the next one. Nothing here decides when.
+use super::super::history::{append_batch, Peaks};
 use super::super::scan::{SeenBatch, Start};
 use super::super::storage::{ReadFile, Storage, TEMPORARY_SUFFIX};
+use super::super::LedgerError;
 use super::account::{encode, parse, Lists};
 use super::file::{Paced, Snapshot, SnapshotFault, Writer};
 use super::format::{Extents, Front, SnapshotHead};
@@ -39,29 +41,34 @@ pub(crate) struct Cut {
     pub epoch: u64,
     pub batches: u64,
     pub last_batch: super::super::places::Place,
-    /// The accumulator over the batches up to here.
-    pub peaks: Vec<u8>,
+    /// The peaks of the history over the batches up to here; `None` if they are not known.
+    pub peaks: Option<Peaks>,
     /// How long the keys of issues are remembered, in milliseconds.
     pub keys_ttl_ms: u64,
 }
 
 impl Cut {
     /// Where a snapshot was taken.
-    pub fn at(start: &Start) -> Self {
-        let Start { log_id, root, epoch, batches, last_batch, .. } = *start;
-        Self { log_id, root, epoch, batches, last_batch, ..Self::beginning(log_id) }
+    pub fn of<F: StorageFile>(snapshot: &Snapshot<F>) -> Self {
+        let Start { log_id, root, epoch, batches, last_batch, .. } = snapshot.start();
+        let peaks = snapshot.front().peaks.clone();
+        Self { log_id, root, epoch, batches, last_batch, peaks, ..Self::beginning(log_id) }
     }
 
-    /// Moves behind the next batch.
-    pub fn follow(&mut self, batch: &SeenBatch<'_>) {
+    /// Moves behind the next batch, whose entries could be read.
+    pub fn follow(&mut self, batch: &SeenBatch<'_>) -> Result<(), LedgerError> {
+        if let Some(peaks) = &mut self.peaks {
+            append_batch(peaks, batch)?;
+        }
         (self.root, self.epoch, self.last_batch) = (batch.root, batch.header.epoch, batch.place);
         self.batches += 1;
+        Ok(())
     }
 
     /// Before the first entry of a log.
     pub fn beginning(log_id: LogId) -> Self {
         let last_batch = super::super::places::Place { segment: 0, offset: 0, first_seq: Seq(0) };
-        Self { log_id, root: [0; 32], epoch: 0, batches: 0, last_batch, peaks: Vec::new(), keys_ttl_ms: u64::MAX }
+        Self { log_id, root: [0; 32], epoch: 0, batches: 0, last_batch, peaks: Some(Peaks::default()), keys_ttl_ms: u64::MAX }
     }
 }
 
@@ -197,7 +204,7 @@ struct Merge<'a, F> {
     sums: Vec<(u128, u128)>,
 }
 
-impl<F: super::super::storage::StorageFile> Merge<'_, F> {
+impl<F: StorageFile> Merge<'_, F> {
     fn changed(&mut self, account: Account<'_>, record: Option<&[u8]>, delta: &Delta) -> Result<(), SnapshotError> {
         let (mut lists, mut merged) = (Lists::default(), Merged::default());
         let before = record.map(|record| self.parse(record, &mut lists)).transpose()?;

@@ -1,6 +1,7 @@
 //! Snapshots made one from the other over random histories are those made at once, and what was damaged is never believed.
 use super::*;
 use crate::domain::{AccountState, LogId, Op, Seq, UnixMs};
+use crate::ledger::history::Peaks;
 use crate::ledger::memory::MemoryStorage;
 use crate::ledger::places::Place;
 use crate::ledger::sample::{draft, Dice};
@@ -20,7 +21,7 @@ fn tail(base: Option<&Snapshot<<MemoryStorage as Storage>::File>>) -> Tail {
 
 fn cut() -> Cut {
     let last_batch = Place { segment: 1, offset: 8192, first_seq: Seq(1) };
-    Cut { last_batch, root: [9; 32], epoch: 3, batches: 1, peaks: vec![1, 2, 3], ..Cut::beginning(LOG) }
+    Cut { last_batch, root: [9; 32], epoch: 3, batches: 1, peaks: Peaks::new(1, vec![[4; 32]]), ..Cut::beginning(LOG) }
 }
 
 fn snapshot(
@@ -123,6 +124,26 @@ fn snapshots_made_step_by_step_are_the_one_made_at_once() {
         assert_eq!(step_by_step.front(), at_once.front());
         assert_eq!(snapshots(&storage.list().unwrap())[0], Seq(entries.len() as u64));
     }
+}
+
+#[test]
+fn peaks_are_one_for_each_mountain_of_the_batches_or_there_are_none() {
+    let asset = AssetSums { asset: "roc".into(), issued: 5, burned: 1, held: 2 };
+    let hashes = |count: u8| (0..count).map(|number| [number; 32]).collect::<Vec<_>>();
+    let front = |peaks| Front { assets: vec![asset.clone()], peaks };
+    for (batches, count) in [(1, 1), (6, 2), (7, 3), (1 << 40, 1)] {
+        let peaks = Peaks::new(batches, hashes(count));
+        assert!(peaks.is_some());
+        assert_eq!(Front::decode(&front(peaks.clone()).encode(), batches), Ok(front(peaks.clone())));
+        let fault = Front::decode(&front(peaks).encode(), (1 << 41) - 1).unwrap_err();
+        assert!(fault.contains("are not those of a history"), "{fault}");
+        // Snapshots of before have none.
+        assert_eq!(Front::decode(&front(None).encode(), batches), Ok(front(None)));
+    }
+    let mut half = front(Peaks::new(6, hashes(2))).encode();
+    half.pop();
+    half[4] -= 1;
+    assert!(Front::decode(&half, 6).unwrap_err().contains("63 bytes of peaks"));
 }
 
 #[test]

@@ -17,9 +17,9 @@ const FIRST_SEGMENT_SIZE: u64 = 64 << 20;
   ronctl ledger restore --from ledger.snap
 
 The directory must not have a ledger: move the old one aside first. The server must not run. The snapshot is read as a whole and
-checked before anything can be built on it. The restored ledger has the identity and the chain of the one that was copied. What was in
-the segments before is not in a snapshot: repeats and receipts of old entries are answered once those segments are in the directory
-again. Entries after the snapshot are lost: reconcile with whoever has receipts.")]
+checked before anything can be built on it. The restored ledger has the identity, the chain and the history of the one that was copied:
+later roots continue those of before. What was in the segments before is not in a snapshot: repeats, receipts and proofs of old entries
+are answered once those segments are in the directory again. Entries after the snapshot are lost: reconcile with whoever has receipts.")]
 pub struct Restore {
     #[command(flatten)]
     directory: Directory,

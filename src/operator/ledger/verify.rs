@@ -28,7 +28,8 @@ const BAR_WIDTH: usize = 24;
   ronctl --json ledger verify | jq .root
 
 Checked are the chain of hashes, the numbering of entries, the nonces of every account, that no balance was ever below zero,
-and for each asset that what was issued and not burned is what the accounts hold. Nothing is written; a server may run
+and for each asset that what was issued and not burned is what the accounts hold; and that snapshots were taken where they say
+and have the peaks of the history up to there. Nothing is written; a server may run
 meanwhile. Ends with 0 if the ledger is whole, 1 if it is not.")]
 pub struct Verify {
     #[command(flatten)]

@@ -1,0 +1,78 @@
+//! Where a history begins: with the first batch, or behind the batches whose peaks a snapshot has.
+//!
+//! The peaks are all that later nodes need of what came before them. So a history goes on from a snapshot when the first segments are
+//! not there: roots are those of the whole history, and only what lies before cannot be proven.
+use super::mmr::Peaks;
+use crate::domain::{Root, Seq};
+use crate::ledger::cursor::Cursor;
+use crate::ledger::layout::BLOCK_BYTES;
+use crate::ledger::log::Shared;
+use crate::ledger::snapshot::{snapshot_name, snapshots, Snapshot};
+use crate::ledger::storage::Storage;
+use crate::ledger::LedgerError;
+use std::sync::Arc;
+
+/// What came before the first node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Base {
+    /// The peaks over its batches.
+    pub peaks: Peaks,
+    /// Its last entry.
+    pub through: Seq,
+    /// Chain hash after that.
+    pub chain: Root,
+}
+
+impl Base {
+    /// The peaks of the oldest snapshot from which the log can be followed to its head; `None` if there is none that has any. The
+    /// snapshot is read as a whole for that.
+    pub fn of_snapshot<S: Storage>(shared: &Arc<Shared<S>>, head: Seq) -> Result<Option<Self>, LedgerError> {
+        let storage = &shared.storage;
+        let names = storage.list().map_err(LedgerError::io(storage.place(""), "look for snapshots"))?;
+        for seq in snapshots(&names).into_iter().rev() {
+            let Ok(snapshot) = Snapshot::open(storage, &snapshot_name(seq)) else { continue };
+            let of_this_log = (snapshot.head().log_id, snapshot.head().seq) == (shared.log_id, seq);
+            let Some(peaks) = snapshot.front().peaks.clone().filter(|_| of_this_log) else { continue };
+            let base = Self { peaks, through: seq, chain: snapshot.head().root };
+            if !base.fits(shared, head)? {
+                continue;
+            }
+            match snapshot.verify() {
+                Ok(()) => return Ok(Some(base)),
+                Err(fault) => tracing::warn!(%fault, "the history does not go on from it"),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether the log goes on behind it, and is the one that led to it.
+    pub fn fits<S: Storage>(&self, shared: &Arc<Shared<S>>, head: Seq) -> Result<bool, LedgerError> {
+        let first = shared.first();
+        if self.through > head || self.through.0 + 1 < first.0 {
+            return Ok(false);
+        }
+        if self.through == head && self.through < first {
+            // There is no batch yet: all that the log has is the snapshot behind which it was opened.
+            return Ok(true);
+        }
+        let seq = self.through.max(first);
+        let mut cursor = cursor_at(shared, seq, head, BLOCK_BYTES)?;
+        let batch = cursor.next_batch(head)?.expect("the entry is durable, so its batch is not behind the head");
+        Ok(match self.through >= first {
+            true => batch.header.last_seq() == self.through && batch.root == self.chain,
+            false => batch.header.prev == self.chain,
+        })
+    }
+}
+
+/// Before the batch that holds a durable entry.
+pub(super) fn cursor_at<S: Storage>(
+    shared: &Arc<Shared<S>>,
+    seq: Seq,
+    head: Seq,
+    window_bytes: usize,
+) -> Result<Cursor<S>, LedgerError> {
+    let mut cursor = Cursor::before(shared, seq, window_bytes)?;
+    cursor.skip_to(seq, head)?;
+    Ok(cursor)
+}
