@@ -227,6 +227,7 @@ fn check_history<S: Storage>(ledger: &S, older: &Snapshot<S::File>, from_the_fir
 mod tests {
     use super::*;
     use crate::domain::{LogId, Op};
+    use crate::ledger::engine::Engine;
     use crate::ledger::memory::MemoryStorage;
     use crate::ledger::sample::{entry, lane_batch_of, open, spends};
     use crate::ledger::{archive_segments, Auditor, Log, Options, Schedule};
@@ -317,6 +318,13 @@ mod tests {
         let archive = MemoryStorage::new();
         assert_eq!(archive_segments(&storage, &archive, last, &mut |_| {}).unwrap(), last);
         assert_eq!(go_on(&storage.fork(), 66).unwrap(), Seq(67));
+        let start = newest_good(&storage, None, Seq(u64::MAX)).unwrap().map(|snapshot| snapshot.start());
+        let options = Options::for_simulation(SEGMENT_BYTES, LogId([7; 16]));
+        let (mut log, _) = Log::open_behind(storage.fork(), &options, start, &mut |_| Ok(())).unwrap();
+        let first = log.reader().first();
+        assert!(first > Seq(1) && log.truncate_before(first).is_ok(), "what has been archived is not there any more");
+        assert!(log.truncate_before(Seq(first.0 + 1)).is_err());
+        drop(log);
         let report = crate::ledger::verify(&storage, &mut |_| {}).unwrap();
         assert_eq!((report.archived_through, report.head, report.assets[0].balances), (Seq(41), Seq(66), 1000));
         // Also from the older of the two.

@@ -92,10 +92,10 @@ pub trait Engine: Send + 'static {
     /// If one cannot be read.
     fn read(&mut self, from: Seq, each: &mut dyn FnMut(ReadBatch<'_>) -> ControlFlow<()>) -> Result<(), LedgerError>;
 
-    /// Lets go of what is before this entry.
+    /// Lets go of what is before this entry; nothing of that needs to be there.
     ///
     /// # Errors
-    /// If the engine does not do so by itself; the message says who does.
+    /// If there is something, and the engine does not let go of it by itself; the message says who does.
     fn truncate_before(&mut self, seq: Seq) -> Result<(), LedgerError>;
 
     /// The largest body that one append takes, in bytes, section headers included.

@@ -364,10 +364,16 @@ impl<S: Storage> Engine for Log<S> {
     }
 
     fn truncate_before(&mut self, seq: Seq) -> Result<(), LedgerError> {
+        let first = self.shared.first();
+        if seq <= first {
+            return Ok(());
+        }
+        // Only with an archive at hand, and with snapshots and the history looked at, is it known that nothing is lost.
         let what = format!(
-            "entries before {} stay, because segments are the only truth; copy sealed segments to an archive if you like, and leave \
-             the originals",
-            seq.0
+            "entries {} to {} stay, because a log that is written lets go of nothing; stop the server, and `ronctl ledger archive` \
+             moves the segments that snapshots stand in for",
+            first.0,
+            seq.0 - 1
         );
         Err(LedgerError::Declined { place: self.place(), what })
     }
