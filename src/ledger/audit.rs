@@ -1,13 +1,14 @@
 //! What the auditor does, without its thread: it replays what was committed, batch by batch, keeps the sums, and makes snapshots.
 //!
 //! It reads entries back from the disk, by rules of its own. Invariants: after a broken rule it follows no further, and makes no
-//! snapshot any more; its memory is bounded by the accounts that were touched since the last snapshot.
+//! snapshot any more; its memory is bounded by the accounts that were touched since the last snapshot; a snapshot that has rotted is
+//! built upon no more.
 use super::comparison::Held;
 use super::cursor::Cursor;
 use super::reader::{visit, Reader};
 use super::scan::SeenBatch;
 use super::scrub::Scrubbed;
-use super::snapshot::{keep_only, make, snapshot_name, state_of, AssetSums, Cut, Snapshot, SnapshotError, Tail};
+use super::snapshot::{keep_only, make, newest_good, snapshot_name, state_of, AssetSums, Cut, Snapshot, SnapshotError, Tail};
 use super::storage::{Storage, StorageFile};
 use super::LedgerError;
 use crate::domain::{AssetValue, Seq, Totals, UnixMs, Untold};
@@ -105,6 +106,8 @@ pub struct AuditWork<S: Storage> {
     /// Accounts that were touched last.
     pub(super) recent: VecDeque<Box<str>>,
     pub(super) broken: Option<String>,
+    /// The last snapshot could not be read any more, and its entries are replayed again.
+    pub(super) fell_back: bool,
 }
 
 impl<S: Storage> AuditWork<S> {
@@ -119,7 +122,18 @@ impl<S: Storage> AuditWork<S> {
     pub(super) fn new(reader: &Reader<S>, base: Option<Snapshot<S::File>>, hasher: RandomState) -> Self {
         let cut = base.as_ref().map_or_else(|| Cut::beginning(reader.log_id()), Cut::of);
         let tail = tail_behind(base.as_ref(), &hasher);
-        Self { reader: reader.clone(), base, kept: None, cursor: None, tail, cut, hasher, recent: VecDeque::new(), broken: None }
+        Self {
+            reader: reader.clone(),
+            base,
+            kept: None,
+            cursor: None,
+            tail,
+            cut,
+            hasher,
+            recent: VecDeque::new(),
+            broken: None,
+            fell_back: false,
+        }
     }
 
     pub(super) fn is_broken(&self) -> bool {
@@ -159,11 +173,7 @@ impl<S: Storage> AuditWork<S> {
         // Taken out, so that after an error the next step begins anew behind the last good batch.
         let mut cursor = match self.cursor.take() {
             Some(cursor) => cursor,
-            None => {
-                let mut cursor = Cursor::before(self.reader.shared(), next, WINDOW_BYTES)?;
-                cursor.skip_to(next, head)?;
-                cursor
-            }
+            None => Cursor::before_batch_of(self.reader.shared(), next, head, WINDOW_BYTES)?,
         };
         for _ in 0..BATCHES_PER_STEP {
             let Some(batch) = cursor.next_batch(head)? else { break };
@@ -180,8 +190,12 @@ impl<S: Storage> AuditWork<S> {
     }
 
     /// What these accounts hold after the last entry that was replayed.
-    pub(super) fn held(&self, accounts: &[Box<str>]) -> Result<Vec<Held>, SnapshotError> {
-        accounts.iter().map(|account| self.held_by(account)).collect()
+    ///
+    /// # Errors
+    /// If the last snapshot cannot be read any more: then there is something to be followed again.
+    pub(super) fn held(&mut self, accounts: &[Box<str>]) -> Result<Vec<Held>, SnapshotError> {
+        let held = accounts.iter().map(|account| self.held_by(account)).collect();
+        self.fall_back_after(held)
     }
 
     fn held_by(&self, account: &str) -> Result<Held, SnapshotError> {
@@ -195,21 +209,64 @@ impl<S: Storage> AuditWork<S> {
     /// Takes a snapshot of what has been replayed; `paced` is called after each piece that was written. Two snapshots are kept.
     ///
     /// # Errors
-    /// If it could not be made. What there was before stays.
+    /// If it could not be made. What there was before stays; if the last snapshot cannot be read any more, there is something to be
+    /// followed again before the next attempt.
     pub fn snapshot(&mut self, paced: &mut dyn FnMut()) -> Result<(), SnapshotError> {
         let seq = self.tail.through();
         // Behind a snapshot without peaks they are not carried along, and there is one witness less.
         self.cut.peaks = self.cut.peaks.take().or_else(|| self.reader.history_peaks_of(self.cut.batches));
-        let storage = &self.reader.shared().storage;
-        let made = make::<S, S>(storage, &snapshot_name(seq), self.base.as_ref(), &self.tail, &self.cut, Some(paced))?;
+        let storage = self.reader.shared().storage.clone();
+        let made = make::<S, S>(&storage, &snapshot_name(seq), self.base.as_ref(), &self.tail, &self.cut, Some(paced));
+        let made = self.fall_back_after(made)?;
         self.kept = self.base.as_ref().map(|base| base.head().seq);
         let kept: Vec<Seq> = self.kept.into_iter().chain([seq]).collect();
-        if let Err(error) = keep_only(storage, &kept) {
+        if let Err(error) = keep_only(&storage, &kept) {
             tracing::warn!(%error, "an old snapshot could not be removed; the next one tries again");
         }
         self.base = Some(made);
         self.tail = tail_behind(self.base.as_ref(), &self.hasher);
         Ok(())
+    }
+
+    /// Goes back to the snapshot before, or to the first entry, if this is a fault of the snapshot on which everything here builds.
+    fn fall_back_after<T>(&mut self, outcome: Result<T, SnapshotError>) -> Result<T, SnapshotError> {
+        let fault = match &outcome {
+            Err(SnapshotError::Fault(fault)) if self.base.as_ref().is_some_and(|base| base.place() == fault.file) => fault,
+            Ok(_) | Err(SnapshotError::Fault(_) | SnapshotError::Io(_) | SnapshotError::Rule(_)) => return outcome,
+        };
+        match self.earlier_base() {
+            Ok(base) => {
+                let through = base.as_ref().map_or(0, |base| base.head().seq.0);
+                tracing::warn!(%fault, through, "the entries since the snapshot before it are replayed again");
+                let cut = base.as_ref().map_or_else(|| Cut::beginning(self.reader.log_id()), Cut::of);
+                self.cut = Cut { keys_ttl_ms: self.cut.keys_ttl_ms, ..cut };
+                self.tail = tail_behind(base.as_ref(), &self.hasher);
+                (self.base, self.kept, self.cursor, self.fell_back) = (base, None, None, true);
+            }
+            Err(error) => {
+                tracing::error!(%error, "the last snapshot cannot be read, and there is nothing to go back to; bring its segments back before the next start")
+            }
+        }
+        outcome
+    }
+
+    /// The newest snapshot before the present one that is good in all its parts; `None` stands for the first entry.
+    fn earlier_base(&self) -> Result<Option<Snapshot<S::File>>, LedgerError> {
+        let (shared, head) = (self.reader.shared(), self.reader.head());
+        let failed = |error| LedgerError::io(shared.storage.place(""), "look for snapshots")(error);
+        let mut newest = self.base_seq();
+        while newest > Seq(0) {
+            let found = newest_good(&shared.storage, Some(shared.log_id), Seq(newest.0 - 1)).map_err(failed)?;
+            let Some(snapshot) = found else { break };
+            newest = snapshot.head().seq;
+            if Cursor::goes_on_behind(shared, newest, &snapshot.head().root, head)? && snapshot.verify().is_ok() {
+                return Ok(Some(snapshot));
+            }
+        }
+        match self.reader.first() {
+            Seq(1) => Ok(None),
+            first => Err(LedgerError::Archived { place: shared.storage.place(""), first }),
+        }
     }
 }
 

@@ -80,30 +80,11 @@ impl Auditor {
         schedule: Schedule,
         live: Option<Box<dyn Live>>,
     ) -> std::io::Result<Self> {
-        let mut seeds = [0u8; 8];
-        getrandom::fill(&mut seeds).map_err(|error| std::io::Error::other(error.to_string()))?;
-        let hasher = RandomState::with_seed(u64::from_le_bytes(seeds) as usize);
-        let work = AuditWork::new(reader, base, hasher);
-        let keys_ttl_ms = Arc::new(AtomicU64::new(u64::try_from(schedule.keys_ttl.as_millis()).unwrap_or(u64::MAX)));
-        let findings = reader.shared().findings.clone();
-        findings.publish(work.audit());
+        let mut desk = Desk::new(reader, base, schedule, live)?;
+        let (findings, hurry, wanted) = (desk.findings.clone(), Arc::clone(&desk.hurry), Arc::clone(&desk.wanted));
+        let keys_ttl_ms = Arc::clone(&desk.keys_ttl_ms);
+        findings.publish(desk.work.audit());
         let (orders, to_do) = bounded(1);
-        let (hurry, wanted) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let mut desk = Desk {
-            work,
-            findings: findings.clone(),
-            schedule,
-            comparison: live.map(Comparison::new),
-            agreed: 0,
-            hurry: Arc::clone(&hurry),
-            wanted: Arc::clone(&wanted),
-            keys_ttl_ms: Arc::clone(&keys_ttl_ms),
-            taken: Instant::now(),
-            snapshot_ms: 0,
-            failed: 0,
-            reads_failed: 0,
-            damaged: None,
-        };
         let run = move || -> Last {
             if let Err(error) = rustix::process::setpriority_process(None, AUDITOR_NICE) {
                 tracing::debug!(%error, "the auditor works with everybody's priority");
@@ -199,6 +180,8 @@ struct Desk<S: Storage> {
     wanted: Arc<AtomicBool>,
     keys_ttl_ms: Arc<AtomicU64>,
     taken: Instant,
+    /// Touched accounts from which on a snapshot is due.
+    touched_max: usize,
     snapshot_ms: u64,
     failed: u64,
     reads_failed: u64,
@@ -207,6 +190,34 @@ struct Desk<S: Storage> {
 }
 
 impl<S: Storage> Desk<S> {
+    fn new(
+        reader: &Reader<S>,
+        base: Option<Snapshot<S::File>>,
+        schedule: Schedule,
+        live: Option<Box<dyn Live>>,
+    ) -> std::io::Result<Self> {
+        let mut seeds = [0u8; 8];
+        getrandom::fill(&mut seeds).map_err(|error| std::io::Error::other(error.to_string()))?;
+        let work = AuditWork::new(reader, base, RandomState::with_seed(u64::from_le_bytes(seeds) as usize));
+        let keys_ttl_ms = u64::try_from(schedule.keys_ttl.as_millis()).unwrap_or(u64::MAX);
+        Ok(Self {
+            findings: reader.shared().findings.clone(),
+            work,
+            schedule,
+            comparison: live.map(Comparison::new),
+            agreed: 0,
+            hurry: Arc::default(),
+            wanted: Arc::default(),
+            keys_ttl_ms: Arc::new(AtomicU64::new(keys_ttl_ms)),
+            taken: Instant::now(),
+            touched_max: TOUCHED_MAX,
+            snapshot_ms: 0,
+            failed: 0,
+            reads_failed: 0,
+            damaged: None,
+        })
+    }
+
     fn run(&mut self, orders: &Receiver<Order>) {
         loop {
             let order = orders.recv_timeout(self.schedule.look_every);
@@ -229,9 +240,16 @@ impl<S: Storage> Desk<S> {
         }
     }
 
-    /// Follows the log to its head; whether it got there.
+    /// Follows the log to its head; whether it got there. Takes a snapshot on the way where too many accounts have been touched, and
+    /// goes no further if there can be none.
     fn follow(&mut self, to_the_end: bool) -> bool {
         while !self.work.is_broken() {
+            if self.is_full() {
+                self.snapshot();
+                if self.is_full() {
+                    return false;
+                }
+            }
             match self.work.step() {
                 Ok(true) => {}
                 Ok(false) => return !self.work.is_broken(),
@@ -291,7 +309,12 @@ impl<S: Storage> Desk<S> {
         behind > 0
             && (self.taken.elapsed() >= self.schedule.every
                 || behind >= self.schedule.entries
-                || self.work.tail.touched() >= TOUCHED_MAX)
+                || self.work.fell_back
+                || self.is_full())
+    }
+
+    fn is_full(&self) -> bool {
+        self.work.tail.touched() >= self.touched_max
     }
 
     /// As [`Desk::snapshot`], for somebody who is to be told why there is none.
@@ -311,6 +334,7 @@ impl<S: Storage> Desk<S> {
             return;
         }
         let began = Instant::now();
+        self.work.fell_back = false;
         let mut piece = Instant::now();
         self.work.cut.keys_ttl_ms = self.keys_ttl_ms.load(Ordering::Relaxed);
         let hurry = Arc::clone(&self.hurry);
@@ -339,7 +363,13 @@ impl<S: Storage> Desk<S> {
 
     fn publish(&self) {
         let Self { snapshot_ms, failed: snapshots_failed, reads_failed, agreed, .. } = *self;
-        self.findings.publish(Audit { snapshot_ms, snapshots_failed, reads_failed, agreed, ..self.work.audit() });
+        let mut now = Audit { snapshot_ms, snapshots_failed, reads_failed, agreed, ..self.work.audit() };
+        let before = self.findings.audit();
+        if now.through < before.through {
+            // What is replayed once more was replayed before.
+            (now.through, now.sums) = (before.through, before.sums);
+        }
+        self.findings.publish(now);
     }
 }
 

@@ -3,7 +3,7 @@
 //! Invariant: never looks beyond the durable head it is given, so it never sees a batch that is being written; within that,
 //! whatever does not verify is damage.
 use super::batch::check_place;
-use super::layout::{BatchHeader, Fault, BATCH_HEAD_BYTES};
+use super::layout::{BatchHeader, Fault, BATCH_HEAD_BYTES, BLOCK_BYTES};
 use super::log::Shared;
 use super::places::Place;
 use super::scan::SeenBatch;
@@ -52,6 +52,37 @@ impl<S: Storage> Cursor<S> {
         let place = shared.places.read().expect("no thread panics while it holds the places").locate(seq);
         let place = place.ok_or_else(|| LedgerError::Archived { place: shared.storage.place(""), first: shared.first() })?;
         Self::at(shared, place, window_bytes)
+    }
+
+    /// Stands before the batch that holds the entry, which must be durable.
+    pub(super) fn before_batch_of(
+        shared: &Arc<Shared<S>>,
+        seq: Seq,
+        head: Seq,
+        window_bytes: usize,
+    ) -> Result<Self, LedgerError> {
+        let mut cursor = Self::before(shared, seq, window_bytes)?;
+        cursor.skip_to(seq, head)?;
+        Ok(cursor)
+    }
+
+    /// Whether a batch of the log ends with this entry and this chain hash, and what follows it is all there: then whatever was made of
+    /// the entries up to there can be followed from there.
+    pub(super) fn goes_on_behind(shared: &Arc<Shared<S>>, last: Seq, root: &Root, head: Seq) -> Result<bool, LedgerError> {
+        let first = shared.first();
+        if last > head || last.0 + 1 < first.0 {
+            return Ok(false);
+        }
+        if last == head && last < first {
+            // There is no batch yet: all that the log has is the snapshot behind which it was opened.
+            return Ok(true);
+        }
+        let mut cursor = Self::before_batch_of(shared, last.max(first), head, BLOCK_BYTES)?;
+        let batch = cursor.next_batch(head)?.expect("the entry is durable, so its batch is not behind the head");
+        Ok(match last >= first {
+            true => batch.header.last_seq() == last && batch.root == *root,
+            false => batch.header.prev == *root,
+        })
     }
 
     /// The segment in which it stands.

@@ -5,7 +5,6 @@
 use super::mmr::Peaks;
 use crate::domain::{Root, Seq};
 use crate::ledger::cursor::Cursor;
-use crate::ledger::layout::BLOCK_BYTES;
 use crate::ledger::log::Shared;
 use crate::ledger::snapshot::{snapshot_name, snapshots, Snapshot};
 use crate::ledger::storage::Storage;
@@ -47,32 +46,6 @@ impl Base {
 
     /// Whether the log goes on behind it, and is the one that led to it.
     pub fn fits<S: Storage>(&self, shared: &Arc<Shared<S>>, head: Seq) -> Result<bool, LedgerError> {
-        let first = shared.first();
-        if self.through > head || self.through.0 + 1 < first.0 {
-            return Ok(false);
-        }
-        if self.through == head && self.through < first {
-            // There is no batch yet: all that the log has is the snapshot behind which it was opened.
-            return Ok(true);
-        }
-        let seq = self.through.max(first);
-        let mut cursor = cursor_at(shared, seq, head, BLOCK_BYTES)?;
-        let batch = cursor.next_batch(head)?.expect("the entry is durable, so its batch is not behind the head");
-        Ok(match self.through >= first {
-            true => batch.header.last_seq() == self.through && batch.root == self.chain,
-            false => batch.header.prev == self.chain,
-        })
+        Cursor::goes_on_behind(shared, self.through, &self.chain, head)
     }
-}
-
-/// Before the batch that holds a durable entry.
-pub(super) fn cursor_at<S: Storage>(
-    shared: &Arc<Shared<S>>,
-    seq: Seq,
-    head: Seq,
-    window_bytes: usize,
-) -> Result<Cursor<S>, LedgerError> {
-    let mut cursor = Cursor::before(shared, seq, window_bytes)?;
-    cursor.skip_to(seq, head)?;
-    Ok(cursor)
 }

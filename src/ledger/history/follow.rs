@@ -4,7 +4,7 @@
 //! believed: when it is opened, what covers the last batch is compared with the segment; a proof that does not lead to the root
 //! in memory means that the file is damaged, and the whole is made again from the segments; if the first of them are gone, from the
 //! peaks of a snapshot on.
-use super::base::{cursor_at, Base};
+use super::base::Base;
 use super::leaf::{leaf_of, Entries};
 use super::mmr::{additions, mountains, node_count, path, Peaks, Subtree};
 use super::store::{Node, NodeFile, HISTORY_NAME};
@@ -88,7 +88,7 @@ impl<S: Storage> History<S> {
         let next = Seq(self.through.0 + 1);
         let mut cursor = match self.cursor.take() {
             Some(cursor) => cursor,
-            None => cursor_at(&self.shared, next, head, WINDOW_BYTES)?,
+            None => Cursor::before_batch_of(&self.shared, next, head, WINDOW_BYTES)?,
         };
         let (mut peaks, mut through, mut made) = (self.peaks.clone(), self.through, Vec::new());
         while through.0 - self.through.0 < entries_max {
@@ -176,7 +176,7 @@ impl<S: Storage> History<S> {
         if first < self.shared.first() {
             return Err(Fault::File("it ends before the first segment that is there"));
         }
-        let mut cursor = cursor_at(&self.shared, first, head, BLOCK_BYTES)?;
+        let mut cursor = Cursor::before_batch_of(&self.shared, first, head, BLOCK_BYTES)?;
         let batch = cursor.next_batch(head)?.expect("the entry is durable, so its batch is not behind the head");
         let same = (batch.header.first_seq, batch.header.last_seq()) == (first, leaf.last);
         if !same || leaf_of(&batch)? != leaf.digest {
@@ -251,7 +251,7 @@ impl<S: Storage> History<S> {
         }
         let first_seq = self.first_of(nodes, batch)?;
         let head = self.shared.head();
-        let mut cursor = cursor_at(&self.shared, found.seq, head, BLOCK_BYTES)?;
+        let mut cursor = Cursor::before_batch_of(&self.shared, found.seq, head, BLOCK_BYTES)?;
         let seen = cursor.next_batch(head)?.expect("the entry is durable, so its batch is not behind the head");
         let entries = Entries::of(&seen)?;
         let index = found.seq.0.checked_sub(first_seq.0).filter(|index| *index < entries.count());
