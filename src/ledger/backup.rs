@@ -197,7 +197,7 @@ fn check_history<S: Storage>(ledger: &S, older: &Snapshot<S::File>, from_the_fir
         false => format!("move the archived segments back and remove that file; {follow}"),
     };
     let synced = ledger.open(HISTORY_NAME).and_then(|file| file.sync()).and_then(|()| ledger.sync_directory());
-    let found = match synced.and_then(|()| coverage(ledger, log_id, batches)) {
+    let found = match synced.and_then(|()| coverage(ledger, log_id, &[batches])) {
         Ok(found) => found,
         // What was lost with earlier segments is not lost once more; the history goes on behind what goes now.
         Err(error) if error.kind() == ErrorKind::NotFound && !from_the_first => return Ok(()),
@@ -213,7 +213,7 @@ fn check_history<S: Storage>(ledger: &S, older: &Snapshot<S::File>, from_the_fir
         let size = found.size;
         return Err(format!("{kept}, and {place} has {size} of the {batches} batches of the older snapshot; {follow}"));
     }
-    if found.peaks.zip(older.front().peaks.as_ref()).is_some_and(|(peaks, claimed)| peaks != *claimed) {
+    if found.peaks.first().zip(older.front().peaks.as_ref()).is_some_and(|(peaks, claimed)| peaks != claimed) {
         let what = "do not agree on the first";
         return Err(format!(
             "{kept}, and {place} and {} {what} {batches} batches; `ronctl ledger verify` says which is wrong",

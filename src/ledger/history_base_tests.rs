@@ -309,6 +309,24 @@ fn verify_notices_a_snapshot_that_does_not_belong_to_the_log() {
         }
     }
 
+    // Without the file, and with one that is wrong, the entries decide who is right.
+    let storage = right.fork();
+    assert!(verify(&storage, &mut |_| {}).is_ok());
+    let (log, ..) = super::sample::open(&storage, SEGMENT).unwrap();
+    root(&log.reader());
+    drop(log);
+    assert!(verify(&storage, &mut |_| {}).is_ok());
+    let (other, mut nodes) = (MemoryStorage::new(), Vec::new());
+    let mut log = written(&other, 20);
+    log.append(&[super::sample::lane_batch(1, 5, 3)]).unwrap();
+    append(&mut log, 20);
+    root(&log.reader());
+    drop(log);
+    other.tamper(HISTORY_NAME, |bytes| nodes = bytes.clone());
+    storage.tamper(HISTORY_NAME, |bytes| *bytes = nodes);
+    let fault = told(&storage);
+    assert!(fault.contains(HISTORY_NAME) && fault.contains("the first 21 batches"), "{fault}");
+
     // A snapshot of another course of the same ledger: its entries never were in this one.
     let other = MemoryStorage::new();
     let mut log = written(&other, 20);

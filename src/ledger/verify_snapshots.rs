@@ -1,7 +1,8 @@
 //! What snapshots say of the log, held against it while it is verified: where they were taken, and the peaks of the history.
 //!
-//! The peaks take a hash of every entry, about as much work as everything else that a verification does. So a thread of its own makes
-//! them, of copies of the batches, and only up to the newest snapshot.
+//! The auditor that makes snapshots and the history's file come to the peaks each for itself: where they agree, both are right. Where the
+//! file is missing or says something else, the peaks are made of the entries. That takes a hash of each, more work than everything else
+//! that a verification does, so a thread of its own does it, of copies of the batches, and only up to the newest snapshot.
 use super::history::{append_batch, coverage, Peaks, HISTORY_NAME};
 use super::layout::BatchHeader;
 use super::places::Place;
@@ -11,39 +12,54 @@ use super::storage::{Storage, StorageFile};
 use super::LedgerError;
 use crate::domain::{LogId, Root, Seq};
 use crossbeam_channel::{bounded, Receiver, Sender};
+use std::collections::VecDeque;
 use std::thread::JoinHandle;
 
 /// Batches that may wait for the thread.
 const BATCHES_AHEAD_MAX: usize = 16;
 
 /// What one snapshot says.
+#[derive(Clone)]
 struct Claim {
     file: String,
     log_id: LogId,
     seq: Seq,
     root: Root,
-    peaks: Peaks,
+    peaks: Option<Peaks>,
+    /// The file of the history, if that says something else.
+    contradicted_by: Option<String>,
 }
 
 impl Claim {
-    fn of<F: StorageFile>(snapshot: &Snapshot<F>) -> Option<Self> {
-        let (SnapshotHead { log_id, seq, root, .. }, file) = (snapshot.head().clone(), snapshot.place().to_owned());
-        snapshot.front().peaks.clone().map(|peaks| Self { file, log_id, seq, root, peaks })
+    fn of<F: StorageFile>(snapshot: &Snapshot<F>) -> Self {
+        let SnapshotHead { log_id, seq, root, .. } = *snapshot.head();
+        let peaks = snapshot.front().peaks.clone();
+        Self { file: snapshot.place().to_owned(), log_id, seq, root, peaks, contradicted_by: None }
     }
 
-    /// Looks at it with the batch that has its last entry, and the peaks up to there.
-    fn check(&self, batch: &SeenBatch<'_>, peaks: &Peaks) -> Result<(), LedgerError> {
+    /// Whether it was taken behind the batch that has its last entry.
+    fn check_place(&self, batch: &SeenBatch<'_>) -> Result<(), LedgerError> {
         // What lies there and belongs to another ledger is used by nobody.
-        let same_log = self.log_id == batch.header.log_id;
-        if same_log && (self.seq, self.root) != (batch.header.last_seq(), batch.root) {
+        if self.log_id == batch.header.log_id && (self.seq, self.root) != (batch.header.last_seq(), batch.root) {
             return Err(refuted(
                 &self.file,
                 &format!("the log has no batch that ends with entry {} and its chain hash", self.seq.0),
             ));
         }
-        if same_log && self.peaks != *peaks {
-            let what = format!("its peaks are not those of the history of the first {} batches", peaks.size());
-            return Err(refuted(&self.file, &what));
+        Ok(())
+    }
+
+    /// Whether its peaks are those up to there.
+    fn check_peaks(&self, log_id: LogId, right: &Peaks) -> Result<(), LedgerError> {
+        let size = right.size();
+        if self.log_id == log_id && self.peaks.as_ref().is_some_and(|peaks| peaks != right) {
+            return Err(refuted(&self.file, &format!("its peaks are not those of the history of the first {size} batches")));
+        }
+        if let Some(place) = self.contradicted_by.clone().filter(|_| self.log_id == log_id) {
+            let what = format!(
+                "it does not have the first {size} batches as they are; remove it while no server runs, and it is made again"
+            );
+            return Err(LedgerError::Incomplete { place, what });
         }
         Ok(())
     }
@@ -64,46 +80,61 @@ struct Copied {
     body: Vec<u8>,
 }
 
-/// The thread, as long as there is anything to compare.
+/// What is still to be compared, and the thread, if one is needed.
 pub(super) struct Comparison {
+    claims: VecDeque<Claim>,
+    found: Result<(), LedgerError>,
     batches: Option<Sender<Copied>>,
-    newest: Seq,
     thread: Option<JoinHandle<Result<(), LedgerError>>>,
+    /// The last entry that the thread needs.
+    newest: Seq,
 }
 
 impl Comparison {
-    /// Begins behind `base`, or with the first batch. Snapshots that cannot be opened, and those without peaks, say nothing.
+    /// Begins behind `base`, or with the first batch. Snapshots that cannot be opened say nothing.
     ///
     /// # Errors
     /// If the peaks of `base` are not those of the history's file, or there is no thread.
     pub fn begin<S: Storage>(storage: &S, names: &[String], base: Option<&Snapshot<S::File>>) -> Result<Self, LedgerError> {
-        let (after, begun) = match base {
-            Some(base) => (base.head().seq, base.front().peaks.clone()),
-            None => (Seq(0), Some(Peaks::default())),
-        };
-        if let Some(claim) = base.and_then(Claim::of) {
-            compare_file(storage, &claim)?;
-        }
+        let after = base.map_or(Seq(0), |base| base.head().seq);
+        let begun = base.map_or_else(|| Some(Peaks::default()), |base| base.front().peaks.clone());
         let later = snapshots(names).into_iter().rev().filter(|seq| *seq > after);
         let opened = later.filter_map(|seq| Snapshot::open(storage, &snapshot_name(seq)).ok());
-        let claims: Vec<Claim> = opened.filter_map(|snapshot| Claim::of(&snapshot)).collect();
-        let (Some(begun), Some(newest)) = (begun, claims.last().map(|claim| claim.seq)) else {
-            return Ok(Self { batches: None, newest: after, thread: None });
-        };
-        let (batches, copies) = bounded::<Copied>(BATCHES_AHEAD_MAX);
-        let run = move || compare(begun, &claims, &copies);
-        let spawned = std::thread::Builder::new().name("verify-snapshots".into()).spawn(run);
-        let thread = spawned.map_err(LedgerError::io(storage.place(""), "start the thread that compares snapshots"))?;
-        Ok(Self { batches: Some(batches), newest, thread: Some(thread) })
+        let mut claims: VecDeque<Claim> =
+            base.map(Claim::of).into_iter().chain(opened.map(|snapshot| Claim::of(&snapshot))).collect();
+        let mut open = unsettled(storage, claims.make_contiguous());
+        if base.is_some() {
+            let claim = claims.pop_front().expect("the first one is of the base");
+            if let Some(file) = open.iter().find(|open| open.seq == claim.seq).and_then(|open| open.contradicted_by.clone()) {
+                let what = format!("its peaks of the history are not those in {file}, and one of the two files is wrong");
+                return Err(LedgerError::Incomplete { place: claim.file, what });
+            }
+            open.retain(|open| open.seq > after);
+        }
+        let mut comparison = Self { claims, found: Ok(()), batches: None, thread: None, newest: after };
+        if let (Some(begun), Some(newest)) = (begun, open.last().map(|claim| claim.seq)) {
+            let (batches, copies) = bounded::<Copied>(BATCHES_AHEAD_MAX);
+            let run = move || compare(begun, &open, &copies);
+            let spawned = std::thread::Builder::new().name("verify-snapshots".into()).spawn(run);
+            let spawned = spawned.map_err(LedgerError::io(storage.place(""), "start the thread that compares snapshots"))?;
+            (comparison.batches, comparison.thread, comparison.newest) = (Some(batches), Some(spawned), newest);
+        }
+        Ok(comparison)
     }
 
     /// The next batch of the log.
     pub fn follow(&mut self, batch: &SeenBatch<'_>) {
+        let last = batch.header.last_seq();
+        while self.claims.front().is_some_and(|claim| claim.seq <= last) {
+            let claim = self.claims.pop_front().expect("just seen");
+            let found = claim.check_place(batch);
+            self.found = std::mem::replace(&mut self.found, Ok(())).and(found);
+        }
         let Some(batches) = &self.batches else { return };
         let SeenBatch { file, place, ref header, root, body } = *batch;
         let copied = Copied { file: file.to_owned(), place, header: header.clone(), root, body: body.to_vec() };
         // The thread ends early if it has found something.
-        if batches.send(copied).is_err() || batch.header.last_seq() >= self.newest {
+        if batches.send(copied).is_err() || last >= self.newest {
             self.batches = None;
         }
     }
@@ -111,12 +142,27 @@ impl Comparison {
     /// What was found, once the thread has come to its end.
     pub fn end(mut self) -> Result<(), LedgerError> {
         self.batches = None;
-        match self.thread.take().map(JoinHandle::join) {
+        let by_thread = match self.thread.take().map(JoinHandle::join) {
             None => Ok(()),
             Some(Ok(found)) => found,
             Some(Err(panic)) => std::panic::resume_unwind(panic),
-        }
+        };
+        self.found.and(by_thread)
     }
+}
+
+/// Those whose peaks the file of the history does not confirm.
+fn unsettled<S: Storage>(storage: &S, claims: &[Claim]) -> Vec<Claim> {
+    let sizes: Vec<u64> = claims.iter().filter_map(|claim| claim.peaks.as_ref()).map(Peaks::size).collect();
+    let Some(first) = claims.first().filter(|_| !sizes.is_empty()) else { return Vec::new() };
+    let known = coverage(storage, first.log_id, &sizes).map_or_else(|_| Vec::new(), |found| found.peaks);
+    let open = claims.iter().filter_map(|claim| {
+        let peaks = claim.peaks.as_ref()?;
+        let told = known.iter().find(|known| known.size() == peaks.size());
+        let contradicted_by = told.map(|_| storage.place(HISTORY_NAME));
+        (told != Some(peaks)).then(|| Claim { contradicted_by, ..claim.clone() })
+    });
+    open.collect()
 }
 
 fn compare(mut peaks: Peaks, claims: &[Claim], copies: &Receiver<Copied>) -> Result<(), LedgerError> {
@@ -125,19 +171,8 @@ fn compare(mut peaks: Peaks, claims: &[Claim], copies: &Receiver<Copied>) -> Res
         let batch = SeenBatch { file: &file, place, header, root, body: &body };
         append_batch(&mut peaks, &batch)?;
         while let Some(claim) = claims.next_if(|claim| claim.seq <= batch.header.last_seq()) {
-            claim.check(&batch, &peaks)?;
+            claim.check_peaks(batch.header.log_id, &peaks)?;
         }
-    }
-    Ok(())
-}
-
-/// The snapshot that stands in for archived segments: nothing but the file of the history has its peaks as well, if it is there and whole.
-fn compare_file<S: Storage>(storage: &S, claim: &Claim) -> Result<(), LedgerError> {
-    let Ok(found) = coverage(storage, claim.log_id, claim.peaks.size()) else { return Ok(()) };
-    if found.peaks.is_some_and(|peaks| peaks != claim.peaks) {
-        let (file, place) = (storage.place(HISTORY_NAME), claim.file.clone());
-        let what = format!("its peaks of the history are not those in {file}, and one of the two files is wrong");
-        return Err(LedgerError::Incomplete { place, what });
     }
     Ok(())
 }

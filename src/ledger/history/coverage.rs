@@ -11,20 +11,20 @@ pub(in crate::ledger) struct Coverage {
     pub size: u64,
     /// There is more, and that is damaged.
     pub is_damaged: bool,
-    /// The peaks of the size that was asked for; `None` if the file does not have them.
-    pub peaks: Option<Peaks>,
+    /// The peaks of the sizes that were asked for, as far as the file has them.
+    pub peaks: Vec<Peaks>,
 }
 
 /// Reads all nodes of the file and makes all but the leaves again. Fails if there is no file for this log.
-pub(in crate::ledger) fn coverage<S: Storage>(storage: &S, log_id: LogId, asked: u64) -> io::Result<Coverage> {
+pub(in crate::ledger) fn coverage<S: Storage>(storage: &S, log_id: LogId, asked: &[u64]) -> io::Result<Coverage> {
     let (nodes, size) = NodeFile::open(storage, log_id)?;
     let mut peaks = nodes.base().peaks.clone();
-    let mut found = Coverage { size: peaks.size(), is_damaged: false, peaks: None };
+    let mut found = Coverage { size: peaks.size(), is_damaged: false, peaks: Vec::new() };
     let mut stored = nodes.read_all();
     loop {
         found.size = peaks.size();
-        if found.size == asked {
-            found.peaks = Some(peaks.clone());
+        if asked.contains(&found.size) {
+            found.peaks.push(peaks.clone());
         }
         if found.size == size {
             return Ok(found);
