@@ -321,43 +321,31 @@ impl<F: ReadFile> Snapshot<F> {
         right.then_some(()).ok_or_else(|| self.fault("its keys are not those that its head speaks of"))
     }
 
-    fn for_each_block(&self, mut at: u64, end: u64, each: EachBlock<'_>) -> Result<(), SnapshotFault> {
-        let mut room: Vec<u8> = Vec::new();
-        let mut from = 0;
-        while at < end {
-            // Read ahead, and what is left of the last reading stays in front.
-            let have = room.len() - from;
-            let needed = match room[from..].get(..BLOCK_HEAD_BYTES) {
-                Some(head) => BLOCK_HEAD_BYTES + BlockHead::decode(head).bytes as usize,
-                None => BLOCK_HEAD_BYTES,
-            };
-            if needed > BLOCK_HEAD_BYTES + RECORDS_BYTES + RECORD_BYTES_MAX {
+    fn for_each_block(&self, at: u64, end: u64, each: EachBlock<'_>) -> Result<(), SnapshotFault> {
+        let mut ahead = Ahead { snapshot: self, at, end, room: Vec::new(), from: 0 };
+        while ahead.at < end {
+            let head = BlockHead::decode(ahead.peek(BLOCK_HEAD_BYTES)?);
+            if head.bytes == 0 {
+                return Err(self.fault("a block is empty"));
+            }
+            if head.bytes as usize > RECORDS_BYTES + RECORD_BYTES_MAX {
                 return Err(self.fault("a block is longer than any writer makes it"));
             }
-            if have < needed || needed == BLOCK_HEAD_BYTES {
-                if at + needed as u64 > end {
-                    return Err(self.fault("a block is cut short"));
-                }
-                if have >= needed {
-                    return Err(self.fault("a block is empty"));
-                }
-                room.drain(..from);
-                from = 0;
-                let more = (READ_BYTES.max(needed - have) as u64).min(end - at - have as u64) as usize;
-                let read = read_exactly(&self.file, self.direct, at + have as u64, more).map_err(|what| self.fault(what))?;
-                room.extend_from_slice(&read);
-                continue;
-            }
-            let head = BlockHead::decode(&room[from..]);
-            let records = &room[from + BLOCK_HEAD_BYTES..from + needed];
-            if *blake3::hash(records).as_bytes() != head.hash {
-                return Err(self.fault(format!("the block at byte {at} does not match its hash")));
-            }
-            each(&head, records)?;
-            from += needed;
-            at += needed as u64;
+            let (at, length) = (ahead.at, BLOCK_HEAD_BYTES + head.bytes as usize);
+            each(&head, self.records_in(at, ahead.peek(length)?)?)?;
+            ahead.pass(length);
         }
         Ok(())
+    }
+
+    /// The records of the block that begins at this place of the file, if they have the hash that its head says.
+    fn records_in<'a>(&self, at: u64, block: &'a [u8]) -> Result<&'a [u8], SnapshotFault> {
+        let cut = || self.fault("a block is cut short");
+        let (head, records) = block.split_at_checked(BLOCK_HEAD_BYTES).ok_or_else(cut)?;
+        let head = BlockHead::decode(head);
+        let records = records.get(..head.bytes as usize).ok_or_else(cut)?;
+        let right = *blake3::hash(records).as_bytes() == head.hash;
+        right.then_some(records).ok_or_else(|| self.fault(format!("the block at byte {at} does not match its hash")))
     }
 
     /// The record of one account; `None` if it has none.
@@ -367,12 +355,7 @@ impl<F: ReadFile> Snapshot<F> {
         let Some((at, _)) = after.checked_sub(1).map(|index| &blocks[index]) else { return Ok(None) };
         let end = blocks.get(after).map_or(self.head.extents.keys_at(), |(next, _)| *next);
         let block = read_exactly(&self.file, self.direct, *at, (end - at) as usize).map_err(|what| self.fault(what))?;
-        let cut = || self.fault("a block is cut short");
-        let head = BlockHead::decode(block.get(..BLOCK_HEAD_BYTES).ok_or_else(cut)?);
-        let mut records = block.get(BLOCK_HEAD_BYTES..BLOCK_HEAD_BYTES + head.bytes as usize).ok_or_else(cut)?;
-        if *blake3::hash(records).as_bytes() != head.hash {
-            return Err(self.fault(format!("the block at byte {at} does not match its hash")));
-        }
+        let mut records = self.records_in(*at, &block)?;
         while !records.is_empty() {
             let Divided { name: found, record, rest } = divide(records).map_err(|what| self.fault(what))?;
             if found == name {
@@ -381,6 +364,42 @@ impl<F: ReadFile> Snapshot<F> {
             records = rest;
         }
         Ok(None)
+    }
+}
+
+/// A part of the file that is read from one end to the other, more at once than is asked for.
+struct Ahead<'a, F> {
+    snapshot: &'a Snapshot<F>,
+    /// The place in the file that comes next, and where the part ends.
+    at: u64,
+    end: u64,
+    /// What has been read, and how much of it is done with.
+    room: Vec<u8>,
+    from: usize,
+}
+
+impl<F: ReadFile> Ahead<'_, F> {
+    /// The next so many bytes.
+    fn peek(&mut self, length: usize) -> Result<&[u8], SnapshotFault> {
+        if self.at + length as u64 > self.end {
+            return Err(self.snapshot.fault("a block is cut short"));
+        }
+        let have = self.room.len() - self.from;
+        if have < length {
+            // What is left of the last reading stays in front.
+            self.room.drain(..self.from);
+            self.from = 0;
+            let more = (READ_BYTES.max(length - have) as u64).min(self.end - self.at - have as u64) as usize;
+            let Snapshot { file, direct, .. } = self.snapshot;
+            let read = read_exactly(file, *direct, self.at + have as u64, more).map_err(|what| self.snapshot.fault(what))?;
+            self.room.extend_from_slice(&read);
+        }
+        Ok(&self.room[self.from..self.from + length])
+    }
+
+    fn pass(&mut self, length: usize) {
+        self.from += length;
+        self.at += length as u64;
     }
 }
 

@@ -240,21 +240,24 @@ fn no_damage_passes_and_the_one_before_is_used() {
 
 #[test]
 fn every_account_is_found_by_its_name_and_only_they() {
+    const ACCOUNTS: u128 = 200_000;
     let storage = MemoryStorage::new();
     let mut many = tail(None);
     let issues: Vec<_> =
-        (0..5_000).map(|n| crate::ledger::sample::entry(Op::Issue, "", &format!("account/{n}"), 1 + n, 0)).collect();
+        (0..ACCOUNTS).map(|n| crate::ledger::sample::entry(Op::Issue, "", &format!("account/{n}"), 1 + n, 0)).collect();
     apply(&mut many, &issues);
     let snapshot = snapshot(&storage, None, &many).unwrap();
-    assert!(snapshot.head().extents.blocks > 2);
-    for n in (0..5_000).step_by(37) {
+    // More than is read at once.
+    assert!(snapshot.head().extents.blocks_bytes > 8 << 20);
+    assert_eq!(states(&snapshot).len() as u128, ACCOUNTS);
+    for n in (0..ACCOUNTS).step_by(997) {
         let name = format!("account/{n}");
         let record = snapshot.record_of(name.as_bytes()).unwrap().unwrap();
         let mut lists = account::Lists::default();
         let (state, _) = account::parse(&record, 1, &mut lists).unwrap();
         assert_eq!((state.name.as_str(), state.values[0].free), (name.as_str(), 1 + n));
     }
-    for absent in ["account/", "account/5000", "a", "z"] {
+    for absent in ["account/", "account/200000", "a", "z"] {
         assert_eq!(snapshot.record_of(absent.as_bytes()).unwrap(), None, "{absent}");
     }
 }
