@@ -267,7 +267,7 @@ mod tests {
     use crate::control::SignalEvent;
     use crate::domain::{Found, HistoryAnswer, HistoryQuestion, LaneBatch, LogId, Page, PageQuestion};
     use crate::ledger::snapshot::{self, Snapshot, SnapshotFault};
-    use crate::ledger::{EachEntry, EachKeys, Log, MemoryFile, MemoryStorage, Reader};
+    use crate::ledger::{EachEntry, EachKeys, Findings, Log, MemoryFile, MemoryStorage, Reader};
     use std::io;
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
@@ -381,6 +381,10 @@ mod tests {
 
         fn page(&mut self, _: &PageQuestion) -> Result<Page, LedgerError> {
             unreachable!("a start asks for no page")
+        }
+
+        fn findings(&self) -> &Findings {
+            unreachable!("a start asks for no findings")
         }
 
         fn prepare(&mut self) -> bool {

@@ -2,7 +2,7 @@
 //!
 //! Whoever reads through it keeps to the rate without knowing of it, and no commit waits for more than one piece. It does not know
 //! how long a rest is.
-use crate::ledger::storage::{Storage, StorageFile};
+use crate::ledger::storage::{ReadFile, Storage, StorageFile};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
@@ -56,7 +56,7 @@ fn only_read() -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, "what is scrubbed is only read")
 }
 
-impl<F: StorageFile> StorageFile for PacedFile<F> {
+impl<F: StorageFile> ReadFile for PacedFile<F> {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut whole = 0;
         for piece in buffer.chunks_mut(PIECE_BYTES) {
@@ -77,16 +77,18 @@ impl<F: StorageFile> StorageFile for PacedFile<F> {
         Ok(whole)
     }
 
+    fn size(&self) -> io::Result<u64> {
+        self.file.size()
+    }
+}
+
+impl<F: StorageFile> StorageFile for PacedFile<F> {
     fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
         Err(only_read())
     }
 
     fn sync(&self) -> io::Result<()> {
         Err(only_read())
-    }
-
-    fn size(&self) -> io::Result<u64> {
-        self.file.size()
     }
 }
 

@@ -4,7 +4,7 @@
 use crate::domain::{LogId, Seq, UnixMs};
 use crate::ledger::layout::{array_at, u32_at, u64_at, FORMAT_VERSION};
 use crate::ledger::snapshot::snapshot_seq;
-use crate::ledger::storage::{replace, segment_number, Storage, StorageFile};
+use crate::ledger::storage::{replace, segment_number, ReadFile, Storage};
 use std::collections::BTreeSet;
 use std::io;
 

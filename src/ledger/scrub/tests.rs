@@ -10,7 +10,7 @@ use crate::ledger::memory::{Faults, MemoryStorage, ReadFault, SyncFault, WriteFa
 use crate::ledger::reader::Reader;
 use crate::ledger::sample::{lane_batch, open};
 use crate::ledger::snapshot::{snapshot_name, snapshots};
-use crate::ledger::storage::{index_name, segment_name, Storage, StorageFile};
+use crate::ledger::storage::{index_name, segment_name, ReadFile, Storage, StorageFile};
 use crate::ledger::{Auditor, Log, Schedule};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

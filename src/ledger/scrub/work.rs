@@ -11,7 +11,7 @@ use crate::domain::{Seq, UnixMs};
 use crate::ledger::index_format::Subject;
 use crate::ledger::reader::Reader;
 use crate::ledger::snapshot::{snapshot_name, snapshots};
-use crate::ledger::storage::{index_name, segment_name, Storage, StorageFile};
+use crate::ledger::storage::{index_name, segment_name, ReadFile, Storage};
 use std::time::Duration;
 
 /// Time between two writings of the file that says where a pass is.

@@ -4,7 +4,7 @@
 //! one that it was made from stays until the next one. Nothing here decides when.
 use super::super::history::{append_batch, Peaks};
 use super::super::scan::{SeenBatch, Start};
-use super::super::storage::{ReadFile, Storage, TEMPORARY_SUFFIX};
+use super::super::storage::{ReadFile, Storage, StorageFile, TEMPORARY_SUFFIX};
 use super::super::LedgerError;
 use super::account::{encode, parse, Lists};
 use super::file::{Paced, Snapshot, SnapshotFault, Writer};
@@ -49,7 +49,7 @@ pub(crate) struct Cut {
 
 impl Cut {
     /// Where a snapshot was taken.
-    pub fn of<F: StorageFile>(snapshot: &Snapshot<F>) -> Self {
+    pub fn of<F: ReadFile>(snapshot: &Snapshot<F>) -> Self {
         let Start { log_id, root, epoch, batches, last_batch, .. } = snapshot.start();
         let peaks = snapshot.front().peaks.clone();
         Self { log_id, root, epoch, batches, last_batch, peaks, ..Self::beginning(log_id) }
