@@ -21,8 +21,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 const BATCHES_PER_STEP: u64 = 256;
 /// How much is read at once, in bytes.
 const WINDOW_BYTES: usize = 1 << 20;
-/// Accounts that are compared at one look.
-pub(super) const COMPARED_MAX: usize = 32;
+/// Accounts that are compared at one look: those that were touched last, and others in turn.
+pub(super) const COMPARED_MAX: usize = 128;
+/// Accounts of them that were touched last.
+const TOUCHED_LAST_MAX: usize = 32;
 
 /// What the auditor has found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -104,7 +106,9 @@ pub struct AuditWork<S: Storage> {
     pub(super) cut: Cut,
     hasher: RandomState,
     /// Accounts that were touched last.
-    pub(super) recent: VecDeque<Box<str>>,
+    recent: VecDeque<Box<str>>,
+    /// The account that was compared last in turn; none before the first and behind the last one.
+    turn: Box<str>,
     pub(super) broken: Option<String>,
     /// The last snapshot could not be read any more, and its entries are replayed again.
     pub(super) fell_back: bool,
@@ -131,6 +135,7 @@ impl<S: Storage> AuditWork<S> {
             cut,
             hasher,
             recent: VecDeque::new(),
+            turn: Box::default(),
             broken: None,
             fell_back: false,
         }
@@ -187,6 +192,21 @@ impl<S: Storage> AuditWork<S> {
         }
         self.cursor = Some(cursor);
         Ok(true)
+    }
+
+    /// Accounts to be compared: those that were touched last, and the next ones of the last snapshot, in the order of their names and
+    /// around again. So every account has its turn.
+    ///
+    /// # Errors
+    /// If the snapshot cannot be read.
+    pub(super) fn to_compare(&mut self) -> Result<Vec<Box<str>>, SnapshotError> {
+        let mut accounts: Vec<Box<str>> = self.recent.iter().cloned().collect();
+        let Some(base) = &self.base else { return Ok(accounts) };
+        let next = base.names_after(self.turn.as_bytes(), COMPARED_MAX - TOUCHED_LAST_MAX)?;
+        self.turn = next.last().cloned().unwrap_or_default();
+        let others = next.into_iter().filter(|name| !self.recent.contains(name));
+        accounts.extend(others);
+        Ok(accounts)
     }
 
     /// What these accounts hold after the last entry that was replayed.
@@ -288,7 +308,7 @@ fn note_accounts(recent: &mut VecDeque<Box<str>>, batch: &SeenBatch<'_>) -> Resu
         }
         ControlFlow::Break(())
     })?;
-    let surplus = recent.len().saturating_sub(COMPARED_MAX);
+    let surplus = recent.len().saturating_sub(TOUCHED_LAST_MAX);
     recent.drain(..surplus);
     Ok(())
 }

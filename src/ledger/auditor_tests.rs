@@ -393,3 +393,37 @@ fn where_too_many_accounts_are_touched_snapshots_are_taken_on_the_way() {
     assert_eq!((desk.work.audit().through, desk.failed), (Seq(600), 3));
     assert!(desk.work.audit().snapshot >= Seq(512));
 }
+
+/// Cores that serve each account with 5, but this one with 6.
+struct AllButOne(&'static str);
+
+impl Live for AllButOne {
+    fn held(&self, accounts: &[Box<str>]) -> Option<Vec<Held>> {
+        let of = |account: &str| Held::new(Nonce(0), vec![("roc".into(), if account == self.0 { 6 } else { 5 }, 0)]);
+        Some(accounts.iter().map(|account| of(account)).collect())
+    }
+}
+
+#[test]
+fn every_account_has_its_turn_to_be_compared_however_long_it_was_not_touched() {
+    let storage = MemoryStorage::new();
+    let (mut log, ..) = open(&storage, SEGMENT_BYTES).unwrap();
+    for number in 0..1_000u64 {
+        log.append(&[lane_batch_of(0, 1 + number, &[entry(Op::Issue, "", &format!("account-{number:04}"), 5, 0)])]).unwrap();
+    }
+    let seen_to_differ = |account| {
+        let base = newest_good(&storage, None, Seq(u64::MAX)).unwrap();
+        let auditor = Auditor::spawn(&log.reader(), base, never(), Some(Box::new(AllButOne(account)))).unwrap();
+        until("a snapshot", || {
+            auditor.take_snapshot();
+            auditor.audit().snapshot == Seq(1_000)
+        });
+        until("a verdict, or more looks than it needs", || auditor.broken().is_some() || auditor.audit().agreed > 5_000);
+        auditor.broken()
+    };
+    for cold in ["account-0000", "account-0500", "account-0999"] {
+        let told = seen_to_differ(cold).expect("it differs");
+        assert!(told.contains(cold), "{told}");
+    }
+    assert_eq!(seen_to_differ("nobody"), None);
+}

@@ -31,8 +31,8 @@ pub type Holders = Vec<(Box<str>, Held)>;
 
 /// The ledger's side of the comparison, in this process or behind a socket.
 pub trait Stated {
-    /// The accounts that were touched last, with what they hold after the last entry that was replayed; `None` if that cannot be told
-    /// now.
+    /// The accounts that were touched last and some others in turn, with what they hold after the last entry that was replayed; `None`
+    /// if that cannot be told now.
     fn touched(&mut self) -> Option<Holders>;
 
     /// What these accounts hold after the last entry that is durable now; `None` if that cannot be told now.
@@ -51,11 +51,13 @@ pub(super) struct Comparison {
     /// Accounts that were seen to agree, and looks one after the other that saw one that did not.
     agreed: u64,
     differed: u32,
+    /// Accounts that differed at the last look: they are looked at again before any others.
+    suspects: Vec<Box<str>>,
 }
 
 impl Comparison {
     pub fn new(live: Box<dyn Live>) -> Self {
-        Self { live, agreed: 0, differed: 0 }
+        Self { live, agreed: 0, differed: 0, suspects: Vec::new() }
     }
 
     /// Accounts that were seen to agree so far.
@@ -63,21 +65,27 @@ impl Comparison {
         self.agreed
     }
 
-    /// One look at the accounts that were touched last; which one differs, and has for a while.
+    /// One look at some accounts; which one differs, and has for a while.
     pub fn look(&mut self, ledger: &mut dyn Stated) -> Option<String> {
-        let (accounts, before): (Vec<Box<str>>, Vec<Held>) = ledger.touched()?.into_iter().unzip();
+        let (accounts, before): (Vec<Box<str>>, Vec<Held>) = if self.suspects.is_empty() {
+            ledger.touched()?.into_iter().unzip()
+        } else {
+            (self.suspects.clone(), ledger.held(&self.suspects)?)
+        };
         if accounts.is_empty() {
             return None;
         }
         let served = self.live.held(&accounts)?;
         let after = ledger.held(&accounts)?;
         let mut differs = None;
+        self.suspects.clear();
         for (index, account) in accounts.iter().enumerate() {
             let (served, after) = (&served[index], &after[index]);
             match judge(&before[index], served, after) {
                 Verdict::Agrees => self.agreed += 1,
                 Verdict::Moved => {}
                 Verdict::Differs => {
+                    self.suspects.push(account.clone());
                     differs = Some(format!("account {account} is served as {served:?}, but the ledger says {after:?}"));
                 }
             }

@@ -91,6 +91,7 @@ impl RemoteWriter {
             closing: Arc::clone(&closing),
             socket: None,
             heard: Instant::now(),
+            quiet: false,
             beaten: Instant::now(),
             pause: CONNECT_PAUSE,
             next_attempt: Instant::now(),
@@ -165,6 +166,8 @@ struct Runner {
     socket: Option<UnixStream>,
     /// When the daemon was heard last.
     heard: Instant,
+    /// It was not heard for too long, though it is connected.
+    quiet: bool,
     /// When it was sent a sign of life.
     beaten: Instant,
     pause: Duration,
@@ -226,6 +229,11 @@ impl Runner {
         self.receive()?;
         if self.socket.is_some() && self.heard.elapsed() > QUIET_MAX {
             let quiet = format!("the ledger daemon has not answered for {} ms", self.heard.elapsed().as_millis());
+            if !self.quiet {
+                self.quiet = true;
+                self.state.errors.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(reason = %quiet, in_doubt = self.link.in_doubt(), "the ledger daemon is connected and silent; writes are refused");
+            }
             self.state.set_trouble(Some(quiet));
         }
         Ok(())
@@ -236,7 +244,7 @@ impl Runner {
             .and_then(|socket| socket.set_nonblocking(true).map(|()| socket))
             .map_err(|error| Loss::Broken(format!("{}: {error}; is ron-ledger running there?", self.state.place())))?;
         self.socket = Some(socket);
-        self.heard = Instant::now();
+        (self.heard, self.quiet) = (Instant::now(), false);
         self.link.connected();
         Ok(())
     }
@@ -328,6 +336,10 @@ impl Runner {
     fn hear(&mut self) -> Result<(), Loss> {
         while let Some(heard) = self.link.next().map_err(|malformed| Loss::Broken(malformed.0))? {
             self.heard = Instant::now();
+            if std::mem::take(&mut self.quiet) {
+                self.state.set_trouble(None);
+                tracing::info!("the ledger daemon answers again");
+            }
             match heard {
                 Heard::Granted(tenure) => self.granted(tenure),
                 Heard::Durable(durable) => {

@@ -348,14 +348,43 @@ impl<F: ReadFile> Snapshot<F> {
         right.then_some(records).ok_or_else(|| self.fault(format!("the block at byte {at} does not match its hash")))
     }
 
+    /// The names of up to so many accounts behind this one, in their order.
+    pub(crate) fn names_after(&self, name: &[u8], count: usize) -> Result<Vec<Box<str>>, SnapshotFault> {
+        let first = self.footer.blocks.partition_point(|(_, first)| &first[..] <= name).saturating_sub(1);
+        let mut names = Vec::with_capacity(count);
+        for index in first..self.footer.blocks.len() {
+            if names.len() >= count {
+                break;
+            }
+            let (at, block) = self.block(index)?;
+            let mut records = self.records_in(at, &block)?;
+            while !records.is_empty() && names.len() < count {
+                let Divided { name: found, rest, .. } = divide(records).map_err(|what| self.fault(what))?;
+                if found > name {
+                    let text = std::str::from_utf8(found).map_err(|_| self.fault("a record's name is none"))?;
+                    names.push(text.into());
+                }
+                records = rest;
+            }
+        }
+        Ok(names)
+    }
+
+    /// A block of accounts with its head, and where it begins.
+    fn block(&self, index: usize) -> Result<(u64, Vec<u8>), SnapshotFault> {
+        let (at, _) = self.footer.blocks[index];
+        let end = self.footer.blocks.get(index + 1).map_or(self.head.extents.keys_at(), |(next, _)| *next);
+        let block = read_exactly(&self.file, self.direct, at, (end - at) as usize).map_err(|what| self.fault(what))?;
+        Ok((at, block))
+    }
+
     /// The record of one account; `None` if it has none.
     pub(super) fn record_of(&self, name: &[u8]) -> Result<Option<Vec<u8>>, SnapshotFault> {
         let blocks = &self.footer.blocks;
         let after = blocks.partition_point(|(_, first)| &first[..] <= name);
-        let Some((at, _)) = after.checked_sub(1).map(|index| &blocks[index]) else { return Ok(None) };
-        let end = blocks.get(after).map_or(self.head.extents.keys_at(), |(next, _)| *next);
-        let block = read_exactly(&self.file, self.direct, *at, (end - at) as usize).map_err(|what| self.fault(what))?;
-        let mut records = self.records_in(*at, &block)?;
+        let Some(index) = after.checked_sub(1) else { return Ok(None) };
+        let (at, block) = self.block(index)?;
+        let mut records = self.records_in(at, &block)?;
         while !records.is_empty() {
             let Divided { name: found, record, rest } = divide(records).map_err(|what| self.fault(what))?;
             if found == name {
