@@ -6,15 +6,13 @@
 //! Repeats are exact: half of them repeat a spend of the sample, old or new, and half follow right behind a spend
 //! that is still in flight on the same connection. It does not know sockets or time.
 
-use std::sync::{
-    atomic::{AtomicBool, Ordering},
-    Arc,
-};
+use std::sync::Arc;
 
 use crate::{
     engine::{Class, Source},
     memory::{Journal, Sample},
     model::Model,
+    outage::Outage,
     reply::Reply,
     requests::{Requests, Spend, AMOUNT_RANGE},
     rng::{Random, Share},
@@ -83,7 +81,7 @@ pub struct Workload {
     /// Spends of which nobody knows whether they took effect, each account's in order of nonce.
     pub in_doubt: Vec<Spend>,
     /// Raised while the server may say that it cannot write; reads have to go on.
-    pub outage: Arc<AtomicBool>,
+    pub outage: Arc<Outage>,
     mix: Mix,
     trust: Trust,
     random: Random,
@@ -258,8 +256,9 @@ impl Workload {
 
     /// Counts a refusal that is to be expected during an outage, and only then.
     fn refused_or_unavailable(&mut self, what: &str, reply: &Reply<'_>, behind: bool) {
-        if self.outage.load(Ordering::Acquire) && (behind || is_refusal(reply, 503, "UPSTREAM_UNAVAILABLE")) {
+        if (behind || is_refusal(reply, 503, "UPSTREAM_UNAVAILABLE")) && self.outage.is_under_way() {
             self.tally.unavailable += 1;
+            self.outage.note_refusal();
         } else {
             self.tally.refused(what, reply);
         }

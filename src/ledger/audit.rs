@@ -199,7 +199,7 @@ impl<S: Storage> AuditWork<S> {
     ///
     /// # Errors
     /// If the snapshot cannot be read.
-    pub(super) fn to_compare(&mut self) -> Result<Vec<Box<str>>, SnapshotError> {
+    pub(super) fn next_compared(&mut self) -> Result<Vec<Box<str>>, SnapshotError> {
         let mut accounts: Vec<Box<str>> = self.recent.iter().cloned().collect();
         let Some(base) = &self.base else { return Ok(accounts) };
         let next = base.names_after(self.turn.as_bytes(), COMPARED_MAX - TOUCHED_LAST_MAX)?;

@@ -375,7 +375,7 @@ impl<S: Storage> Desk<S> {
 
 impl<S: Storage> Stated for Desk<S> {
     fn touched(&mut self) -> Option<Holders> {
-        let accounts = self.work.to_compare().map_err(note_untold).ok()?;
+        let accounts = self.work.next_compared().map_err(note_untold).ok()?;
         let held = self.work.held(&accounts).map_err(note_untold).ok()?;
         Some(accounts.into_iter().zip(held).collect())
     }

@@ -38,6 +38,8 @@ pub struct Sums {
     pub detected: u64,
     /// The longest time until the service was ready again.
     pub recovery_ms_max: u64,
+    /// The longest time from the beginning of an outage until a write was refused.
+    pub refused_after_ms_max: Option<u64>,
 }
 
 impl Sums {
@@ -55,6 +57,7 @@ impl Sums {
             unexplained: 0,
             detected: 0,
             recovery_ms_max: 0,
+            refused_after_ms_max: None,
         }
     }
 
@@ -102,6 +105,7 @@ impl CrashReport {
         sums.unexplained += round.unexplained;
         sums.detected += u64::from(round.detected.is_some());
         sums.recovery_ms_max = sums.recovery_ms_max.max(round.recovery_ms);
+        sums.refused_after_ms_max = sums.refused_after_ms_max.max(round.refused_after_ms);
         self.rounds.push(round);
         self.judge();
     }
@@ -184,7 +188,7 @@ impl Report for CrashReport {
             self.rounds.iter().filter(|round| !round.ok).for_each(|round| println!("{}", line(round)));
         }
         println!(
-            "{:<13} {:>6} {:>12} {:>9} {:>8} {:>8} {:>8} {:>11} {:>8} {:>8} {:>9}",
+            "{:<13} {:>6} {:>12} {:>9} {:>8} {:>8} {:>8} {:>11} {:>8} {:>8} {:>9} {:>11}",
             "variant",
             "rounds",
             "acknowledged",
@@ -195,11 +199,12 @@ impl Report for CrashReport {
             "unexplained",
             "detected",
             "ledgers",
-            "back max"
+            "back max",
+            "refused max"
         );
         for sums in &self.variants {
             println!(
-                "{:<13} {:>6} {:>12} {:>9} {:>8} {:>8} {:>8} {:>11} {:>8} {:>8} {:>6} ms",
+                "{:<13} {:>6} {:>12} {:>9} {:>8} {:>8} {:>8} {:>11} {:>8} {:>8} {:>6} ms {:>11}",
                 sums.variant.name(),
                 sums.rounds,
                 grouped(sums.acknowledged),
@@ -210,7 +215,8 @@ impl Report for CrashReport {
                 sums.unexplained,
                 sums.detected,
                 sums.ledgers_verified,
-                sums.recovery_ms_max
+                sums.recovery_ms_max,
+                sums.refused_after_ms_max.map_or_else(|| "-".into(), |after| format!("{after} ms"))
             );
         }
         println!(

@@ -48,6 +48,8 @@ pub struct Round {
     pub acknowledged: u64,
     /// Requests refused because the ledger, or room in it, was not there.
     pub unavailable: u64,
+    /// Until the first of them, from the moment on at which it was made so.
+    pub refused_after_ms: Option<u64>,
     /// Receipts asked for afterwards: all of this ledger's life.
     pub found: Found,
     /// What became of the requests without a reply.
@@ -106,7 +108,7 @@ impl Scene<'_> {
         let span = self.args.kill_after_max - self.args.kill_after_min;
         let after = self.args.kill_after_min + span.mul_f64(random.below(1_000_001) as f64 / 1e6);
         workload.reset_lanes();
-        workload.outage.store(false, Ordering::Release);
+        workload.outage.end();
         let strike = Strike { after, outage: Arc::clone(&workload.outage), random };
         let (connections, pipeline) = (traffic.connections as usize, traffic.pipeline as usize);
         let mut engine = Engine::connect(victim.address(), connections, pipeline, traffic.patience, self.stop)?;
@@ -119,6 +121,7 @@ impl Scene<'_> {
             struck_after_ms: after.as_millis() as u64,
             rate: outcome.rate(),
             unavailable: workload.tally.unavailable - unavailable_before,
+            refused_after_ms: workload.outage.take_first_refusal().map(|after| after.as_millis() as u64),
             ..Round::default()
         };
         let recovery = victim.recover(self.stop)?;
@@ -130,7 +133,7 @@ impl Scene<'_> {
         }
         if round.detected.is_none() {
             // Nothing of it is an outage any more.
-            workload.outage.store(false, Ordering::Release);
+            workload.outage.end();
             if self.variant.ends_its_ledger() {
                 workload.tally.trouble("what a disk had lost was not noticed", || "the wallet goes on serving".into());
             }

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{fault::Fault, rng::Random};
+use crate::{fault::Fault, outage::Outage, rng::Random};
 
 /// However long a wait is, Ctrl-C ends it after so long.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
@@ -19,7 +19,7 @@ pub struct Strike {
     /// So long after the load began.
     pub after: Duration,
     /// To be raised before the service may say that it cannot write.
-    pub outage: Arc<AtomicBool>,
+    pub outage: Arc<Outage>,
     /// Decides whatever else is left open.
     pub random: Random,
 }
@@ -27,7 +27,7 @@ pub struct Strike {
 impl Strike {
     /// From now on the service may refuse writes.
     pub fn begin_outage(&self) {
-        self.outage.store(true, Ordering::Release);
+        self.outage.begin();
     }
 
     /// A time between these two.
