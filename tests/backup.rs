@@ -1,5 +1,5 @@
-//! Backup and restore as the runbook has them, step by step, with the real programs: a copy beside a running server, a new ledger from
-//! it, and a server that goes on; and old segments that go to an archive and come back.
+//! Backup and restore with the real programs, and what they say to other programs: a copy beside a running server, a new ledger from it,
+//! and a server that goes on; and old segments that go to an archive and come back. The steps of RUNBOOK.md are run by `runbook`.
 #![allow(clippy::unwrap_used)] // Everything in this file is a test.
 mod support;
 

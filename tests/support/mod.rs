@@ -9,7 +9,7 @@ mod wallet;
 
 pub use client::{request, Client, Reply, Request};
 pub use daemon::Daemon;
-pub use server::{Exit, Server};
+pub use server::{free_port, Exit, Server};
 pub use wallet::{body, Wallet};
 
 use std::time::{Duration, Instant};

@@ -44,7 +44,7 @@ pub struct Exit {
 }
 
 /// A loopback port that nobody listens on, outside the range from which the system takes ports for outgoing connections.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     const FIRST: u32 = 10_300;
     const SPAN: u32 = 22_000;
     static NEXT: AtomicU32 = AtomicU32::new(0);
