@@ -38,6 +38,8 @@ pub(super) struct Watcher {
     started: Instant,
     published: Cell<Option<Instant>>,
     pressed: Cell<bool>,
+    /// Whether the ledger takes entries, as it was found at the last look.
+    writable: Cell<bool>,
     audit: RefCell<Audit>,
 }
 
@@ -54,7 +56,8 @@ impl Watcher {
         let registry = RefCell::new(registry);
         let (started, published, pressed) = (Instant::now(), Cell::new(None), Cell::new(false));
         let audit = RefCell::new(Audit::default());
-        Self { publisher, registry, version, status, ledger, epoch, driver, started, published, pressed, audit }
+        let writable = Cell::new(ledger.trouble().is_none());
+        Self { publisher, registry, version, status, ledger, epoch, driver, started, published, pressed, writable, audit }
     }
 
     /// The next signal, or nothing after a short while.
@@ -79,6 +82,7 @@ impl Watcher {
         });
         let trouble = broken.or_else(|| self.ledger.trouble());
         let writable = trouble.is_none();
+        self.writable.set(writable);
         match trouble {
             None => readiness.up(Dep::Ledger),
             Some(reason) => readiness.down(Dep::Ledger, reason),
@@ -160,7 +164,7 @@ impl Watcher {
             "ledger": {
                 "height": self.ledger.head().0,
                 "epoch": self.epoch,
-                "writable": self.ledger.trouble().is_none(),
+                "writable": self.writable.get(),
                 "audited": self.audit.borrow().through.0,
                 "snapshot": self.audit.borrow().snapshot.0,
                 "commit_us_p50": stats.commit_us.value_at_quantile(0.5),
