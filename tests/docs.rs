@@ -397,6 +397,16 @@ fn the_commands_of_ronctl_are_understood() {
 }
 
 #[test]
+fn a_supervisor_is_told_not_to_start_a_server_that_was_replaced() {
+    let code = svc_wallet::control::EXIT_REPLACED;
+    let unit = format!("RestartPreventExitStatus={code}");
+    let page = read("RUNBOOK.md");
+    assert!(split(&page).1.contains(&("ini", unit.as_str())), "{unit}");
+    assert!(page.contains(&format!("\n| {code} | after `FATAL: this server can never write`")));
+    assert!(![0, 1, 2, 130, 143].contains(&code), "the code of something else");
+}
+
+#[test]
 fn a_page_is_read_as_it_is_meant() {
     let text = "# A `b`: c-d\ntext `x` [l](f.md#g)\n```sh\nronctl [no](link)\n```\n## E\n";
     assert_eq!(anchors(text), set(["a-b-c-d", "e"]));

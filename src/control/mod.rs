@@ -25,7 +25,7 @@ pub use http::ControlServer;
 pub use page::{Page, PageReply, Pages, Surface};
 pub use preflight::findings;
 pub use readiness::{Dep, Readiness, Snapshot};
-pub use service::{run, ServiceFault, SERVICE};
+pub use service::{run, ServiceFault, EXIT_REPLACED, SERVICE};
 pub use signals::{SignalEvent, Signals, AFTER_HELP, EXIT_SIGINT, EXIT_SIGTERM};
 pub use socket::{bind_admin, AdminFault, AdminSocket};
 pub use version::{health_body, SharedVersion, Version, REVISION};

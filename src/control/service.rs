@@ -40,8 +40,9 @@ const DRAIN_NOTICE: Duration = Duration::from_millis(200);
 /// Time between two looks at the figures while the service drains: what is counted after the last look is not seen any more.
 const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// Exit code of a server whose ledger was taken over by another one.
-pub(super) const EXIT_REPLACED: i32 = 1;
+/// Exit code of a server that can never write to its ledger again: another one has taken it over, or the daemon has another ledger. It
+/// is no other exit's, because a supervisor must not start such a server again: two would take the ledger from each other in turns.
+pub const EXIT_REPLACED: i32 = 3;
 
 /// Why the service did not start, or did not end in order.
 #[derive(Debug)]

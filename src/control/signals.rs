@@ -11,7 +11,7 @@ use signal_hook::iterator::Signals as Arrivals;
 pub const AFTER_HELP: &str = "\
 Signals: INT and TERM drain, a second one ends at once; HUP reads the topology again; USR1 takes a snapshot of an embedded ledger
 now, while it serves (of the ledger of a daemon: send it to ron-ledger).
-Exit codes: 0 ended in order, 1 could not start or stop, 2 configuration, 130/143 ended at once.";
+Exit codes: 0 ended in order, 1 could not start or stop, 2 configuration, 3 replaced at its ledger, 130/143 ended at once.";
 
 /// Exit code after a second SIGINT.
 pub const EXIT_SIGINT: i32 = 128 + SIGINT;

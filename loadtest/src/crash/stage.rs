@@ -35,7 +35,7 @@ const CLOSE_BY: Duration = Duration::from_millis(30);
 /// Size of a segment, in bytes: the smallest there is, so that segments change often.
 const SEGMENT_BYTES: u64 = 8 << 20;
 /// Exit code of a wallet that can never write again.
-const EXIT_FATAL: i32 = 1;
+const EXIT_FATAL: i32 = svc_wallet::control::EXIT_REPLACED;
 
 /// The processes.
 pub struct Stage {
