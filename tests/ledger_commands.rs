@@ -167,6 +167,71 @@ fn inspect_goes_from_the_log_down_to_one_entry() {
 }
 
 #[test]
+fn a_restored_ledger_ends_where_its_snapshot_does() {
+    let (place, _) = whole();
+    fs::create_dir(place.path().join("configs")).unwrap();
+    let configuration =
+        "[deps]\nledger_sock = \"embedded:./l\"\naccounting_sock = \"embedded:./a\"\nregistry_url = \"file:./r\"\n\
+        [security]\npolicy_file = \"./p\"\n[ledger]\nsegment_bytes = \"8MiB\"\n";
+    fs::write(place.path().join("configs/svc-wallet.toml"), configuration).unwrap();
+    let log = json(place.path(), "ledger inspect --dir ledger", 0);
+    told(place.path(), "ledger snapshot --dir ledger --out ledger.snap", 0);
+    // The first segment is as large as it is said, or else configured.
+    for (option, bytes) in [("", 8 << 20), (" --segment-bytes 16777216", 16 << 20)] {
+        let directory = format!("restored-{bytes}");
+        told(place.path(), &format!("ledger restore --from ledger.snap --dir {directory}{option}"), 0);
+        let restored = json(place.path(), &format!("ledger inspect --dir {directory}"), 0);
+        for member in ["log_id", "epoch", "head", "root"] {
+            assert_eq!(restored[member], log[member], "{member}");
+        }
+        assert_eq!((&restored["mark"]["head"], &restored["segments"][0]["bytes"]), (&11.into(), &bytes.into()));
+        let text = told(place.path(), &format!("ledger inspect --dir {directory}"), 0);
+        assert!(text.contains("last entry   11\n"), "{text}");
+        let gone = complaint(place.path(), &format!("ledger inspect --dir {directory} --entry 12"), 1);
+        assert!(gone.contains("ends with entry 11"), "{gone}");
+    }
+    for bytes in ["0", "8388609", "1048576", "x"] {
+        let wrong = format!("ledger restore --from ledger.snap --dir other --segment-bytes {bytes}");
+        assert!(complaint(place.path(), &wrong, 2).contains("multiple of 4096"));
+    }
+}
+
+#[test]
+fn of_a_bad_copy_no_directory_is_made() {
+    let (place, _) = whole();
+    for missing in ["nothing.snap", "nowhere/nothing.snap"] {
+        let told = complaint(place.path(), &format!("ledger restore --from {missing} --dir new"), 2);
+        assert!(told.contains("cannot open the snapshot"), "{told}");
+    }
+    told(place.path(), "ledger snapshot --dir ledger --out ledger.snap", 0);
+    let good = fs::read(place.path().join("ledger.snap")).unwrap();
+    // In the head, in the front, in the accounts, and cut short.
+    for at in [20, 4100, 4096 + 200, good.len() - 1] {
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        fs::write(place.path().join("bad.snap"), bad).unwrap();
+        complaint(place.path(), "ledger restore --from bad.snap --dir new", 1);
+    }
+    fs::write(place.path().join("bad.snap"), &good[..good.len() / 2]).unwrap();
+    complaint(place.path(), "ledger restore --from bad.snap --dir new", 1);
+    assert!(!place.path().join("new").exists());
+    told(place.path(), "ledger restore --from ledger.snap --dir new", 0);
+}
+
+#[test]
+fn a_directory_that_is_not_there_is_told_as_such() {
+    let (place, _) = whole();
+    fs::write(place.path().join("file"), "").unwrap();
+    for command in ["verify", "inspect", "export --format csv", "snapshot --out s", "archive --to a"] {
+        let told = complaint(place.path(), &format!("ledger {command} --dir nowhere"), 2);
+        assert!(told.contains("nowhere: there is no ledger") && told.contains("--dir") && !told.contains("start"), "{told}");
+        let told = complaint(place.path(), &format!("ledger {command} --dir file"), 2);
+        assert!(told.contains("not a directory"), "{told}");
+    }
+    assert!(!place.path().join("nowhere").exists());
+}
+
+#[test]
 fn of_a_damaged_ledger_is_shown_what_can_be_read() {
     let (place, directory) = whole();
     damage(&directory, 1, 4 * BLOCK + 250);
@@ -207,6 +272,8 @@ fn export_writes_the_range_and_the_accounts_that_are_asked_for() {
         "--format csv --account a.b",
         "--format csv --since noon",
         "--format csv --from 0",
+        "--format csv --from 5 --to 2",
+        "--format csv --since 1970-01-01T00:00:05Z --until 1970-01-01T00:00:05Z",
         "--format csv --force",
     ] {
         complaint(place.path(), &format!("ledger export --dir ledger {wrong}"), 2);
@@ -255,6 +322,15 @@ fn the_last_nonce_is_read_from_the_ledger_without_a_server() {
     fs::remove_file(directory.join(segment_name(1))).unwrap();
     assert_eq!(json(place.path(), "wallet seq --account alice --from-ledger --dir ledger", 0)["last_nonce"], 10);
     assert!(complaint(place.path(), "wallet seq --account bob --from-ledger --dir ledger", 1).contains("segments before 2"));
+    assert!(complaint(place.path(), "ledger export --dir ledger --format csv --from 5 --to 2", 2)
+        .contains("--from 5 lies behind --to 2"));
     complaint(place.path(), "wallet seq --account a.b --from-ledger --dir ledger", 2);
+    // A question to the server as well, before a token is made.
+    for question in
+        ["seq --account ", "seq --account  --from-ledger --dir ledger", "balance --asset roc --account ", "entries --account "]
+    {
+        let told = complaint(place.path(), &format!("wallet {question}"), 2);
+        assert!(told.contains("the name of the account is empty"), "{told}");
+    }
     complaint(place.path(), "wallet seq --account alice --dir ledger", 2);
 }

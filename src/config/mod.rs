@@ -18,6 +18,7 @@ mod value;
 pub use cores::{cpus_usable, Cores, Driver};
 pub use describe::Described;
 pub use error::{ConfigError, Origin, Problem};
+pub use keys::CONFIG_ENV;
 pub use place::{AccountingDep, LedgerDep, RegistryDep};
 pub(crate) use read::{SCRUB_BYTES_PER_SECOND, SCRUB_EVERY, SNAPSHOT_ENTRIES, SNAPSHOT_EVERY};
 pub use sources::{Flags, Sources, FILE_DEFAULT};

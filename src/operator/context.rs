@@ -3,14 +3,14 @@
 //! The only place where `ronctl` meets the configuration and the keyring on behalf of its commands. Tokens made here are
 //! short-lived and may only read.
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::client::{Address, Client, ClientError, Reply, Request};
 use super::exit::Failure;
 use super::output::Output;
 use crate::access::{mint, Keyring, MintFault, MintRequest};
-use crate::config::{Config, Flags, Sources};
+use crate::config::{Config, Flags, Sources, CONFIG_ENV, FILE_DEFAULT};
 use crate::worker::unix_now;
 
 /// How long the server may take for one answer; more than its own bound for a commit.
@@ -34,6 +34,12 @@ impl Context {
         Config::load(&Sources::of_process(flags)).map_err(|fault| {
             Failure::usage(fault.to_string(), "correct it, or name the server's file with --config FILE or RON_CONFIG")
         })
+    }
+
+    /// Whether there is a file of configuration, good or bad.
+    pub fn has_config(&self) -> bool {
+        let named = || std::env::var_os(CONFIG_ENV).is_some_and(|name| !name.is_empty());
+        self.config.is_some() || named() || Path::new(FILE_DEFAULT).exists()
     }
 
     /// A client of the API.

@@ -19,7 +19,7 @@ use crate::domain::{Account, Entry, Seq};
 use crate::ledger::{DiskStorage, LedgerError, Walk};
 use crate::operator::context::Context;
 use crate::operator::exit::{Exit, Failure};
-use crate::operator::output::{bar, grouped, Output};
+use crate::operator::output::{bar, grouped, rfc3339, Output};
 
 /// Time between two progress lines.
 const PROGRESS_MS: u64 = 100;
@@ -131,6 +131,15 @@ impl Export {
     pub fn run(&self, context: &Context) -> Result<Exit, Failure> {
         if let Some(bad) = self.accounts.iter().find(|name| Account::new(name).is_none()) {
             return Err(Failure::usage(format!("{bad:?} is not the name of an account"), "1 to 256 of A-Z a-z 0-9 : / - _"));
+        }
+        if let Some(to) = self.to.filter(|to| *to < self.from) {
+            let message = format!("--from {} lies behind --to {to}, so no entry can be meant", self.from);
+            return Err(Failure::usage(message, "name the first entry with --from and the last one with --to"));
+        }
+        if let Some((since, until)) = self.since.zip(self.until).filter(|(since, until)| until <= since) {
+            let [since, until] = [since, until].map(|ms| rfc3339(ms).unwrap_or_else(|| ms.to_string()));
+            let message = format!("--until {until} is not later than --since {since}, so no entry can be meant");
+            return Err(Failure::usage(message, "entries are meant that were accepted at --since or later, and before --until"));
         }
         let walk = self.directory.walk(context)?;
         match &self.out {

@@ -8,7 +8,7 @@ use serde_json::{json, Value};
 
 use super::entry::{hex, Shown};
 use super::{unreadable, Directory};
-use crate::domain::{Entry, LogId, Seq, TxId};
+use crate::domain::{Entry, LogId, Root, Seq, TxId};
 use crate::ledger::{Batch, DiskStorage, LedgerError, ScrubPass, ScrubState, SegmentFile, SegmentUse, Walk};
 use crate::operator::context::Context;
 use crate::operator::exit::{Exit, Failure};
@@ -88,10 +88,9 @@ fn overview(output: &Output, walk: &Walk<DiskStorage>) -> Result<Exit, Failure> 
     output.progress("");
     let epoch_fault = walk.mark().err().map(ToString::to_string);
     let mark = walk.mark().ok().flatten();
-    let newest = surveyed.iter().rev().find(|(_, used)| used.batches > 0).map(|(_, used)| used);
-    let epoch = newest.map_or(0, |used| used.epoch).max(mark.map_or(0, |mark| mark.epoch));
-    let head = newest.and_then(|used| used.last).unwrap_or(Seq(0));
-    let root = newest.and_then(|used| used.root).unwrap_or_default();
+    let newest = surveyed.iter().map(|(_, used)| used.epoch).max();
+    let epoch = newest.unwrap_or(0).max(mark.map_or(0, |mark| mark.epoch));
+    let (head, root) = surveyed.iter().rev().find_map(|(file, used)| end_of(file, used)).unwrap_or_default();
     let log_id = walk.log_id().map_or_else(|| "unknown".to_owned(), |id| hex(&id.0));
     let last = walk.segments().last().map(|segment| segment.index);
     let fault = |file: &SegmentFile, used: &SegmentUse| file.header.clone().err().or_else(|| used.fault.clone());
@@ -173,6 +172,13 @@ fn scrub_text(state: Option<&ScrubState>) -> String {
     let ended = state.and_then(|state| state.last).map_or_else(|| "never".to_owned(), |last| format!("ended {}", of(last)));
     let under_way = state.and_then(|state| state.pass).map(|pass| format!("; under way since {}", of(pass)));
     format!("{ended}{}", under_way.unwrap_or_default())
+}
+
+/// The last entry of the log up to the end of a segment, and the chain hash after it. A segment that has no batch yet says them of what
+/// came before it, also if that is in an archive or in a snapshot only.
+fn end_of(file: &SegmentFile, used: &SegmentUse) -> Option<(Seq, Root)> {
+    let before = || file.header.as_ref().ok().map(|header| (Seq(header.first_seq.0.saturating_sub(1)), header.prev));
+    used.last.zip(used.root).or_else(before)
 }
 
 /// What can be said of a batch without its entries.

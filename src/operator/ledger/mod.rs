@@ -46,6 +46,9 @@ impl Ledger {
     }
 }
 
+/// What to do about a directory that is not there.
+const NAME_IT: &str = "name the directory of the ledger with --dir";
+
 /// Which ledger a command is about.
 #[derive(Debug, clap::Args)]
 pub struct Directory {
@@ -74,9 +77,24 @@ impl Directory {
         Walk::open(self.storage(context)?).map_err(|fault| unreadable(&fault))
     }
 
+    /// The same, which must be there.
+    pub fn existing(&self, context: &Context) -> Result<PathBuf, Failure> {
+        let path = self.path(context)?;
+        match std::fs::metadata(&path) {
+            Err(fault) if fault.kind() == ErrorKind::NotFound => {
+                Err(Failure::usage(format!("{}: there is no ledger, and no directory of this name", path.display()), NAME_IT))
+            }
+            Ok(found) if !found.is_dir() => {
+                Err(Failure::usage(format!("{}: there is no ledger: this is not a directory", path.display()), NAME_IT))
+            }
+            // What else is wrong shows when it is read.
+            Err(_) | Ok(_) => Ok(path),
+        }
+    }
+
     /// The same, to be read only.
     pub fn storage(&self, context: &Context) -> Result<DiskStorage, Failure> {
-        let path = self.path(context)?;
+        let path = self.existing(context)?;
         let opened = DiskStorage::read_only(&path).map_err(LedgerError::io(path.display().to_string(), "open the ledger"));
         opened.map_err(|fault| unreadable(&fault))
     }
@@ -95,9 +113,7 @@ pub fn refused(error: &BackupError) -> Failure {
 /// A ledger that cannot be read any further, with the exit code that belongs to it.
 pub fn unreadable(fault: &LedgerError) -> Failure {
     match fault {
-        LedgerError::Io { source, .. } if source.kind() == ErrorKind::NotFound => {
-            Failure::usage(fault.to_string(), "name the directory of the ledger with --dir")
-        }
+        LedgerError::Io { source, .. } if source.kind() == ErrorKind::NotFound => Failure::usage(fault.to_string(), NAME_IT),
         LedgerError::Io { .. }
         | LedgerError::InUse { .. }
         | LedgerError::Unreachable { .. }

@@ -3,11 +3,14 @@ use std::path::PathBuf;
 
 use super::snapshot::{described, folder_and_name, shown};
 use super::{refused, Directory};
-use crate::ledger::{restore, DiskStorage, LedgerError};
+use crate::domain::limits::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+use crate::ledger::layout::BLOCK_BYTES;
+use crate::ledger::snapshot::Snapshot;
+use crate::ledger::{restore, BackupError, DiskStorage, LedgerError};
 use crate::operator::context::Context;
 use crate::operator::exit::{Exit, Failure};
 
-/// Size of the first segment, in bytes; those after it have the size that the configuration says.
+/// Size of the first segment if neither the command line nor a configuration says it, in bytes.
 const FIRST_SEGMENT_SIZE: u64 = 64 << 20;
 
 /// Arguments of the command.
@@ -15,17 +18,30 @@ const FIRST_SEGMENT_SIZE: u64 = 64 << 20;
 #[command(after_help = "Examples:
   ronctl ledger restore --from /tmp/ledger.snap --dir /var/lib/ron/ledger
   ronctl ledger restore --from ledger.snap
+  ronctl ledger restore --from ledger.snap --dir /var/lib/ron/ledger --segment-bytes 268435456
 
 The directory must not have a ledger: move the old one aside first. The server must not run. The snapshot is read as a whole and
-checked before anything can be built on it. The restored ledger has the identity, the chain and the history of the one that was copied:
-later roots continue those of before. What was in the segments before is not in a snapshot: repeats, receipts and proofs of old entries
-are answered once those segments are in the directory again. Entries after the snapshot are lost: reconcile with whoever has receipts.")]
+checked before anything is made. The restored ledger has the identity, the chain and the history of the one that was copied: later roots
+continue those of before. What was in the segments before is not in a snapshot: repeats, receipts and proofs of old entries are answered
+once those segments are in the directory again. Entries after the snapshot are lost: reconcile with whoever has receipts. For a daemon,
+give --dir, and --segment-bytes if its own setting is not that of the wallet.")]
 pub struct Restore {
     #[command(flatten)]
     directory: Directory,
     /// Snapshot to begin from
     #[arg(long, value_name = "FILE")]
     from: PathBuf,
+    /// Size of the first segment in bytes; otherwise ledger.segment_bytes of the configuration, or 64 MiB if there is none
+    #[arg(long, value_name = "BYTES", value_parser = segment_bytes)]
+    segment_bytes: Option<u64>,
+}
+
+fn segment_bytes(text: &str) -> Result<u64, String> {
+    let good = |bytes: &u64| (SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(bytes) && bytes % BLOCK_BYTES as u64 == 0;
+    text.parse()
+        .ok()
+        .filter(good)
+        .ok_or_else(|| format!("write a multiple of {BLOCK_BYTES} from {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX}"))
 }
 
 impl Restore {
@@ -33,12 +49,25 @@ impl Restore {
     pub fn run(&self, context: &Context) -> Result<Exit, Failure> {
         let directory = self.directory.path(context)?;
         let (folder, name) = folder_and_name(&self.from)?;
+        if let Err(fault) = std::fs::File::open(&self.from) {
+            let message = format!("cannot open the snapshot {}: {fault}", self.from.display());
+            return Err(Failure::usage(message, "name a file that `ronctl ledger snapshot` has written"));
+        }
         let place = |path: &std::path::Path| path.display().to_string();
         let source = DiskStorage::read_only(folder).map_err(LedgerError::io(place(folder), "open the directory of the snapshot"));
         let source = source.map_err(|error| super::unreadable(&error))?;
+        let segment_bytes = match self.segment_bytes {
+            Some(bytes) => bytes,
+            // Whoever names the directory needs no configuration, but one that is there has to be good.
+            None if self.directory.dir.is_some() && !context.has_config() => FIRST_SEGMENT_SIZE,
+            None => context.config()?.ledger.segment_bytes,
+        };
+        // All of it is read before a directory is made: of a bad copy nothing is to be left.
+        let copy = Snapshot::open(&source, name).and_then(|copy| copy.verify());
+        copy.map_err(|fault| refused(&BackupError::from(fault)))?;
         let ledger = DiskStorage::create(&directory).map_err(LedgerError::io(place(&directory), "make the ledger's directory"));
         let ledger = ledger.map_err(|error| Failure::internal(error.to_string(), ""))?;
-        let made = restore(&source, name, &ledger, FIRST_SEGMENT_SIZE).map_err(|error| refused(&error))?;
+        let made = restore(&source, name, &ledger, segment_bytes).map_err(|error| refused(&error))?;
         if context.output.json {
             context.output.value(&described(&made))?;
         } else {

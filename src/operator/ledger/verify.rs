@@ -39,7 +39,7 @@ pub struct Verify {
 impl Verify {
     /// Replays and prints what was found.
     pub fn run(&self, context: &Context) -> Result<Exit, Failure> {
-        let directory = self.directory.path(context)?;
+        let directory = self.directory.existing(context)?;
         let output = &context.output;
         let started = Instant::now();
         let mut next = Duration::ZERO;

@@ -11,6 +11,7 @@ use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::members::{readable, Members};
 use super::output::{printable, rfc3339, Output, Style};
+use crate::domain::Account;
 
 /// Longest token file that is read, in bytes.
 const TOKEN_FILE_BYTES_MAX: u64 = 64 << 10;
@@ -51,8 +52,19 @@ pub struct Authority {
     pub token: Option<String>,
 }
 
+/// The name of an account as it was typed, if it can be one.
+pub(super) fn account_named(typed: &str) -> Result<Account<'_>, Failure> {
+    let rule = "1 to 256 of A-Z a-z 0-9 : / - _";
+    if typed.is_empty() {
+        return Err(Failure::usage("the name of the account is empty", format!("name one with --account: {rule}")));
+    }
+    Account::new(typed).ok_or_else(|| Failure::usage(format!("{typed:?} is not the name of an account"), rule))
+}
+
 /// Asks the server; `account` narrows the token that is made for the question.
 pub(super) fn ask(context: &Context, authority: &Authority, target: &str, account: Option<&str>) -> Result<Reply, Failure> {
+    // Before a token is made for it, which would be blamed for the name.
+    account.map(account_named).transpose()?;
     let config = context.config()?;
     let token = match &authority.token {
         Some(given) => given_token(given)?,

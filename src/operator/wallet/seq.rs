@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use serde_json::json;
 
-use super::{answer, ask, remark, Authority};
+use super::{account_named, answer, ask, remark, Authority};
 use crate::domain::{Account, Nonce};
 use crate::ledger::{DiskStorage, Walk};
 use crate::operator::client::percent_encoded;
@@ -55,9 +55,7 @@ impl Seq {
     }
 
     fn read(&self, context: &Context) -> Result<Exit, Failure> {
-        let account = Account::new(&self.account).ok_or_else(|| {
-            Failure::usage(format!("{:?} is not the name of an account", self.account), "1 to 256 of A-Z a-z 0-9 : / - _")
-        })?;
+        let account = account_named(&self.account)?;
         let walk = self.directory.walk(context)?;
         let (last, head) = last_debit(&walk, account)?;
         let next = last.0.saturating_add(1);
