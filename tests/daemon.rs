@@ -280,6 +280,9 @@ fn a_wallet_that_is_started_first_waits_says_so_and_can_be_ended() {
     eventually("ready", || (server.page("/readyz").status == 200).then_some(()));
     server.wallet().issue("a", 1);
     server.metric_reaches("ledger_connect_errors_total", 1.0);
+    let page = String::from_utf8(server.page("/metrics").body).unwrap();
+    let help = page.lines().find(|line| line.starts_with("# HELP ledger_connect_errors_total")).unwrap();
+    assert!(help.contains("daemon"), "{help}");
 }
 
 #[test]
@@ -304,18 +307,20 @@ fn one_daemon_for_one_ledger_and_no_socket_where_others_could_put_theirs() {
         let output = command.arg("--dir").arg(dir).arg("--sock").arg(sock).output().unwrap();
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
-    let (code, told) = run(&daemon.path("ledger"), &daemon.path("other.sock"));
+    let (code, told) = run(&daemon.path("ledger"), &daemon.path("run/other.sock"));
     assert_eq!(code, Some(1), "{told}");
     assert!(told.contains("in use"), "{told}");
     let (code, told) = run(&daemon.path("ledger-2"), &daemon.socket());
     assert_eq!(code, Some(1), "{told}");
     assert!(told.contains("another server listens"), "{told}");
+    assert!(!daemon.path("ledger-2").exists(), "no ledger is left where none can be served");
     let open = daemon.path("open");
     std::fs::create_dir(&open).unwrap();
     std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o755)).unwrap();
     let (code, told) = run(&daemon.path("ledger-3"), &open.join("l.sock"));
     assert_eq!(code, Some(1), "{told}");
     assert!(told.contains("chmod 700"), "{told}");
+    assert!(!daemon.path("ledger-3").exists());
     assert!(started_on(&daemon).wallet().issue("a", 1).status == 200, "the first daemon is left alone");
 }
 

@@ -27,5 +27,5 @@ pub use preflight::findings;
 pub use readiness::{Dep, Readiness, Snapshot};
 pub use service::{run, ServiceFault, EXIT_REPLACED, SERVICE};
 pub use signals::{SignalEvent, Signals, AFTER_HELP, EXIT_SIGINT, EXIT_SIGTERM};
-pub use socket::{bind_admin, AdminFault, AdminSocket};
+pub use socket::{bind_admin, look_at_socket, AdminFault, AdminSocket};
 pub use version::{health_body, SharedVersion, Version, REVISION};

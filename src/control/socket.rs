@@ -80,6 +80,12 @@ impl Drop for AdminSocket {
     }
 }
 
+/// Whether [`bind_admin`] would be refused for what stands at `path`. Nothing is touched.
+pub fn look_at_socket(path: &Path) -> Result<(), AdminFault> {
+    SockAddr::unix(path).map_err(|_| AdminFault::PathTooLong(path.to_owned()))?;
+    is_stale(path).map(|_| ())
+}
+
 /// Opens the admin socket at `path`, making its directory (mode 0700) if there is none.
 pub fn bind_admin(path: &Path) -> Result<AdminSocket, AdminFault> {
     let fault = |what| move |cause| AdminFault::Io { what, path: path.to_owned(), cause };
@@ -101,18 +107,25 @@ pub fn bind_admin(path: &Path) -> Result<AdminSocket, AdminFault> {
 
 /// Removes a socket that a crashed server left behind: one that nobody listens on.
 fn remove_stale(path: &Path) -> Result<(), AdminFault> {
+    if is_stale(path)? {
+        let cause = |cause| AdminFault::Io { what: "remove the stale socket", path: path.to_owned(), cause };
+        fs::remove_file(path).map_err(cause)?;
+    }
+    Ok(())
+}
+
+/// Whether a socket stands there that nobody listens on; false if nothing does.
+fn is_stale(path: &Path) -> Result<bool, AdminFault> {
     let fault = |what| move |cause| AdminFault::Io { what, path: path.to_owned(), cause };
     match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(fault("look at it")(error)),
         Ok(found) if !found.file_type().is_socket() => return Err(AdminFault::NotASocket(path.to_owned())),
         Ok(_) => {}
     }
     match UnixStream::connect(path) {
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-            fs::remove_file(path).map_err(fault("remove the stale socket"))
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(error) => Err(fault("tell whether somebody listens on it")(error)),
         Ok(_) => Err(AdminFault::InUse(path.to_owned())),
     }

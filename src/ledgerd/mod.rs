@@ -3,7 +3,7 @@ mod settings;
 
 pub use settings::{Args, Settings};
 
-use crate::control::{bind_admin, SignalEvent, Signals};
+use crate::control::{bind_admin, look_at_socket, SignalEvent, Signals};
 use crate::ledger::{Admitted, DiskStorage, LedgerError, Log, Options, Server, Storage};
 use crate::telemetry::logs::LogGuard;
 use std::fs;
@@ -19,6 +19,9 @@ pub const SERVICE: &str = "ron-ledger";
 /// If something stands in the way of a start, or the ledger cannot be closed in order; a sentence that says what to do.
 pub fn run(settings: &Settings, log: &LogGuard) -> Result<(), String> {
     let directory = settings.directory.display();
+    // Before a directory is made: a daemon that cannot listen leaves no ledger behind.
+    check_directory(&settings.socket)?;
+    look_at_socket(&settings.socket).map_err(|fault| fault.to_string())?;
     let storage = DiskStorage::create(&settings.directory)
         .map_err(|error| format!("cannot use the ledger directory {directory}: {error}"))?;
     run_on(storage, &Options::new(settings.segment_bytes), settings, log)

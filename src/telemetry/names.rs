@@ -42,7 +42,7 @@ metrics! {
     CONFLICTS Counter "wallet_conflicts_total" "Refusals with 409 over a nonce or an idempotency key.";
     REPLAYS Counter "wallet_idem_replays_total" "Repeated requests answered with the first receipt.";
     QUOTA_EXHAUSTIONS Counter "quota_exhaustions_total" "Requests refused because a quota was used up.";
-    LEDGER_CONNECT_ERRORS Counter "ledger_connect_errors_total" "Failed attempts to get the ledger room for more entries.";
+    LEDGER_CONNECT_ERRORS Counter "ledger_connect_errors_total" "Failed attempts to get the ledger room for more entries, and lost or failed connections to its daemon.";
     LEDGER_COMMIT Histogram "ledger_commit_seconds" "Time of one group commit: write and sync.";
     LEDGER_BATCH_ENTRIES Histogram "ledger_batch_entries" "Entries made durable by one group commit.";
     ACCOUNTING_LAG Gauge "accounting_flush_lag_seconds" "Age of the oldest durable entry that the counters do not hold yet.";
