@@ -232,6 +232,23 @@ fn without_a_daemon_writes_are_refused_soon_and_what_was_pending_settles_later()
 }
 
 #[test]
+fn a_daemon_that_hangs_is_noticed_although_its_connection_stays_open() {
+    let daemon = Daemon::start();
+    let server = started_on(&daemon);
+    let mut wallet = server.wallet();
+    wallet.issue("a", 1_000);
+    daemon.signal(Signal::STOP);
+    let page = eventually("it is noticed", || Some(server.page("/readyz")).filter(|page| page.status == 503));
+    assert_eq!((page.json()["writes"].as_bool(), page.json()["reads"].as_bool()), (Some(false), Some(true)), "{page}");
+    wallet.spend("a", "b", 3, 1, "k-1").refused(503, "UPSTREAM_UNAVAILABLE");
+    assert_eq!(wallet.balance("a"), 1_000);
+    daemon.signal(Signal::CONT);
+    eventually("ready again", || (server.page("/readyz").status == 200).then_some(()));
+    wallet.spend("a", "b", 3, 1, "k-1").ok();
+    assert_eq!((wallet.balance("a"), wallet.balance("b")), (997, 3), "it happened once");
+}
+
+#[test]
 fn a_wallet_that_was_paused_and_replaced_ends_and_says_why() {
     let daemon = Daemon::start();
     let mut first = started_on(&daemon);

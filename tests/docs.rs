@@ -271,6 +271,26 @@ fn the_metrics_are_those_that_are_documented() {
 }
 
 #[test]
+fn alerts_ask_for_metrics_that_there_are() {
+    let mut seen = BTreeSet::new();
+    for path in files("ops", &["yml"]) {
+        let rules = read(&path);
+        for line in rules.lines().filter_map(|line| line.trim().strip_prefix("expr: ")) {
+            let words = line.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+            let names: Vec<&str> = words.filter(|word| word.contains('_') && *word != "histogram_quantile").collect();
+            assert!(!names.is_empty(), "{path}: {line}");
+            for name in names {
+                let metric = name.strip_suffix("_bucket").unwrap_or(name);
+                assert!(METRICS.iter().any(|known| known.name == metric), "{path}: there is no metric {name}: {line}");
+                seen.insert(metric.to_owned());
+            }
+        }
+    }
+    let audit = ["wallet_conservation_checks_total", "wallet_audited_height", "wallet_ledger_height"];
+    assert!(audit.iter().all(|name| seen.contains(*name)), "{seen:?}");
+}
+
+#[test]
 fn the_routes_are_those_that_are_documented() {
     let mut documented = BTreeMap::new();
     for row in rows("docs/API.md", "method") {
