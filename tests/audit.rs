@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used)] // Everything in this file is a test.
 mod support;
 
-use rustix::process::Signal;
 use serde_json::Value;
 use std::process::Command;
 use support::{eventually, Daemon, Server};
@@ -60,7 +59,7 @@ fn a_wrong_entry_in_the_ledger_closes_the_gate_and_is_told_everywhere() {
 
     // The wallet has handed in a second spend, and the daemon ends before it has read it. In its place another program writes an
     // entry that leaves nonces out, as the third entry of the one lane.
-    daemon.signal(Signal::STOP);
+    daemon.pause();
     let spend = wallet.transfer("a", "b", 1, 2, "k-2");
     wallet.client.send(spend.bytes());
     server.metric_reaches("wallet_lane_pending", 1.0);

@@ -205,7 +205,7 @@ fn without_a_daemon_writes_are_refused_soon_and_what_was_pending_settles_later()
     let mut wallet = server.wallet();
     let issued = wallet.issue("a", 1_000);
     // Stopped, the daemon takes the spend and does not answer; killed, it never will.
-    daemon.signal(Signal::STOP);
+    daemon.pause();
     let spend = wallet.transfer("a", "b", 3, 1, "k-1");
     wallet.client.send(spend.bytes());
     std::thread::sleep(Duration::from_millis(50));
@@ -237,7 +237,7 @@ fn a_daemon_that_hangs_is_noticed_although_its_connection_stays_open() {
     let server = started_on(&daemon);
     let mut wallet = server.wallet();
     wallet.issue("a", 1_000);
-    daemon.signal(Signal::STOP);
+    daemon.pause();
     let page = eventually("it is noticed", || Some(server.page("/readyz")).filter(|page| page.status == 503));
     assert_eq!((page.json()["writes"].as_bool(), page.json()["reads"].as_bool()), (Some(false), Some(true)), "{page}");
     wallet.spend("a", "b", 3, 1, "k-1").refused(503, "UPSTREAM_UNAVAILABLE");

@@ -75,6 +75,18 @@ impl Daemon {
         kill_process(Pid::from_child(self.child.as_ref().expect("the daemon runs")), signal).unwrap();
     }
 
+    /// SIGSTOP, and waits until every thread stands still: what is sent from then on is not read.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+        let tasks = format!("/proc/{}/task", self.child.as_ref().expect("the daemon runs").id());
+        let stands = |stat: String| stat.rsplit(") ").next().is_some_and(|state| state.starts_with('T'));
+        eventually("the daemon stands still", || {
+            let mut stats =
+                std::fs::read_dir(&tasks).unwrap().map(|task| std::fs::read_to_string(task.unwrap().path().join("stat")));
+            stats.all(|stat| stat.is_ok_and(stands)).then_some(())
+        });
+    }
+
     pub fn wait_exit(&mut self) -> Exit {
         let child = self.child.as_mut().expect("the daemon runs");
         let status = eventually("the daemon ends", || child.try_wait().unwrap());
