@@ -1,29 +1,14 @@
 //! Simulated clients: they issue, spend, hold, capture, overdraw, repeat, give up and read, and remember what they were promised.
 use crate::core::Answer;
 use crate::linearizability::{Effect, Operation};
-use crate::model::{Placed, CEILING};
+use crate::model::{Placed, ASSETS, CEILING};
 use crate::rng::Rng;
+use crate::wishes::{escrow, extreme, memo, refusal_name, Wish, ESCROWS};
 use crate::world::World;
 use std::collections::BTreeMap;
-use svc_wallet::domain::{Account, Amount, Asset, Code, CoreId, Draft, Entry, Key, Nonce, Op, Seq, TokenId};
+use svc_wallet::domain::limits::ISSUED_PER_CORE_MAX;
+use svc_wallet::domain::{Account, Amount, Asset, Code, CoreId, Entry, Op, Seq};
 use svc_wallet::engine::{Request, Ticket};
-
-const ESCROWS: u64 = 3;
-
-/// What a client wants, to be sent again with the same key until it is answered.
-struct Wish {
-    op: Op,
-    from: Option<String>,
-    to: Option<String>,
-    amount: u64,
-    nonce: Option<u64>,
-    key: String,
-    ceiling: bool,
-    /// When it was first sent and when a receipt first came, on the clients' clock.
-    sent: Option<u64>,
-    receipt: Option<u64>,
-    answered: bool,
-}
 
 /// A write under way.
 struct Write {
@@ -40,6 +25,7 @@ struct Write {
 /// A read under way.
 struct Read {
     account: String,
+    asset: usize,
     sent: u64,
     height_min: Seq,
 }
@@ -54,23 +40,16 @@ pub struct Clients {
     ticket_next: u64,
     key_next: u64,
     nonces: BTreeMap<String, u64>,
-    /// All that was ever asked to be debited, per account.
-    asked: BTreeMap<String, u128>,
-    /// All that was promised to be credited, per account.
-    credited: BTreeMap<String, u128>,
+    /// All that was ever asked to be debited, per account and asset; the largest number if that is too much to be told.
+    asked: BTreeMap<(String, usize), u128>,
+    /// All that was promised to be credited, per account and asset, or less.
+    credited: BTreeMap<(String, usize), u128>,
+    /// All that was ever asked to be issued, per asset.
+    asked_to_issue: [u128; ASSETS.len()],
     /// Completed reads.
     observed: Vec<(String, Operation)>,
     /// Counts calls and answers, so that no two happen at once.
     moment: u64,
-}
-
-/// What a client writes into its request; some write nothing.
-fn memo(wish: usize) -> Option<String> {
-    (wish % 3 == 0).then(|| format!("memo {wish}"))
-}
-
-fn escrow(number: u64) -> String {
-    format!("escrow:{number}")
 }
 
 impl Clients {
@@ -86,6 +65,7 @@ impl Clients {
             nonces: BTreeMap::new(),
             asked: BTreeMap::new(),
             credited: BTreeMap::new(),
+            asked_to_issue: [0; ASSETS.len()],
             observed: Vec::new(),
             moment: 0,
         }
@@ -137,9 +117,10 @@ impl Clients {
         let ticket = self.ticket(world, rng);
         let height_min = self.heights.get(&account).copied().unwrap_or_default();
         let sent = self.moment();
-        self.reads.insert(ticket.request, Read { account: account.clone(), sent, height_min });
+        let asset = rng.below(world.swarm.assets) as usize;
+        self.reads.insert(ticket.request, Read { account: account.clone(), asset, sent, height_min });
         let account = Account::new(&account).unwrap();
-        let asset = Asset::new("roc").unwrap();
+        let asset = Asset::new(ASSETS[asset]).unwrap();
         world.submit(ticket, if rng.percent(70) { Request::Balance { account, asset } } else { Request::LastNonce { account } });
     }
 
@@ -163,7 +144,14 @@ impl Clients {
             Op::Hold => (Some(account), Some(held)),
             Op::Capture | Op::Release => (Some(held), Some(other)),
         };
-        let amount = if rng.percent(world.swarm.huge_percent) { 1_000_000 } else { 1 + rng.below(60) };
+        let asset = rng.below(world.swarm.assets) as usize;
+        let amount = if rng.percent(world.swarm.extreme_percent) {
+            extreme(world, from.as_deref(), asset, rng)
+        } else if rng.percent(world.swarm.huge_percent) {
+            1_000_000
+        } else {
+            1 + u128::from(rng.below(60))
+        };
         let nonce = from.as_ref().map(|from| {
             let last = self.nonces.get(from).copied().unwrap_or(0);
             if rng.percent(world.swarm.wrong_nonce_percent) {
@@ -188,6 +176,7 @@ impl Clients {
             op,
             from,
             to,
+            asset,
             amount,
             nonce,
             key: format!("k{key}"),
@@ -208,36 +197,22 @@ impl Clients {
         }
         if wish.sent.is_none() {
             wish.sent = Some(moment);
-            if let Some(from) = &wish.from {
-                *self.asked.entry(from.clone()).or_default() += u128::from(wish.amount);
-            }
+            let asked = match &wish.from {
+                Some(from) => self.asked.entry((from.clone(), wish.asset)).or_default(),
+                None => &mut self.asked_to_issue[wish.asset],
+            };
+            *asked = asked.saturating_add(wish.amount);
         }
         // Whatever it was answered before: now it is in doubt again.
         wish.answered = false;
-        let mut bytes = Vec::new();
-        let memo = memo(index);
-        let draft = Draft {
-            op: wish.op,
-            from: wish.from.as_deref().map(|from| Account::new(from).unwrap()),
-            to: wish.to.as_deref().map(|to| Account::new(to).unwrap()),
-            asset: Asset::new("roc").unwrap(),
-            amount: Amount::new(u128::from(wish.amount)).unwrap(),
-            nonce: wish.nonce.map(Nonce),
-            key: Key::new(&wish.key).unwrap(),
-            memo: memo.as_deref(),
-            corr: "sim",
-            token: TokenId([1; 16]),
-            ceiling: wish.ceiling,
-            ts: world.now,
-        };
-        draft.encode(&mut bytes);
+        let bytes = wish.request(index, world);
         let entry = Entry::parse(&bytes).unwrap().0;
         let from = wish.from.clone().unwrap_or_default();
         let write = Write {
             wish: index,
             deadline: world.tick + world.swarm.timeout_ticks,
             promised: self.promised_nonce(&from),
-            credited: self.credited.get(&from).copied().unwrap_or(0),
+            credited: self.credited.get(&(from, self.wishes[index].asset)).copied().unwrap_or(0),
             holds: self.holds(&self.wishes[index]),
         };
         let ceiling = self.wishes[index].ceiling.then(|| Amount::new(CEILING).unwrap());
@@ -251,6 +226,7 @@ impl Clients {
         let of_payer = self.promises.range((payer.clone(), String::new())..).take_while(|((owner, _), _)| *owner == payer);
         of_payer
             .map(|(_, promise)| Entry::parse(&promise.entry).unwrap().0)
+            .filter(|entry| entry.asset().as_str() == ASSETS[wish.asset])
             .any(|entry| entry.op() == Op::Hold && entry.to().map(Account::as_str) == wish.from.as_deref())
     }
 
@@ -321,7 +297,8 @@ impl Clients {
             Answer::Receipt { .. } | Answer::Refused { .. } => panic!("a read was answered with something else"),
         };
         assert_eq!(account, read.account);
-        self.observed.push((account, Operation { call: read.sent, answer: Some(moment), certain: true, effect }));
+        let Read { sent: call, asset, .. } = read;
+        self.observed.push((account, Operation { call, answer: Some(moment), certain: true, asset, effect }));
     }
 
     fn take_answer(&mut self, write: &Write, answer: Answer, moment: u64, world: &mut World) {
@@ -340,6 +317,14 @@ impl Clients {
         let entry = Entry::parse(&promise.entry).unwrap().0;
         assert!(wish.is(&entry), "the receipt is for the request: {entry:?}");
         assert_eq!(world.model.at(promise.seq), Some(&promise), "I-6: what a receipt says is durable before it leaves");
+        if entry.op() == Op::Issue && wish.amount > ISSUED_PER_CORE_MAX / 4 {
+            world.coverage.count("amount: much of what may be issued");
+        } else if wish.amount > ISSUED_PER_CORE_MAX / 4 {
+            world.coverage.count("amount: much of what was issued moves");
+        }
+        if wish.asset > 0 {
+            world.coverage.count("asset: another than the first");
+        }
         wish.answered = true;
         wish.receipt.get_or_insert(moment);
         for account in [entry.from(), entry.to()].into_iter().flatten() {
@@ -353,7 +338,8 @@ impl Clients {
         let name = (entry.owner().as_str().to_owned(), entry.key().as_str().to_owned());
         let first = self.promises.entry(name).or_insert_with(|| {
             if let Some(to) = entry.to() {
-                *self.credited.entry(to.as_str().to_owned()).or_default() += entry.amount().minor_units();
+                let credited = self.credited.entry((to.as_str().to_owned(), wish.asset)).or_default();
+                *credited = credited.saturating_add(wish.amount);
             }
             promise.clone()
         });
@@ -369,8 +355,11 @@ impl Clients {
         let from = wish.from.clone().unwrap_or_default();
         match code {
             Code::InsufficientFunds => {
-                let asked = self.asked.get(&from).copied().unwrap_or(0) - u128::from(wish.amount);
-                let enough = write.credited >= asked + u128::from(wish.amount);
+                let asked = self.asked.get(&(from.clone(), wish.asset)).copied().unwrap_or(0);
+                let enough = write.credited >= asked && asked < u128::MAX;
+                if wish.amount > ISSUED_PER_CORE_MAX {
+                    world.coverage.count("amount: no account has so much");
+                }
                 assert!(!enough || wish.op.draws_held(), "refused {from} what it certainly had");
             }
             Code::NonceConflict => {
@@ -390,7 +379,21 @@ impl Clients {
             Code::Forbidden => {
                 assert!(wish.op == Op::Release && !write.holds, "a release is forbidden only if it goes back to no payer");
             }
-            Code::LimitsExceeded => assert!(wish.ceiling, "only a ceiling limits"),
+            Code::LimitsExceeded if wish.op == Op::Issue => {
+                let asked = self.asked_to_issue[wish.asset];
+                assert!(asked > ISSUED_PER_CORE_MAX, "{} of {asked} in all can be issued", wish.amount);
+                world.coverage.count(match wish.amount {
+                    0..=1_000_000 => "amount: small, all was issued before",
+                    1_000_001..=ISSUED_PER_CORE_MAX => "amount: beyond what may still be issued",
+                    _ => "amount: more than may ever be issued",
+                });
+            }
+            Code::LimitsExceeded => {
+                assert!(wish.ceiling, "only a ceiling limits");
+                if wish.amount > u128::MAX - CEILING {
+                    world.coverage.count("amount: with a ceiling near 128 bits");
+                }
+            }
             Code::UpstreamUnavailable | Code::RetryLater => {}
             Code::InternalError => {
                 let faults = world.faults();
@@ -443,10 +446,10 @@ impl Clients {
         assert_eq!(fulfilled.len() as u64, world.model.head(), "every entry was asked for");
         for (wish, call, answer) in fulfilled.into_values() {
             let mut note = |account: &String, effect| {
-                let operation = Operation { call, answer, certain: true, effect };
+                let operation = Operation { call, answer, certain: true, asset: wish.asset, effect };
                 histories.entry(account.clone()).or_default().push(operation);
             };
-            let amount = u128::from(wish.amount);
+            let amount = wish.amount;
             if let (Some(from), Some(nonce)) = (&wish.from, wish.nonce) {
                 note(from, Effect::Debit { nonce, amount });
             }
@@ -455,36 +458,5 @@ impl Clients {
             }
         }
         histories
-    }
-}
-
-impl Wish {
-    fn owner(&self) -> &str {
-        self.from.as_deref().or(self.to.as_deref()).expect("every operation has an account")
-    }
-
-    /// Whether the entry is what was wished.
-    fn is(&self, entry: &Entry<'_>) -> bool {
-        entry.op() == self.op
-            && entry.from().map(Account::as_str) == self.from.as_deref()
-            && entry.to().map(Account::as_str) == self.to.as_deref()
-            && entry.amount().minor_units() == u128::from(self.amount)
-            && entry.nonce().map(|nonce| nonce.0) == self.nonce
-            && entry.key().as_str() == self.key
-    }
-}
-
-fn refusal_name(code: Code) -> &'static str {
-    match code {
-        Code::Forbidden => "refusal: FORBIDDEN",
-        Code::LimitsExceeded => "refusal: LIMITS_EXCEEDED",
-        Code::InsufficientFunds => "refusal: INSUFFICIENT_FUNDS",
-        Code::NonceConflict => "refusal: NONCE_CONFLICT",
-        Code::IdempotencyConflict => "refusal: IDEMPOTENCY_CONFLICT",
-        Code::Busy => "refusal: BUSY",
-        Code::RetryLater => "refusal: RETRY_LATER",
-        Code::UpstreamUnavailable => "refusal: UPSTREAM_UNAVAILABLE",
-        Code::InternalError => "refusal: INTERNAL_ERROR",
-        Code::BadRequest | Code::Unauthorized | Code::NotFound | Code::MethodNotAllowed => "refusal: of the edge",
     }
 }

@@ -65,6 +65,16 @@ impl DiskFaults {
         self.coverage.count(what);
     }
 
+    /// Whether an older extent is to come back, now that there is one.
+    pub fn is_armed(&self, lie: Lie) -> bool {
+        self.armed == Some(lie) && !self.quiet
+    }
+
+    /// One came back.
+    pub fn brought_back(&mut self) {
+        self.tell(Lie::OlderExtent, "disk: older extent again");
+    }
+
     fn told(&mut self, what: &'static str) {
         self.told += 1;
         self.coverage.count(what);
@@ -151,7 +161,7 @@ impl Faults for DiskFaults {
                 self.tell(Lie::MisdirectedWrite, "disk: misdirected write");
                 Some(SyncFault::Misdirected { file, bytes })
             }
-            Lie::MisdirectedRead | Lie::BitRot | Lie::LatentReadError => None,
+            Lie::MisdirectedRead | Lie::BitRot | Lie::LatentReadError | Lie::OlderExtent => None,
         }
     }
 

@@ -3,6 +3,7 @@
 //!
 //! The search of Wing and Gong with Lowe's memory of states that led nowhere. The state after a set of operations does not depend on
 //! their order, so a set is remembered by itself. An account is a register of its own (locality), so accounts are checked one by one.
+use crate::model::ASSETS;
 use std::collections::BTreeSet;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub struct Operation {
     pub call: u64,
     pub answer: Option<u64>,
     pub certain: bool,
+    /// Its place in [`ASSETS`]; nonces are of the account, whatever it moves.
+    pub asset: usize,
     pub effect: Effect,
 }
 
@@ -36,22 +39,26 @@ const STATES_MAX: usize = 20_000;
 
 #[derive(Clone, Copy)]
 struct Register {
-    balance: u128,
+    balances: [u128; ASSETS.len()],
     nonce: u64,
 }
 
 impl Register {
     /// The state after this effect; `None` if it cannot happen here.
-    fn after(self, effect: Effect) -> Option<Self> {
+    fn after(mut self, asset: usize, effect: Effect) -> Option<Self> {
+        let balance = &mut self.balances[asset];
         match effect {
-            Effect::Credit(amount) => Some(Self { balance: self.balance + amount, ..self }),
+            Effect::Credit(amount) => *balance = balance.checked_add(amount)?,
             Effect::Debit { nonce, amount } if nonce == self.nonce + 1 => {
-                Some(Self { balance: self.balance.checked_sub(amount)?, nonce })
+                *balance = balance.checked_sub(amount)?;
+                self.nonce = nonce;
             }
-            Effect::Debit { .. } => None,
-            Effect::ReadBalance(balance) => (balance == self.balance).then_some(self),
-            Effect::ReadNonce(nonce) => (nonce == self.nonce).then_some(self),
+            Effect::Debit { .. } => return None,
+            Effect::ReadBalance(read) if read != *balance => return None,
+            Effect::ReadNonce(read) if read != self.nonce => return None,
+            Effect::ReadBalance(_) | Effect::ReadNonce(_) => {}
         }
+        Some(self)
     }
 }
 
@@ -109,7 +116,7 @@ impl Search<'_> {
             if operation.call > horizon {
                 continue;
             }
-            let Some(after) = state.after(operation.effect) else { continue };
+            let Some(after) = state.after(operation.asset, operation.effect) else { continue };
             self.toggle(index);
             let found = self.run(first, after);
             self.toggle(index);
@@ -131,7 +138,8 @@ impl Search<'_> {
 pub fn check(mut operations: Vec<Operation>) -> Finding {
     operations.sort_by_key(|operation| operation.call);
     let done = vec![0; operations.len().div_ceil(64)];
-    Search { operations: &operations, done, dead: BTreeSet::new(), states: 0 }.run(0, Register { balance: 0, nonce: 0 })
+    let empty = Register { balances: [0; ASSETS.len()], nonce: 0 };
+    Search { operations: &operations, done, dead: BTreeSet::new(), states: 0 }.run(0, empty)
 }
 
 #[cfg(test)]
@@ -140,11 +148,15 @@ mod tests {
     use super::*;
 
     fn done(call: u64, answer: u64, effect: Effect) -> Operation {
-        Operation { call, answer: Some(answer), certain: true, effect }
+        Operation { call, answer: Some(answer), certain: true, asset: 0, effect }
     }
 
     fn unknown(call: u64, effect: Effect) -> Operation {
-        Operation { call, answer: None, certain: false, effect }
+        Operation { call, answer: None, certain: false, asset: 0, effect }
+    }
+
+    fn other(operation: Operation) -> Operation {
+        Operation { asset: 1, ..operation }
     }
 
     fn debit(nonce: u64, amount: u128) -> Effect {
@@ -153,7 +165,7 @@ mod tests {
 
     #[test]
     fn good_histories_are_explained() {
-        let good: [&[Operation]; 9] = [
+        let good: [&[Operation]; 10] = [
             &[],
             &[done(1, 2, Credit(5)), done(3, 4, ReadBalance(5)), done(5, 6, debit(1, 5)), done(7, 8, ReadBalance(0))],
             // Reads during a write may see it or not, in either order of their calls, but not in both orders one after the other.
@@ -166,6 +178,8 @@ mod tests {
             &[done(1, 2, Credit(5)), unknown(3, debit(1, 5)), done(4, 5, ReadBalance(5))],
             // Debits out of the order of their calls.
             &[done(1, 2, Credit(9)), done(3, 8, debit(2, 1)), done(4, 7, debit(1, 1)), done(9, 10, ReadBalance(7))],
+            // One row of nonces for all assets.
+            &[done(1, 2, Credit(9)), other(done(3, 4, Credit(1))), done(5, 6, debit(1, 9)), other(done(7, 8, debit(2, 1)))],
             // Two accounts of the same credit amount are told apart by nothing, so both orders do.
             &[done(1, 5, Credit(1)), done(2, 6, Credit(1)), done(3, 4, ReadBalance(1)), done(7, 8, ReadBalance(2))],
         ];
@@ -176,7 +190,7 @@ mod tests {
 
     #[test]
     fn bad_histories_are_found_out() {
-        let bad: [(&str, &[Operation]); 11] = [
+        let bad: [(&str, &[Operation]); 13] = [
             ("a stale read", &[done(1, 2, Credit(5)), done(3, 4, ReadBalance(0))]),
             ("a lost update", &[done(1, 2, Credit(5)), done(3, 4, Credit(7)), done(5, 6, ReadBalance(7))]),
             ("an effect before its call", &[done(1, 2, ReadBalance(5)), done(3, 4, Credit(5))]),
@@ -190,6 +204,8 @@ mod tests {
                 "an unknown outcome that comes and goes",
                 &[done(1, 2, Credit(5)), unknown(3, debit(1, 5)), done(4, 5, ReadBalance(0)), done(6, 7, ReadBalance(5))],
             ),
+            ("one asset spent as another", &[done(1, 2, Credit(9)), other(done(3, 4, debit(1, 4)))]),
+            ("a balance of another asset", &[done(1, 2, Credit(9)), other(done(3, 4, ReadBalance(9)))]),
             ("a nonce that is behind", &[done(1, 2, Credit(9)), done(3, 4, debit(1, 4)), done(5, 6, ReadNonce(0))]),
         ];
         for (name, history) in bad {

@@ -13,12 +13,14 @@ mod linearizability;
 mod link;
 mod lookups;
 mod model;
+mod older;
 mod power;
 mod proofs;
 mod rng;
 mod runner;
 mod snapshots;
 mod swarm;
+mod wishes;
 mod world;
 
 use coverage::GIVEN_UP;

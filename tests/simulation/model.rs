@@ -1,11 +1,18 @@
 //! The simple model that every history is held against: the durable entries one by one, and what they add up to.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use svc_wallet::domain::limits::ISSUED_PER_CORE_MAX;
 use svc_wallet::domain::{Entry, LaneBatch, Nonce, Op, Root, Seq, UnixMs};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
+/// What is moved. A history uses the first of them, or more.
+pub const ASSETS: [&str; 3] = ["roc", "usd", "tok"];
+
 /// The most that an account may debit in a day where a ceiling is given: one for all, so that the model is simple.
 pub const CEILING: u128 = 150;
+
+/// What four cores may issue of an asset together.
+const ISSUED_MAX: u128 = 4 * ISSUED_PER_CORE_MAX;
 
 /// A durable entry or what was promised in a receipt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,20 +22,23 @@ pub struct Placed {
     pub root: Root,
 }
 
-/// Credits and debits of one account, and its nonces.
+/// What an account has of one asset, held value included.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sums {
-    pub credited: u128,
-    pub debited: u128,
-    pub held: i128,
-    pub nonce: u64,
+pub struct Value {
+    pub balance: u128,
+    pub held: u128,
 }
 
-impl Sums {
-    pub fn balance(&self) -> u128 {
-        self.credited.checked_sub(self.debited).expect("I-2: no balance below zero")
-    }
+/// What was issued and burned of one asset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issued {
+    pub asset: String,
+    pub issued: u128,
+    pub burned: u128,
 }
+
+/// (account, asset, amount, held) of all that is not zero, and the last nonce of every account.
+pub type State = (BTreeSet<(String, String, u128, u128)>, BTreeMap<String, u64>);
 
 /// The ledger as it must be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,15 +46,18 @@ pub struct Model {
     pub entries: Vec<Placed>,
     /// The last entry of each commit.
     pub commits: Vec<u64>,
-    pub accounts: BTreeMap<String, Sums>,
+    /// By account and asset.
+    pub values: BTreeMap<(String, String), Value>,
+    /// The last nonce of every account.
+    pub nonces: BTreeMap<String, u64>,
+    /// In the order of their first entries.
+    pub assets: Vec<Issued>,
     /// The latest moment at which an entry was accepted; the clock may have gone back since.
     pub latest: UnixMs,
-    issued: u128,
-    burned: u128,
     keys: BTreeMap<(String, String), Seq>,
     debits: BTreeMap<(String, u64), Seq>,
-    /// The newest day of each capability and account, and what was debited since.
-    daily: BTreeMap<([u8; 16], String), (u64, u128)>,
+    /// The newest day of each capability, account and asset, and what was debited since.
+    daily: BTreeMap<([u8; 16], String, String), (u64, u128)>,
 }
 
 impl Model {
@@ -74,34 +87,37 @@ impl Model {
         let earlier = self.keys.insert(key, seq);
         assert!(earlier.is_none(), "I-1: one entry per (account, key): {owner} {}", entry.key());
         self.latest = entry.ts().max(self.latest);
-        let amount = entry.amount().minor_units();
-        if let Some(from) = entry.from() {
-            let sums = self.accounts.entry(from.as_str().to_owned()).or_default();
-            assert_eq!(entry.nonce().unwrap().0, sums.nonce + 1, "I-1: one entry per (account, nonce): {from}");
-            sums.nonce += 1;
-            self.debits.insert((from.as_str().to_owned(), sums.nonce), seq);
-            sums.debited += amount;
-            if entry.op().draws_held() {
-                sums.held -= amount as i128;
-                assert!(sums.held >= 0, "I-2: held value of {from} below zero");
-            }
-            assert!(sums.balance() >= sums.held as u128, "I-2: free value of {from} below zero");
-        } else {
-            self.issued += amount;
+        let (amount, asset) = (entry.amount().minor_units(), entry.asset().as_str());
+        let moved = self.moved(asset);
+        match entry.op() {
+            Op::Issue => moved.issued = moved.issued.checked_add(amount).expect("I-5: never more is issued than 128 bits hold"),
+            Op::Burn => moved.burned += amount,
+            Op::Transfer | Op::Hold | Op::Capture | Op::Release => {}
         }
-        match entry.to() {
-            Some(to) => {
-                let sums = self.accounts.entry(to.as_str().to_owned()).or_default();
-                sums.credited += amount;
-                if entry.op() == Op::Hold {
-                    sums.held += amount as i128;
-                }
+        assert!(moved.issued <= ISSUED_MAX, "more of {asset} is issued than all cores may");
+        if let Some(from) = entry.from() {
+            let nonce = self.nonces.entry(from.as_str().to_owned()).or_default();
+            assert_eq!(entry.nonce().unwrap().0, *nonce + 1, "I-1: one entry per (account, nonce): {from}");
+            *nonce += 1;
+            self.debits.insert((from.as_str().to_owned(), *nonce), seq);
+            let value = self.value(from.as_str(), asset);
+            value.balance = value.balance.checked_sub(amount).expect("I-2: no balance below zero");
+            if entry.op().draws_held() {
+                value.held = value.held.checked_sub(amount).expect("I-2: no held value below zero");
             }
-            None => self.burned += amount,
+            assert!(value.balance >= value.held, "I-2: free value of {from} below zero");
+        }
+        if let Some(to) = entry.to() {
+            self.nonces.entry(to.as_str().to_owned()).or_default();
+            let value = self.value(to.as_str(), asset);
+            value.balance = value.balance.checked_add(amount).expect("I-5: a balance fits 128 bits");
+            if entry.op() == Op::Hold {
+                value.held += amount;
+            }
         }
         if entry.counts_against_ceiling() {
             let day = entry.ts().0 / DAY_MS;
-            let (newest, spent) = self.daily.entry((entry.token().0, owner)).or_default();
+            let (newest, spent) = self.daily.entry((entry.token().0, owner, asset.to_owned())).or_default();
             if day > *newest {
                 (*newest, *spent) = (day, 0);
             }
@@ -111,15 +127,40 @@ impl Model {
         self.entries.push(Placed { entry: entry.bytes().to_vec(), seq, root });
     }
 
-    /// I-3: what was issued and not burned is on the accounts.
-    fn assert_conserved(&self) {
-        let total: u128 = self.accounts.values().map(Sums::balance).sum();
-        assert_eq!(total, self.issued - self.burned, "I-3: conservation");
+    fn moved(&mut self, asset: &str) -> &mut Issued {
+        let at = self.assets.iter().position(|moved| moved.asset == asset).unwrap_or_else(|| {
+            self.assets.push(Issued { asset: asset.to_owned(), issued: 0, burned: 0 });
+            self.assets.len() - 1
+        });
+        &mut self.assets[at]
     }
 
-    /// All that was issued, burned and is held.
-    pub fn totals(&self) -> (u128, u128, u128) {
-        (self.issued, self.burned, self.accounts.values().map(|sums| sums.held as u128).sum())
+    fn value(&mut self, account: &str, asset: &str) -> &mut Value {
+        self.values.entry((account.to_owned(), asset.to_owned())).or_default()
+    }
+
+    /// I-3: what was issued and not burned is on the accounts, of each asset for itself.
+    fn assert_conserved(&self) {
+        for Issued { asset, issued, burned } in &self.assets {
+            let total: u128 = self.values.iter().filter(|((_, of), _)| of == asset).map(|(_, value)| value.balance).sum();
+            assert_eq!(total, issued - burned, "I-3: conservation of {asset}");
+        }
+    }
+
+    /// All that was issued, burned and is held of each asset, in the order of their first entries.
+    pub fn totals(&self) -> Vec<(String, u128, u128, u128)> {
+        let held = |asset: &str| self.values.iter().filter(|((_, of), _)| of == asset).map(|(_, value)| value.held).sum();
+        self.assets.iter().map(|moved| (moved.asset.clone(), moved.issued, moved.burned, held(&moved.asset))).collect()
+    }
+
+    /// What was issued of an asset.
+    pub fn issued(&self, asset: &str) -> u128 {
+        self.assets.iter().find(|moved| moved.asset == asset).map_or(0, |moved| moved.issued)
+    }
+
+    /// What an account has of an asset, held value included.
+    pub fn balance(&self, account: &str, asset: &str) -> u128 {
+        self.values.get(&(account.to_owned(), asset.to_owned())).map_or(0, |value| value.balance)
     }
 
     /// The newest entry of an account under a key.
@@ -137,9 +178,11 @@ impl Model {
         self.entries.get((seq.0 as usize).checked_sub(1)?)
     }
 
-    /// The state that the cores must have: (account, amount, held, nonce), sorted.
-    pub fn balances(&self) -> Vec<(String, u128, u128, u64)> {
-        let row = |(name, sums): (&String, &Sums)| (name.clone(), sums.balance(), sums.held as u128, sums.nonce);
-        self.accounts.iter().map(row).collect()
+    /// The state that the cores must have.
+    pub fn state(&self) -> State {
+        let values = self.values.iter().filter(|(_, value)| value.balance > 0);
+        let row =
+            |((account, asset), value): (&(String, String), &Value)| (account.clone(), asset.clone(), value.balance, value.held);
+        (values.map(row).collect(), self.nonces.clone())
     }
 }

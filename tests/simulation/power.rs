@@ -1,10 +1,11 @@
 //! How processes end and begin: power losses at any moment, killed processes, interrupted recoveries, and the verdict about what
 //! the ledger holds afterwards.
 use crate::core::Core;
-use crate::model::Model;
+use crate::model::{Model, State};
 use crate::rng::Rng;
 use crate::swarm::Lie;
 use crate::world::{Ended, Process, World};
+use std::collections::{BTreeMap, BTreeSet};
 use svc_wallet::domain::{Entry, LogId, Root, Seq};
 use svc_wallet::engine::Engine;
 use svc_wallet::ledger::snapshot::Snapshot;
@@ -24,6 +25,7 @@ impl World {
     /// Power loss: memory is gone, and of what was not synced the disk keeps what chance keeps, whole, torn or garbled.
     pub fn lose_power(&mut self, rng: &mut Rng) {
         self.process = None;
+        self.note_written();
         // The nodes of the history are not synced: what is missing shows when it is read.
         self.history_rotten = true;
         let (keep, garble) = (self.swarm.keep_percent, self.swarm.garble_percent);
@@ -105,6 +107,8 @@ impl World {
         // An operator who finds the disk full makes room; an error of the disk passes sooner or later.
         self.storage.limit_bytes(None);
         self.full_until = 0;
+        self.note_written();
+        self.bring_back(rng);
         let was_quiet = self.faults().quiet;
         for attempt in 0.. {
             if attempt == 6 {
@@ -186,13 +190,14 @@ impl World {
         assert!(recovery.epoch > self.epoch, "each opening has a higher epoch");
         self.coverage.count("recovery: epoch taken");
         self.garbled = false;
+        self.note_gone();
         (self.epoch, self.marked) = (recovery.epoch, self.model.head());
         let group = GroupCommit::new(engines.len() as u16, log.body_bytes_max());
         let reader = log.reader();
         let work = self.audit_work(&reader, snapshot);
         self.process = Some(Process { reader, group, work, full: false, log });
         self.cores = engines.into_iter().map(Core::new).collect();
-        assert_eq!(self.balances(), self.model.balances(), "I-7: the ledger alone gives the state");
+        assert_eq!(self.state(), self.model.state(), "I-7: the ledger alone gives the state");
         self.say(|| format!("runs with {} cores from entry {} on, behind entry {begin}", self.cores.len(), self.model.head()));
         if self.lied().is_none() && rng.percent(25) {
             self.probe_keys(rng);
@@ -230,16 +235,18 @@ impl World {
         );
     }
 
-    /// (account, amount, held, nonce) of every account of every core that has had an entry, sorted.
-    pub fn balances(&self) -> Vec<(String, u128, u128, u64)> {
-        let mut rows = Vec::new();
+    /// What the cores have.
+    pub fn state(&self) -> State {
+        let (mut values, mut nonces) = (BTreeSet::new(), BTreeMap::new());
         for core in &self.cores {
-            core.engine.shard().for_each_balance(|account, _, balance, nonce| {
-                rows.push((account.to_owned(), balance.amount, balance.held, nonce.0));
+            core.engine.shard().for_each_balance(|account, asset, balance, nonce| {
+                if balance.amount > 0 {
+                    values.insert((account.to_owned(), asset.to_owned(), balance.amount, balance.held));
+                }
+                nonces.insert(account.to_owned(), nonce.0);
             });
         }
-        rows.sort();
-        rows
+        (values, nonces)
     }
 
     /// The last chain hash with the state: equal for equal histories.

@@ -4,9 +4,9 @@ use crate::core::Core;
 use crate::lookups::{answer, Probe};
 use crate::rng::Rng;
 use crate::world::World;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
-use svc_wallet::domain::{Asset, CoreId, LogId, Seq};
+use svc_wallet::domain::{Asset, AssetValue, CoreId, LogId, Seq};
 use svc_wallet::engine::Engine;
 use svc_wallet::ledger::snapshot::{newest_good, snapshot_name, snapshots, Snapshot, SnapshotError};
 use svc_wallet::ledger::{AuditWork, LedgerError, Log, MemoryFile, MemoryStorage, Reader, Storage};
@@ -104,7 +104,7 @@ impl World {
     }
 
     /// What a snapshot that has its name must be: durable whatever happens now, one of at most two, and what the model says.
-    fn check_snapshot(&self, seq: Seq, base: Seq, told: u64) {
+    fn check_snapshot(&mut self, seq: Seq, base: Seq, told: u64) {
         let durable = self.storage.crash(&mut || false).fork();
         let names = snapshots(&durable.list().unwrap());
         assert_eq!(names.first(), Some(&seq), "the newest snapshot is durable");
@@ -119,14 +119,24 @@ impl World {
             root.map_or(true, |root| root == peaks.root(LogId([7; 16]), seq)),
             "the peaks in a snapshot are those of the history"
         );
-        let mut rows = Vec::new();
+        let assets = &snapshot.front().assets;
+        let sums: Vec<_> = assets.iter().map(|sums| (sums.asset.clone(), sums.issued, sums.burned, sums.held)).collect();
+        assert_eq!(sums, self.model.totals(), "a snapshot numbers assets in the order of their first entries");
+        let (mut values, mut nonces, mut several) = (BTreeSet::new(), BTreeMap::new(), false);
         let each = snapshot.for_each_account(&mut |state| {
-            let (free, held) = state.values.iter().fold((0, 0), |(free, held), value| (free + value.free, held + value.held));
-            rows.push((state.name.as_str().to_owned(), free + held, held, state.last_nonce.0));
+            let name = state.name.as_str();
+            for AssetValue { asset, free, held } in state.values {
+                values.insert((name.to_owned(), assets[usize::from(*asset)].asset.clone(), free + held, *held));
+            }
+            several |= state.values.len() > 1;
+            nonces.insert(name.to_owned(), state.last_nonce.0);
             Ok(())
         });
         each.unwrap();
-        assert_eq!(rows, self.model.balances(), "I-7: a snapshot has the state that the entries add up to");
+        assert_eq!((values, nonces), self.model.state(), "I-7: a snapshot has the state that the entries add up to");
+        if several {
+            self.coverage.count("snapshot: several assets on an account");
+        }
     }
 
     /// I-7: the snapshot that was made from the one before it and the tail is, byte for byte, the one that the whole ledger gives.

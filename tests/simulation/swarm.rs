@@ -10,9 +10,12 @@ pub enum Lie {
     MisdirectedRead,
     BitRot,
     LatentReadError,
+    /// What was once written to a place, and was gone after a crash, is there again in place of what was written later.
+    OlderExtent,
 }
 
-const LIES: [Lie; 5] = [Lie::LostWrite, Lie::MisdirectedWrite, Lie::MisdirectedRead, Lie::BitRot, Lie::LatentReadError];
+const LIES: [Lie; 6] =
+    [Lie::LostWrite, Lie::MisdirectedWrite, Lie::MisdirectedRead, Lie::BitRot, Lie::LatentReadError, Lie::OlderExtent];
 
 /// Rates are per step in ten thousandths, or in percent of the occasions that they name.
 #[derive(Clone, Debug)]
@@ -33,6 +36,10 @@ pub struct Swarm {
     pub repeat_percent: u64,
     pub hot_percent: u64,
     pub huge_percent: u64,
+    /// Amounts near what 128 bits hold, near what may still be issued, and of all that an account has.
+    pub extreme_percent: u64,
+    /// How many of the assets are moved.
+    pub assets: u64,
     pub wrong_nonce_percent: u64,
     pub key_again_percent: u64,
     pub ceiling_percent: u64,
@@ -76,8 +83,9 @@ impl Swarm {
         }
         operations[0] += 2;
         operations[1] += 1;
-        let keys_max = if rng.percent(30) { *rng.pick(&[2, 4, 12, 40]) } else { 1 << 16 };
-        Self {
+        let lie = if rng.percent(35) { Some(*rng.pick(&LIES)) } else { None };
+        let keys_max = if rng.percent(45) { *rng.pick(&[2, 2, 2, 3, 4, 12, 40]) } else { 1 << 16 };
+        let swarm = Self {
             steps: 150 + rng.below(450),
             cores_max: 1 + rng.below(4),
             segment_bytes: *rng.pick(&[40 << 10, 64 << 10, 128 << 10]),
@@ -91,9 +99,11 @@ impl Swarm {
             repeat_percent: rng.sometimes(80, 25),
             hot_percent: rng.sometimes(50, 60),
             huge_percent: rng.sometimes(60, 15),
+            extreme_percent: rng.sometimes(30, 20),
+            assets: 1 + rng.sometimes(60, 2),
             wrong_nonce_percent: rng.sometimes(60, 10),
             // Where keys are forgotten early, they are used again more often.
-            key_again_percent: if keys_max < 1 << 16 { rng.below(25) } else { rng.sometimes(50, 6) },
+            key_again_percent: if keys_max < 1 << 16 { 10 + rng.below(30) } else { rng.sometimes(50, 6) },
             ceiling_percent: rng.sometimes(30, 50),
             timeout_ticks: 10 + rng.below(120),
             cut_connection: rng.sometimes(50, 100),
@@ -124,8 +134,14 @@ impl Swarm {
             read_error: rng.sometimes(20, 300),
             keep_percent: *rng.pick(&[0, 20, 50, 80, 100]),
             garble_percent: rng.sometimes(40, 30),
-            lie: if rng.percent(30) { Some(*rng.pick(&LIES)) } else { None },
+            lie,
+        };
+        if lie != Some(Lie::OlderExtent) {
+            return swarm;
         }
+        // It takes commits that were cut short and are gone, others in their place, and no snapshot that has these.
+        let (power_loss_in_commit, keep_percent) = (swarm.power_loss_in_commit + 150, swarm.keep_percent.min(20));
+        Self { power_loss_in_commit, keep_percent, snapshot: swarm.snapshot / 10, ..swarm }
     }
 
     /// Nothing goes wrong by itself.

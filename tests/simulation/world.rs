@@ -7,6 +7,7 @@ use crate::coverage::Coverage;
 use crate::disk::DiskFaults;
 use crate::link::{copy, Arrival};
 use crate::model::Model;
+use crate::older::OlderExtents;
 use crate::rng::Rng;
 use crate::swarm::{Lie, Swarm};
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,6 +61,8 @@ pub struct World {
     pub ended: Option<Ended>,
     /// Snapshots in which bits have flipped.
     pub rotten: BTreeSet<String>,
+    /// What a crash took from the disk, and may come back.
+    pub older: OlderExtents,
     /// Index files that were damaged or removed, with what they held then.
     pub bad_indexes: BTreeMap<String, Option<Vec<u8>>>,
     /// Something may be wrong with the file of the history.
@@ -95,6 +98,7 @@ impl World {
             garbled: false,
             ended: None,
             rotten: BTreeSet::new(),
+            older: OlderExtents::default(),
             bad_indexes: BTreeMap::new(),
             history_rotten: false,
             roots: BTreeMap::new(),
@@ -321,7 +325,7 @@ impl World {
         }
     }
 
-    fn last_segment(&self) -> Option<String> {
+    pub fn last_segment(&self) -> Option<String> {
         use svc_wallet::ledger::Storage;
         self.storage.list().unwrap().into_iter().rfind(|name| name.starts_with("segment-"))
     }
