@@ -15,13 +15,13 @@ fn number(name: &str) -> Option<u64> {
 }
 
 fn fresh() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("the clock is past 1970");
     1_000_000 + now.as_nanos() as u64 % 1_000_000_000_000
 }
 
 /// Past the capture of the test harness: the log of a run that passed has to say what it has played.
 fn say(what: &str) {
-    writeln!(std::io::stderr(), "{what}").unwrap();
+    writeln!(std::io::stderr(), "{what}").expect("the log of the run takes a line");
 }
 
 /// Both lives of a seed; what failed if something did.
