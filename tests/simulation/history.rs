@@ -133,6 +133,9 @@ fn trouble(world: &mut World, clients: &mut Clients, rng: &mut Rng) {
         world.full_until = 0;
         world.storage.limit_bytes(None);
     }
+    if rng.percent(2) && world.process.is_some() {
+        world.note();
+    }
     if rng.rarely(swarm.snapshot_lie) {
         world.faults().snapshot_lie = Some(rng.percent(50));
     }

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use svc_wallet::domain::{Durable, HistoryRoot, UnixMs};
 use svc_wallet::engine::{Gate, Message, Request, Ticket};
+use svc_wallet::ledger::engine::Engine as _;
 use svc_wallet::ledger::{AppendError, AuditWork, GroupCommit, Log, MemoryStorage, Placed, Reader};
 use svc_wallet::shard::Settings;
 
@@ -328,6 +329,21 @@ impl World {
     pub fn last_segment(&self) -> Option<String> {
         use svc_wallet::ledger::Storage;
         self.storage.list().unwrap().into_iter().rfind(|name| name.starts_with("segment-"))
+    }
+
+    /// What the committer does once nothing more comes: it notes how far the ledger reaches.
+    pub fn note(&mut self) {
+        let told = self.faults().told;
+        match self.process().log.note() {
+            Ok(()) => {
+                self.coverage.count("quiet: noted how far the ledger reaches");
+                self.marked = self.model.head();
+            }
+            Err(error) => {
+                assert!(self.full_until > 0 || self.faults().told > told, "nothing could be noted for no reason: {error}");
+                self.coverage.count("quiet: nothing could be noted");
+            }
+        }
     }
 
     fn committed(&mut self, placed: Placed, segment_before: &Option<String>, rng: &mut Rng) {
