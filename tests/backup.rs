@@ -122,7 +122,7 @@ fn old_segments_go_to_an_archive_and_come_back() {
     wallet.tx(&first).ok();
     let (ledger, archive) = (server.path("ledger"), server.path("archive"));
     let busy = Command::new(env!("CARGO_BIN_EXE_ronctl"))
-        .args(["ledger", "archive", "--dir", text(&ledger), "--to", text(&archive)])
+        .args(["ledger", "archive", "--dir", text(&ledger), "--to", text(&archive), "--keys-ttl", "0s"])
         .output()
         .unwrap();
     assert_eq!(busy.status.code(), Some(4), "a server has the ledger: {}", String::from_utf8_lossy(&busy.stderr));
@@ -131,13 +131,13 @@ fn old_segments_go_to_an_archive_and_come_back() {
     // Without the history, what goes could not be proven any more.
     std::fs::rename(ledger.join("history.mmr"), server.path("history.old")).unwrap();
     let unproven = Command::new(env!("CARGO_BIN_EXE_ronctl"))
-        .args(["ledger", "archive", "--dir", text(&ledger), "--to", text(&archive)])
+        .args(["ledger", "archive", "--dir", text(&ledger), "--to", text(&archive), "--keys-ttl", "0s"])
         .output()
         .unwrap();
     let told = String::from_utf8_lossy(&unproven.stderr);
     assert!(unproven.status.code() == Some(1) && told.contains("`ronctl proof root` has answered"), "{told}");
     std::fs::rename(server.path("history.old"), ledger.join("history.mmr")).unwrap();
-    let moved = ronctl(&["ledger", "archive", "--dir", text(&ledger), "--to", text(&archive)]);
+    let moved = ronctl(&["ledger", "archive", "--dir", text(&ledger), "--to", text(&archive), "--keys-ttl", "0s"]);
     assert_eq!(moved["moved"].as_array().unwrap().len(), 1, "{moved}");
     server.launch();
     let mut wallet = server.wallet();

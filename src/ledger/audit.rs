@@ -198,11 +198,12 @@ impl<S: Storage> AuditWork<S> {
     /// around again. So every account has its turn.
     ///
     /// # Errors
-    /// If the snapshot cannot be read.
+    /// If the last snapshot cannot be read any more: then there is something to be followed again.
     pub(super) fn next_compared(&mut self) -> Result<Vec<Box<str>>, SnapshotError> {
         let mut accounts: Vec<Box<str>> = self.recent.iter().cloned().collect();
         let Some(base) = &self.base else { return Ok(accounts) };
-        let next = base.names_after(self.turn.as_bytes(), COMPARED_MAX - TOUCHED_LAST_MAX)?;
+        let next = base.names_after(self.turn.as_bytes(), COMPARED_MAX - TOUCHED_LAST_MAX);
+        let next = self.fall_back_after(next.map_err(SnapshotError::from))?;
         self.turn = next.last().cloned().unwrap_or_default();
         let others = next.into_iter().filter(|name| !self.recent.contains(name));
         accounts.extend(others);

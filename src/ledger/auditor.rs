@@ -91,8 +91,15 @@ impl Auditor {
             }
             desk.run(&to_do);
             Box::new(move || {
-                desk.follow(true);
-                desk.snapshot();
+                // If the last snapshot turns out to have rotted, what is behind the one before it is replayed, and then it is made.
+                for _ in 0..2 {
+                    if desk.follow(true) {
+                        desk.snapshot();
+                    }
+                    if !desk.work.fell_back {
+                        break;
+                    }
+                }
             })
         };
         let thread = std::thread::Builder::new().name("ledger-audit".into()).spawn(run)?;
@@ -187,6 +194,8 @@ struct Desk<S: Storage> {
     reads_failed: u64,
     /// What the last look found damaged.
     damaged: Option<String>,
+    /// This round has already said what it could not read.
+    judged: bool,
 }
 
 impl<S: Storage> Desk<S> {
@@ -215,6 +224,7 @@ impl<S: Storage> Desk<S> {
             failed: 0,
             reads_failed: 0,
             damaged: None,
+            judged: false,
         })
     }
 
@@ -224,6 +234,7 @@ impl<S: Storage> Desk<S> {
             if matches!(order, Err(RecvTimeoutError::Disconnected)) {
                 return;
             }
+            self.judged = false;
             if self.follow(false) {
                 self.compare();
             }
@@ -269,12 +280,18 @@ impl<S: Storage> Desk<S> {
 
     /// What was committed cannot be read. It is read again at the next look; bytes that are wrong then as well are lost, and whatever
     /// is written on top of them would be lost with the next start.
+    ///
+    /// Once in a round: an answer for the daemon's wallet reads again at once. What was replayed before and is replayed again, because
+    /// a snapshot has rotted, ends nothing: it is old, and was right.
     fn note_unread(&mut self, error: &LedgerError) {
+        if std::mem::replace(&mut self.judged, true) {
+            return;
+        }
         self.reads_failed += 1;
         let what = error.to_string();
         let damaged =
             matches!(error, LedgerError::Damaged { .. } | LedgerError::Unsupported { .. } | LedgerError::Incomplete { .. });
-        if damaged && self.damaged.as_ref() == Some(&what) {
+        if damaged && self.damaged.as_ref() == Some(&what) && !self.is_behind_itself() {
             tracing::error!(%what, "what was committed is damaged; nothing more is written");
             self.work.broken = Some(what);
         } else {
@@ -304,9 +321,15 @@ impl<S: Storage> Desk<S> {
         Some(accounts.into_iter().zip(held).collect())
     }
 
+    /// Whether entries are replayed again that were replayed before.
+    fn is_behind_itself(&self) -> bool {
+        self.work.tail.through() < self.findings.audit().through
+    }
+
     fn due(&self) -> bool {
         let behind = self.work.since_snapshot();
         behind > 0
+            && !self.is_behind_itself()
             && (self.taken.elapsed() >= self.schedule.every
                 || behind >= self.schedule.entries
                 || self.work.fell_back
@@ -323,6 +346,9 @@ impl<S: Storage> Desk<S> {
             Some(broken) => format!("the audit has failed: {broken}"),
             None if self.work.since_snapshot() == 0 => {
                 format!("nothing was committed since the one after entry {}", self.work.tail.through().0)
+            }
+            None if self.is_behind_itself() => {
+                "entries are being replayed again, because a snapshot cannot be read any more".to_owned()
             }
             None => return self.snapshot(),
         };

@@ -5,15 +5,17 @@
 //! own. What was in the segments before the copy is not in it: repeats, receipts and proofs of old entries need those segments as well.
 use super::audit::apply;
 use super::history::{coverage, HISTORY_NAME};
-use super::layout::SegmentHeader;
+use super::index_file::IndexFile;
+use super::index_format::Subject;
+use super::layout::{SegmentHeader, ZERO_BLOCK};
 use super::log::link_segment;
 use super::mark::Mark;
 use super::scan::{segments, Scan, Seen};
 use super::snapshot::{make, newest_good, snapshot_name, Cut, Snapshot, SnapshotError, SnapshotFault, Tail};
 use super::spares::{Attempts, Spares};
-use super::storage::{segment_number, Storage, StorageFile};
+use super::storage::{index_name, read_zero_filled, segment_name, segment_number, Storage, StorageFile};
 use super::LedgerError;
-use crate::domain::{Seq, UnixMs};
+use crate::domain::{LogId, Seq, UnixMs};
 use ahash::RandomState;
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -155,11 +157,12 @@ pub fn restore<S: Storage, T: Storage>(
 }
 
 /// The last segment that may go to an archive: all of its entries are in both of the snapshots that are kept, and the file of the
-/// history, which is made durable for that, covers its batches. `None` if none may.
+/// history, which is made durable for that, covers its batches. And all of them were accepted before `keys_over`, so that their keys are
+/// remembered no more: which were used is told by their segments. `None` if none may.
 ///
 /// # Errors
 /// If there is one that the snapshots stand in for, and the history does not have it: without its segments it cannot be made again.
-pub fn archivable_through<S: Storage>(ledger: &S) -> Result<Option<u64>, BackupError> {
+pub fn archivable_through<S: Storage>(ledger: &S, keys_over: UnixMs) -> Result<Option<u64>, BackupError> {
     let mut newest = Seq(u64::MAX);
     for older in [false, true] {
         let found = newest_good(ledger, None, newest).map_err(LedgerError::io(ledger.place(""), "look for snapshots"))?;
@@ -168,21 +171,52 @@ pub fn archivable_through<S: Storage>(ledger: &S) -> Result<Option<u64>, BackupE
         snapshot.verify()?;
         newest = Seq(snapshot.head().seq.0.saturating_sub(1));
         if older {
-            return archivable_behind(ledger, &snapshot);
+            return archivable_behind(ledger, &snapshot, keys_over);
         }
     }
     Ok(None)
 }
 
 /// As [`archivable_through`], as far as the older of the two snapshots decides it.
-fn archivable_behind<S: Storage>(ledger: &S, older: &Snapshot<S::File>) -> Result<Option<u64>, BackupError> {
+fn archivable_behind<S: Storage>(ledger: &S, older: &Snapshot<S::File>, keys_over: UnixMs) -> Result<Option<u64>, BackupError> {
     let last = older.head().last_batch.segment.saturating_sub(1);
     let names = ledger.list().map_err(LedgerError::io(ledger.place(""), "list the directory"))?;
     let Some(first) = names.iter().filter_map(|name| segment_number(name)).min().filter(|first| *first <= last) else {
         return Ok(None);
     };
     check_history(ledger, older, first == 1).map_err(BackupError::Place)?;
-    Ok(Some(last))
+    let mut through = None;
+    for segment in first..=last {
+        if keys_over.0 < u64::MAX && accepted_until(ledger, older.head().log_id, segment)? >= keys_over {
+            break;
+        }
+        through = Some(segment);
+    }
+    Ok(through)
+}
+
+/// When the last entry of a sealed segment was accepted, as its index says: where that entry's keys end to be remembered.
+fn accepted_until<S: Storage>(ledger: &S, log_id: LogId, segment: u64) -> Result<UnixMs, BackupError> {
+    let first = |segment| -> Result<Seq, BackupError> {
+        let name = segment_name(segment);
+        let mut block = ZERO_BLOCK;
+        let read = ledger.open(&name).and_then(|file| read_zero_filled(&file, &mut block, 0));
+        read.map_err(LedgerError::io(ledger.place(&name), "read the header of the segment"))?;
+        let header = SegmentHeader::decode(&block)
+            .map_err(|fault| BackupError::Place(format!("{}: {fault}; run `ronctl ledger verify`", ledger.place(&name))))?;
+        Ok(header.first_seq)
+    };
+    let subject = Subject { log_id, segment, first: first(segment)?, last: Seq(first(segment + 1)?.0 - 1) };
+    let name = index_name(segment);
+    let index = ledger.open(&name).and_then(|file| IndexFile::open(file, subject));
+    let index = index.map_err(|error| {
+        BackupError::Place(format!(
+            "no segment was moved: the index {} says until when the keys in its segment are remembered, and it cannot be used: {error}; \
+             start the server, which makes it again in an idle moment, stop it and archive again",
+            ledger.place(&name)
+        ))
+    })?;
+    Ok(index.head().accepted.last)
 }
 
 /// Sees to it that the file of the history has, durably and whole, all that the segments behind an archive's could not make again. The
@@ -226,6 +260,9 @@ fn check_history<S: Storage>(ledger: &S, older: &Snapshot<S::File>, from_the_fir
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The keys of all entries are over their time.
+    const EVERY_KEY: UnixMs = UnixMs(u64::MAX);
     use crate::domain::{LogId, Op};
     use crate::ledger::engine::Engine;
     use crate::ledger::memory::MemoryStorage;
@@ -311,9 +348,9 @@ mod tests {
 
     #[test]
     fn only_what_both_snapshots_hold_is_archived_and_the_ledger_goes_on_without_it() {
-        assert_eq!(archivable_through(&ledger(&[30])).unwrap(), None);
+        assert_eq!(archivable_through(&ledger(&[30]), EVERY_KEY).unwrap(), None);
         let storage = proven_ledger(&[40, 60]);
-        let last = archivable_through(&storage).unwrap().unwrap();
+        let last = archivable_through(&storage, EVERY_KEY).unwrap().unwrap();
         let (older, newer) = (snapshot_name(Seq(41)), snapshot_name(Seq(61)));
         let archive = MemoryStorage::new();
         assert_eq!(archive_segments(&storage, &archive, last, &mut |_| {}).unwrap(), last);
@@ -337,7 +374,7 @@ mod tests {
         assert!(go_on(&one, 66).is_err() && back_up(&one, &archive, "ledger.snap", &mut |_| {}).is_err());
         let damaged = ledger(&[40, 60]);
         damaged.tamper(&older, |bytes| bytes[4200] ^= 1);
-        assert!(archivable_through(&damaged).is_err(), "a snapshot that does not hold stands in for nothing");
+        assert!(archivable_through(&damaged, EVERY_KEY).is_err(), "a snapshot that does not hold stands in for nothing");
     }
 
     #[test]
@@ -346,7 +383,7 @@ mod tests {
         let refused = |what: &dyn Fn(&MemoryStorage), expected: &[&str]| {
             let storage = storage.fork();
             what(&storage);
-            let told = archivable_through(&storage).unwrap_err().to_string();
+            let told = archivable_through(&storage, EVERY_KEY).unwrap_err().to_string();
             assert!(expected.iter().all(|expected| told.contains(expected)), "{told}");
         };
         refused(&|storage| storage.remove(HISTORY_NAME).unwrap(), &["is not there yet", "start the server"]);
@@ -360,21 +397,21 @@ mod tests {
             refused(&|storage| storage.tamper(HISTORY_NAME, |bytes| bytes[byte] ^= 1), &["is damaged behind the first"]);
         }
         storage.tamper(HISTORY_NAME, |bytes| bytes.truncate(whole));
-        assert_eq!(archivable_through(&storage).unwrap(), archivable_through(&proven_ledger(&[40, 60])).unwrap());
+        assert_eq!(archivable_through(&storage, EVERY_KEY).unwrap(), archivable_through(&proven_ledger(&[40, 60]), EVERY_KEY).unwrap());
         // What has been looked at survives a crash.
         let storage = proven_ledger(&[40, 60]).crash(&mut || true);
-        archivable_through(&storage).unwrap();
-        assert!(archivable_through(&storage.crash(&mut || false)).unwrap().is_some());
+        archivable_through(&storage, EVERY_KEY).unwrap();
+        assert!(archivable_through(&storage.crash(&mut || false), EVERY_KEY).unwrap().is_some());
         // Nothing is asked of the history if nothing goes, or if what there is cannot be lost any more.
         let archive = MemoryStorage::new();
-        let last = archivable_through(&storage).unwrap().unwrap();
+        let last = archivable_through(&storage, EVERY_KEY).unwrap().unwrap();
         archive_segments(&storage, &archive, last - 1, &mut |_| {}).unwrap();
         storage.tamper(HISTORY_NAME, |bytes| bytes[5000] ^= 1);
-        let told = archivable_through(&storage).unwrap_err().to_string();
+        let told = archivable_through(&storage, EVERY_KEY).unwrap_err().to_string();
         assert!(told.contains("move the archived segments back"), "{told}");
         storage.remove(HISTORY_NAME).unwrap();
-        assert_eq!(archivable_through(&storage).unwrap(), Some(last));
+        assert_eq!(archivable_through(&storage, EVERY_KEY).unwrap(), Some(last));
         archive_segments(&storage, &archive, last, &mut |_| {}).unwrap();
-        assert_eq!(archivable_through(&storage).unwrap(), None);
+        assert_eq!(archivable_through(&storage, EVERY_KEY).unwrap(), None);
     }
 }

@@ -65,6 +65,13 @@ impl Comparison {
         self.agreed
     }
 
+    /// Forgets what differed: nothing can be told now.
+    pub fn forget(&mut self) -> Option<String> {
+        self.differed = 0;
+        self.suspects.clear();
+        None
+    }
+
     /// One look at some accounts; which one differs, and has for a while.
     pub fn look(&mut self, ledger: &mut dyn Stated) -> Option<String> {
         let (accounts, before): (Vec<Box<str>>, Vec<Held>) = if self.suspects.is_empty() {

@@ -153,6 +153,14 @@ impl<S: Storage> Reader<S> {
             Ok(ControlFlow::Continue(()))
         })?;
         page.before = page.before.or(unseen);
+        let first = self.first();
+        if page.before.is_none() && first > Seq(1) {
+            // Older entries may be in an archive: the next page says so.
+            if page.entries.is_empty() {
+                return Err(LedgerError::Archived { place: self.shared.storage.place(""), first });
+            }
+            page.before = Some(first);
+        }
         Ok(page)
     }
 

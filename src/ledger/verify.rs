@@ -193,7 +193,8 @@ fn begin<F: StorageFile>(books: &mut Books, snapshot: &Snapshot<F>) -> Result<()
     snapshot.for_each_account(&mut |state| {
         books.begin_account(state);
         Ok(())
-    })
+    })?;
+    snapshot.for_each_key(&mut |_| ())
 }
 
 /// The size of each segment file, in bytes.

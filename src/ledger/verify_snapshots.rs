@@ -7,7 +7,7 @@ use super::history::{append_batch, coverage, Peaks, HISTORY_NAME};
 use super::layout::BatchHeader;
 use super::places::Place;
 use super::scan::SeenBatch;
-use super::snapshot::{snapshot_name, snapshots, Snapshot, SnapshotHead};
+use super::snapshot::{snapshot_name, snapshots, Snapshot, SnapshotFault, SnapshotHead};
 use super::storage::{Storage, StorageFile};
 use super::LedgerError;
 use crate::domain::{LogId, Root, Seq};
@@ -91,7 +91,7 @@ pub(super) struct Comparison {
 }
 
 impl Comparison {
-    /// Begins behind `base`, or with the first batch. Snapshots that cannot be opened say nothing.
+    /// Begins behind `base`, or with the first batch. Every later snapshot is read as a whole; one that is damaged is found at the end.
     ///
     /// # Errors
     /// If the peaks of `base` are not those of the history's file, or there is no thread.
@@ -99,9 +99,13 @@ impl Comparison {
         let after = base.map_or(Seq(0), |base| base.head().seq);
         let begun = base.map_or_else(|| Some(Peaks::default()), |base| base.front().peaks.clone());
         let later = snapshots(names).into_iter().rev().filter(|seq| *seq > after);
-        let opened = later.filter_map(|seq| Snapshot::open(storage, &snapshot_name(seq)).ok());
-        let mut claims: VecDeque<Claim> =
-            base.map(Claim::of).into_iter().chain(opened.map(|snapshot| Claim::of(&snapshot))).collect();
+        let mut found = Ok(());
+        let mut good = |snapshot: Result<Snapshot<S::File>, SnapshotFault>| {
+            let whole = snapshot.and_then(|snapshot| snapshot.verify().map(|()| snapshot));
+            whole.map_err(|fault| found = Err(refuted(&fault.file, &fault.what))).ok()
+        };
+        let opened: Vec<_> = later.filter_map(|seq| good(Snapshot::open(storage, &snapshot_name(seq)))).collect();
+        let mut claims: VecDeque<Claim> = base.map(Claim::of).into_iter().chain(opened.iter().map(Claim::of)).collect();
         let mut open = unsettled(storage, claims.make_contiguous());
         if base.is_some() {
             let claim = claims.pop_front().expect("the first one is of the base");
@@ -111,7 +115,7 @@ impl Comparison {
             }
             open.retain(|open| open.seq > after);
         }
-        let mut comparison = Self { claims, found: Ok(()), batches: None, thread: None, newest: after };
+        let mut comparison = Self { claims, found, batches: None, thread: None, newest: after };
         if let (Some(begun), Some(newest)) = (begun, open.last().map(|claim| claim.seq)) {
             let (batches, copies) = bounded::<Copied>(BATCHES_AHEAD_MAX);
             let run = move || compare(begun, &open, &copies);

@@ -264,6 +264,11 @@ impl ReadLedger for RemoteReader {
 }
 
 impl RemoteReader {
+    /// Whether the writing connection is lost.
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.state.out_of_reach().is_some()
+    }
+
     /// What the auditor of the daemon has found; `None` while it ends.
     pub(super) fn audit(&mut self) -> Result<Option<Audit>, LedgerError> {
         self.ask(&Inquiry::Audit, |reply, id| match reply {

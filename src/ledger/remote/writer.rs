@@ -90,7 +90,7 @@ impl RemoteWriter {
             bell: Arc::clone(&bell),
             closing: Arc::clone(&closing),
             socket: None,
-            heard: Instant::now(),
+            unanswered: None,
             quiet: false,
             beaten: Instant::now(),
             pause: CONNECT_PAUSE,
@@ -165,7 +165,8 @@ struct Runner {
     closing: Arc<AtomicBool>,
     socket: Option<UnixStream>,
     /// When the daemon was heard last.
-    heard: Instant,
+    /// When something was asked for the first time that was not answered yet.
+    unanswered: Option<Instant>,
     /// It was not heard for too long, though it is connected.
     quiet: bool,
     /// When it was sent a sign of life.
@@ -223,12 +224,15 @@ impl Runner {
         if self.beaten.elapsed() >= HEARTBEAT_EVERY {
             self.link.beat();
             self.beaten = Instant::now();
+            self.unanswered.get_or_insert(self.beaten);
         }
         self.send()?;
         self.sleep();
         self.receive()?;
-        if self.socket.is_some() && self.heard.elapsed() > QUIET_MAX {
-            let quiet = format!("the ledger daemon has not answered for {} ms", self.heard.elapsed().as_millis());
+        // From the first heartbeat that was not answered on: a wallet that did not run itself has not asked.
+        let silent = self.unanswered.map_or(Duration::ZERO, |since| since.elapsed());
+        if self.socket.is_some() && silent > QUIET_MAX {
+            let quiet = format!("the ledger daemon has not answered for {} ms", silent.as_millis());
             if !self.quiet {
                 self.quiet = true;
                 self.state.errors.fetch_add(1, Ordering::Relaxed);
@@ -244,7 +248,7 @@ impl Runner {
             .and_then(|socket| socket.set_nonblocking(true).map(|()| socket))
             .map_err(|error| Loss::Broken(format!("{}: {error}; is ron-ledger running there?", self.state.place())))?;
         self.socket = Some(socket);
-        (self.heard, self.quiet) = (Instant::now(), false);
+        (self.unanswered, self.quiet) = (Some(Instant::now()), false);
         self.link.connected();
         Ok(())
     }
@@ -335,7 +339,7 @@ impl Runner {
 
     fn hear(&mut self) -> Result<(), Loss> {
         while let Some(heard) = self.link.next().map_err(|malformed| Loss::Broken(malformed.0))? {
-            self.heard = Instant::now();
+            self.unanswered = None;
             if std::mem::take(&mut self.quiet) {
                 self.state.set_trouble(None);
                 tracing::info!("the ledger daemon answers again");

@@ -21,6 +21,8 @@ pub(super) struct Fault {
     /// Where, in bytes, if that can be said.
     pub offset: u64,
     pub what: String,
+    /// The system has refused for a reason that is not the file's, such as too many open files.
+    pub unjudged: bool,
 }
 
 /// What reading a file came to.
@@ -30,21 +32,37 @@ pub(super) enum Verdict {
     /// There is no such file.
     Gone,
     Damaged(Fault),
+    /// The system has refused for another reason, such as too many open files: nothing is known.
+    Unjudged(String),
+}
+
+/// Whether an answer of the system says something about the file, and not about this process.
+fn is_about_the_file(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    !matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::INTR | Errno::AGAIN))
 }
 
 impl From<Result<(), Fault>> for Verdict {
     fn from(checked: Result<(), Fault>) -> Self {
-        checked.map_or_else(Verdict::Damaged, |()| Verdict::Good)
+        match checked {
+            Ok(()) => Verdict::Good,
+            Err(Fault { unjudged: true, what, .. }) => Verdict::Unjudged(what),
+            Err(fault) => Verdict::Damaged(fault),
+        }
     }
 }
 
 fn fault(offset: u64, what: impl ToString) -> Fault {
-    Fault { offset, what: what.to_string() }
+    Fault { offset, what: what.to_string(), unjudged: false }
+}
+
+fn refused(offset: u64, what: &str, error: &io::Error) -> Fault {
+    Fault { unjudged: !is_about_the_file(error), ..fault(offset, format!("it cannot be {what}: {error}")) }
 }
 
 fn unreadable(offset: u64) -> impl Fn(LedgerError) -> Fault {
     move |error| match error {
-        LedgerError::Io { source, .. } => fault(offset, format!("it cannot be read: {source}")),
+        LedgerError::Io { source, .. } => refused(offset, "read", &source),
         other => fault(offset, other),
     }
 }
@@ -66,7 +84,7 @@ fn open<S: Storage>(storage: &S, name: &str, window_bytes: usize) -> io::Result<
 
 /// Opens a segment, which must be there.
 fn open_segment<S: Storage>(storage: &S, index: u64, window_bytes: usize) -> Result<Window<S::File>, Fault> {
-    open(storage, &segment_name(index), window_bytes).map_err(|error| fault(0, format!("it cannot be opened: {error}")))?
+    open(storage, &segment_name(index), window_bytes).map_err(|error| refused(0, "opened", &error))?
 }
 
 fn block_at<F: StorageFile>(window: &mut Window<F>, offset: u64) -> Result<&[u8; BLOCK_BYTES], Fault> {
@@ -142,7 +160,7 @@ fn prev_of<S: Storage>(storage: &S, index: u64) -> Option<Root> {
 pub(super) fn index<S: Storage>(storage: &S, subject: Subject) -> Verdict {
     match open(storage, &index_name(subject.segment), WINDOW_BYTES) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Verdict::Gone,
-        Err(error) => Verdict::Damaged(fault(0, format!("it cannot be opened: {error}"))),
+        Err(error) => Err(refused(0, "opened", &error)).into(),
         Ok(window) => window.and_then(|mut window| check_index(&mut window, subject)).into(),
     }
 }
@@ -173,6 +191,9 @@ pub(super) fn snapshot<S: Storage>(storage: &S, log_id: LogId, seq: Seq) -> Verd
         Ok(()) => Verdict::Good,
         // Two snapshots are kept, and an older one may go while it is read.
         Err(_) if storage.list().is_ok_and(|names| !names.contains(&name)) => Verdict::Gone,
-        Err(found) => Verdict::Damaged(fault(0, found.what)),
+        Err(found) => match storage.open(&name) {
+            Err(error) if !is_about_the_file(&error) => Verdict::Unjudged(found.what),
+            Ok(_) | Err(_) => Verdict::Damaged(fault(0, found.what)),
+        },
     }
 }

@@ -170,7 +170,11 @@ fn a_damaged_snapshot_is_told_and_left_alone() {
     }
     assert_eq!(
         check::snapshot(&storage, LogId([9; 16]), Seq(24)),
-        Verdict::Damaged(check::Fault { offset: 0, what: "it is one of another ledger, or of another place".into() })
+        Verdict::Damaged(check::Fault {
+            offset: 0,
+            what: "it is one of another ledger, or of another place".into(),
+            unjudged: false
+        })
     );
     assert_eq!(check::snapshot(&storage, reader.log_id(), Seq(9)), Verdict::Gone);
 }

@@ -14,6 +14,8 @@ use crate::ledger::snapshot::{snapshot_name, snapshots};
 use crate::ledger::storage::{index_name, segment_name, ReadFile, Storage};
 use std::time::Duration;
 
+/// Pause after a file that the system did not let be judged.
+const UNJUDGED_PAUSE: Duration = Duration::from_secs(60);
 /// Time between two writings of the file that says where a pass is.
 const SAVE_EVERY: Duration = Duration::from_secs(10);
 
@@ -74,6 +76,9 @@ impl<S: Storage> Work<S> {
             self.end(now, pass);
             return Next::Now;
         };
+        if !done && !self.paced.stopped() {
+            return Next::At(UnixMs(now.0 + UNJUDGED_PAUSE.as_millis() as u64));
+        }
         // What was interrupted is read again, by the next process.
         if done && !self.paced.stopped() {
             self.pass().bytes += self.paced.bytes() - read_before;
@@ -204,17 +209,23 @@ impl<S: Storage> Work<S> {
         true
     }
 
-    /// What a file is found to be, at a second reading if the first one finds it damaged; `None` if reading was ended.
+    /// What a file is found to be, at a second reading if the first one finds it damaged; `None` if reading was ended, or the system did
+    /// not let it be judged.
     fn judge(&self, check: impl Fn(&Paced<S>) -> Verdict) -> Option<Verdict> {
         let mut verdict = check(&self.paced);
         if matches!(verdict, Verdict::Damaged(_)) {
             verdict = check(&self.paced);
+        }
+        if let Verdict::Unjudged(cause) = &verdict {
+            tracing::warn!(%cause, "a file could not be judged; it is read again later");
+            return None;
         }
         (!self.paced.stopped()).then_some(verdict)
     }
 
     fn note(&mut self, name: String, verdict: Verdict, tell: impl Fn(&str, &Fault)) {
         match verdict {
+            Verdict::Unjudged(_) => unreachable!("what could not be judged is not noted"),
             Verdict::Gone => {
                 self.state.damaged.remove(&name);
             }

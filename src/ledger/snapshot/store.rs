@@ -306,10 +306,11 @@ fn read_back<S: Storage>(storage: &S, temporary: &str, head: &SnapshotHead) -> R
     Ok(snapshot.verify()?)
 }
 
-/// Removes all snapshots but those after these entries.
+/// Removes all snapshots but those after these entries, and newer ones: where entries are replayed again there may be some.
 pub(crate) fn keep_only<S: Storage>(storage: &S, kept: &[Seq]) -> io::Result<()> {
+    let newest = kept.iter().max().copied().unwrap_or_default();
     for seq in snapshots(&storage.list()?) {
-        if !kept.contains(&seq) {
+        if !kept.contains(&seq) && seq <= newest {
             storage.remove(&snapshot_name(seq))?;
         }
     }

@@ -1,12 +1,18 @@
 //! `ronctl ledger archive`: moves segments that both kept snapshots stand in for to another directory.
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::json;
 
 use super::{refused, unreadable, Directory};
+use crate::domain::UnixMs;
 use crate::ledger::{archivable_through, archive_segments, DiskStorage, LedgerError, SegmentFile, Storage};
 use crate::operator::context::Context;
 use crate::operator::exit::{Exit, Failure};
+use crate::worker::unix_now;
+
+/// How long keys are remembered if nobody says it: the default of the wallet.
+const KEYS_TTL: Duration = Duration::from_secs(24 * 3600);
 
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]
@@ -14,8 +20,9 @@ use crate::operator::exit::{Exit, Failure};
   ronctl ledger archive --to /mnt/archive/ledger
   ronctl --json ledger archive --to /mnt/archive/ledger --dir /var/lib/ron/ledger
 
-Moved are sealed segments whose entries are all in both of the kept snapshots, which are read and checked first, and whose batches are
-all in the history of proofs; if it has not come so far, nothing is moved and the message says what to do. Each segment is copied, synced,
+Moved are sealed segments whose entries are all in both of the kept snapshots, which are read and checked first, whose batches are all in
+the history of proofs, and whose idempotency keys are over their time: a key that could still come again is looked up in its segment. If
+something is missing, nothing is moved and the message says what to do. Each segment is copied, synced,
 read back and only then removed; a call that was interrupted is finished by the next one. The server must not run meanwhile. Receipts,
 repeats and proofs of archived entries are answered with 503 until their segments are moved back; balances and new spends need none.")]
 pub struct Archive {
@@ -24,9 +31,23 @@ pub struct Archive {
     /// Directory of the archive; made if there is none
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
+    /// How long the wallet remembers idempotency keys; otherwise idempotency.ttl of the configuration, or 24h if there is none
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    keys_ttl: Option<Duration>,
 }
 
 impl Archive {
+    /// Keys of entries that were accepted before this are remembered no more.
+    fn keys_over(&self, context: &Context) -> Result<UnixMs, Failure> {
+        let ttl = match self.keys_ttl {
+            Some(ttl) => ttl,
+            // Whoever names the directory needs no configuration, but one that is there has to be good.
+            None if self.directory.dir.is_some() && !context.has_config() => KEYS_TTL,
+            None => context.config()?.idempotency.ttl,
+        };
+        Ok(UnixMs(unix_now().0.saturating_sub(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX))))
+    }
+
     /// Moves what may go and says what went.
     pub fn run(&self, context: &Context) -> Result<Exit, Failure> {
         let path = self.directory.path(context)?;
@@ -38,7 +59,7 @@ impl Archive {
         let lock = ledger.lock().map_err(LedgerError::io(ledger.place(""), "lock the ledger")).map_err(failed)?;
         let _lock = lock.ok_or_else(|| failed(LedgerError::InUse { place: ledger.place("") }))?;
         let mut moved: Vec<String> = Vec::new();
-        if let Some(last) = archivable_through(&ledger).map_err(|error| refused(&error))? {
+        if let Some(last) = archivable_through(&ledger, self.keys_over(context)?).map_err(|error| refused(&error))? {
             let archive = DiskStorage::create(&self.to);
             let archive = archive.map_err(LedgerError::io(self.to.display().to_string(), "use the archive")).map_err(failed)?;
             let mut each = |segment: &SegmentFile| {
@@ -50,7 +71,8 @@ impl Archive {
         if context.output.json {
             context.output.value(&json!({"moved": moved, "archive": self.to.display().to_string()}))?;
         } else if moved.is_empty() {
-            context.output.line("no segment may go: each holds entries that are not in both of two snapshots")?;
+            let why = "each holds entries that are not in both of two snapshots, or whose keys are still remembered";
+            context.output.line(&format!("no segment may go: {why}"))?;
         } else {
             context.output.line(&format!("{} segments moved to {}", moved.len(), self.to.display()))?;
         }
