@@ -427,3 +427,36 @@ fn every_account_has_its_turn_to_be_compared_however_long_it_was_not_touched() {
     }
     assert_eq!(seen_to_differ("nobody"), None);
 }
+
+#[test]
+fn rot_that_shows_when_accounts_have_their_turn_is_gone_back_behind_as_well() {
+    let (storage, mut log) = log_of(3);
+    let mut desk = desk_of(&storage, &mut log, &[10, 20]);
+    rot(&storage, 20);
+    assert!(Stated::touched(&mut desk).is_none());
+    assert_eq!(desk.work.audit().snapshot, Seq(11));
+    assert!(desk.follow(false) && Stated::touched(&mut desk).is_some());
+}
+
+#[test]
+fn old_damage_that_shows_while_entries_are_replayed_again_ends_nothing_and_costs_no_snapshot() {
+    let (storage, mut log) = log_of(3);
+    let mut desk = desk_of(&storage, &mut log, &[10, 20]);
+    log.append(&[spends(0, 22, "a", 21..22)]).unwrap();
+    assert!(desk.follow(false));
+    desk.publish();
+    [10, 20].iter().for_each(|spent| rot(&storage, *spent));
+    let damage = || storage.tamper(&crate::ledger::segment_name(1), |bytes| bytes[(8 << 10) + 200] ^= 1);
+    damage();
+    desk.snapshot();
+    assert_eq!(desk.work.audit().snapshot, Seq(0), "it begins with the first entry again");
+    for _ in 0..3 {
+        desk.judged = false;
+        assert!(!desk.follow(false) && !desk.due());
+    }
+    assert_eq!((desk.work.audit().broken, desk.reads_failed), (None, 3));
+    assert_eq!(snapshots(&storage.list().unwrap()), [Seq(21), Seq(11)], "they stay for people to look at");
+    damage();
+    desk.judged = false;
+    assert!(desk.follow(false) && desk.due(), "the segment is good again");
+}

@@ -378,6 +378,22 @@ mod tests {
     }
 
     #[test]
+    fn a_segment_stays_as_long_as_keys_in_it_are_remembered() {
+        let storage = proven_ledger(&[40, 60]);
+        let accepted = UnixMs(1_700_000_000_000);
+        let told = archivable_through(&storage, accepted).unwrap_err().to_string();
+        assert!(told.contains("index-0000000001.idx") && told.contains("archive again"), "{told}");
+        let start = newest_good(&storage, None, Seq(u64::MAX)).unwrap().map(|snapshot| snapshot.start());
+        let options = Options::for_simulation(SEGMENT_BYTES, LogId([7; 16]));
+        let (log, _) = Log::open_behind(storage.clone(), &options, start, &mut |_| Ok(())).unwrap();
+        while log.reader().index_one_segment().unwrap() {}
+        drop(log);
+        assert_eq!(archivable_through(&storage, accepted).unwrap(), None, "a key of then may come again");
+        let over = archivable_through(&storage, UnixMs(accepted.0 + 1)).unwrap();
+        assert!(over.is_some() && over == archivable_through(&storage, EVERY_KEY).unwrap());
+    }
+
+    #[test]
     fn nothing_is_archived_that_the_history_does_not_have_durably_and_whole() {
         let storage = proven_ledger(&[40, 60]);
         let refused = |what: &dyn Fn(&MemoryStorage), expected: &[&str]| {
@@ -397,7 +413,10 @@ mod tests {
             refused(&|storage| storage.tamper(HISTORY_NAME, |bytes| bytes[byte] ^= 1), &["is damaged behind the first"]);
         }
         storage.tamper(HISTORY_NAME, |bytes| bytes.truncate(whole));
-        assert_eq!(archivable_through(&storage, EVERY_KEY).unwrap(), archivable_through(&proven_ledger(&[40, 60]), EVERY_KEY).unwrap());
+        assert_eq!(
+            archivable_through(&storage, EVERY_KEY).unwrap(),
+            archivable_through(&proven_ledger(&[40, 60]), EVERY_KEY).unwrap()
+        );
         // What has been looked at survives a crash.
         let storage = proven_ledger(&[40, 60]).crash(&mut || true);
         archivable_through(&storage, EVERY_KEY).unwrap();

@@ -8,8 +8,8 @@ use crate::world::{Ended, Process, World};
 use std::collections::{BTreeMap, BTreeSet};
 use svc_wallet::domain::{Entry, LogId, Root, Seq};
 use svc_wallet::engine::Engine;
-use svc_wallet::ledger::snapshot::Snapshot;
-use svc_wallet::ledger::{verify, Fate, GroupCommit, LedgerError, Log, MemoryFile, MemoryStorage, Options, Recovery};
+use svc_wallet::ledger::snapshot::{snapshot_name, snapshots, Snapshot};
+use svc_wallet::ledger::{verify, Fate, GroupCommit, LedgerError, Log, MemoryFile, MemoryStorage, Options, Recovery, Storage};
 
 /// An opened log, and the engines that were rebuilt from it.
 pub struct Opened {
@@ -225,8 +225,24 @@ impl World {
     }
 
     /// The auditor reads the whole ledger of a server that is at rest.
-    pub fn audit(&self) {
-        let report = verify(&self.storage, &mut |_| ()).unwrap_or_else(|error| panic!("the ledger does not verify: {error}"));
+    pub fn audit(&mut self) {
+        let storage = self.storage.fork();
+        let is_whole = |name: &String| {
+            let read = |snapshot: Snapshot<MemoryFile>| {
+                snapshot.for_each_account(&mut |_| Ok(()))?;
+                snapshot.for_each_key(&mut |_| ())
+            };
+            Snapshot::open(&storage, name).and_then(read).is_ok()
+        };
+        let names = snapshots(&storage.list().unwrap()).into_iter().map(snapshot_name);
+        let damaged: Vec<String> = names.filter(|name| !is_whole(name)).collect();
+        if !damaged.is_empty() {
+            let told = verify(&storage, &mut |_| ()).expect_err("a snapshot is damaged").to_string();
+            assert!(damaged.iter().any(|name| told.contains(name)), "{damaged:?} not named: {told}");
+            self.coverage.count("verify: damaged snapshot named");
+            damaged.iter().for_each(|name| storage.remove(name).unwrap());
+        }
+        let report = verify(&storage, &mut |_| ()).unwrap_or_else(|error| panic!("the ledger does not verify: {error}"));
         let root = self.model.entries.last().map_or([0; 32], |placed| placed.root);
         assert_eq!(
             (report.head.0, report.root, report.torn),
