@@ -374,7 +374,7 @@ impl<S: Storage> SnapshotSource for S {
 /// The newest snapshot of this log that can be opened, not newer than `seq_max`. One that cannot is left where it is, with a warning.
 ///
 /// # Errors
-/// As [`newest_of`].
+/// If it cannot be told which there are, or, as `NotConnected`, what is in them could not be reached.
 pub fn newest_good<P: SnapshotSource>(source: &P, log_id: Option<LogId>, seq_max: Seq) -> io::Result<Option<Snapshot<P::File>>> {
     newest_of(source, log_id, &|seq| seq <= seq_max)
 }
