@@ -189,11 +189,13 @@ impl<S: Storage> Walk<S> {
             Some(at) => self.run(at, self.segments.len(), from, each),
             None => {
                 let first = &self.segments[0];
-                let what = match &first.header {
-                    Ok(header) => format!("entry {} is not here, the first one is {}", from.0, header.first_seq.0),
-                    Err(what) => what.clone(),
-                };
-                Err(LedgerError::Incomplete { place: first.file.clone(), what })
+                Err(match &first.header {
+                    Ok(header) => {
+                        let directory = first.file.rsplit_once('/').map_or(&*first.file, |(directory, _)| directory);
+                        LedgerError::Archived { place: directory.to_owned(), first: header.first_seq }
+                    }
+                    Err(what) => LedgerError::Incomplete { place: first.file.clone(), what: what.clone() },
+                })
             }
         }
     }
@@ -371,7 +373,7 @@ mod tests {
         storage.remove(&segment_name(1)).unwrap();
         let walk = Walk::open(storage.fork()).unwrap();
         assert_eq!(entries_from(&walk, 19, usize::MAX).0, (19..=30).collect::<Vec<_>>());
-        assert!(entries_from(&walk, 5, 1).1.unwrap_err().to_string().contains("the first one is 19"));
+        assert!(entries_from(&walk, 5, 1).1.unwrap_err().to_string().contains("begins with entry 19"));
         storage.remove(&segment_name(2)).unwrap();
         assert!(Walk::open(storage).is_err_and(|fault| fault.to_string().contains("no ledger here")));
     }

@@ -122,11 +122,15 @@ pub fn unreadable(fault: &LedgerError) -> Failure {
         LedgerError::Damaged { .. }
         | LedgerError::Unsupported { .. }
         | LedgerError::Incomplete { .. }
-        | LedgerError::Archived { .. }
         | LedgerError::Broken { .. } => Failure {
             exit: Exit::No,
             message: fault.to_string(),
             next: "`ronctl ledger verify` says what else is wrong".to_owned(),
+        },
+        LedgerError::Archived { first, .. } => Failure {
+            exit: Exit::No,
+            message: fault.to_string(),
+            next: format!("ask for entries from {} on, or move the archived segments back", first.0),
         },
     }
 }

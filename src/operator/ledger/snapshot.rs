@@ -47,6 +47,10 @@ impl SnapshotTo {
             ));
         }
         let (folder, name) = folder_and_name(&self.out)?;
+        if !folder.is_dir() {
+            let message = format!("there is no directory {}", folder.display());
+            return Err(Failure::usage(message, "make it, or see whether its disk is mounted"));
+        }
         let target = DiskStorage::create(folder).map_err(LedgerError::io(folder.display().to_string(), "use the directory"));
         let target = target.map_err(|error| Failure::internal(error.to_string(), ""))?;
         let (output, began) = (&context.output, Instant::now());
