@@ -334,10 +334,14 @@ impl World {
     /// What the committer does once nothing more comes: it notes how far the ledger reaches.
     pub fn note(&mut self) {
         let told = self.faults().told;
+        let lied = self.lied().is_some();
         match self.process().log.note() {
             Ok(()) => {
                 self.coverage.count("quiet: noted how far the ledger reaches");
-                self.marked = self.model.head();
+                // A write that goes astray takes the mark, and what it hits as well: then nothing is noted.
+                if lied == self.lied().is_some() {
+                    self.marked = self.model.head();
+                }
             }
             Err(error) => {
                 assert!(self.full_until > 0 || self.faults().told > told, "nothing could be noted for no reason: {error}");
