@@ -114,7 +114,7 @@ pub struct Log<S: Storage> {
     pub(super) failed: bool,
     /// Whether the file `epoch` names the segment that is written; after an opening without a new epoch it may not.
     pub(super) marked: bool,
-    /// The head when an idle moment was last used to note it.
+    /// The head that a quiet moment has noted.
     pub(super) noted: Seq,
     // Before the lock: the allocator must be gone before another process may open the log.
     pub(super) spares: Option<Spares<S>>,
@@ -335,11 +335,11 @@ impl<S: Storage> Engine for Log<S> {
 
     fn note(&mut self) -> Result<(), LedgerError> {
         self.refuse_if_failed("note how far the log reaches")?;
-        // Tried once for each head: a disk that refuses this is not asked again and again.
-        if std::mem::replace(&mut self.noted, self.head) == self.head {
-            return Ok(());
+        if self.noted != self.head {
+            self.mark(self.active.index).write(&self.shared.storage)?;
+            self.noted = self.head;
         }
-        self.mark(self.active.index).write(&self.shared.storage)
+        Ok(())
     }
 
     fn read(&mut self, from: Seq, each: &mut dyn FnMut(ReadBatch<'_>) -> ControlFlow<()>) -> Result<(), LedgerError> {
