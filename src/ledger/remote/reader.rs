@@ -9,6 +9,7 @@ use crate::ledger::comparison::{Held, Holders, Stated};
 use crate::ledger::handles::{EachEntry, EachKeys, ReadLedger};
 use crate::ledger::protocol::{Frames, Inquiry, Reply, Request, Role, REPLY_BODY_BYTES_MAX};
 use crate::ledger::LedgerError;
+use std::cell::Cell;
 use std::io::{Read, Write};
 use std::ops::ControlFlow;
 use std::os::unix::net::UnixStream;
@@ -32,6 +33,26 @@ pub struct RemoteReader {
 struct Connection {
     stream: UnixStream,
     frames: Frames,
+}
+
+/// Whether there is more to come of what comes in many frames.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    More,
+    /// That was the last frame.
+    Ended,
+    /// There may be more, and nobody wants it.
+    Enough,
+}
+
+impl From<ControlFlow<()>> for Flow {
+    fn from(flow: ControlFlow<()>) -> Self {
+        if flow.is_break() {
+            Flow::Enough
+        } else {
+            Flow::More
+        }
+    }
 }
 
 /// Why there is no answer.
@@ -159,6 +180,31 @@ impl RemoteReader {
             })
         })
     }
+
+    /// Asks for what comes in many frames; `take` is given each until it has the last one, or enough.
+    fn stream(
+        &mut self,
+        request: impl Fn() -> Request<'static>,
+        mut take: impl FnMut(Reply<'_>) -> Result<Flow, Trouble>,
+    ) -> Result<(), LedgerError> {
+        let place = self.state.place();
+        let mut flow = Flow::More;
+        self.with(|connection| {
+            connection.send(&request())?;
+            while flow == Flow::More {
+                flow = connection.receive(|reply| match reply {
+                    Reply::Unanswered { id: 0, archived_before, text } => Err(told(&place, archived_before, text)),
+                    other => take(other),
+                })?;
+            }
+            Ok(())
+        })?;
+        if flow == Flow::Enough {
+            // The rest is on its way, and nobody wants it.
+            self.connection = None;
+        }
+        Ok(())
+    }
 }
 
 impl ReadLedger for RemoteReader {
@@ -183,60 +229,32 @@ impl ReadLedger for RemoteReader {
     }
 
     fn scan(&mut self, from: Seq, each: EachEntry<'_>) -> Result<Seq, LedgerError> {
-        let mut next = from.max(Seq(1));
-        let place = self.state.place();
-        let mut flow = ControlFlow::Continue(());
-        self.with(|connection| {
-            connection.send(&Request::Read { from: next })?;
-            while flow.is_continue() {
-                let ended = connection.receive(|reply| match reply {
-                    Reply::Entries { first_seq, root, count, entries } if first_seq == next => {
-                        flow = hand_over(&mut next, &root, count, entries, each)?;
-                        Ok(false)
-                    }
-                    Reply::End { next: end } if end == next => Ok(true),
-                    Reply::Unanswered { id: 0, archived_before, text } => Err(told(&place, archived_before, text)),
-                    other => Err(unexpected(&other)),
-                })?;
-                if ended {
-                    return Ok(());
+        let next = Cell::new(from.max(Seq(1)));
+        self.stream(
+            || Request::Read { from: next.get() },
+            |reply| match reply {
+                Reply::Entries { first_seq, root, count, entries } if first_seq == next.get() => {
+                    let mut at = first_seq;
+                    let handed = hand_over(&mut at, &root, count, entries, each);
+                    next.set(at);
+                    Ok(handed?.into())
                 }
-            }
-            Ok(())
-        })?;
-        if flow.is_break() {
-            // The rest is on its way, and nobody wants it.
-            self.connection = None;
-        }
-        Ok(next)
+                Reply::End { next: end } if end == next.get() => Ok(Flow::Ended),
+                other => Err(unexpected(&other)),
+            },
+        )?;
+        Ok(next.get())
     }
 
     fn keys_before(&mut self, end: Seq, since: UnixMs, each: EachKeys<'_>) -> Result<(), LedgerError> {
-        let place = self.state.place();
-        let mut flow = ControlFlow::Continue(());
-        self.with(|connection| {
-            connection.send(&Request::ReadKeys { end, since })?;
-            while flow.is_continue() {
-                let ended = connection.receive(|reply| match reply {
-                    Reply::Keys { accepted, keys } => {
-                        flow = each(&keys, accepted);
-                        Ok(false)
-                    }
-                    Reply::End { next } if next == end => Ok(true),
-                    Reply::Unanswered { id: 0, archived_before, text } => Err(told(&place, archived_before, text)),
-                    other => Err(unexpected(&other)),
-                })?;
-                if ended {
-                    return Ok(());
-                }
-            }
-            Ok(())
-        })?;
-        if flow.is_break() {
-            // The rest is on its way, and nobody wants it.
-            self.connection = None;
-        }
-        Ok(())
+        self.stream(
+            || Request::ReadKeys { end, since },
+            |reply| match reply {
+                Reply::Keys { accepted, keys } => Ok(each(&keys, accepted).into()),
+                Reply::End { next } if next == end => Ok(Flow::Ended),
+                other => Err(unexpected(&other)),
+            },
+        )
     }
 
     fn history(&mut self, question: &HistoryQuestion) -> Result<HistoryAnswer, LedgerError> {
