@@ -66,10 +66,9 @@ impl Comparison {
     }
 
     /// Forgets what differed: nothing can be told now.
-    pub fn forget(&mut self) -> Option<String> {
+    pub fn forget(&mut self) {
         self.differed = 0;
         self.suspects.clear();
-        None
     }
 
     /// One look at some accounts; which one differs, and has for a while.

@@ -39,8 +39,13 @@ fn look(reader: &mut RemoteReader, look_every: Duration, comparison: &mut Compar
             tracing::debug!(%error, "the daemon cannot be asked what its audit has found");
             None
         });
-        // While acknowledgements cannot come, the cores are behind the ledger.
-        let differs = if reader.is_cut_off() { comparison.forget() } else { comparison.look(reader) };
+        let mut differs = None;
+        if reader.is_cut_off() {
+            // While acknowledgements cannot come, the cores are behind the ledger.
+            comparison.forget();
+        } else {
+            differs = comparison.look(reader);
+        }
         if let Some(what) = &differs {
             tracing::error!(%what, "the cores do not serve what the ledger says; nothing more is written");
         }
