@@ -29,24 +29,12 @@ pub(super) struct Distant<'a, 'e> {
     waits: Option<(String, Duration)>,
 }
 
-/// What the rebuilding came to.
-pub(super) enum Rebuilt {
-    /// The slices are there. `conserved` says what does not add up, and what to do.
-    Open {
-        /// The cores with their slices.
-        engines: Vec<Engine>,
-        /// Whether issued less burned is what the accounts hold.
-        conserved: Result<(), String>,
-    },
-    /// A signal asked for an end after so many entries.
-    GivenUp {
-        /// Entries that had been read.
-        entries: u64,
-    },
-}
+/// The cores with their slices, and whether issued less burned is what the accounts hold: what does not add up, and what to do.
+pub(super) type Rebuilt = (Vec<Engine>, Result<(), String>);
 
 /// Why it cannot go on.
-enum Stop {
+#[derive(Debug)]
+pub(super) enum Stop {
     /// A signal asked for an end after so many entries.
     GivenUp(u64),
     /// The ledger is not what it should be.
@@ -69,7 +57,7 @@ impl<'a, 'e> Distant<'a, 'e> {
     /// nothing is written meanwhile. `now` decides which keys are still remembered.
     ///
     /// # Errors
-    /// If the ledger is not what it should be. One that is out of reach is waited for.
+    /// If the ledger is not what it should be, or a signal asks for an end. One that is out of reach is waited for.
     pub fn rebuild<P: SnapshotSource>(
         &mut self,
         snapshots: &P,
@@ -77,22 +65,7 @@ impl<'a, 'e> Distant<'a, 'e> {
         tenure: &Tenure,
         fresh: &dyn Fn() -> Vec<Engine>,
         now: UnixMs,
-    ) -> Result<Rebuilt, LedgerError> {
-        match self.read(snapshots, reader, tenure, fresh, now) {
-            Ok((engines, conserved)) => Ok(Rebuilt::Open { engines, conserved }),
-            Err(Stop::GivenUp(entries)) => Ok(Rebuilt::GivenUp { entries }),
-            Err(Stop::Error(error)) => Err(error),
-        }
-    }
-
-    fn read<P: SnapshotSource>(
-        &mut self,
-        snapshots: &P,
-        reader: &mut dyn ReadLedger,
-        tenure: &Tenure,
-        fresh: &dyn Fn() -> Vec<Engine>,
-        now: UnixMs,
-    ) -> Result<(Vec<Engine>, Result<(), String>), Stop> {
+    ) -> Result<Rebuilt, Stop> {
         self.reads();
         let began = Instant::now();
         let log_id = Some(reader.log_id());
@@ -408,7 +381,7 @@ mod tests {
         line: &Line,
         first: Seq,
         events: &[SignalEvent],
-    ) -> Result<Rebuilt, LedgerError> {
+    ) -> Result<Rebuilt, Stop> {
         let (sender, receiver) = crossbeam_channel::bounded(4);
         events.iter().for_each(|event| sender.send(*event).unwrap());
         let readiness = Readiness::new(true);
@@ -419,13 +392,17 @@ mod tests {
         distant.rebuild(&source, &mut reader, &log.tenure(), &|| slices(3), NOW)
     }
 
-    fn opened(rebuilt: Result<Rebuilt, LedgerError>) -> Vec<Engine> {
-        match rebuilt.unwrap() {
-            Rebuilt::Open { engines, conserved } => {
-                assert_eq!(conserved, Ok(()));
-                engines
-            }
-            Rebuilt::GivenUp { .. } => panic!("nobody asked for an end"),
+    fn opened(rebuilt: Result<Rebuilt, Stop>) -> Vec<Engine> {
+        let Ok((engines, conserved)) = rebuilt else { panic!("nobody asked for an end, and nothing is wrong") };
+        assert_eq!(conserved, Ok(()));
+        engines
+    }
+
+    fn refused(rebuilt: Result<Rebuilt, Stop>) -> LedgerError {
+        match rebuilt {
+            Err(Stop::Error(error)) => error,
+            Err(Stop::GivenUp(_)) => panic!("nobody asked for an end"),
+            Ok(_) => panic!("something is wrong with it"),
         }
     }
 
@@ -452,7 +429,7 @@ mod tests {
         storage.tamper(&snapshot::snapshot_name(Seq(3 * 1024)), |bytes| bytes[4200] ^= 1);
         assert_eq!(whenever_it_breaks(&storage, &log), whole, "without a good snapshot everything is read");
         // Unless the beginning is in an archive: then nothing that is waited for would help.
-        let refused = rebuild(&storage, &log, &Line::whole(), Seq(2_000), &[]).err().expect("entries are missing");
+        let refused = refused(rebuild(&storage, &log, &Line::whole(), Seq(2_000), &[]));
         assert!(matches!(refused, LedgerError::Archived { first: Seq(2_000), .. }), "{refused}");
     }
 
@@ -463,7 +440,7 @@ mod tests {
         let (mut branch, _) = Log::open(other.clone(), &options(), &mut |_, _, _| Ok(())).unwrap();
         branch.append(&[LaneBatch { lane: 0, lane_first: 1, count: 900, bytes: issues(9_000..9_900) }]).unwrap();
         snapshot_of(&branch);
-        let refused = rebuild(&other, &log, &Line::whole(), Seq(1), &[]).err().expect("it has other entries");
+        let refused = refused(rebuild(&other, &log, &Line::whole(), Seq(1), &[]));
         assert!(refused.to_string().contains("its snapshot after entry 2948 is not of this ledger"), "{refused}");
     }
 
@@ -471,7 +448,7 @@ mod tests {
     fn a_signal_to_end_is_heeded_also_while_nothing_can_be_reached() {
         let (storage, log) = with_snapshot();
         let line = Line::new(0, |_, _| true);
-        let given_up = rebuild(&storage, &log, &line, Seq(1), &[SignalEvent::Reload, SignalEvent::Drain]).unwrap();
-        assert!(matches!(given_up, Rebuilt::GivenUp { entries: 0 }));
+        let given_up = rebuild(&storage, &log, &line, Seq(1), &[SignalEvent::Reload, SignalEvent::Drain]);
+        assert!(matches!(given_up, Err(Stop::GivenUp(0))));
     }
 }

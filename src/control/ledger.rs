@@ -1,5 +1,5 @@
 //! The ledger as the service holds it: inside this process, or a daemon behind a socket. The choice is made here and nowhere else.
-use super::distant::{Distant, Rebuilt};
+use super::distant::{Distant, Stop};
 use super::replay::{self, Interruption, Opening};
 use super::service::{refused, ServiceFault, EXIT_REPLACED};
 use super::{Dep, Readiness};
@@ -217,11 +217,12 @@ fn remote(
         std::thread::sleep(START_LOOK_EVERY);
     };
     let mut distant = Distant::new(format!("unix://{}", socket.display()), readiness, interruption);
-    match distant.rebuild(&writer.snapshots(log_id), &mut writer.reader(log_id), &tenure, fresh, unix_now())? {
-        Rebuilt::Open { engines, conserved } => {
+    match distant.rebuild(&writer.snapshots(log_id), &mut writer.reader(log_id), &tenure, fresh, unix_now()) {
+        Ok((engines, conserved)) => {
             let ledger = Ledger { log_id, epoch: tenure.epoch, place: Place::Remote(Remote { writer, auditor: None }) };
             Ok(Opened::Open { ledger, engines, conserved })
         }
-        Rebuilt::GivenUp { entries } => Ok(Opened::GivenUp { entries }),
+        Err(Stop::GivenUp(entries)) => Ok(Opened::GivenUp { entries }),
+        Err(Stop::Error(error)) => Err(error.into()),
     }
 }
