@@ -7,7 +7,7 @@ use crate::ledger::memory::MemoryStorage;
 use crate::ledger::sample::{entry, lane_batch_of, open, spends};
 use crate::ledger::scan::Start;
 use crate::ledger::snapshot::{newest_good, snapshot_name, snapshots, AssetSums};
-use crate::ledger::{Faults, ReadFault, SyncFault, WriteFault};
+use crate::ledger::{Faults, ReadFault};
 use std::sync::Mutex;
 
 const SEGMENT_BYTES: u64 = 64 << 10;
@@ -223,14 +223,6 @@ fn what_is_served_is_compared_with_the_ledger_and_a_difference_that_stays_is_tol
 struct Unreadable(bool);
 
 impl Faults for Unreadable {
-    fn write(&mut self, _: &str, _: u64, _: usize) -> Option<WriteFault> {
-        None
-    }
-
-    fn sync(&mut self, _: &str) -> Option<SyncFault> {
-        None
-    }
-
     fn read(&mut self, _: &str, _: u64, _: usize) -> Option<ReadFault> {
         self.0.then_some(ReadFault::Error)
     }

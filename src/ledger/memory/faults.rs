@@ -50,12 +50,20 @@ pub enum Fate {
     Garbled(u8),
 }
 
-/// Decides what goes wrong. The names are those of the files at that moment, empty if a file has none any more.
+/// Decides what goes wrong; nothing does of what is not decided. The names are those of the files at that moment, empty if a file has none any more.
 pub trait Faults: Send {
     /// A write of so many bytes at this offset is about to happen.
-    fn write(&mut self, file: &str, offset: u64, bytes: usize) -> Option<WriteFault>;
+    fn write(&mut self, _file: &str, _offset: u64, _bytes: usize) -> Option<WriteFault> {
+        None
+    }
+
     /// A sync is about to happen.
-    fn sync(&mut self, file: &str) -> Option<SyncFault>;
+    fn sync(&mut self, _file: &str) -> Option<SyncFault> {
+        None
+    }
+
     /// A read of so many bytes at this offset is about to happen.
-    fn read(&mut self, file: &str, offset: u64, bytes: usize) -> Option<ReadFault>;
+    fn read(&mut self, _file: &str, _offset: u64, _bytes: usize) -> Option<ReadFault> {
+        None
+    }
 }

@@ -46,14 +46,8 @@ fn a_failed_sync_leaves_the_new_bytes_readable_and_the_old_ones_on_disk() {
 struct Once<T>(Option<T>);
 
 impl Faults for Once<SyncFault> {
-    fn write(&mut self, _: &str, _: u64, _: usize) -> Option<WriteFault> {
-        None
-    }
     fn sync(&mut self, _: &str) -> Option<SyncFault> {
         self.0.take()
-    }
-    fn read(&mut self, _: &str, _: u64, _: usize) -> Option<ReadFault> {
-        None
     }
 }
 

@@ -6,7 +6,7 @@ use super::work::{Next, Work};
 use super::{Scrubber, Scrubbing};
 use crate::domain::{LogId, Question, Seq, UnixMs};
 use crate::ledger::layout::{BLOCK_BYTES, SEGMENT_HEAD_BYTES};
-use crate::ledger::memory::{Faults, MemoryStorage, ReadFault, SyncFault, WriteFault};
+use crate::ledger::memory::{Faults, MemoryStorage, ReadFault, SyncFault};
 use crate::ledger::reader::Reader;
 use crate::ledger::sample::{lane_batch, open};
 use crate::ledger::snapshot::{snapshot_name, snapshots};
@@ -186,14 +186,6 @@ struct Unreadable {
 }
 
 impl Faults for Unreadable {
-    fn write(&mut self, _: &str, _: u64, _: usize) -> Option<WriteFault> {
-        None
-    }
-
-    fn sync(&mut self, _: &str) -> Option<SyncFault> {
-        None
-    }
-
     fn read(&mut self, file: &str, _: u64, _: usize) -> Option<ReadFault> {
         if file != self.file || self.times == 0 {
             return None;
@@ -218,14 +210,8 @@ fn a_latent_read_error_is_found_and_one_that_passes_is_not_called_damage() {
 fn it_is_read_past_the_cache() {
     struct Loses;
     impl Faults for Loses {
-        fn write(&mut self, _: &str, _: u64, _: usize) -> Option<WriteFault> {
-            None
-        }
         fn sync(&mut self, file: &str) -> Option<SyncFault> {
             (file == segment_name(2)).then_some(SyncFault::Lost)
-        }
-        fn read(&mut self, _: &str, _: u64, _: usize) -> Option<ReadFault> {
-            None
         }
     }
     let storage = MemoryStorage::new();
