@@ -41,9 +41,7 @@ impl Archive {
     fn keys_over(&self, context: &Context) -> Result<UnixMs, Failure> {
         let ttl = match self.keys_ttl {
             Some(ttl) => ttl,
-            // Whoever names the directory needs no configuration, but one that is there has to be good.
-            None if self.directory.dir.is_some() && !context.has_config() => KEYS_TTL,
-            None => context.config()?.idempotency.ttl,
+            None => self.directory.setting(context, KEYS_TTL, |config| config.idempotency.ttl)?,
         };
         Ok(UnixMs(unix_now().0.saturating_sub(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX))))
     }

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use super::context::Context;
 use super::exit::{Exit, Failure};
-use crate::config::LedgerDep;
+use crate::config::{Config, LedgerDep};
 use crate::ledger::{BackupError, DiskStorage, LedgerError, Walk};
 
 /// What can be done with a ledger.
@@ -97,6 +97,15 @@ impl Directory {
         let path = self.existing(context)?;
         let opened = DiskStorage::read_only(&path).map_err(LedgerError::io(path.display().to_string(), "open the ledger"));
         opened.map_err(|fault| unreadable(&fault))
+    }
+
+    /// A setting that the configuration has; `or` if a directory was named and there is no configuration. Whoever names the directory
+    /// needs none, but one that is there has to be good.
+    pub fn setting<T>(&self, context: &Context, or: T, of: impl FnOnce(&Config) -> T) -> Result<T, Failure> {
+        if self.dir.is_some() && !context.has_config() {
+            return Ok(or);
+        }
+        context.config().map(|config| of(&config))
     }
 }
 

@@ -58,9 +58,7 @@ impl Restore {
         let source = source.map_err(|error| super::unreadable(&error))?;
         let segment_bytes = match self.segment_bytes {
             Some(bytes) => bytes,
-            // Whoever names the directory needs no configuration, but one that is there has to be good.
-            None if self.directory.dir.is_some() && !context.has_config() => FIRST_SEGMENT_SIZE,
-            None => context.config()?.ledger.segment_bytes,
+            None => self.directory.setting(context, FIRST_SEGMENT_SIZE, |config| config.ledger.segment_bytes)?,
         };
         // All of it is read before a directory is made: of a bad copy nothing is to be left.
         let copy = Snapshot::open(&source, name).and_then(|copy| copy.verify());
