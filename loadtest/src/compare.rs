@@ -200,11 +200,7 @@ impl Side {
         match (args.what, second) {
             (Compared::Daemon, false) => {}
             (Compared::Daemon, true) => {
-                let made = match &plan.parent {
-                    Some(parent) => tempfile::tempdir_in(parent),
-                    None => tempfile::tempdir(),
-                };
-                let place = made.map_err(Fault::io("making a temporary directory"))?;
+                let place = plan.directory()?;
                 let mut made = Daemon::prepare(Disk::Real(None), place.path(), &plan)?;
                 made.start_well(stop)?;
                 plan.ledger = Some(made.socket());
@@ -220,12 +216,7 @@ impl Side {
         server.start(stop)?;
         let mut workload = run::workload(traffic, server.address(), &server.token()?, "load:", seed);
         run::prepare(&mut workload, traffic, server.address(), false, quiet, stop)?;
-        let (connections, pipeline) = (traffic.connections as usize, traffic.pipeline as usize);
-        let mut engine = Engine::connect(server.address(), connections, pipeline, traffic.patience, stop)?;
-        if args.warmup > Duration::ZERO {
-            let plan = Plan { pace: Pace::Max, duration: Some(args.warmup), requests: None, ending: None };
-            engine.drive(&mut workload, &plan, &mut Progress::new("warm-up", None, quiet))?;
-        }
+        let engine = run::warmed_up(&mut workload, traffic, server.address(), args.warmup, quiet, stop)?;
         Ok(Side { name, server, daemon, workload, engine })
     }
 
@@ -242,11 +233,7 @@ impl Side {
 
     /// Looks at the books and ends the processes.
     fn end(mut self, args: &CompareArgs, quiet: bool, stop: &Arc<AtomicBool>) -> Result<(Tally, Books), Fault> {
-        run::settle(&args.traffic, self.server.address(), &mut self.workload, quiet, stop)?;
-        run::check_hashes(&mut self.workload);
-        let mut reader = run::preparation_engine(&args.traffic, self.server.address(), stop)?;
-        let mut progress = Progress::new("checking the books", Some(2 * args.traffic.accounts), quiet);
-        let books = crate::books::check(&mut reader, &self.workload.requests, &self.workload.model, &mut progress)?;
+        let run::Aftermath { books, .. } = run::aftermath(&mut self.workload, &args.traffic, self.server.address(), quiet, stop)?;
         self.server.stop()?;
         if let Some((mut daemon, _place)) = self.daemon {
             daemon.stop()?;

@@ -10,7 +10,7 @@ use std::{
 use crate::{
     args::{Rate, RunArgs, TrafficArgs},
     baseline::{BareLoad, Responder},
-    books,
+    books::{self, Books},
     doubt::{self, Resolved},
     engine::{Engine, Outcome, Pace, Plan},
     fault::Fault,
@@ -91,24 +91,15 @@ pub fn load(
     let mut workload = workload(traffic, address, token, &args.account_prefix, seed);
     prepare(&mut workload, traffic, address, used, quiet, stop)?;
 
-    let (connections, pipeline) = (traffic.connections as usize, traffic.pipeline as usize);
-    let mut engine = Engine::connect(address, connections, pipeline, traffic.patience, stop)?;
+    let mut engine = warmed_up(&mut workload, traffic, address, args.warmup, quiet, stop)?;
     let mut phases = Vec::new();
-    if args.warmup > Duration::ZERO {
-        let plan = Plan { pace: Pace::Max, duration: Some(args.warmup), requests: None, ending: None };
-        engine.drive(&mut workload, &plan, &mut Progress::new("warm-up", None, quiet))?;
-    }
     let ratio = if args.baseline {
         Some(rounds(args, &mut engine, &mut workload, token, &mut phases, quiet, stop)?)
     } else {
         measure(args, &mut engine, &mut workload, &mut phases, quiet)?;
         None
     };
-    let resolved = settle(traffic, address, &mut workload, quiet, stop)?;
-    let hashes = check_hashes(&mut workload);
-    let mut reader = preparation_engine(traffic, address, stop)?;
-    let mut progress = Progress::new("checking the books", Some(2 * traffic.accounts), quiet);
-    let books = books::check(&mut reader, &workload.requests, &workload.model, &mut progress)?;
+    let Aftermath { resolved, hashes, books } = aftermath(&mut workload, traffic, address, quiet, stop)?;
     let ok =
         books.balanced() && workload.tally.unexpected_count() == 0 && phases.iter().all(Phase::complete) && resolved.is_none();
     Ok(RunReport {
@@ -229,11 +220,58 @@ fn rounds(
     Ok(report::median(ratios.into_iter()))
 }
 
-/// Repeats what is in doubt over new connections; the old ones may be broken.
+/// The connections of a load, which have sent some of it if it is to be warmed up.
 ///
 /// # Errors
 /// Those of the engine.
-pub fn settle(
+pub fn warmed_up(
+    workload: &mut Workload,
+    traffic: &TrafficArgs,
+    address: SocketAddr,
+    warmup: Duration,
+    quiet: bool,
+    stop: &Arc<AtomicBool>,
+) -> Result<Engine, Fault> {
+    let (connections, pipeline) = (traffic.connections as usize, traffic.pipeline as usize);
+    let mut engine = Engine::connect(address, connections, pipeline, traffic.patience, stop)?;
+    if warmup > Duration::ZERO {
+        let plan = Plan { pace: Pace::Max, duration: Some(warmup), requests: None, ending: None };
+        engine.drive(workload, &plan, &mut Progress::new("warm-up", None, quiet))?;
+    }
+    Ok(engine)
+}
+
+/// What is found after a load.
+pub struct Aftermath {
+    /// Spends without a known outcome, repeated.
+    pub resolved: Option<Resolved>,
+    /// Sampled receipts whose own hash was checked.
+    pub hashes: u64,
+    /// The books.
+    pub books: Books,
+}
+
+/// Settles what is in doubt, and looks at receipts and books.
+///
+/// # Errors
+/// Those of the engine.
+pub fn aftermath(
+    workload: &mut Workload,
+    traffic: &TrafficArgs,
+    address: SocketAddr,
+    quiet: bool,
+    stop: &Arc<AtomicBool>,
+) -> Result<Aftermath, Fault> {
+    let resolved = settle(traffic, address, workload, quiet, stop)?;
+    let hashes = check_hashes(workload);
+    let mut reader = preparation_engine(traffic, address, stop)?;
+    let mut progress = Progress::new("checking the books", Some(2 * traffic.accounts), quiet);
+    let books = books::check(&mut reader, &workload.requests, &workload.model, &mut progress)?;
+    Ok(Aftermath { resolved, hashes, books })
+}
+
+/// Repeats what is in doubt over new connections; the old ones may be broken.
+fn settle(
     traffic: &TrafficArgs,
     address: SocketAddr,
     workload: &mut Workload,

@@ -78,6 +78,20 @@ impl ServerPlan {
             keep: args.keep,
         })
     }
+
+    /// A new directory where the plan wants it.
+    ///
+    /// # Errors
+    /// [`Fault::Io`].
+    pub fn directory(&self) -> Result<TempDir, Fault> {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix("loadtest-");
+        let made = match &self.parent {
+            Some(parent) => builder.tempdir_in(parent),
+            None => builder.tempdir(),
+        };
+        made.map_err(Fault::io("making a temporary directory"))
+    }
 }
 
 /// A server and its directory.
@@ -96,13 +110,7 @@ impl Server {
     /// # Errors
     /// [`Fault::Io`] if the directory or a port cannot be had.
     pub fn prepare(plan: ServerPlan) -> Result<Server, Fault> {
-        let mut builder = tempfile::Builder::new();
-        builder.prefix("loadtest-");
-        let made = match &plan.parent {
-            Some(parent) => builder.tempdir_in(parent),
-            None => builder.tempdir(),
-        };
-        let directory = made.map_err(Fault::io("making a temporary directory"))?;
+        let directory = plan.directory()?;
         let path = directory.path().to_owned();
         let (http, metrics) = free_addresses()?;
         let slots = format!(r#"{{"version":1,"cells":[{{"name":"cell-1","slots":[0,16383],"addresses":["http://{http}"]}}]}}"#);

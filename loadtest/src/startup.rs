@@ -112,11 +112,7 @@ pub fn run(args: &StartupArgs, quiet: bool, stop: &Arc<AtomicBool>) -> Result<St
     let keys_max = (traffic.accounts + args.entries).clamp(1_024, 100_000_000);
     plan.more =
         format!("\n[idempotency]\nkeys_max = {keys_max}\n\n[ledger]\nsnapshot_every = \"168h\"\nsnapshot_entries = 1000000000\n");
-    let place = match &plan.parent {
-        Some(parent) => tempfile::tempdir_in(parent),
-        None => tempfile::tempdir(),
-    };
-    let place = place.map_err(Fault::io("making a temporary directory"))?;
+    let place = plan.directory()?;
     let daemon = args.daemon.then(|| Daemon::prepare(Disk::Real(None), place.path(), &plan)).transpose()?;
     plan.ledger = daemon.as_ref().map(Daemon::socket);
     machine::pin(&[cpu])?;

@@ -57,10 +57,7 @@ impl Stage {
     /// # Errors
     /// Any [`Fault`].
     pub fn start(variant: Variant, plan: &ServerPlan, seed: u64, stop: &AtomicBool) -> Result<Stage, Fault> {
-        let mut builder = tempfile::Builder::new();
-        builder.prefix("loadtest-");
-        let made = plan.parent.as_ref().map_or_else(|| builder.tempdir(), |parent| builder.tempdir_in(parent));
-        let directory = made.map_err(Fault::io("making a temporary directory"))?;
+        let directory = plan.directory()?;
         let disk = match variant.place() {
             Place::Embedded => None,
             Place::Daemon => Some(Disk::Real(Some(SEGMENT_BYTES))),
