@@ -9,11 +9,12 @@ use super::index_file::IndexFile;
 use super::index_format::Subject;
 use super::layout::{SegmentHeader, ZERO_BLOCK};
 use super::log::link_segment;
-use super::mark::Mark;
+use super::mark::{Mark, EPOCH_NAME};
 use super::scan::{segments, Scan, Seen};
 use super::snapshot::{make, newest_good, snapshot_name, Cut, Snapshot, SnapshotError, SnapshotFault, Tail};
 use super::spares::{Attempts, Spares};
 use super::storage::{index_name, read_zero_filled, segment_name, segment_number, Storage, StorageFile};
+use super::witness::{known_mark, WITNESS_NAME};
 use super::LedgerError;
 use crate::domain::{LogId, Seq, UnixMs};
 use ahash::RandomState;
@@ -91,7 +92,7 @@ fn read_behind<S: Storage>(
     progress: &mut dyn FnMut(Seq),
 ) -> Result<(Tail, Cut), BackupError> {
     // The mark first: a writer may begin a segment meanwhile, and the mark must not know of one that the list has not.
-    let mark = Mark::read(ledger)?;
+    let mark = known_mark(ledger)?;
     let names = ledger.list().map_err(LedgerError::io(ledger.place(""), "list the directory"))?;
     let start = base.map(Snapshot::start);
     let Some(segments) = segments(ledger, &names, mark, start.as_ref())? else {
@@ -134,7 +135,8 @@ pub fn restore<S: Storage, T: Storage>(
     let lock = ledger.lock().map_err(LedgerError::io(place.as_str(), "lock the ledger"))?;
     let _lock = lock.ok_or_else(|| LedgerError::InUse { place: place.clone() })?;
     let names = ledger.list().map_err(LedgerError::io(place.as_str(), "list the directory"))?;
-    let used = names.iter().find(|name| segment_number(name).is_some() || *name == super::mark::EPOCH_NAME);
+    let kept = |name: &str| segment_number(name).is_some() || [EPOCH_NAME, WITNESS_NAME].contains(&name);
+    let used = names.iter().find(|name| kept(name));
     if let Some(used) = used {
         return Err(BackupError::Place(format!(
             "{place} has a ledger already: {used}; nothing was changed; move it aside, or name another directory with --dir"

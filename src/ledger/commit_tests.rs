@@ -126,7 +126,7 @@ fn a_batch_that_is_sent_again_gets_its_old_place() {
 #[test]
 fn a_full_disk_holds_commits_back_and_loses_none() {
     let storage = MemoryStorage::new();
-    storage.limit_bytes(Some(SEGMENT + 4096));
+    storage.limit_bytes(Some(SEGMENT + 2 * 4096));
     let (committer, watch, _, acknowledged, died) = start_and_look(&storage, 1);
     let lane = committer.lane(0);
     let room = (SEGMENT / BLOCK_BYTES as u64) - 2;
@@ -152,7 +152,7 @@ fn a_full_disk_holds_commits_back_and_loses_none() {
 #[test]
 fn closing_does_not_wait_for_room() {
     let storage = MemoryStorage::new();
-    storage.limit_bytes(Some(SEGMENT + 4096));
+    storage.limit_bytes(Some(SEGMENT + 2 * 4096));
     let (committer, acknowledged, _) = start(&storage, 1);
     for number in 0..20 {
         push(&committer.lane(0), lane_batch(0, 1 + number * 30, 30));

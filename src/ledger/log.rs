@@ -14,6 +14,7 @@ use super::reader::Reader;
 use super::spares::{spare_name, Attempts, Spares};
 use super::stats::{CommitStats, StatsCell};
 use super::storage::{segment_name, Storage, StorageFile};
+use super::witness::Witness;
 use super::LedgerError;
 use crate::domain::limits::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use crate::domain::{LaneBatch, LogId, Root, Seq};
@@ -116,6 +117,7 @@ pub struct Log<S: Storage> {
     pub(super) marked: bool,
     /// The head that a quiet moment has noted.
     pub(super) noted: Seq,
+    pub(super) witness: Witness<S::File>,
     // Before the lock: the allocator must be gone before another process may open the log.
     pub(super) spares: Option<Spares<S>>,
     pub(super) _lock: S::Lock,
@@ -164,6 +166,8 @@ impl<S: Storage> Log<S> {
         self.shared.stats.record(started.elapsed(), count, bytes);
         (self.head, self.root) = (Seq(self.head.0 + count), root);
         self.active.offset += extent;
+        let mark = self.mark(self.active.index);
+        self.witness.note(&mark);
         let Position { segment, offset, first_seq, .. } = position;
         self.shared.places.write().expect("no thread panics while it holds the places").note_batch(Place {
             segment,

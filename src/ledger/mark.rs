@@ -14,7 +14,8 @@ pub const EPOCH_NAME: &str = "epoch";
 const MAGIC: [u8; 8] = *b"RONEPOCH";
 const SEGMENT_AT: usize = 80;
 const HASH_AT: usize = SEGMENT_AT + 8;
-const MARK_BYTES: usize = HASH_AT + 32;
+/// Length of an encoded mark, in bytes.
+pub(super) const MARK_BYTES: usize = HASH_AT + 32;
 
 /// What the file says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +33,7 @@ pub struct Mark {
 }
 
 impl Mark {
-    fn encode(&self) -> [u8; MARK_BYTES] {
+    pub(super) fn encode(&self) -> [u8; MARK_BYTES] {
         let mut bytes = [0; MARK_BYTES];
         put(&mut bytes, 0, MAGIC);
         put(&mut bytes, 8, FORMAT_VERSION.to_le_bytes());
@@ -56,19 +57,29 @@ impl Mark {
         };
         let mut bytes = [0; MARK_BYTES];
         let read = file.read_at(&mut bytes, 0).map_err(LedgerError::io(place.as_str(), "read the epoch file"))?;
-        if read < MARK_BYTES || bytes[..8] != MAGIC || blake3::hash(&bytes[..HASH_AT]).as_bytes()[..] != bytes[HASH_AT..] {
-            return Err(LedgerError::Incomplete { place, what: "the epoch file does not match its own hash".into() });
+        match Self::decode(&bytes[..read]) {
+            Some(Ok(mark)) => Ok(Some(mark)),
+            Some(Err(version)) => Err(LedgerError::Unsupported { file: place, offset: 0, version }),
+            None => Err(LedgerError::Incomplete { place, what: "the epoch file does not match its own hash".into() }),
         }
-        match u32_at(&bytes, 8) {
-            FORMAT_VERSION => Ok(Some(Self {
-                log_id: LogId(array_at(&bytes, 16)),
-                epoch: u64_at(&bytes, 32),
-                head: Seq(u64_at(&bytes, 40)),
-                root: array_at(&bytes, 48),
-                segment: u64_at(&bytes, SEGMENT_AT),
-            })),
-            version => Err(LedgerError::Unsupported { file: place, offset: 0, version }),
+    }
+
+    /// What these bytes say; `None` if they are none, or damaged. The error is a version that is unknown.
+    pub(super) fn decode(bytes: &[u8]) -> Option<Result<Self, u32>> {
+        let whole = bytes.len() == MARK_BYTES && bytes[..8] == MAGIC;
+        if !whole || blake3::hash(&bytes[..HASH_AT]).as_bytes()[..] != bytes[HASH_AT..] {
+            return None;
         }
+        Some(match u32_at(bytes, 8) {
+            FORMAT_VERSION => Ok(Self {
+                log_id: LogId(array_at(bytes, 16)),
+                epoch: u64_at(bytes, 32),
+                head: Seq(u64_at(bytes, 40)),
+                root: array_at(bytes, 48),
+                segment: u64_at(bytes, SEGMENT_AT),
+            }),
+            version => Err(version),
+        })
     }
 
     /// Replaces the file, durably.

@@ -10,7 +10,7 @@
 //! | `places` | sparse directory from entry to batch (pure) |
 //! | `books` | the auditor's books (pure) |
 //! | `storage` | what is asked of a disk; `disk` is the real one, `memory` one that can crash |
-//! | `window`, `scan`, `mark`, `recovery` | reading everything, telling a torn tail from damage, opening for writing |
+//! | `window`, `scan`, `mark`, `witness`, `recovery` | reading everything, telling a torn tail from damage, opening for writing |
 //! | `log`, `spares` | one batch, one write, one sync; segments allocated ahead |
 //! | [`engine`], `writer` | what a log must offer; appending once, also when the outcome of an append is unknown |
 //! | `committer`, `bell`, `stats` | the thread that does so for all lanes |
@@ -72,6 +72,7 @@ mod verify;
 mod verify_snapshots;
 mod walk;
 mod window;
+mod witness;
 mod writer;
 
 #[cfg(test)]

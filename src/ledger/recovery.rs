@@ -13,6 +13,7 @@ use super::snapshot::{newest_whole, Snapshot};
 use super::spares::{Attempts, Spares};
 use super::stats::StatsCell;
 use super::storage::{segment_name, ReadFile, Storage, StorageFile, TEMPORARY_SUFFIX};
+use super::witness::{known_mark, Witness};
 use super::LedgerError;
 use crate::domain::{Entry, LogId, Root, Seq};
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -147,7 +148,7 @@ impl<S: Storage> Log<S> {
         for name in names.iter().filter(|name| name.ends_with(TEMPORARY_SUFFIX)) {
             storage.remove(name).map_err(LedgerError::io(storage.place(name), "remove a temporary file"))?;
         }
-        let mark = Mark::read(&storage)?;
+        let mark = known_mark(&storage)?;
         let attempts = Arc::new(Attempts::default());
         let mut spares = Spares::inline(storage.clone(), options.segment_bytes, Arc::clone(&attempts));
         let segments = match segments(&storage, &names, mark, start.as_ref())? {
@@ -171,9 +172,10 @@ impl<S: Storage> Log<S> {
             }
         })?;
         if mark.is_none() && end.head > Seq(0) {
-            tracing::warn!(%directory, "the file `epoch` is missing; a loss of the last entries would not be noticed this time");
+            tracing::warn!(%directory, "the files `epoch` and `witness` are missing; a loss of the last entries would not be noticed this time");
         }
         let file = settle_tail(&storage, &end)?;
+        let witness = Witness::open(&storage)?;
         let epoch = mark.map_or(0, |mark| mark.epoch).max(end.epoch);
         let shared = Arc::new(Shared {
             storage,
@@ -196,6 +198,7 @@ impl<S: Storage> Log<S> {
             failed: false,
             marked: false,
             noted: end.head,
+            witness,
             spares: Some(spares),
             _lock: lock,
         };

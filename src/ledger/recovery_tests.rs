@@ -4,12 +4,14 @@ use super::engine::Engine as _;
 use super::layout::{SegmentHeader, BATCH_HEAD_BYTES, BLOCK_BYTES, SEGMENT_HEAD_BYTES};
 use super::mark::EPOCH_NAME;
 use super::sample::{lane_batch, open};
+use super::witness::WITNESS_NAME;
 use super::{segment_name, verify, AppendError, LedgerError, Log, MemoryStorage, Options, ReadFile, Storage, StorageFile};
 use crate::domain::{Entry, LogId, Seq};
 
 const SEGMENT: u64 = 32 << 10;
 
-/// A log of these batches of one lane, each with so many entries; not closed in order. Also the offsets of the batches.
+/// A log of these batches of one lane, each with so many entries; not closed in order, and without a witness of the last commit, as
+/// a power loss leaves it. Also the offsets of the batches.
 fn written(counts: &[u32]) -> (MemoryStorage, Vec<u64>, Vec<Vec<u8>>) {
     let storage = MemoryStorage::new();
     let (mut log, recovery, _) = open(&storage, SEGMENT).unwrap();
@@ -30,6 +32,7 @@ fn written(counts: &[u32]) -> (MemoryStorage, Vec<u64>, Vec<Vec<u8>>) {
         next += u64::from(*count);
     }
     drop(log);
+    storage.remove(WITNESS_NAME).unwrap();
     (storage, offsets, entries)
 }
 
@@ -78,12 +81,36 @@ fn every_entry_comes_back_over_many_segments_and_openings() {
 }
 
 #[test]
-fn one_commit_is_one_write_and_one_sync() {
+fn one_commit_is_one_write_and_one_sync_and_a_witness() {
     let storage = MemoryStorage::new();
     let (mut log, _, _) = open(&storage, SEGMENT).unwrap();
     let before = storage.operations();
     log.append(&[lane_batch(0, 1, 10), lane_batch(1, 1, 10)]).unwrap();
-    assert_eq!(storage.operations(), (before.0 + 1, before.1 + 1));
+    assert_eq!(storage.operations(), (before.0 + 2, before.1 + 1));
+}
+
+#[test]
+fn after_a_kill_damage_to_the_very_last_commit_is_refused() {
+    let storage = MemoryStorage::new();
+    let (mut log, _, _) = open(&storage, SEGMENT).unwrap();
+    log.append(&[lane_batch(0, 1, 2)]).unwrap();
+    let last = log.active.offset as usize;
+    log.append(&[lane_batch(0, 3, 2)]).unwrap();
+    drop(log);
+    for byte in [0, 100, 300] {
+        let rotten = storage.fork();
+        rotten.tamper(&segment_name(1), |bytes| bytes[last + byte] ^= 1);
+        let (_, offset, expected, what) = damaged(&rotten);
+        assert_eq!((offset, expected), (last as u64, Seq(3)), "byte {byte}: {what}");
+        let told = verify(&rotten, &mut |_| ()).unwrap_err().to_string();
+        assert!(told.contains(&what), "the auditor says the same: {told}");
+    }
+    let lost = storage.fork();
+    lost.tamper(&segment_name(1), |bytes| bytes[last..].fill(0));
+    assert!(damaged(&lost).3.contains("durable up to entry 4"));
+    // A witness that cannot be written costs no commit.
+    storage.tamper(WITNESS_NAME, Vec::clear);
+    assert_eq!(open(&storage, SEGMENT).unwrap().2.len(), 4);
 }
 
 #[test]

@@ -6,11 +6,11 @@ use super::batch::for_each_entry;
 use super::books::{AccountBooks, AssetTotals, Books};
 use super::disk::DiskStorage;
 use super::layout::Fault;
-use super::mark::Mark;
 use super::scan::{segments, Scan, Seen, SeenBatch, Segments, Torn};
 use super::snapshot::{snapshot_name, snapshots, Snapshot, SnapshotFault};
 use super::storage::{segment_name, segment_number, ReadFile, Storage, StorageFile};
 use super::verify_snapshots::Comparison;
+use super::witness::known_mark;
 use super::LedgerError;
 use crate::domain::{Entry, Found, LogId, Root, Seq};
 use std::path::Path;
@@ -113,7 +113,7 @@ pub fn verify_directory(directory: &Path, progress: &mut dyn FnMut(Progress)) ->
 pub fn verify<S: Storage>(storage: &S, progress: &mut dyn FnMut(Progress)) -> Result<Report, Refuted> {
     let place = storage.place("");
     // The mark first: a writer may begin a segment meanwhile, and the mark must not know of one that the list has not.
-    let mark = Mark::read(storage)?;
+    let mark = known_mark(storage)?;
     let names = storage.list().map_err(LedgerError::io(place.as_str(), "list the directory"))?;
     let base = oldest_if_needed(storage, &names)?;
     let start = base.as_ref().map(Snapshot::start);

@@ -10,6 +10,7 @@ use super::reader::visit;
 use super::scan::{End, Scan, Seen, SeenBatch, Torn};
 use super::scrub::ScrubState;
 use super::storage::{index_name, read_zero_filled, segment_name, segment_number, ReadFile, Storage};
+use super::witness::known_mark;
 use super::LedgerError;
 use crate::domain::{Entry, LogId, Root, Seq};
 use std::ops::ControlFlow;
@@ -102,7 +103,7 @@ impl<S: Storage> Walk<S> {
     /// Lists the directory and reads the headers of the segments. That there is no segment at all is an error.
     pub fn open(storage: S) -> Result<Self, LedgerError> {
         // The mark first: a writer may begin a segment meanwhile, and the mark must not know of one that the list has not.
-        let mark = Mark::read(&storage);
+        let mark = known_mark(&storage);
         let mut names = storage.list().map_err(LedgerError::io(storage.place(""), "list the directory"))?;
         names.sort_unstable();
         let mut segments = Vec::new();

@@ -25,6 +25,7 @@ impl World {
     /// Power loss: memory is gone, and of what was not synced the disk keeps what chance keeps, whole, torn or garbled.
     pub fn lose_power(&mut self, rng: &mut Rng) {
         self.process = None;
+        self.power_lost = true;
         self.note_written();
         // The nodes of the history are not synced: what is missing shows when it is read.
         self.history_rotten = true;
@@ -189,7 +190,7 @@ impl World {
         }
         assert!(recovery.epoch > self.epoch, "each opening has a higher epoch");
         self.coverage.count("recovery: epoch taken");
-        self.garbled = false;
+        (self.garbled, self.power_lost) = (false, false);
         self.note_gone();
         (self.epoch, self.marked) = (recovery.epoch, self.model.head());
         let group = GroupCommit::new(engines.len() as u16, log.body_bytes_max());
@@ -204,13 +205,14 @@ impl World {
         }
     }
 
-    /// Something acknowledged is not there. With one copy that may be if the disk lied about the very last commit and nothing was
-    /// written or noted since; a misdirected write may take the one that it hit as well.
+    /// Something acknowledged is not there. With one copy that may be if the disk lied about the very last commit, nothing was
+    /// written or noted since, and the power went, with the witness of it; a misdirected write may take the one that it hit as well.
     fn judge_loss(&mut self, head: u64, recovery: &Recovery) {
         let lost = self.model.commits.iter().filter(|commit| **commit > head).count();
         let lie = self.lied().unwrap_or_else(|| panic!("I-6: entries behind {head} of {} are lost", self.model.head()));
         let at_risk = if lie == Lie::MisdirectedWrite { 2 } else { 1 };
         assert!(lost <= at_risk, "I-6: {lost} commits were lost to one {lie:?}, and nobody was told: {recovery:?}");
+        assert!(self.power_lost, "I-6: entries behind {head} were lost to one {lie:?}, although the cache has their witness");
         assert!(head >= self.marked, "I-6: entries up to {} were noted as durable, {head} are there", self.marked);
         assert!(head == 0 || self.model.commits.contains(&head), "a commit was lost in part");
         self.ended = Some(Ended::LastCommitLost);

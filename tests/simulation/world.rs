@@ -59,6 +59,8 @@ pub struct World {
     pub failing: bool,
     /// A sector was garbled by a power loss since the server ran last.
     pub garbled: bool,
+    /// The power went since the server ran last.
+    pub power_lost: bool,
     pub ended: Option<Ended>,
     /// Snapshots in which bits have flipped.
     pub rotten: BTreeSet<String>,
@@ -97,6 +99,7 @@ impl World {
             full_until: 0,
             failing: false,
             garbled: false,
+            power_lost: false,
             ended: None,
             rotten: BTreeSet::new(),
             older: OlderExtents::default(),

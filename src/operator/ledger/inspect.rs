@@ -117,7 +117,7 @@ fn overview(output: &Output, walk: &Walk<DiskStorage>) -> Result<Exit, Failure> 
     }
     let noted = match (mark, &epoch_fault) {
         (_, Some(fault)) => fault.clone(),
-        (None, None) => "the file `epoch` is missing".to_owned(),
+        (None, None) => "the files `epoch` and `witness` are missing".to_owned(),
         (Some(mark), None) => format!("through entry {}, noted in the file `epoch`", grouped(u128::from(mark.head.0))),
     };
     output.line(&output.fields(&[
