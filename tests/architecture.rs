@@ -64,6 +64,9 @@ const PURE_FILES: [&str; 20] = [
     "src/ledger/snapshot/tail.rs",
 ];
 
+/// Modules through which value goes: in integers only (I-5).
+const VALUE: [&str; 6] = ["domain", "ring", "shard", "engine", "ledger", "api"];
+
 /// Paths that a pure file may not name. `std::sync` is among them for its channels and locks: a pure file shares nothing.
 const IMPURE: [&[&str]; 19] = [
     &["std", "fs"],
@@ -184,6 +187,10 @@ fn check(source: &Source) -> Vec<String> {
         }
         if token.text == "." && follows(&["unwrap", "(", ")"]) && !source.is_test {
             say(token.line, "`.unwrap()` outside tests; handle it, or `expect` with why it cannot fail".to_owned());
+        }
+        if matches!(token.text, "f32" | "f64") && !source.is_test && source.module().is_some_and(|module| VALUE.contains(&module))
+        {
+            say(token.line, format!("`{}` where value is in integers only", token.text));
         }
         if token.text == "Rfc2822" {
             say(token.line, "dates of RFC 2822 are not parsed here: see RUSTSEC-2026-0009 in deny.toml".to_owned());
@@ -412,6 +419,7 @@ fn each_rule_is_seen_to_be_broken() {
         ("src/http/a.rs", "//! x\nfn a() { unsafe { b() } }\n", ":2: `unsafe` without"),
         ("src/http/a.rs", "//! x\n// SAFETY: y\nfn a() {}\nfn c() { unsafe { b() } }\n", ":4: `unsafe` without"),
         ("src/http/a.rs", "//! x\nuse time::format_description::well_known::Rfc2822;\n", ":2: dates of RFC 2822"),
+        ("src/ledger/a.rs", "//! x\nfn a(b: u128) -> f64 { c(b) }\n", ":2: `f64` where value is in integers only"),
         ("loadtest/src/a.rs", "//! x\nfn a() { b().unwrap() }\n", "`.unwrap()` outside tests"),
         ("src/http/a.rs", &long, "the file has 501 lines; split it"),
         ("src/bin/a.rs", &long_bin, "the file has 60 lines; split it, 59 is the most"),
@@ -449,6 +457,7 @@ fn what_only_looks_like_a_broken_rule_is_let_through() {
         ),
         ("src/http/a.rs", "//! x\nfn a() { println!(\"{:?}\", HashMap::<u8, u8>::new()); b().unwrap_or(1); todo(); }\n"),
         ("tests/a.rs", "//! x\nuse std::fs;\nfn a() { b().unwrap() }\n"),
+        ("src/access/a.rs", "//! x\n// As f64.\nfn a(b: f64) -> bool { b > 0.5 }\n"),
         ("src/operator/a.rs", "//! x\nuse crate::{access as a, config, control, ledger};\n"),
     ];
     for (path, text) in cases {
