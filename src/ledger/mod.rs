@@ -114,7 +114,9 @@ pub use recovery::{Recovered, Recovery};
 pub use remote::{Begun, RemoteAuditor, RemoteFile, RemoteReader, RemoteSnapshots, RemoteWatch, RemoteWriter};
 pub(crate) use scan::SeenBatch;
 pub use scan::Torn;
-pub use scrub::{Kind as ScrubKind, ScrubPass, ScrubState, Scrubbed, Scrubbing, SCRUB_NAME};
+pub use scrub::{
+    Kind as ScrubKind, Next as ScrubNext, ScrubPass, ScrubState, Scrubbed, Scrubbing, Work as ScrubWork, SCRUB_NAME,
+};
 pub use stats::CommitStats;
 pub use storage::{segment_name, ReadFile, Storage, StorageFile};
 pub use verify::{verify, verify_directory, Progress, Refuted, Report, Suspect};

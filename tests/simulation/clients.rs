@@ -1,5 +1,7 @@
 //! Simulated clients: they issue, spend, hold, capture, overdraw, repeat, give up and read, and remember what they were promised.
 use crate::core::Answer;
+use crate::edge::{Called, Sent};
+use crate::grants::{grants, Demand, ANYTHING, UNDER_A_CEILING};
 use crate::linearizability::{Effect, Operation};
 use crate::model::{Placed, ASSETS, CEILING};
 use crate::rng::Rng;
@@ -7,7 +9,7 @@ use crate::wishes::{escrow, extreme, memo, refusal_name, Wish, ESCROWS};
 use crate::world::World;
 use std::collections::BTreeMap;
 use svc_wallet::domain::limits::ISSUED_PER_CORE_MAX;
-use svc_wallet::domain::{Account, Amount, Asset, Code, CoreId, Entry, Op, Seq};
+use svc_wallet::domain::{Account, Asset, Code, CoreId, Entry, Op, Seq};
 use svc_wallet::engine::{Request, Ticket};
 
 /// A write under way.
@@ -115,13 +117,27 @@ impl Clients {
     fn read(&mut self, world: &mut World, rng: &mut Rng) {
         let account = if rng.percent(15) { escrow(rng.below(ESCROWS)) } else { self.some_account(world, rng) };
         let ticket = self.ticket(world, rng);
+        let (grant, of_balance) = (&grants()[some_grant(world, rng)], rng.percent(70));
+        let asset = rng.below(world.swarm.assets) as usize;
+        let (path, query) = match of_balance {
+            true => ("/v1/balance", format!("account={account}&asset={}", ASSETS[asset])),
+            false => ("/v1/seq", format!("account={account}")),
+        };
+        let sent = Sent { path: path.into(), query: Some(query), key: None, body: String::new() };
+        let read = of_balance.then_some(ASSETS[asset]);
+        let demand = Demand { op: None, account: Some(&account), to: None, asset: read, amount: 0, key: None };
+        let Some(called) = world.call(ticket.core, grant, sent, &demand) else { return };
         let height_min = self.heights.get(&account).copied().unwrap_or_default();
         let sent = self.moment();
-        let asset = rng.below(world.swarm.assets) as usize;
         self.reads.insert(ticket.request, Read { account: account.clone(), asset, sent, height_min });
         let account = Account::new(&account).unwrap();
         let asset = Asset::new(ASSETS[asset]).unwrap();
-        world.submit(ticket, if rng.percent(70) { Request::Balance { account, asset } } else { Request::LastNonce { account } });
+        let request = match called {
+            Called::Balance => Request::Balance { account, asset },
+            Called::LastNonce => Request::LastNonce { account },
+            Called::Write { .. } => panic!("a read is called a write"),
+        };
+        world.submit(ticket, request);
     }
 
     fn wish(&mut self, world: &mut World, rng: &mut Rng) {
@@ -152,18 +168,6 @@ impl Clients {
         } else {
             1 + u128::from(rng.below(60))
         };
-        let nonce = from.as_ref().map(|from| {
-            let last = self.nonces.get(from).copied().unwrap_or(0);
-            if rng.percent(world.swarm.wrong_nonce_percent) {
-                world.coverage.count("client: used nonce");
-                return last.saturating_sub(2) + rng.below(4) + 1;
-            }
-            // Some clients send the next debit before the last one is answered.
-            if rng.percent(60) {
-                self.nonces.insert(from.clone(), last + 1);
-            }
-            last + 1
-        });
         // Keys that are forgotten early are not used twice on purpose.
         let again = rng.percent(world.swarm.key_again_percent) && self.key_next > 0 && !world.swarm.forgetful;
         let key = if again { rng.below(self.key_next) } else { self.key_next };
@@ -171,20 +175,24 @@ impl Clients {
         if again {
             world.coverage.count("client: other request under a used key");
         }
-        let ceiling = from.is_some() && rng.percent(world.swarm.ceiling_percent);
-        self.wishes.push(Wish {
-            op,
-            from,
-            to,
-            asset,
-            amount,
-            nonce,
-            key: format!("k{key}"),
-            ceiling,
-            sent: None,
-            receipt: None,
-            answered: false,
+        let under_a_ceiling = from.is_some() && rng.percent(world.swarm.ceiling_percent);
+        let grant = if under_a_ceiling { UNDER_A_CEILING } else { some_grant(world, rng) };
+        let key = format!("k{key}");
+        let mut wish = Wish { op, from, to, asset, amount, nonce: None, key, grant, sent: None, receipt: None, answered: false };
+        let allowed = grants()[grant].allows(&wish.demand(), world.now).is_ok();
+        wish.nonce = wish.from.as_ref().map(|from| {
+            let last = self.nonces.get(from).copied().unwrap_or(0);
+            if rng.percent(world.swarm.wrong_nonce_percent) {
+                world.coverage.count("client: used nonce");
+                return last.saturating_sub(2) + rng.below(4) + 1;
+            }
+            // Some clients send the next debit before the last one is answered.
+            if rng.percent(60) && allowed {
+                self.nonces.insert(from.clone(), last + 1);
+            }
+            last + 1
         });
+        self.wishes.push(wish);
     }
 
     fn send(&mut self, world: &mut World, index: usize, rng: &mut Rng) {
@@ -195,6 +203,14 @@ impl Clients {
         if world.swarm.forgetful && wish.op == Op::Issue && wish.sent.is_some() {
             return;
         }
+        // Whatever it was answered before: now it is in doubt again, or refused for good.
+        let called = world.call(ticket.core, &grants()[wish.grant], wish.request(index), &wish.demand());
+        wish.answered = called.is_none();
+        let (bytes, ceiling) = match called {
+            None => return,
+            Some(Called::Write { entry, ceiling }) => (entry, ceiling),
+            Some(called) => panic!("a write is called {called:?}"),
+        };
         if wish.sent.is_none() {
             wish.sent = Some(moment);
             let asked = match &wish.from {
@@ -203,10 +219,9 @@ impl Clients {
             };
             *asked = asked.saturating_add(wish.amount);
         }
-        // Whatever it was answered before: now it is in doubt again.
-        wish.answered = false;
-        let bytes = wish.request(index, world);
         let entry = Entry::parse(&bytes).unwrap().0;
+        let same = wish.is(&entry) && entry.memo() == memo(index).as_deref() && entry.ts() == world.now;
+        assert!(same && grants()[wish.grant].id == entry.token(), "what is let through is what was asked: {entry:?}");
         let from = wish.from.clone().unwrap_or_default();
         let write = Write {
             wish: index,
@@ -215,7 +230,6 @@ impl Clients {
             credited: self.credited.get(&(from, self.wishes[index].asset)).copied().unwrap_or(0),
             holds: self.holds(&self.wishes[index]),
         };
-        let ceiling = self.wishes[index].ceiling.then(|| Amount::new(CEILING).unwrap());
         self.writes.insert(ticket.request, write);
         world.submit(ticket, Request::Write { entry, ceiling });
     }
@@ -369,7 +383,8 @@ impl Clients {
             }
             Code::IdempotencyConflict => {
                 let (key, owner) = (wish.key.clone(), wish.owner().to_owned());
-                let others = self.wishes.iter().filter(|other| other.key == key && other.owner() == owner).count();
+                let same = |other: &&Wish| other.sent.is_some() && other.key == key && other.owner() == owner;
+                let others = self.wishes.iter().filter(same).count();
                 assert!(others > 1, "a key that was used once is in conflict with nothing");
                 let first = world.model.under_key(&owner, &key).expect("the first request under the key is durable");
                 let first = Entry::parse(&first.entry).unwrap().0;
@@ -389,7 +404,7 @@ impl Clients {
                 });
             }
             Code::LimitsExceeded => {
-                assert!(wish.ceiling, "only a ceiling limits");
+                assert!(grants()[wish.grant].has_ceiling(), "only a ceiling limits");
                 if wish.amount > u128::MAX - CEILING {
                     world.coverage.count("amount: with a ceiling near 128 bits");
                 }
@@ -459,4 +474,12 @@ impl Clients {
         }
         histories
     }
+}
+
+/// Most clients may do anything; some have a capability for less, or one that is none.
+fn some_grant(world: &World, rng: &mut Rng) -> usize {
+    if rng.percent(world.swarm.grant_percent) {
+        return *rng.pick(&world.swarm.grants);
+    }
+    ANYTHING
 }

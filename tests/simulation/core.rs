@@ -1,8 +1,9 @@
 //! One simulated core: the production engine, its inbox, its lane, and what it has said.
+use crate::ceilings::Ceilings;
 use crate::link::Link;
 use std::collections::VecDeque;
-use svc_wallet::domain::{Code, Root, Seq};
-use svc_wallet::engine::{Engine, Gate, Message, Outcome, Output, Repeat, Ticket};
+use svc_wallet::domain::{Code, Durable, Entry, Found, Refusal, Root, Seq};
+use svc_wallet::engine::{Engine, Gate, Message, Outcome, Output, Owned, Repeat, Request, Ticket};
 
 /// An answer that reached its client.
 #[derive(Clone, Debug)]
@@ -48,17 +49,54 @@ pub struct Core {
     pub inbox: VecDeque<Message>,
     pub link: Link,
     pub said: Said,
+    pub ceilings: Ceilings,
+    /// Entries that were refused because of a daily ceiling, and rightly so.
+    pub over_ceiling: Vec<Vec<u8>>,
 }
 
 impl Core {
     pub fn new(engine: Engine) -> Self {
-        Self { engine, inbox: VecDeque::new(), link: Link::default(), said: Said::default() }
+        let (said, ceilings) = (Said::default(), Ceilings::default());
+        Self { engine, inbox: VecDeque::new(), link: Link::default(), said, ceilings, over_ceiling: Vec::new() }
     }
 
     pub fn empty_inbox(&mut self, gate: Gate) {
         while let Some(message) = self.inbox.pop_front() {
+            if let Message::Forward(ticket, Owned::Write(entry, Some(_))) = &message {
+                self.ceilings.ask(*ticket, &Entry::parse(entry).unwrap().0);
+            }
             self.engine.receive(message, gate, &mut self.said);
+            self.watch_ceilings();
         }
+    }
+
+    pub fn submit(&mut self, ticket: Ticket, request: Request<'_>, gate: Gate) {
+        if let Request::Write { entry, ceiling: Some(_) } = &request {
+            if self.engine.ring().owner(entry.owner()) == self.engine.core() {
+                self.ceilings.ask(ticket, entry);
+            }
+        }
+        self.engine.submit(ticket, request, gate, &mut self.said);
+        self.watch_ceilings();
+    }
+
+    /// The ledger has answered a question, or says that it cannot.
+    pub fn answered(&mut self, repeat: Repeat, found: Result<Option<Found>, Refusal>, gate: Gate) {
+        match found {
+            Ok(found) => self.engine.answered(repeat, found, gate, &mut self.said),
+            Err(refusal) => self.engine.unanswered(repeat, refusal, gate, &mut self.said),
+        }
+        self.watch_ceilings();
+    }
+
+    pub fn committed(&mut self, durable: Durable) {
+        self.engine.committed(durable, &mut self.said);
+        self.watch_ceilings();
+    }
+
+    fn watch_ceilings(&mut self) {
+        let refused = self.ceilings.watch(&mut self.engine, &self.said.replies);
+        self.over_ceiling.extend(refused);
     }
 
     /// Whether nothing is under way here.

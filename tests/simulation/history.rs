@@ -157,6 +157,12 @@ fn trouble(world: &mut World, clients: &mut Clients, rng: &mut Rng) {
         world.kill();
     } else if rng.rarely(swarm.power_loss_in_commit) {
         world.crash_in_commit(rng);
+    } else if rng.rarely(swarm.power_loss_in_mark) {
+        if rng.percent(50) {
+            world.crash_in_note(rng);
+        } else {
+            world.crash_in_close(rng);
+        }
     } else if rng.rarely(swarm.power_loss_in_snapshot) {
         world.crash_in_snapshot(rng);
     } else if rng.rarely(swarm.power_loss_in_history) {
@@ -227,6 +233,9 @@ fn check_end(world: &mut World, clients: &mut Clients, rng: &mut Rng) {
         let told: Vec<_> = sums.into_iter().map(|sums| (sums.asset, sums.issued, sums.burned, sums.held)).collect();
         assert_eq!(told, world.model.totals(), "I-3: the auditor's sums are those of the entries");
     }
+    if world.lied().is_none() {
+        world.check_scrubbing();
+    }
     let cores = 1 + rng.below(4) as u16;
     world.restart(rng, cores);
     if world.ended.is_some() {
@@ -235,6 +244,8 @@ fn check_end(world: &mut World, clients: &mut Clients, rng: &mut Rng) {
     if world.lied().is_none() {
         world.audit();
         world.probe_keys(rng);
+        world.archive(rng);
+        world.back_up_and_restore(rng);
     }
     for (account, history) in clients.histories(world) {
         let operations = history.len();

@@ -33,7 +33,7 @@ impl World {
                 }
                 let core = &mut self.cores[index];
                 let before = core.said.replies.len();
-                core.engine.answered(repeat, found, gate, &mut core.said);
+                core.answered(repeat, Ok(found), gate);
                 for (_, answer) in core.said.replies.iter().skip(before).filter(|_| by_key) {
                     match answer {
                         Answer::Receipt { .. } => self.coverage.count("forgotten key: first answer again"),
@@ -46,9 +46,8 @@ impl World {
             }
             Err(error) => {
                 assert!(excused, "the ledger cannot be read: {error}");
-                let core = &mut self.cores[index];
                 let refusal = Refusal::new(Code::InternalError, "the ledger could not be read");
-                core.engine.unanswered(repeat, refusal, gate, &mut core.said);
+                self.cores[index].answered(repeat, Err(refusal), gate);
             }
         }
         self.note_indexes();
@@ -75,15 +74,24 @@ impl World {
 
     /// In an idle moment the desk makes an index and follows the history.
     pub fn prepare(&mut self, rng: &mut Rng) {
-        let told = self.faults().told;
+        let (told, before) = (self.faults().told, self.indexes());
         let process = self.process();
         let (indexed, followed) = (process.reader.index_one_segment(), process.reader.advance_history(1 + rng.below(40)));
         let excused = self.lied().is_some() || self.failing || self.faults().told > told;
         assert!(excused || indexed.is_ok() && followed.is_ok(), "the desk cannot prepare: {indexed:?} {followed:?}");
         if indexed.is_ok_and(|made| made) {
-            self.coverage.count("index: made in an idle moment");
+            // Without its file an index is made in memory alone.
+            self.coverage.count(match (self.failing, self.indexes() > before) {
+                (false, _) => "index: made in an idle moment",
+                (true, true) => "crash: behind an index",
+                (true, false) => "crash: in an index",
+            });
         }
         self.note_indexes();
+    }
+
+    fn indexes(&self) -> usize {
+        self.storage.list().unwrap().into_iter().filter(|name| name.ends_with(".idx")).count()
     }
 
     /// An index file rots or is gone.

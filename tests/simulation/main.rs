@@ -3,11 +3,15 @@
 //!
 //! A failing seed is printed; `SIM_SEED=n cargo test --test simulation one_seed -- --nocapture` tells its history step by step.
 #![allow(clippy::unwrap_used)] // Tests may; the lint knows only functions marked as such.
+mod ceilings;
 mod clients;
+mod copies;
 mod core;
 mod coverage;
 mod disk;
+mod edge;
 mod failures;
+mod grants;
 mod history;
 mod linearizability;
 mod link;
@@ -18,6 +22,7 @@ mod power;
 mod proofs;
 mod rng;
 mod runner;
+mod scrubbing;
 mod snapshots;
 mod swarm;
 mod wishes;

@@ -1,9 +1,10 @@
 //! The simple model that every history is held against: the durable entries one by one, and what they add up to.
+use crate::grants::allowed;
 use std::collections::{BTreeMap, BTreeSet};
 use svc_wallet::domain::limits::ISSUED_PER_CORE_MAX;
 use svc_wallet::domain::{Entry, LaneBatch, Nonce, Op, Root, Seq, UnixMs};
 
-const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+pub const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// What is moved. A history uses the first of them, or more.
 pub const ASSETS: [&str; 3] = ["roc", "usd", "tok"];
@@ -56,9 +57,13 @@ pub struct Model {
     pub latest: UnixMs,
     keys: BTreeMap<(String, String), Seq>,
     debits: BTreeMap<(String, u64), Seq>,
-    /// The newest day of each capability, account and asset, and what was debited since.
-    daily: BTreeMap<([u8; 16], String, String), (u64, u128)>,
+    /// What durable entries have debited under ceilings.
+    pub daily: Daily,
 }
+
+/// The newest day of each capability, account and asset on which something was debited under a ceiling, and how much.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Daily(pub BTreeMap<([u8; 16], String, String), (u64, u128)>);
 
 impl Model {
     pub fn head(&self) -> u64 {
@@ -86,6 +91,7 @@ impl Model {
         let key = (owner.clone(), entry.key().as_str().to_owned());
         let earlier = self.keys.insert(key, seq);
         assert!(earlier.is_none(), "I-1: one entry per (account, key): {owner} {}", entry.key());
+        assert!(allowed(entry), "I-4: no capability allowed {entry:?}");
         self.latest = entry.ts().max(self.latest);
         let (amount, asset) = (entry.amount().minor_units(), entry.asset().as_str());
         let moved = self.moved(asset);
@@ -116,13 +122,7 @@ impl Model {
             }
         }
         if entry.counts_against_ceiling() {
-            let day = entry.ts().0 / DAY_MS;
-            let (newest, spent) = self.daily.entry((entry.token().0, owner, asset.to_owned())).or_default();
-            if day > *newest {
-                (*newest, *spent) = (day, 0);
-            }
-            *spent += amount;
-            assert!(*spent <= CEILING, "the daily ceiling holds");
+            assert!(self.daily.count(entry) <= CEILING, "the daily ceiling holds");
         }
         self.entries.push(Placed { entry: entry.bytes().to_vec(), seq, root });
     }

@@ -1,15 +1,25 @@
 //! How processes end and begin: power losses at any moment, killed processes, interrupted recoveries, and the verdict about what
 //! the ledger holds afterwards.
+use crate::ceilings::Ceilings;
+use crate::copies::state;
 use crate::core::Core;
+use crate::edge::Edge;
 use crate::model::{Model, State};
 use crate::rng::Rng;
+use crate::scrubbing::scrub_work;
+use crate::snapshots::is_whole;
 use crate::swarm::Lie;
 use crate::world::{Ended, Process, World};
-use std::collections::{BTreeMap, BTreeSet};
 use svc_wallet::domain::{Entry, LogId, Root, Seq};
 use svc_wallet::engine::Engine;
 use svc_wallet::ledger::snapshot::{snapshot_name, snapshots, Snapshot};
 use svc_wallet::ledger::{verify, Fate, GroupCommit, LedgerError, Log, MemoryFile, MemoryStorage, Options, Recovery, Storage};
+
+/// Changes to the disk after one of which the power goes: a few more than replacing the file `epoch` takes, a commit that begins a
+/// segment, and a recovery. That all of it has been done before the power goes is counted as well, so no step can be out of reach.
+const MARK_CHANGES: u64 = 7;
+pub const SEGMENT_CHANGES: u64 = 24;
+const RECOVERY_CHANGES: u64 = 18;
 
 /// An opened log, and the engines that were rebuilt from it.
 pub struct Opened {
@@ -66,12 +76,57 @@ impl World {
     /// Power loss somewhere inside of a commit, if there is something to commit.
     pub fn crash_in_commit(&mut self, rng: &mut Rng) {
         self.say(|| "power loss in a commit".into());
-        self.coverage.count("crash: in a commit");
-        let changes = if rng.percent(70) { 2 } else { 14 };
-        self.storage.fail_after(Some(rng.below(changes)));
+        // Whatever is under way gets to the committer. Replies that leave meanwhile are lost with their connections.
+        for index in 0..self.cores.len() {
+            let gate = self.gate(index);
+            self.cores[index].empty_inbox(gate);
+            drop(self.hand_over(index, rng));
+        }
+        let segments = self.last_segment();
+        let changes = if rng.percent(50) { 3 } else { SEGMENT_CHANGES };
+        if self.crash_after(rng.below(changes), rng) && self.last_segment() != segments {
+            self.coverage.count("crash: behind a commit in a new segment");
+        }
+    }
+
+    /// Power loss after so many changes of a commit; whether it was done before.
+    pub fn crash_after(&mut self, changes: u64, rng: &mut Rng) -> bool {
+        self.storage.fail_after(Some(changes));
         self.failing = true;
-        self.commit(rng);
+        let head = self.model.head();
+        self.commit_of(true, rng);
         self.failing = false;
+        let done = self.model.head() > head;
+        if self.process.is_none() {
+            self.coverage.count("crash: in a commit");
+        }
+        self.lose_power(rng);
+        done
+    }
+
+    /// Power loss while a quiet moment is noted.
+    pub fn crash_in_note(&mut self, rng: &mut Rng) {
+        self.say(|| "power loss in a note".into());
+        self.storage.fail_after(Some(rng.below(MARK_CHANGES)));
+        self.failing = true;
+        self.note();
+        self.failing = false;
+        self.lose_power(rng);
+    }
+
+    /// Power loss while the server ends in order.
+    pub fn crash_in_close(&mut self, rng: &mut Rng) {
+        self.say(|| "power loss in an orderly end".into());
+        self.storage.fail_after(Some(rng.below(MARK_CHANGES)));
+        let (lied, process) = (self.lied().is_some(), self.process.take().expect("a server runs between two steps"));
+        if process.log.close().is_ok() {
+            self.coverage.count("crash: behind an orderly end");
+            if lied == self.lied().is_some() {
+                self.marked = self.model.head();
+            }
+        } else {
+            self.coverage.count("crash: in an orderly end");
+        }
         self.lose_power(rng);
     }
 
@@ -119,8 +174,10 @@ impl World {
             let interrupted = attempt < 4 && rng.percent(self.swarm.power_loss_in_recovery_percent) && !was_quiet;
             if interrupted {
                 self.coverage.count("crash: in recovery");
-                self.storage.fail_after(Some(rng.below(14)));
-                drop(self.open(cores));
+                self.storage.fail_after(Some(rng.below(RECOVERY_CHANGES)));
+                if self.open(cores).is_ok() {
+                    self.coverage.count("crash: behind a recovery");
+                }
                 self.lose_power(rng);
                 continue;
             }
@@ -196,8 +253,11 @@ impl World {
         let group = GroupCommit::new(engines.len() as u16, log.body_bytes_max());
         let reader = log.reader();
         let work = self.audit_work(&reader, snapshot);
-        self.process = Some(Process { reader, group, work, full: false, log });
-        self.cores = engines.into_iter().map(Core::new).collect();
+        let scrub = scrub_work(&reader);
+        self.process = Some(Process { reader, group, work, scrub, full: false, log });
+        self.edges = engines.iter().map(|_| Edge::new()).collect();
+        let ceilings = || Ceilings::behind(&self.model.daily);
+        self.cores = engines.into_iter().map(|engine| Core { ceilings: ceilings(), ..Core::new(engine) }).collect();
         assert_eq!(self.state(), self.model.state(), "I-7: the ledger alone gives the state");
         self.say(|| format!("runs with {} cores from entry {} on, behind entry {begin}", self.cores.len(), self.model.head()));
         if self.lied().is_none() && rng.percent(25) {
@@ -229,15 +289,8 @@ impl World {
     /// The auditor reads the whole ledger of a server that is at rest.
     pub fn audit(&mut self) {
         let storage = self.storage.fork();
-        let is_whole = |name: &String| {
-            let read = |snapshot: Snapshot<MemoryFile>| {
-                snapshot.for_each_account(&mut |_| Ok(()))?;
-                snapshot.for_each_key(&mut |_| ())
-            };
-            Snapshot::open(&storage, name).and_then(read).is_ok()
-        };
         let names = snapshots(&storage.list().unwrap()).into_iter().map(snapshot_name);
-        let damaged: Vec<String> = names.filter(|name| !is_whole(name)).collect();
+        let damaged: Vec<String> = names.filter(|name| !is_whole(&storage, name)).collect();
         if !damaged.is_empty() {
             let told = verify(&storage, &mut |_| ()).expect_err("a snapshot is damaged").to_string();
             assert!(damaged.iter().any(|name| told.contains(name)), "{damaged:?} not named: {told}");
@@ -255,16 +308,7 @@ impl World {
 
     /// What the cores have.
     pub fn state(&self) -> State {
-        let (mut values, mut nonces) = (BTreeSet::new(), BTreeMap::new());
-        for core in &self.cores {
-            core.engine.shard().for_each_balance(|account, asset, balance, nonce| {
-                if balance.amount > 0 {
-                    values.insert((account.to_owned(), asset.to_owned(), balance.amount, balance.held));
-                }
-                nonces.insert(account.to_owned(), nonce.0);
-            });
-        }
-        (values, nonces)
+        state(self.cores.iter().map(|core| &core.engine))
     }
 
     /// The last chain hash with the state: equal for equal histories.

@@ -74,7 +74,9 @@ impl World {
     pub fn crash_in_history(&mut self, rng: &mut Rng) {
         self.say(|| "power loss in the history".into());
         self.coverage.count("crash: in the history");
-        self.storage.fail_after(Some(rng.below(3)));
+        // Where no index is to be made, the history is written at once.
+        let changes = if rng.percent(50) { 3 } else { 12 };
+        self.storage.fail_after(Some(rng.below(changes)));
         self.failing = true;
         self.prepare(rng);
         self.prove(rng);

@@ -75,7 +75,7 @@ impl World {
         let lies = self.faults().snapshot_lies;
         match self.process().work.snapshot(&mut || ()) {
             Ok(()) => {
-                self.coverage.count("snapshot: taken");
+                self.coverage.count(if self.failing { "crash: behind a snapshot" } else { "snapshot: taken" });
                 self.say(|| format!("took a snapshot after entry {}", before.through.0));
                 self.rotten.remove(&snapshot_name(before.through));
                 self.check_snapshot(before.through, before.snapshot, told);
@@ -99,8 +99,23 @@ impl World {
                     "snapshot: damage seen in time"
                 });
                 self.say(|| format!("{fault}"));
+                self.check_fall_back(before.snapshot);
             }
         }
+    }
+
+    /// If the auditor has left the snapshot on which it built, it goes on from a good one before it, or from the first entry.
+    fn check_fall_back(&mut self, before: Seq) {
+        let now = self.process().work.audit().snapshot;
+        if now == before {
+            return;
+        }
+        assert!(now < before, "there is nothing to go back to behind entry {}", before.0);
+        if now == Seq(0) {
+            return self.coverage.count("audit: back to the first entry");
+        }
+        assert!(is_whole(&self.storage.fork(), &snapshot_name(now)), "the auditor goes on from a damaged snapshot");
+        self.coverage.count("audit: back to the snapshot before");
     }
 
     /// What a snapshot that has its name must be: durable whatever happens now, one of at most two, and what the model says.
@@ -173,20 +188,21 @@ impl World {
             self.guard_earlier_keys(&log.reader(), snapshot.head().seq, &mut engines).unwrap();
         }
         let mut copies: Vec<Core> = engines.into_iter().map(Core::new).collect();
+        self.probe(&mut copies, &log.reader(), snapshot.is_some(), rng);
+    }
+
+    /// Some probes of cores on a copy, which have started from a snapshot or not.
+    pub fn probe(&mut self, copies: &mut [Core], reader: &Reader<MemoryStorage>, from_snapshot: bool, rng: &mut Rng) {
         for _ in 0..6 {
             let Some(placed) = self.model.at(Seq(rng.below(self.model.head() + 1))) else { continue };
-            let probe = Probe::new(placed, now.max(self.model.latest), self.settings.idempotency_ttl_ms);
+            let probe = Probe::new(placed, self.now.max(self.model.latest), self.settings.idempotency_ttl_ms);
             let Some(probe) = probe else { continue };
-            let owner = usize::from(Ring::new(cores).owner(probe.first.owner()).0);
+            let owner = usize::from(Ring::new(copies.len() as u16).owner(probe.first.owner()).0);
             for (asked, expected) in probe.requests(copies[owner].engine.shard()) {
-                let answered = answer(&mut copies[owner], &asked, &log.reader());
+                let answered = answer(&mut copies[owner], &asked, reader);
                 assert!(expected.fits(&answered), "I-12: {asked:?} after a start is answered with {answered:?}");
             }
-            self.coverage.count(if snapshot.is_some() {
-                "probe: key behind a snapshot"
-            } else {
-                "probe: key after a whole replay"
-            });
+            self.coverage.count(if from_snapshot { "probe: key behind a snapshot" } else { "probe: key after a whole replay" });
         }
     }
 
@@ -226,7 +242,8 @@ impl World {
     }
 }
 
-fn load(storage: &MemoryStorage, cores: u16, world: &World) -> (Option<Snapshot<MemoryFile>>, Vec<Engine>) {
+/// What [`World::load_engines`] does, from the snapshots in this directory.
+pub fn load(storage: &MemoryStorage, cores: u16, world: &World) -> (Option<Snapshot<MemoryFile>>, Vec<Engine>) {
     let ring = Ring::new(cores);
     let mut newest = Seq(u64::MAX);
     loop {
@@ -251,6 +268,15 @@ fn load(storage: &MemoryStorage, cores: u16, world: &World) -> (Option<Snapshot<
             return (Some(snapshot), engines);
         }
     }
+}
+
+/// Whether a snapshot is good in all its parts.
+pub fn is_whole(storage: &MemoryStorage, name: &str) -> bool {
+    let read = |snapshot: Snapshot<MemoryFile>| {
+        snapshot.for_each_account(&mut |_| Ok(()))?;
+        snapshot.for_each_key(&mut |_| ())
+    };
+    Snapshot::open(storage, name).and_then(read).is_ok()
 }
 
 /// The whole content of a file.

@@ -1,5 +1,6 @@
 //! What one seed does and what goes wrong in it: each history gets a random subset of operations and faults, each with a random
 //! strength, because a mixture of everything all the time hides what only shows where something is absent.
+use crate::grants::grants;
 use crate::rng::Rng;
 
 /// A disk that lies or rots: at most one such fault in a history, so that the verdict about it can be sharp.
@@ -43,6 +44,9 @@ pub struct Swarm {
     pub wrong_nonce_percent: u64,
     pub key_again_percent: u64,
     pub ceiling_percent: u64,
+    /// Capabilities other than those for anything, by their places among all, and how often one of them is used.
+    pub grants: [usize; 6],
+    pub grant_percent: u64,
     pub timeout_ticks: u64,
     pub cut_connection: u64,
     pub clock_jump: u64,
@@ -56,6 +60,7 @@ pub struct Swarm {
     pub power_loss: u64,
     pub kill: u64,
     pub power_loss_in_commit: u64,
+    pub power_loss_in_mark: u64,
     pub power_loss_in_recovery_percent: u64,
     pub second_writer: u64,
     pub snapshot: u64,
@@ -105,6 +110,8 @@ impl Swarm {
             // Where keys are forgotten early, they are used again more often.
             key_again_percent: if keys_max < 1 << 16 { 10 + rng.below(30) } else { rng.sometimes(50, 6) },
             ceiling_percent: rng.sometimes(30, 50),
+            grants: std::array::from_fn(|_| rng.below(grants().len() as u64) as usize),
+            grant_percent: rng.sometimes(60, 40),
             timeout_ticks: 10 + rng.below(120),
             cut_connection: rng.sometimes(50, 100),
             clock_jump: rng.sometimes(40, 100),
@@ -118,6 +125,7 @@ impl Swarm {
             power_loss: rng.sometimes(60, 60),
             kill: rng.sometimes(40, 40),
             power_loss_in_commit: rng.sometimes(60, 60),
+            power_loss_in_mark: rng.sometimes(30, 60),
             power_loss_in_recovery_percent: rng.sometimes(40, 50),
             second_writer: rng.sometimes(25, 40),
             snapshot: rng.sometimes(65, 250),
@@ -136,6 +144,11 @@ impl Swarm {
             garble_percent: rng.sometimes(40, 30),
             lie,
         };
+        if lie.is_none() && rng.percent(10) {
+            // It takes sealed segments behind two snapshots, and keys whose time is over, for something to go to an archive.
+            let (segment_bytes, snapshot) = (40 << 10, swarm.snapshot + 150);
+            return Self { steps: 600, act_percent: 60, forgetful: true, segment_bytes, snapshot, ..swarm };
+        }
         if lie != Some(Lie::OlderExtent) {
             return swarm;
         }
@@ -161,6 +174,7 @@ impl Swarm {
             power_loss: 0,
             kill: 0,
             power_loss_in_commit: 0,
+            power_loss_in_mark: 0,
             power_loss_in_recovery_percent: 0,
             second_writer: 0,
             keys_max: 1 << 16,

@@ -1,9 +1,11 @@
 //! What clients want: the requests that are sent again until they are answered, and the amounts in them.
+use crate::edge::Sent;
+use crate::grants::Demand;
 use crate::model::ASSETS;
 use crate::rng::Rng;
 use crate::world::World;
 use svc_wallet::domain::limits::ISSUED_PER_CORE_MAX;
-use svc_wallet::domain::{Account, Amount, Asset, Code, Draft, Entry, Key, Nonce, Op, TokenId};
+use svc_wallet::domain::{Account, Code, Entry, Op};
 
 pub const ESCROWS: u64 = 3;
 
@@ -17,7 +19,8 @@ pub struct Wish {
     pub amount: u128,
     pub nonce: Option<u64>,
     pub key: String,
-    pub ceiling: bool,
+    /// The place of its capability among all.
+    pub grant: usize,
     /// When it was first sent and when a receipt first came, on the clients' clock.
     pub sent: Option<u64>,
     pub receipt: Option<u64>,
@@ -53,26 +56,39 @@ impl Wish {
         self.from.as_deref().or(self.to.as_deref()).expect("every operation has an account")
     }
 
-    /// The request as the edge hands it on.
-    pub fn request(&self, index: usize, world: &World) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        let memo = memo(index);
-        let draft = Draft {
-            op: self.op,
-            from: self.from.as_deref().map(|from| Account::new(from).unwrap()),
-            to: self.to.as_deref().map(|to| Account::new(to).unwrap()),
-            asset: Asset::new(ASSETS[self.asset]).unwrap(),
-            amount: Amount::new(self.amount).unwrap(),
-            nonce: self.nonce.map(Nonce),
-            key: Key::new(&self.key).unwrap(),
-            memo: memo.as_deref(),
-            corr: "sim",
-            token: TokenId([1; 16]),
-            ceiling: self.ceiling,
-            ts: world.now,
+    /// What its capability has to allow.
+    pub fn demand(&self) -> Demand<'_> {
+        Demand {
+            op: Some(self.op),
+            account: self.from.as_deref(),
+            to: self.to.as_deref(),
+            asset: Some(ASSETS[self.asset]),
+            amount: self.amount,
+            key: Some(&self.key),
+        }
+    }
+
+    /// The request as it is sent: clients spell it in different ways.
+    pub fn request(&self, index: usize) -> Sent {
+        let path = match self.op {
+            Op::Transfer if index % 3 == 0 => "/wallet/spend".to_owned(),
+            op => format!("/v1/{}", op.as_str()),
         };
-        draft.encode(&mut bytes);
-        bytes
+        let (asset, amount) = (ASSETS[self.asset], self.amount);
+        let mut body = format!(r#"{{"asset":"{asset}","amount_minor":"{amount}""#);
+        let mut add = |name: &str, value: &str| body.push_str(&format!(r#","{name}":"{value}""#));
+        self.from.iter().for_each(|from| add("from", from));
+        self.to.iter().for_each(|to| add("to", to));
+        memo(index).iter().for_each(|memo| add("memo", memo));
+        let in_body = index % 2 == 0;
+        if in_body {
+            add("idempotency_key", &self.key);
+        }
+        if let Some(nonce) = self.nonce {
+            body.push_str(&format!(r#","{}":{nonce}"#, if index % 5 == 0 { "seq" } else { "nonce" }));
+        }
+        body.push('}');
+        Sent { path, query: None, key: (!in_body).then(|| self.key.clone()), body }
     }
 
     /// Whether the entry is what was wished.

@@ -5,6 +5,7 @@
 use crate::core::{Answer, Core};
 use crate::coverage::Coverage;
 use crate::disk::DiskFaults;
+use crate::edge::Edge;
 use crate::link::{copy, Arrival};
 use crate::model::Model;
 use crate::older::OlderExtents;
@@ -12,10 +13,10 @@ use crate::rng::Rng;
 use crate::swarm::{Lie, Swarm};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
-use svc_wallet::domain::{Durable, HistoryRoot, UnixMs};
+use svc_wallet::domain::{Durable, Entry, HistoryRoot, UnixMs};
 use svc_wallet::engine::{Gate, Message, Request, Ticket};
 use svc_wallet::ledger::engine::Engine as _;
-use svc_wallet::ledger::{AppendError, AuditWork, GroupCommit, Log, MemoryStorage, Placed, Reader};
+use svc_wallet::ledger::{AppendError, AuditWork, GroupCommit, Log, Mark, MemoryStorage, Placed, Reader, ScrubWork};
 use svc_wallet::shard::Settings;
 
 /// A process of the server: it has the ledger open for writing.
@@ -25,6 +26,8 @@ pub struct Process {
     pub group: GroupCommit,
     /// What the auditor's thread does.
     pub work: AuditWork<MemoryStorage>,
+    /// What the thread that scrubs does.
+    pub scrub: ScrubWork<MemoryStorage>,
     /// What was collected found no room on the disk and is tried again.
     pub full: bool,
 }
@@ -38,8 +41,13 @@ pub enum Ended {
     LastCommitLost,
 }
 
+/// The time at which every history begins: soon another day.
+pub const BEGINNING: u64 = 86_400_000 * 20_000 - 1_000;
+
 pub struct World {
     pub cores: Vec<Core>,
+    /// Of each core.
+    pub edges: Vec<Edge>,
     pub process: Option<Process>,
     pub storage: MemoryStorage,
     pub faults: Arc<Mutex<DiskFaults>>,
@@ -84,6 +92,7 @@ impl World {
         storage.set_faults(faults.clone());
         let mut world = Self {
             cores: Vec::new(),
+            edges: Vec::new(),
             process: None,
             storage,
             faults,
@@ -93,7 +102,7 @@ impl World {
             in_doubt: Vec::new(),
             marked: 0,
             epoch: 0,
-            now: UnixMs(86_400_000 * 20_000 - 1_000),
+            now: UnixMs(BEGINNING),
             tick: 0,
             not_ready_until: 0,
             full_until: 0,
@@ -153,7 +162,7 @@ impl World {
         let gate = self.gate(index);
         let core = &mut self.cores[index];
         core.empty_inbox(gate);
-        core.engine.submit(ticket, request, gate, &mut core.said);
+        core.submit(ticket, request, gate);
     }
 
     /// One thing happens somewhere; returns the replies that left a core meanwhile.
@@ -198,9 +207,10 @@ impl World {
 
     /// What happens beside the spends: the auditor follows, and the desk uses an idle moment.
     fn look_after(&mut self, rng: &mut Rng) {
-        match rng.below(3) {
+        match rng.below(5) {
             0 => drop(self.follow()),
             1 => self.prepare(rng),
+            2 | 3 => self.scrub(),
             _ => drop(self.prove(rng)),
         }
     }
@@ -221,7 +231,7 @@ impl World {
         let core = &mut self.cores[index];
         match core.link.arrive(self.tick) {
             Arrival::Nothing => {}
-            Arrival::InTurn(durable) => core.engine.committed(durable, &mut core.said),
+            Arrival::InTurn(durable) => core.committed(durable),
             Arrival::Repeated => self.coverage.count("link: acknowledgement repeated"),
             Arrival::OutOfTurn => self.coverage.count("link: acknowledgement out of turn"),
         }
@@ -229,7 +239,7 @@ impl World {
 
     /// What a core's flush does: batches to the lane, first messages, then answers, and only then the replies. A full inbox holds
     /// up everything behind it.
-    fn hand_over(&mut self, index: usize, rng: &mut Rng) -> Vec<(Ticket, Answer)> {
+    pub fn hand_over(&mut self, index: usize, rng: &mut Rng) -> Vec<(Ticket, Answer)> {
         while let Some(batch) = self.cores[index].engine.take_batch() {
             if rng.percent(self.swarm.lane_full_percent) {
                 self.coverage.count("core: lane queue full");
@@ -270,7 +280,12 @@ impl World {
 
     /// Replies leave only while no credit waits.
     fn release(&mut self, index: usize) -> Vec<(Ticket, Answer)> {
-        let core = &mut self.cores[index];
+        let Self { cores, coverage, model, .. } = self;
+        let core = &mut cores[index];
+        for refused in std::mem::take(&mut core.over_ceiling) {
+            let other = model.daily.has_other_asset(&Entry::parse(&refused).unwrap().0);
+            coverage.count(if other { "ceiling: reached in one of several assets" } else { "ceiling: reached" });
+        }
         if core.engine.credits_waiting() {
             return Vec::new();
         }
@@ -279,13 +294,19 @@ impl World {
 
     /// The committer takes what some lanes have queued, and makes it durable.
     pub fn commit(&mut self, rng: &mut Rng) {
+        self.commit_of(false, rng);
+    }
+
+    /// As [`World::commit`], of all that the lanes have queued or of some of it.
+    pub fn commit_of(&mut self, all: bool, rng: &mut Rng) {
         let tick = self.tick;
         let Self { cores, process, coverage, .. } = self;
         let process = process.as_mut().expect("a server runs between two steps");
         if !process.full {
             let mut lanes = 0;
             for core in cores.iter_mut().filter(|core| !core.link.is_cut(tick)) {
-                let take = rng.below(core.link.towards.len() as u64 + 1);
+                let queued = core.link.towards.len() as u64;
+                let take = if all { queued } else { rng.below(queued + 1) };
                 lanes += u64::from(take > 0);
                 for _ in 0..take {
                     let batch = core.link.towards.pop_front().expect("counted");
@@ -322,7 +343,7 @@ impl World {
                 let again = self.process();
                 assert!(again.log.append(&[]).is_err(), "a failed log takes nothing more");
                 let parts = self.process().group.batches();
-                let entries = parts.iter().flat_map(|part| svc_wallet::domain::Entry::all_own(&part.bytes));
+                let entries = parts.iter().flat_map(|part| Entry::all_own(&part.bytes));
                 self.in_doubt = entries.map(|entry| entry.bytes().to_vec()).collect();
                 self.process = None;
             }
@@ -345,7 +366,16 @@ impl World {
                 if lied == self.lied().is_some() {
                     self.marked = self.model.head();
                 }
+                if self.failing {
+                    self.coverage.count("crash: behind a note");
+                }
+                if self.lied().is_none() && self.tick % 4 == 0 {
+                    let durable = self.storage.crash(&mut || false).fork();
+                    let mark = Mark::read(&durable).unwrap().expect("a log that is open has an epoch");
+                    assert_eq!(mark.head.0, self.model.head(), "a quiet moment notes durably how far the ledger reaches");
+                }
             }
+            Err(_) if self.failing => self.coverage.count("crash: in a note"),
             Err(error) => {
                 assert!(self.full_until > 0 || self.faults().told > told, "nothing could be noted for no reason: {error}");
                 self.coverage.count("quiet: nothing could be noted");
@@ -379,7 +409,7 @@ impl World {
         }
         process.as_mut().expect("a server runs between two steps").group.settle(placed, |durable| {
             let first = model.at(durable.first_seq).expect("what is acknowledged is durable");
-            let entry = svc_wallet::domain::Entry::all_own(&durable.batch.bytes).next().expect("a batch has entries");
+            let entry = Entry::all_own(&durable.batch.bytes).next().expect("a batch has entries");
             assert_eq!((entry.bytes(), durable.root), (&*first.entry, first.root), "an acknowledgement names its own place");
             let link = &mut cores[usize::from(durable.batch.lane)].link;
             if rng.percent(swarm.lose_acknowledgement_percent) {

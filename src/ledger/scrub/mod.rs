@@ -24,6 +24,7 @@ mod tests;
 
 pub(super) use scrubber::Scrubber;
 pub use state::{Kind, ScrubPass, ScrubState, Scrubbed, SCRUB_NAME};
+pub use work::{Next, Work};
 
 use std::time::Duration;
 

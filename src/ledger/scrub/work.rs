@@ -21,15 +21,15 @@ const SAVE_EVERY: Duration = Duration::from_secs(10);
 
 /// What comes after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub enum Next {
     /// The next step can be made at once.
     Now,
     /// Nothing is to be done before this time.
     At(UnixMs),
 }
 
-/// The work on one ledger.
-pub(super) struct Work<S: Storage> {
+/// What the thread that scrubs does, without its thread: the work on one ledger.
+pub struct Work<S: Storage> {
     reader: Reader<S>,
     paced: Paced<S>,
     scrubbing: Scrubbing,
