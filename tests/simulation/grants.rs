@@ -185,7 +185,7 @@ impl Caveat {
             "wallet:read",
         ];
         const ACCOUNTS: [&str; 6] = ["account:*", "escrow:*", "account:0", "account:1", "escrow:1", "account:1*"];
-        match rng.below(20) {
+        match rng.below(19) {
             0..=3 => Caveat::Scopes(some_of(&SCOPES, rng)),
             4..=6 => Caveat::Accounts(some_of(&ACCOUNTS, rng)),
             7..=9 => Caveat::To(some_of(&ACCOUNTS, rng)),
@@ -194,10 +194,7 @@ impl Caveat {
             14 => Caveat::Ceiling(CEILING),
             15 => Caveat::Keys(some_of(&["k*", "k1*", "k2", "m*"], rng)),
             16..=17 => Caveat::Before(BEGINNING + *rng.pick(&[20, 200, 1000, 7_200_000])),
-            18 => Caveat::From(BEGINNING + *rng.pick(&[20, 100, 200, 3_600_000])),
-            _ => rng
-                .pick(&[Caveat::Strange("colour = blue"), Caveat::Strange("max_amount = 1e3"), Caveat::Audience("storage")])
-                .clone(),
+            _ => Caveat::From(BEGINNING + *rng.pick(&[20, 100, 200, 3_600_000])),
         }
     }
 }
@@ -235,6 +232,10 @@ pub fn grants() -> &'static [Grant] {
             Grant::of(id(), vec![Caveat::Audience(AUDIENCE), far.clone()], Vec::new()),
             Grant::of(id(), [vec![far.clone()], ceilings.to_vec()].concat(), Vec::new()),
         ];
+        for caveat in [Caveat::Strange("colour = blue"), Caveat::Strange("max_amount = 1e3"), Caveat::Audience("storage")] {
+            grants.push(Grant::of(id(), vec![far.clone(), caveat.clone()], Vec::new()));
+            grants.push(Grant::of(id(), vec![far.clone()], vec![caveat]));
+        }
         let mut rng = Rng::new(0xbb67_ae85);
         for family in 0..FAMILIES {
             let id = id();
@@ -334,6 +335,9 @@ pub fn refusal_name(grant: &Grant, code: Code) -> &'static str {
         (Some("with a caveat less"), _) => "capability: with a caveat less",
         (Some(_), _) => "capability: without its discharge",
         (None, Code::Unauthorized) => "capability: out of time or for another service",
+        (None, Code::Forbidden) if grant.caveats.iter().any(|caveat| matches!(caveat, Caveat::Strange(_))) => {
+            "capability: with a caveat that nobody understands"
+        }
         (None, Code::Forbidden) => "capability: too narrow",
         (None, _) => "capability: for less at once",
     }

@@ -217,17 +217,24 @@ impl World {
         self.lose_power(rng);
     }
 
-    /// Some bits of a snapshot flip.
+    /// Some bits of snapshots flip.
     pub fn rot_snapshot(&mut self, rng: &mut Rng) {
         let names: Vec<String> = snapshots(&self.storage.list().unwrap()).into_iter().map(snapshot_name).collect();
         if names.is_empty() {
             return;
         }
-        let name = if rng.percent(70) { &names[0] } else { rng.pick(&names) };
-        self.storage.rot(name, rng.below(bytes(&self.storage, name).len() as u64), 1 << rng.below(8));
-        self.say(|| format!("{name} rots"));
-        self.coverage.count("snapshot: bit rot");
-        self.rotten.insert(name.clone());
+        // Some disks take both.
+        let of = match rng.below(10) {
+            0 | 1 => &names[..],
+            2 => &names[names.len() - 1..],
+            _ => &names[..1],
+        };
+        for name in of {
+            self.storage.rot(name, rng.below(bytes(&self.storage, name).len() as u64), 1 << rng.below(8));
+            self.say(|| format!("{name} rots"));
+            self.coverage.count("snapshot: bit rot");
+            self.rotten.insert(name.clone());
+        }
     }
 
     /// Counts from what a server has started.
