@@ -272,7 +272,7 @@ fn errors_are_the_bytes_of_the_vectors() {
         reply::refusal(&mut out, &refusal, &vector.corr);
         assert_eq!(String::from_utf8(out).unwrap(), vector.body);
         let headers: BTreeMap<String, String> =
-            reply::refusal_headers(code).iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+            reply::refusal_headers(&refusal).iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
         assert_eq!(headers, vector.headers, "{}", vector.code);
     }
     assert_eq!(seen.len(), Code::ALL.len(), "every code has a vector");

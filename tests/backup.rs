@@ -142,7 +142,9 @@ fn old_segments_go_to_an_archive_and_come_back() {
     server.launch();
     let mut wallet = server.wallet();
     assert_eq!(wallet.seq("alice"), (nonce, nonce + 1));
-    wallet.tx(&first).refused(503, "UPSTREAM_UNAVAILABLE");
+    let gone = wallet.tx(&first).refused(503, "UPSTREAM_UNAVAILABLE");
+    assert_eq!(gone.header("Retry-After"), Some("3600"), "nobody should ask every second: {gone}");
+    assert_eq!(gone.json()["details"], serde_json::json!({"archived": true}), "{gone}");
     let later = wallet.spend("alice", "bob", 1, nonce + 1, "after").ok();
     assert!(caught_up(&mut wallet) > known, "the history goes on");
     wallet.get(&format!("/v1/tx/{}/proof", later.txid())).ok();

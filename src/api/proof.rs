@@ -286,13 +286,10 @@ fn unproven(why: Unproven) -> Refusal {
         Unproven::NotReached { size_min } => {
             bad(format!("the root of this size does not reach the transaction; ask for one of at least {size_min} batches"))
         }
-        Unproven::Archived { size_min } => Refusal::new(
-            Code::UpstreamUnavailable,
-            format!(
-                "what came before the root of {size_min} batches is in an archive that is not connected; the operator can bring it back, \
-                 and repeating the request is safe"
-            ),
-        ),
+        Unproven::Archived { size_min } => Refusal::archived(format!(
+            "what came before the root of {size_min} batches is in an archive that is not connected: repeating the request is safe and \
+             helps once the operator has brought it back, not before"
+        )),
         Unproven::WrongOrder => bad("from is the smaller size, to the larger one".to_owned()),
     }
 }

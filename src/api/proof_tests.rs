@@ -104,6 +104,7 @@ fn what_cannot_be_proven_is_refused_with_a_way_out() {
     ];
     for (refusal, code, part) in told {
         assert!(refusal.code == code && refusal.message.contains(part), "{refusal:?}");
+        assert_eq!(refusal.archived, code == Code::UpstreamUnavailable, "{refusal:?}");
     }
     for (value, size) in [("0", Some(0)), ("18446744073709551615", Some(u64::MAX))] {
         assert_eq!(size_parameter("size", value).ok(), size);

@@ -156,13 +156,20 @@ pub fn refusal(out: &mut Vec<u8>, refusal: &Refusal, corr: &str) {
         number(out, b",\"details\":{\"expected\":", u128::from(expected.0));
         out.push(b'}');
     }
+    if refusal.archived {
+        out.extend_from_slice(b",\"details\":{\"archived\":true}");
+    }
     out.push(b'}');
 }
 
-/// The headers that belong to a code besides those of every reply. `Allow` of METHOD_NOT_ALLOWED comes with the route, see
+/// Seconds after which a client should ask again for what is in an archive: a person has to bring it back first.
+const ARCHIVED_RETRY_AFTER: &str = "3600";
+
+/// The headers that belong to a refusal besides those of every reply. `Allow` of METHOD_NOT_ALLOWED comes with the route, see
 /// [`super::Resolved`].
-pub fn refusal_headers(code: Code) -> &'static [(&'static str, &'static str)] {
-    match code {
+pub fn refusal_headers(refusal: &Refusal) -> &'static [(&'static str, &'static str)] {
+    match refusal.code {
+        Code::UpstreamUnavailable if refusal.archived => &[("Retry-After", ARCHIVED_RETRY_AFTER)],
         Code::Busy | Code::RetryLater | Code::UpstreamUnavailable => &[("Retry-After", "1")],
         Code::Unauthorized => &[("WWW-Authenticate", "Bearer realm=\"svc-wallet\"")],
         Code::BadRequest
@@ -263,8 +270,25 @@ mod tests {
 
     #[test]
     fn headers_follow_the_code() {
-        assert_eq!(refusal_headers(Code::Busy), [("Retry-After", "1")]);
-        assert_eq!(refusal_headers(Code::Unauthorized)[0].0, "WWW-Authenticate");
-        assert!(refusal_headers(Code::BadRequest).is_empty());
+        let headers = |code| refusal_headers(&Refusal::new(code, ""));
+        assert_eq!(headers(Code::Busy), [("Retry-After", "1")]);
+        assert_eq!(headers(Code::Unauthorized)[0].0, "WWW-Authenticate");
+        assert!(headers(Code::BadRequest).is_empty());
+    }
+
+    #[test]
+    fn what_is_in_an_archive_is_told_apart_and_not_asked_for_every_second() {
+        let (archived, away) = (Refusal::archived("a"), Refusal::new(Code::UpstreamUnavailable, "a"));
+        assert_eq!((archived.code, archived.status, archived.reason), (away.code, away.status, away.reason));
+        assert_eq!(refusal_headers(&archived), [("Retry-After", "3600")]);
+        assert_eq!(refusal_headers(&away), [("Retry-After", "1")]);
+        let body = |told: &Refusal| {
+            let mut out = Vec::new();
+            refusal(&mut out, told, "c");
+            String::from_utf8(out).unwrap()
+        };
+        let common = r#"{"code":"UPSTREAM_UNAVAILABLE","http":503,"message":"a","retryable":true,"corr_id":"c""#;
+        assert_eq!(body(&away), format!("{common}}}"));
+        assert_eq!(body(&archived), format!("{common},\"details\":{{\"archived\":true}}}}"));
     }
 }

@@ -149,6 +149,8 @@ pub struct Refusal {
     pub message: std::borrow::Cow<'static, str>,
     /// For NONCE_CONFLICT the nonce that would have been right.
     pub expected: Option<Nonce>,
+    /// For UPSTREAM_UNAVAILABLE whether the answer is in an archive, so that no repeat helps before the operator has acted.
+    pub archived: bool,
 }
 
 impl Refusal {
@@ -165,7 +167,7 @@ impl Refusal {
             Code::InternalError => 500,
             Code::RetryLater | Code::UpstreamUnavailable => 503,
         };
-        Self { code, status, reason: code.reason(), message: message.into(), expected: None }
+        Self { code, status, reason: code.reason(), message: message.into(), expected: None, archived: false }
     }
 
     /// LIMITS_EXCEEDED for something too large to be read: status 413.
@@ -182,5 +184,11 @@ impl Refusal {
     pub fn nonce(expected: Nonce) -> Self {
         let message = format!("not the next nonce of the debited account; resend with nonce {}", expected.0);
         Self { expected: Some(expected), ..Self::new(Code::NonceConflict, message) }
+    }
+
+    /// UPSTREAM_UNAVAILABLE because the answer is in segments that are not here. It is no NOT_FOUND: what was asked for exists, and
+    /// nobody may conclude that it did not happen.
+    pub fn archived(message: impl Into<std::borrow::Cow<'static, str>>) -> Self {
+        Self { archived: true, ..Self::new(Code::UpstreamUnavailable, message) }
     }
 }

@@ -249,11 +249,13 @@ impl Core {
 
 /// What a client is told of an entry that cannot be read.
 fn unread(error: &LedgerError) -> Refusal {
-    if matches!(error, LedgerError::Archived { .. }) {
+    if let LedgerError::Archived { first, .. } = error {
         tracing::debug!(event = "archived", %error, "an entry was asked for that is in an archive");
-        let told =
-            "the entry is in an archive that is not connected; the operator can bring it back, and repeating the request is safe";
-        return Refusal::new(Code::UpstreamUnavailable, told);
+        return Refusal::archived(format!(
+            "what came before entry {} is in an archive that is not connected: repeating the request is safe and helps once the \
+             operator has brought it back, not before",
+            first.0
+        ));
     }
     if matches!(error, LedgerError::Unreachable { .. }) {
         // That the ledger is away is logged once, by its link.

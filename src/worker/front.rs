@@ -310,7 +310,7 @@ impl Front {
         let _span = meta.span().entered();
         let reason = refusal.reason.map_or("none", Reason::as_str);
         tracing::debug!(event = "refused", reason, code, status, "a request was refused");
-        let mut extra: Vec<(&str, &str)> = api::reply::refusal_headers(refusal.code).to_vec();
+        let mut extra: Vec<(&str, &str)> = api::reply::refusal_headers(&refusal).to_vec();
         if refusal.status == 405 {
             extra.push(("Allow", meta.route.allow()));
         }

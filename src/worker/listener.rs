@@ -121,7 +121,7 @@ fn over_cap(front: &mut Front) -> Vec<u8> {
     }
     front.stats.answered(RouteIndex(Route::Unknown as u8), MethodIndex(Method::Other as u8), refusal.status, 0);
     let corr_field = ("X-Corr-ID", corr.as_bytes());
-    let retry = reply::refusal_headers(refusal.code).iter().map(|(name, value)| (*name, value.as_bytes()));
+    let retry = reply::refusal_headers(&refusal).iter().map(|(name, value)| (*name, value.as_bytes()));
     let fields: Vec<(&str, &[u8])> = [corr_field].into_iter().chain(retry).collect();
     let head = http::ReplyHead {
         status: refusal.status,

@@ -151,6 +151,7 @@ fn made() -> BTreeSet<(String, &'static str)> {
             ("Refusal::caveat(", Code::Forbidden),
             ("Refusal::nonce(", Code::NonceConflict),
             ("Refusal::too_large(", Code::LimitsExceeded),
+            ("Refusal::archived(", Code::UpstreamUnavailable),
         ];
         for (opening, code) in shorthands {
             made.extend(text.contains(opening).then(|| (path.clone(), code.as_str())));
@@ -339,7 +340,7 @@ fn every_code_has_its_status_and_headers_and_no_other() {
     let every = Code::ALL.map(|code| Refusal::new(code, "")).into_iter().chain([Refusal::too_large("")]).chain(of_faults);
     let known: BTreeSet<_> = every
         .map(|refusal| {
-            let by_code = reply::refusal_headers(refusal.code).iter().map(|(name, _)| *name);
+            let by_code = reply::refusal_headers(&refusal).iter().map(|(name, _)| *name);
             // The front adds these two, which belong to a status and not to a code.
             let by_status = match refusal.status {
                 405 => Some("Allow"),
@@ -352,12 +353,19 @@ fn every_code_has_its_status_and_headers_and_no_other() {
         .collect();
     assert_eq!(told, known);
     let constant = |name: &str| &document["components"]["headers"][name]["schema"]["const"];
-    for code in Code::ALL {
-        for (name, value) in reply::refusal_headers(code) {
-            let told = if *name == "Retry-After" { constant("RetryAfter") } else { constant("Challenge") };
-            assert_eq!(told, value, "{name}");
+    let archived = Refusal::archived("");
+    for refusal in Code::ALL.map(|code| Refusal::new(code, "")).iter().chain([&archived]) {
+        for (name, value) in reply::refusal_headers(refusal) {
+            let longer = &document["components"]["headers"]["RetryAfterOrArchived"]["schema"]["enum"];
+            match (*name, refusal.code) {
+                ("Retry-After", Code::UpstreamUnavailable) => assert_eq!(longer[usize::from(refusal.archived)], *value),
+                ("Retry-After", _) => assert_eq!(constant("RetryAfter"), value),
+                _ => assert_eq!(constant("Challenge"), value, "{name}"),
+            }
         }
     }
+    let unavailable = &document["components"]["responses"]["Unavailable"];
+    assert_eq!(unavailable["headers"]["Retry-After"]["$ref"], "#/components/headers/RetryAfterOrArchived");
     assert_eq!(constant("AcceptEncoding"), ACCEPT_ENCODING);
     let wait = Readiness::new(true).snapshot().retry_after.map(|seconds| seconds.to_string());
     assert_eq!(constant("RetryAfter").as_str(), wait.as_deref(), "/readyz asks for the same pause");

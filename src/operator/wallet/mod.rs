@@ -126,6 +126,9 @@ pub(super) fn refusal(reply: &Reply) -> Failure {
     let body = reply.json();
     let text = |name: &str| printable(body[name].as_str().unwrap_or_default());
     let next = match reply.status {
+        503 if body["details"]["archived"] == true => {
+            "asking again does not help: the operator has to move the archived segments back, see RUNBOOK.md, Old segments"
+        }
         401 => {
             "the server does not accept the token: use the server's own keyring (--config), or make one with `ronctl cap mint`"
         }
@@ -170,5 +173,8 @@ mod tests {
         assert_eq!(failure.exit, Exit::No);
         assert_eq!(failure.message, "the server says no: 401 UNAUTHORIZED: expired");
         assert!(failure.next.contains("ronctl cap mint"));
+        let archived = br#"{"code":"UPSTREAM_UNAVAILABLE","http":503,"message":"a","details":{"archived":true}}"#.to_vec();
+        let failure = refusal(&Reply { status: 503, body: archived, ..reply });
+        assert!(failure.next.contains("move the archived segments back"), "{}", failure.next);
     }
 }
