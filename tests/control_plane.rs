@@ -55,6 +55,10 @@ fn the_admin_socket_is_for_its_owner_and_shows_the_status() {
         (json["ledger"]["height"].as_u64() == Some(1)).then_some(json)
     });
     assert_eq!((status["ready"].as_bool(), status["service"].as_str()), (Some(true), Some("svc-wallet")), "{status}");
+    assert_eq!((&status["audit"]["broken"], &status["audit"]["reads_failed"]), (&serde_json::Value::Null, &0.into()), "{status}");
+    for kind in ["damaged_segments", "damaged_indexes", "damaged_snapshots"] {
+        assert_eq!(status["scrub"][kind], 0, "{status}");
+    }
 }
 
 #[test]

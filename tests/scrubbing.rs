@@ -74,6 +74,23 @@ fn rot_in_a_running_server_is_found_told_refused_and_over_when_the_file_is_good_
     assert!(line["message"].as_str().unwrap().contains("backup"), "{line}");
     let (told, code) = inspect(&server.path("ledger"));
     assert_eq!((code, &told["scrub"]["damaged_files"][0]), (Some(1), &"segment-0000000001.log".into()), "{told}");
+    let config = server.path("svc-wallet.toml");
+    let status = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ronctl"));
+        let output = command
+            .args(arguments)
+            .args(["status", "--config"])
+            .arg(&config)
+            .current_dir(server.directory())
+            .env_clear()
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    eventually("the status tells it", || status(&[]).contains("DAMAGED: 1 segments; `ronctl ledger inspect`").then_some(()));
+    let told: Value = serde_json::from_str(&status(&["--json"])).unwrap();
+    assert_eq!(told["status"]["scrub"]["damaged_segments"], 1, "{told}");
+    assert!(told["status"]["audit"]["broken"].is_null(), "{told}");
     // It serves on, but not what has rotted. What was read before the rot may still be in memory, so another process is asked.
     assert_eq!(server.page("/readyz").status, 200);
     let (_, next) = wallet.seq("filler");

@@ -170,6 +170,8 @@ impl Watcher {
                 "commit_us_p50": stats.commit_us.value_at_quantile(0.5),
                 "commit_us_p99": stats.commit_us.value_at_quantile(0.99),
             },
+            "audit": audit_status(&self.audit.borrow()),
+            "scrub": scrub_status(&self.audit.borrow()),
             "accounting_lag_seconds": lag,
             "registry_version": self.registry.borrow().current().version(),
             "cores": self.publisher.figures(),
@@ -202,6 +204,27 @@ impl Watcher {
     }
 }
 
+/// What the audit has found, for the operator; `broken` is null as long as every rule holds.
+fn audit_status(audit: &Audit) -> serde_json::Value {
+    serde_json::json!({
+        "through": audit.through.0,
+        "broken": audit.broken,
+        "reads_failed": audit.reads_failed,
+        "snapshots_failed": audit.snapshots_failed,
+    })
+}
+
+/// What reading everything again has found, for the operator; `last_end` is null before the first pass has ended.
+fn scrub_status(audit: &Audit) -> serde_json::Value {
+    let [segments, indexes, snapshots] = audit.scrub.damaged;
+    serde_json::json!({
+        "last_end": (audit.scrub.last_end.0 > 0).then_some(audit.scrub.last_end.0),
+        "damaged_segments": segments,
+        "damaged_indexes": indexes,
+        "damaged_snapshots": snapshots,
+    })
+}
+
 /// Whether more arrives than is done. Between the two bounds it stays as it was, so that readiness does not flap.
 fn under_pressure(before: bool, in_flight: usize, ceiling: usize) -> bool {
     let percent = in_flight.saturating_mul(100) / ceiling;
@@ -216,6 +239,31 @@ mod tests {
     #[test]
     fn the_kinds_of_files_are_called_by_the_same_names_everywhere() {
         assert_eq!(SCRUBBED_KINDS, crate::ledger::ScrubKind::ALL.map(crate::ledger::ScrubKind::as_str));
+    }
+
+    #[test]
+    fn the_status_has_what_audit_and_scrubbing_have_found() {
+        use crate::domain::{Seq, UnixMs};
+        use crate::ledger::{ScrubKind, Scrubbed};
+        let fresh = Audit::default();
+        assert_eq!(
+            audit_status(&fresh),
+            serde_json::json!({"through": 0, "broken": null, "reads_failed": 0, "snapshots_failed": 0})
+        );
+        assert!(scrub_status(&fresh)["last_end"].is_null());
+        let scrub = Scrubbed { last_end: UnixMs(1_500), damaged: [1, 2, 3] };
+        let found =
+            Audit { through: Seq(9), broken: Some("a rule".to_owned()), reads_failed: 4, snapshots_failed: 5, scrub, ..fresh };
+        assert_eq!(
+            audit_status(&found),
+            serde_json::json!({"through": 9, "broken": "a rule", "reads_failed": 4, "snapshots_failed": 5})
+        );
+        let told = scrub_status(&found);
+        assert_eq!(told["last_end"], 1_500);
+        // Named by kind, in the order in which they are counted.
+        for (kind, member) in ScrubKind::ALL.iter().zip(["damaged_segments", "damaged_indexes", "damaged_snapshots"]) {
+            assert!(member.contains(&kind.as_str()[..5]) && told[member] == *kind as u64 + 1, "{told}");
+        }
     }
 
     #[test]

@@ -9,10 +9,10 @@ use super::client::{Client, ClientError, Request};
 use super::context::{unreachable, Context};
 use super::exit::{Exit, Failure};
 use super::members::{readable, Members};
-use super::output::{Output, Style};
+use super::output::{grouped, printable, rfc3339, Output, Style};
 
-/// Members of `/readyz` and `/version` that have a line of their own; `/status` may repeat them.
-const SHOWN: [&str; 20] = [
+/// Members of `/readyz`, `/version` and `/status` that have a line of their own; `/status` may repeat those of the others.
+const SHOWN: [&str; 22] = [
     "ready",
     "degraded",
     "deps",
@@ -33,6 +33,8 @@ const SHOWN: [&str; 20] = [
     "driver",
     "driver_note",
     "readiness",
+    "audit",
+    "scrub",
 ];
 
 /// Arguments of the command.
@@ -41,7 +43,8 @@ const SHOWN: [&str; 20] = [
   ronctl status
   ronctl --config /etc/ron/svc-wallet.toml --json status
 
-Ends with 0 if the server is ready, 1 if it is not, 3 if it does not answer.")]
+With the admin socket of the server (bind.admin) it also shows its figures, what the audit has found, and when everything on disk was
+last read again and what was damaged then. Ends with 0 if the server is ready, 1 if it is not, 3 if it does not answer.")]
 pub struct Status {}
 
 /// What the server told.
@@ -134,6 +137,9 @@ fn summary(output: &Output, told: &Told) -> String {
     rows.push(("driver".to_owned(), driver));
     rows.push(("policy version".to_owned(), text(&told.version["policy_version"])));
     rows.push(("registry version".to_owned(), text(&told.version["registry_version"])));
+    let member = |name: &str| told.status.0.iter().find(|(known, _)| known == name).map(|(_, value)| value);
+    rows.extend(member("audit").map(|audit| ("audit".to_owned(), audit_line(output, audit))));
+    rows.extend(member("scrub").map(|scrub| ("scrubbing".to_owned(), scrub_line(output, scrub))));
     for (name, value) in told.status.0.iter().filter(|(name, _)| !SHOWN.contains(&name.as_str())) {
         flatten(&name.replace('_', " "), value, &mut rows);
     }
@@ -166,6 +172,42 @@ fn ready_line(output: &Output, readiness: &Value) -> String {
     } else {
         format!("{word}, {}", parts.join(", "))
     }
+}
+
+/// What the audit has found: that a rule is broken comes first, because nothing else matters then.
+fn audit_line(output: &Output, audit: &Value) -> String {
+    let count = |name: &str| audit[name].as_u64().unwrap_or(0);
+    if let Some(broken) = audit["broken"].as_str() {
+        let what = printable(broken);
+        return output.paint(Style::Bad, &format!("FAILED: {what}; see RUNBOOK.md, The audit has found something"));
+    }
+    let holds = format!("every rule holds through entry {}", grouped(u128::from(count("through"))));
+    let failed: Vec<String> = [("reads_failed", "looks could not read the ledger"), ("snapshots_failed", "snapshots failed")]
+        .iter()
+        .filter(|(name, _)| count(name) > 0)
+        .map(|(name, what)| format!("{} {what} since the start", count(name)))
+        .collect();
+    if failed.is_empty() {
+        output.paint(Style::Good, &holds)
+    } else {
+        output.paint(Style::Warning, &format!("{holds}; {}", failed.join("; ")))
+    }
+}
+
+/// When everything was read again last, and what was damaged.
+fn scrub_line(output: &Output, scrub: &Value) -> String {
+    let ended = scrub["last_end"].as_u64().and_then(rfc3339);
+    let ended = ended.map_or_else(|| "no pass has ended yet".to_owned(), |end| format!("last pass ended {end}"));
+    let kinds = [("damaged_segments", "segments"), ("damaged_indexes", "indexes"), ("damaged_snapshots", "snapshots")];
+    let damaged: Vec<String> = kinds
+        .iter()
+        .filter_map(|(name, kind)| scrub[*name].as_u64().filter(|count| *count > 0).map(|count| format!("{count} {kind}")))
+        .collect();
+    if damaged.is_empty() {
+        return format!("{ended}, nothing damaged");
+    }
+    let next = "`ronctl ledger inspect` names them; see RUNBOOK.md, A file of the ledger has rotted";
+    output.paint(Style::Bad, &format!("{ended}; DAMAGED: {}; {next}", damaged.join(", ")))
 }
 
 /// One row for each dependency that is missing, with the reason if it was told.
@@ -245,5 +287,25 @@ per core 1            connections 4";
         let shown = summary(&PLAIN, &told);
         assert!(shown.contains("no, it is shutting down, reads are served, writes are not"), "{shown}");
         assert!(shown.contains("missing           ledger: disk full\nmissing           policy\n"), "{shown}");
+    }
+
+    #[test]
+    fn what_audit_and_scrubbing_have_found_is_told_in_words() {
+        let shown = |status: &str| summary(&PLAIN, &told(r#"{"ready":true}"#, status));
+        let good = shown(
+            r#"{"audit":{"through":1200,"broken":null,"reads_failed":0,"snapshots_failed":0},
+                "scrub":{"last_end":1500,"damaged_segments":0,"damaged_indexes":0,"damaged_snapshots":0}}"#,
+        );
+        assert!(good.contains("audit             every rule holds through entry 1_200\n"), "{good}");
+        assert!(good.ends_with("scrubbing         last pass ended 1970-01-01T00:00:01.5Z, nothing damaged"), "{good}");
+        let bad = shown(
+            r#"{"audit":{"through":7,"broken":"entry 8: \u001bspent twice","reads_failed":0,"snapshots_failed":0},
+                "scrub":{"last_end":null,"damaged_segments":1,"damaged_indexes":0,"damaged_snapshots":2}}"#,
+        );
+        assert!(bad.contains("FAILED: entry 8: \u{fffd}spent twice; see RUNBOOK.md"), "{bad}");
+        assert!(bad.contains("no pass has ended yet; DAMAGED: 1 segments, 2 snapshots; `ronctl ledger inspect`"), "{bad}");
+        let late = shown(r#"{"audit":{"through":7,"broken":null,"reads_failed":3,"snapshots_failed":0}}"#);
+        assert!(late.contains("through entry 7; 3 looks could not read the ledger since the start"), "{late}");
+        assert!(!late.contains("scrubbing"), "a server that does not tell is not spoken for: {late}");
     }
 }
