@@ -164,6 +164,24 @@ fn a_balance_is_asked_for_with_a_narrow_token_and_shown() {
 }
 
 #[test]
+fn the_sums_of_an_asset_are_asked_for_over_all_accounts_and_shown() {
+    let body = r#"{"asset":"roc","issued_minor":"1000","burned_minor":"50","in_accounts_minor":"950","held_minor_units":"7","as_of_height":12}"#;
+    let lines = "asset        roc\nissued       1000\nburned       50\nin accounts  950\nof it held   7\nas of entry  12\n";
+    for (arguments, expected) in [("", lines.to_owned()), ("--json ", format!("{body}\n"))] {
+        let (address, server) = answering_once(200, body);
+        let directory = installation(address);
+        ronctl(directory.path(), MINT);
+        let output = ronctl(directory.path(), &format!("{arguments}wallet totals --asset roc"));
+        assert_eq!((output.status.code(), stdout(&output)), (Some(0), expected), "{}", stderr(&output));
+        let request = server.join().unwrap();
+        assert!(request.starts_with("GET /v1/assets/roc/totals HTTP/1.1\r\n"), "{request}");
+        let token = request.lines().find_map(|line| line.strip_prefix("Authorization: Bearer ")).unwrap();
+        let described = stdout(&ronctl(directory.path(), &format!("--json cap inspect {token}")));
+        assert!(described.contains("wallet:read") && !described.contains("account = "), "{described}");
+    }
+}
+
+#[test]
 fn entries_are_asked_for_page_by_page_and_told_in_lines() {
     let first = r#"{"account":"al/ice","entries":[{"txid":"tx_2","op":"transfer","from":"al/ice","to":"bob","asset":"roc","amount_minor":"250","nonce":1,"idem":"k","ts":1700000000000,"ledger_seq_start":8}],"next_cursor":"8"}"#;
     let last = r#"{"account":"al/ice","entries":[{"txid":"tx_1","op":"issue","to":"al/ice","asset":"roc","amount_minor":"1000","idem":"i","ts":1690000000000,"ledger_seq_start":3}],"next_cursor":null}"#;

@@ -59,7 +59,7 @@ enum Command {
     /// Make and read capabilities
     #[command(subcommand)]
     Cap(cap::Cap),
-    /// Ask for balances, nonces and receipts
+    /// Ask for balances, entries, nonces, receipts and the sums of an asset
     #[command(subcommand)]
     Wallet(wallet::Wallet),
     /// Show whether the server is ready, and why not
@@ -149,6 +149,7 @@ mod tests {
             "ronctl wallet seq --account alice",
             "ronctl wallet balance --account alice --asset roc --json",
             "ronctl --json --config x.toml wallet tx tx_0 --token t",
+            "ronctl wallet totals --asset roc --token t",
             "ronctl status --config x.toml",
             "ronctl ledger verify --dir ./var/ledger",
             "ronctl ledger snapshot --out /tmp/ledger.snap",

@@ -2,6 +2,7 @@
 pub mod balance;
 pub mod entries;
 pub mod seq;
+pub mod totals;
 pub mod tx;
 
 use std::path::Path;
@@ -28,6 +29,8 @@ pub enum Wallet {
     Entries(entries::Entries),
     /// Show the last confirmed nonce of an account, and the next one
     Seq(seq::Seq),
+    /// Show what was issued and burned of an asset, and what all accounts have of it
+    Totals(totals::Totals),
     /// Show the receipt of a transaction, byte for byte as it was first sent
     Tx(tx::Tx),
 }
@@ -39,6 +42,7 @@ impl Wallet {
             Wallet::Balance(command) => command.run(context),
             Wallet::Entries(command) => command.run(context),
             Wallet::Seq(command) => command.run(context),
+            Wallet::Totals(command) => command.run(context),
             Wallet::Tx(command) => command.run(context),
         }
     }
