@@ -125,7 +125,22 @@ fn old_segments_go_to_an_archive_and_come_back() {
         .args(["ledger", "archive", "--dir", text(&ledger), "--to", text(&archive), "--keys-ttl", "0s"])
         .output()
         .unwrap();
-    assert_eq!(busy.status.code(), Some(4), "a server has the ledger: {}", String::from_utf8_lossy(&busy.stderr));
+    let told = String::from_utf8_lossy(&busy.stderr).into_owned();
+    assert_eq!(busy.status.code(), Some(4), "a server has the ledger: {told}");
+    assert!(
+        told.contains(&format!("in use by svc-wallet (process {})", server.pid().as_raw_nonzero()))
+            && told.contains("stop that one"),
+        "{told}"
+    );
+    assert!(!archive.exists(), "nothing is begun");
+    let copy = server.path("busy.snap");
+    ronctl(&["ledger", "snapshot", "--dir", text(&ledger), "--out", text(&copy)]);
+    let busy = Command::new(env!("CARGO_BIN_EXE_ronctl"))
+        .args(["ledger", "restore", "--from", text(&copy), "--dir", text(&ledger)])
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&busy.stderr).into_owned();
+    assert!(busy.status.code() == Some(4) && told.contains("in use by svc-wallet (process "), "{told}");
     let known = caught_up(&mut wallet);
     assert!(server.stop().status.success());
     // Without the history, what goes could not be proven any more.

@@ -2,13 +2,14 @@
 pub mod archive;
 mod entry;
 pub mod export;
+mod holder;
 pub mod inspect;
 pub mod restore;
 pub mod snapshot;
 pub mod verify;
 
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::context::Context;
 use super::exit::{Exit, Failure};
@@ -119,15 +120,24 @@ pub fn refused(error: &BackupError) -> Failure {
     }
 }
 
+/// A ledger that somebody else has, with who that is and what to do about it.
+fn in_use(place: &str) -> Failure {
+    let who = holder::holder(Path::new(place)).unwrap_or_else(|| "another process".to_owned());
+    Failure::internal(
+        format!("the ledger in {place} is in use by {who}; nothing was changed"),
+        "stop that one in order (RUNBOOK.md, Stop), then repeat this command; `ronctl ledger verify`, `inspect`, `export` and `snapshot` \
+         work beside it",
+    )
+}
+
 /// A ledger that cannot be read any further, with the exit code that belongs to it.
 pub fn unreadable(fault: &LedgerError) -> Failure {
     match fault {
         LedgerError::Io { source, .. } if source.kind() == ErrorKind::NotFound => Failure::usage(fault.to_string(), NAME_IT),
-        LedgerError::Io { .. }
-        | LedgerError::InUse { .. }
-        | LedgerError::Unreachable { .. }
-        | LedgerError::Fenced { .. }
-        | LedgerError::Declined { .. } => Failure::internal(fault.to_string(), ""),
+        LedgerError::InUse { place } => in_use(place),
+        LedgerError::Io { .. } | LedgerError::Unreachable { .. } | LedgerError::Fenced { .. } | LedgerError::Declined { .. } => {
+            Failure::internal(fault.to_string(), "")
+        }
         LedgerError::Damaged { .. }
         | LedgerError::Unsupported { .. }
         | LedgerError::Incomplete { .. }
