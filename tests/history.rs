@@ -225,6 +225,58 @@ fn ronctl_verifies_offline_what_a_client_has_kept() {
     }
 }
 
+/// A root that somebody trusts is never replaced by one that does not follow from it.
+#[test]
+fn ronctl_replaces_a_kept_root_only_by_one_that_continues_it() {
+    let server = Server::start();
+    let mut wallet = server.wallet();
+    wallet.issue("alice", 7);
+    let kept = tempfile::tempdir().unwrap();
+    let (config, file) = (server.path("svc-wallet.toml"), kept.path().join("root.json"));
+    let root = |more: &[&str]| {
+        let question = ["--config", config.to_str().unwrap(), "proof", "root", "--out", "root.json", "--token", server.token()];
+        let output = ronctl(kept.path(), &[&question[..], more].concat());
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let size = || serde_json::from_slice::<Value>(&std::fs::read(&file).unwrap()).unwrap()["root"]["size"].as_u64().unwrap();
+    let fetched = |more: &[&str]| {
+        let (code, told) = root(more);
+        assert_eq!(code, Some(0), "{told}");
+        size()
+    };
+    // The history follows within moments.
+    eventually("the first root", || (root(&[]).0 == Some(0)).then_some(()));
+    let first = size();
+    assert_eq!(fetched(&[]), first, "the same root again");
+    wallet.spend("alice", "bob", 1, 1, "k").ok();
+    eventually("the history follows", || (wallet.get("/v1/ledger/root").json()["root"]["size"].as_u64()? > first).then_some(()));
+    let second = fetched(&[]);
+    assert!(second > first, "a root that continues it takes its place");
+
+    let good = std::fs::read_to_string(&file).unwrap();
+    let text: Value = serde_json::from_str(&good).unwrap();
+    let other = |member: &str, value: Value| {
+        let mut text = text.clone();
+        text["root"][member] = value;
+        text.to_string()
+    };
+    let mut foreign = text.clone();
+    foreign["log_id"] = "00".repeat(16).into();
+    for (bad, code, part) in [
+        (other("hash", "ab".repeat(32).into()), 1, "the history was changed"),
+        (other("size", (second - 1).into()), 1, "the history was changed"),
+        (other("size", (second + 1).into()), 1, "what was kept is gone there"),
+        (foreign.to_string(), 1, "another ledger"),
+        ("something else".to_owned(), 2, "--force"),
+    ] {
+        std::fs::write(&file, &bad).unwrap();
+        let (ended, told) = root(&[]);
+        assert!(ended == Some(code) && told.contains(part), "{bad}: {told}");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), bad, "it stays as it is");
+    }
+    assert_eq!((fetched(&["--force"]), std::fs::read_to_string(&file).unwrap()), (second, good));
+}
+
 #[test]
 fn ronctl_fetches_what_it_verifies() {
     let server = Server::start();

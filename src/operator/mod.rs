@@ -161,6 +161,7 @@ mod tests {
             "ronctl proof get --tx tx_0 --size 3 --out proof.json",
             "ronctl proof get --from 1 --to 2",
             "ronctl proof root --token t",
+            "ronctl proof root --out root.json --force",
             "ronctl proof verify --proof - --root ab --size 3 --receipt r.json --consistency c.json",
             "ronctl proof consistency --from a --to b --proof c.json",
             "ronctl demo",
