@@ -260,7 +260,6 @@ fn export_writes_the_range_and_the_accounts_that_are_asked_for() {
         lines.map(|line| line.split(',').next().unwrap().parse().unwrap()).collect::<Vec<u64>>()
     };
     assert_eq!(seqs("--from 5 --to 8"), [5, 6, 7, 8]);
-    assert!(seqs("--from 99").is_empty());
     assert_eq!(seqs("--account bob --to 3"), [2, 3]);
     assert_eq!(seqs("--account nobody --account alice --to 2"), [1, 2]);
     assert!(seqs("--account nobody").is_empty());
@@ -278,6 +277,24 @@ fn export_writes_the_range_and_the_accounts_that_are_asked_for() {
     ] {
         complaint(place.path(), &format!("ledger export --dir ledger {wrong}"), 2);
     }
+}
+
+/// Who polls must be able to tell that there is nothing new from a typing error, and both from an export.
+#[test]
+fn an_export_from_behind_the_end_says_so_and_writes_nothing() {
+    let (place, _) = whole();
+    for arguments in ["--format csv --from 12", "--format jsonl --from 99", "--format csv --from 12 --to 20 --out out.csv"] {
+        let output = ronctl(place.path(), &format!("ledger export --dir ledger {arguments}"));
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{arguments}: {told}");
+        assert!(told.contains("the last entry of the ledger is 11, and --from asks for "), "{told}");
+    }
+    let names: Vec<_> = fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["ledger"], "no file is begun");
+    let last = told(place.path(), "ledger export --dir ledger --format csv --from 11", 0);
+    assert_eq!(last.split_terminator("\r\n").count(), 2, "{last}");
+    let none = told(place.path(), "ledger export --dir ledger --format csv --from 11 --account nobody", 0);
+    assert_eq!(none.split_terminator("\r\n").count(), 1, "an entry that is not wanted is an answer: {none}");
 }
 
 #[test]

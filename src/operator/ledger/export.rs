@@ -66,7 +66,10 @@ pub enum Format {
 
 Columns, and members of a line of JSON: seq, txid, time, op, from, to, asset, amount_minor, nonce, idem, memo, corr_id,
 token_id, ceiling, ledger_root. Hashes are checked while reading; a server may run meanwhile. A file is either complete or
-not there. What goes to standard output is complete only if the command ends with 0.")]
+not there. What goes to standard output is complete only if the command ends with 0.
+
+If --from lies behind the last entry, nothing is written, no line of names and no file, and the command ends with 1; the message names
+the last entry. So a script that asks again and again for what is new goes on at 0, waits at 1 and stops at anything else.")]
 pub struct Export {
     #[command(flatten)]
     directory: Directory,
@@ -103,6 +106,8 @@ fn unix_ms(text: &str) -> Result<u64, String> {
 
 /// Why an export ended before its end.
 enum Cut {
+    /// The first entry that was asked for is not there yet; this is the last one.
+    Behind(Seq),
     Ledger(LedgerError),
     Write(io::Error),
 }
@@ -166,6 +171,7 @@ impl Export {
             Err(Cut::Write(fault)) if fault.kind() == ErrorKind::BrokenPipe => Ok(Exit::Done),
             Err(Cut::Write(fault)) => Err(Failure::output(&fault)),
             Err(Cut::Ledger(fault)) => Err(cut_short(&fault, written)),
+            Err(Cut::Behind(head)) => Err(self.behind(head)),
         }
     }
 
@@ -199,6 +205,18 @@ impl Export {
             Err(Cut::Write(fault)) if fault.kind() == ErrorKind::AlreadyExists => Err(taken()),
             Err(Cut::Write(fault)) => Err(failed(&fault)),
             Err(Cut::Ledger(fault)) => Err(unreadable(&fault)),
+            Err(Cut::Behind(head)) => Err(self.behind(head)),
+        }
+    }
+
+    fn behind(&self, head: Seq) -> Failure {
+        Failure {
+            exit: Exit::No,
+            message: format!(
+                "nothing to export: the last entry of the ledger is {}, and --from asks for {} on",
+                head.0, self.from
+            ),
+            next: "ask again when there is more, or name an earlier entry with --from".to_owned(),
         }
     }
 
@@ -215,12 +233,11 @@ impl Export {
         let accounts: HashSet<&[u8]> = self.accounts.iter().map(String::as_bytes).collect();
         let Some(log_id) = walk.log_id() else { return Err(self.headless(walk)) };
         let last = self.to.unwrap_or(u64::MAX);
-        if self.format == Format::Csv {
-            writer.write_all(format!("{}\r\n", COLUMNS.join(",")).as_bytes())?;
-        }
+        let names = (self.format == Format::Csv).then(|| format!("{}\r\n", COLUMNS.join(",")));
+        let mut names = names.unwrap_or_default();
         let mut progress = Meter::new(output, walk, self.from, last);
         let mut failed = None;
-        walk.from(Seq(self.from), &mut |batch| {
+        let end = walk.from(Seq(self.from), &mut |batch| {
             progress.tell(batch.header().first_seq.0);
             batch.visit(|seq, entry| {
                 if seq.0 < self.from {
@@ -230,6 +247,10 @@ impl Export {
                     return ControlFlow::Break(());
                 }
                 written.through = seq.0;
+                if let Err(fault) = writer.write_all(std::mem::take(&mut names).as_bytes()) {
+                    failed = Some(fault);
+                    return ControlFlow::Break(());
+                }
                 if !self.wants(&accounts, &entry) {
                     return ControlFlow::Continue(());
                 }
@@ -244,7 +265,14 @@ impl Export {
                 }
             })
         })?;
-        failed.map_or(Ok(()), |fault| Err(Cut::Write(fault)))
+        if let Some(fault) = failed {
+            return Err(Cut::Write(fault));
+        }
+        // A ledger without entries is exported whole, from its first one.
+        if end.head < Seq(self.from) && self.from > 1 {
+            return Err(Cut::Behind(end.head));
+        }
+        Ok(writer.write_all(names.as_bytes())?)
     }
 
     fn headless(&self, walk: &Walk<DiskStorage>) -> Cut {
