@@ -374,7 +374,24 @@ mod tests {
         // A copy needs one of them.
         back_up(&one, &archive, "ledger.snap", &mut |_| {}).unwrap();
         one.tamper(&older, |bytes| bytes[100] ^= 1);
-        assert!(go_on(&one, 66).is_err() && back_up(&one, &archive, "ledger.snap", &mut |_| {}).is_err());
+        assert!(back_up(&one, &archive, "ledger.snap", &mut |_| {}).is_err());
+        let told = go_on(&one, 66).unwrap_err().to_string();
+        let which = match last {
+            1 => format!("{} is not there", segment_name(1)),
+            _ => format!("{} to {} are not there", segment_name(1), segment_name(last)),
+        };
+        for part in [&*which, "none of the 2 snapshots", "if they are in an archive, move them back", "otherwise restore"] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+        // What is advised helps.
+        for index in 1..=last {
+            let (name, mut bytes) = (segment_name(index), Vec::new());
+            archive.tamper(&name, |segment| bytes.clone_from(segment));
+            let file = one.create(&name).unwrap();
+            file.write_at(&bytes, 0).unwrap();
+            file.sync().unwrap();
+        }
+        assert_eq!(go_on(&one, 67).unwrap(), Seq(68));
         let damaged = ledger(&[40, 60]);
         damaged.tamper(&older, |bytes| bytes[4200] ^= 1);
         assert!(archivable_through(&damaged, EVERY_KEY).is_err(), "a snapshot that does not hold stands in for nothing");

@@ -45,6 +45,15 @@ pub enum LedgerError {
         /// What is missing or foreign.
         what: String,
     },
+    /// The first segments are not there, and no snapshot stands in for them.
+    Uncovered {
+        /// The directory.
+        place: String,
+        /// Names of the first and of the last segment that are missing.
+        missing: (String, String),
+        /// Snapshots in the directory, none of which can be used.
+        snapshots: usize,
+    },
     /// The entry stood in a segment that is not in the directory any more, and a snapshot stands in for it.
     Archived {
         /// The directory.
@@ -89,6 +98,22 @@ pub enum LedgerError {
 }
 
 impl LedgerError {
+    /// What to do about segments for which nothing stands in.
+    pub(crate) const BRING_BACK: &'static str =
+        "if they are in an archive, move them back into the directory (RUNBOOK.md, Old segments) and \
+         start again; otherwise restore the directory from a backup (RUNBOOK.md, Back up and restore)";
+
+    /// Which segments are missing, and why nothing stands in for them, if that is what is wrong.
+    pub(crate) fn uncovered(&self) -> Option<String> {
+        let LedgerError::Uncovered { missing: (first, last), snapshots, .. } = self else { return None };
+        let which = if first == last { format!("{first} is not there") } else { format!("{first} to {last} are not there") };
+        Some(match snapshots {
+            0 => format!("{which}, and there is no snapshot in their place"),
+            1 => format!("{which}, and the one snapshot that is there cannot be used in their place"),
+            count => format!("{which}, and none of the {count} snapshots that are there can be used in their place"),
+        })
+    }
+
     /// For `map_err`: an I/O error with its place and purpose.
     pub(crate) fn io(place: impl Into<String>, doing: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         let place = place.into();
@@ -119,6 +144,12 @@ impl std::fmt::Display for LedgerError {
             LedgerError::Incomplete { place, what } => {
                 write!(f, "the ledger is incomplete in {place}: {what}; nothing was changed; restore the directory from a backup")
             }
+            LedgerError::Uncovered { place, .. } => write!(
+                f,
+                "the ledger in {place} begins behind its first entry: {}; nothing was changed; {}",
+                self.uncovered().unwrap_or_default(),
+                Self::BRING_BACK
+            ),
             LedgerError::Archived { place, first } => write!(
                 f,
                 "the ledger in {place} begins with entry {}; what came before is in an archive, or was left behind when the ledger was \
@@ -152,6 +183,7 @@ impl std::error::Error for LedgerError {
             | LedgerError::Damaged { .. }
             | LedgerError::Unsupported { .. }
             | LedgerError::Incomplete { .. }
+            | LedgerError::Uncovered { .. }
             | LedgerError::Archived { .. }
             | LedgerError::Unreachable { .. }
             | LedgerError::Fenced { .. }

@@ -6,6 +6,7 @@ use super::batch::{check_order, check_place, Position};
 use super::layout::{body_bytes_max, extent_bytes, is_zero, BatchHeader, Fault, SegmentHeader, BLOCK_BYTES, SEGMENT_HEAD_BYTES};
 use super::mark::Mark;
 use super::places::Place;
+use super::snapshot::snapshot_seq;
 use super::storage::{read_zero_filled, segment_name, segment_number, ReadFile, Storage, StorageFile};
 use super::window::Window;
 use super::LedgerError;
@@ -91,6 +92,14 @@ pub(crate) fn segments<S: Storage>(
     let (Some(first), Some(last)) = (numbers.first().copied(), numbers.last().copied()) else { return Ok(None) };
     // The snapshot may be all that is left of what came before: then the log goes on with the next segment.
     let first_max = start.map_or(1, |start| start.last_batch.segment + 1);
+    if first > first_max && start.is_none() {
+        // Only what two snapshots stand in for is archived, so they have been there.
+        return Err(LedgerError::Uncovered {
+            place: storage.place(""),
+            missing: (segment_name(1), segment_name(first - 1)),
+            snapshots: names.iter().filter(|name| snapshot_seq(name).is_some()).count(),
+        });
+    }
     if first > first_max {
         return incomplete(format!("{} is missing, although {} exists", segment_name(first_max), segment_name(first)));
     }

@@ -150,6 +150,16 @@ fn broken(output: &Output, refuted: &Refuted) -> Result<Exit, Failure> {
         | LedgerError::Unreachable { .. }
         | LedgerError::Fenced { .. }
         | LedgerError::Declined { .. } => return Err(Failure::internal(refuted.fault.to_string(), "")),
+        LedgerError::Uncovered { place, .. } => Finding {
+            kind: "incomplete",
+            file: place,
+            offset: None,
+            entry: None,
+            what: refuted.fault.uncovered().unwrap_or_default(),
+            means: "the ledger begins behind its first entry, and nothing that can be read says what came before",
+            next: LedgerError::BRING_BACK,
+            suspect: None,
+        },
         LedgerError::Damaged { file, offset, expected, what } => Finding {
             kind: "damaged",
             file,
