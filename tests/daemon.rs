@@ -326,7 +326,9 @@ fn one_daemon_for_one_ledger_and_no_socket_where_others_could_put_theirs() {
     };
     let (code, told) = run(&daemon.path("ledger"), &daemon.path("run/other.sock"));
     assert_eq!(code, Some(1), "{told}");
-    assert!(told.contains("in use"), "{told}");
+    let last: serde_json::Value = serde_json::from_str(told.lines().last().unwrap()).expect(&told);
+    assert_eq!((&last["event"], &last["service"]), (&"fatal".into(), &"ron-ledger".into()), "{last}");
+    assert!(last["message"].as_str().unwrap().contains("in use"), "{told}");
     let (code, told) = run(&daemon.path("ledger-2"), &daemon.socket());
     assert_eq!(code, Some(1), "{told}");
     assert!(told.contains("another server listens"), "{told}");

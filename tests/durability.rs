@@ -133,8 +133,16 @@ fn a_second_server_on_one_ledger_refuses_and_leaves_the_first_alone() {
     second.set("deps.ledger_sock", &format!("embedded:{}", first.path("ledger").display()));
     let exit = second.launch_refused();
     assert_eq!(exit.status.code(), Some(1), "{}", exit.log);
-    for part in ["svc-wallet: ", "another server", &first.path("ledger").display().to_string()] {
-        assert!(exit.log.contains(part), "{part:?} is missing: {}", exit.log);
+    // Whatever reads the log finds the reason in it, as its last line.
+    let lines: Vec<serde_json::Value> = exit.log.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let last = lines.last().unwrap();
+    assert_eq!(
+        (&last["level"], &last["event"], &last["service"]),
+        (&"ERROR".into(), &"fatal".into(), &"svc-wallet".into()),
+        "{last}"
+    );
+    for part in ["another server", &first.path("ledger").display().to_string()] {
+        assert!(last["message"].as_str().unwrap().contains(part), "{part:?} is missing: {last}");
     }
     let mut wallet = first.wallet();
     wallet.spend("a", "b", 1, 1, "k").ok();

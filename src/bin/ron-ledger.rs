@@ -2,7 +2,7 @@
 use clap::Parser;
 use std::process::ExitCode;
 use svc_wallet::ledgerd::{run, Args, Settings, SERVICE};
-use svc_wallet::telemetry;
+use svc_wallet::telemetry::logs;
 
 /// Exit code for arguments that cannot be used.
 const EXIT_ARGUMENTS: u8 = 2;
@@ -11,16 +11,21 @@ const EXIT_FAILED: u8 = 1;
 
 fn main() -> ExitCode {
     let fail = |code: u8, what: &dyn std::fmt::Display| {
-        eprintln!("ron-ledger: {what}");
+        logs::fatal(SERVICE, what);
         ExitCode::from(code)
     };
-    let settings = match Settings::of(&Args::parse()) {
+    let args = Args::parse();
+    let log = match logs::init(SERVICE, std::env::var("RUST_LOG").ok().as_deref()) {
+        Ok(log) => log,
+        Err(error) => {
+            // If it is the filter, there is a log without it.
+            let _log = logs::init(SERVICE, None);
+            return fail(EXIT_ARGUMENTS, &error);
+        }
+    };
+    let settings = match Settings::of(&args) {
         Ok(settings) => settings,
         Err(what) => return fail(EXIT_ARGUMENTS, &what),
-    };
-    let log = match telemetry::logs::init(SERVICE, std::env::var("RUST_LOG").ok().as_deref()) {
-        Ok(log) => log,
-        Err(error) => return fail(EXIT_ARGUMENTS, &error),
     };
     let ended = run(&settings, &log);
     log.flush();

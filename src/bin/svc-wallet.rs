@@ -2,7 +2,8 @@
 use clap::Parser;
 use std::process::ExitCode;
 use svc_wallet::config::{check, Config, Flags, Sources};
-use svc_wallet::{control, telemetry};
+use svc_wallet::control;
+use svc_wallet::telemetry::logs;
 
 /// Exit code for a configuration that cannot be used.
 const EXIT_CONFIG: u8 = 2;
@@ -31,26 +32,27 @@ fn main() -> ExitCode {
         println!("{}", report.text.trim_end());
         return ExitCode::from(if report.ok { 0 } else { EXIT_CONFIG });
     }
+    let fail = |code: u8, what: &dyn std::fmt::Display| {
+        logs::fatal(control::SERVICE, what);
+        ExitCode::from(code)
+    };
+    let log = match logs::init(control::SERVICE, std::env::var("RUST_LOG").ok().as_deref()) {
+        Ok(log) => log,
+        Err(error) => {
+            // If it is the filter, there is a log without it.
+            let _log = logs::init(control::SERVICE, None);
+            return fail(EXIT_CONFIG, &error);
+        }
+    };
     let loaded = Config::load(&sources).and_then(|config| config.supported().map(|()| config));
     let config = match loaded {
         Ok(config) => config,
-        Err(error) => {
-            eprintln!("svc-wallet: {error}");
-            return ExitCode::from(EXIT_CONFIG);
-        }
-    };
-    let log = match telemetry::logs::init(control::SERVICE, std::env::var("RUST_LOG").ok().as_deref()) {
-        Ok(log) => log,
-        Err(error) => {
-            eprintln!("svc-wallet: {error}");
-            return ExitCode::from(EXIT_CONFIG);
-        }
+        Err(error) => return fail(EXIT_CONFIG, &error),
     };
     let ended = control::run(&config, &log);
     log.flush();
-    if let Err(error) = ended {
-        eprintln!("svc-wallet: {error}");
-        return ExitCode::from(EXIT_FAILED);
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(EXIT_FAILED, &error),
     }
-    ExitCode::SUCCESS
 }

@@ -8,7 +8,7 @@
 //! an error is written at once, after everything that is queued, so that it survives the end of the process. Nothing of
 //! the crate that handles capabilities is ever written, whatever the filter says: it prints tokens.
 use std::fmt::Write as _;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -90,6 +90,19 @@ pub fn init(service: &'static str, filter: Option<&str>) -> Result<LogGuard, Log
     let (subscriber, guard) = subscriber(service, filter, Box::new(std::io::stderr()))?;
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LogFault::Twice)?;
     Ok(guard)
+}
+
+/// Says why the process could not start, or not end in order, as the last line of its log; a fault of several lines makes several. A
+/// person at a terminal reads it as plain text below, and so does everybody if the log is not set up or its filter leaves errors out.
+pub fn fatal(service: &'static str, fault: &dyn std::fmt::Display) {
+    let told = fault.to_string();
+    for line in told.lines() {
+        tracing::error!(event = "fatal", "{line}");
+    }
+    if std::io::stderr().is_terminal() || !tracing::enabled!(Level::ERROR) {
+        // If standard error is gone, the exit code still tells.
+        let _ = writeln!(std::io::stderr(), "{service}: {told}");
+    }
 }
 
 /// A log on any writer, to be installed by the caller.
