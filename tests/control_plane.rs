@@ -297,6 +297,33 @@ fn run(server: &Server, arguments: &[&str], environment: &[(&str, &str)]) -> Out
     command.output().unwrap()
 }
 
+/// Who starts a server for the first time reads its log to learn whether all is well: nothing in it may sound like a fault.
+#[test]
+fn the_log_of_a_first_start_has_nothing_that_reads_like_a_fault() {
+    let mut server = Server::start();
+    // The history is looked for in an idle moment, or when a question comes; and at the second start once more.
+    for round in 0..2 {
+        eventually("the history was looked for", || server.path("ledger/history.mmr").exists().then_some(()));
+        eventually("it was scrubbed", || server.path("ledger/scrub").exists().then_some(()));
+        assert_eq!(server.stop().status.code(), Some(0));
+        let log = server.log();
+        let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert!(lines.iter().any(|line| line["event"] == "started"), "{log}");
+        // What the machine lacks is told wherever that is so.
+        let of_the_machine = ["driver_fallback", "few_files", "pin_failed"];
+        for line in lines.iter().filter(|line| !of_the_machine.iter().any(|event| line["event"] == **event)) {
+            let text = line.to_string();
+            assert_eq!(line["level"], "INFO", "round {round}: {text}");
+            for word in ["cannot", "could not", "No such file", "os error", "fail", "missing", "covers nothing", "lost"] {
+                assert!(!text.contains(word), "round {round}: {word:?} in {text}");
+            }
+        }
+        if round == 0 {
+            server.launch();
+        }
+    }
+}
+
 #[test]
 fn check_config_shows_every_value_and_its_origin_and_starts_nothing() {
     let server = Server::prepared(&[]);

@@ -115,6 +115,7 @@ impl<S: Storage> History<S> {
             }
             Err(Fault::Ledger(error)) => return Err(error),
             Err(Fault::File(what)) => self.begin_anew(what)?,
+            Err(Fault::Io(error)) if error.kind() == io::ErrorKind::NotFound => self.begin_anew("there is no such file yet")?,
             Err(Fault::Io(error)) => self.begin_anew(&error.to_string())?,
         }
         Ok(())
@@ -131,7 +132,10 @@ impl<S: Storage> History<S> {
         };
         let base = base.ok_or_else(|| LedgerError::Archived { place: self.shared.storage.place(""), first })?;
         let (peaks, through) = (base.peaks.clone(), base.through);
-        if !self.told && through == Seq(0) {
+        if self.shared.head() == Seq(0) {
+            // A ledger without entries has nothing to make again: that is a first start and no loss.
+            tracing::debug!(%file, "the history begins with the ledger");
+        } else if !self.told && through == Seq(0) {
             tracing::info!(%file, why, "making the history from the segments");
         } else if !self.told {
             tracing::warn!(%file, why, through = through.0, "the history goes on from a snapshot; what is before it cannot be proven");
