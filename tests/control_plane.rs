@@ -303,6 +303,7 @@ fn the_log_of_a_first_start_has_nothing_that_reads_like_a_fault() {
     let mut server = Server::start();
     // The history is looked for in an idle moment, or when a question comes; and at the second start once more.
     for round in 0..2 {
+        server.wallet().get("/v1/ledger/root");
         eventually("the history was looked for", || server.path("ledger/history.mmr").exists().then_some(()));
         eventually("it was scrubbed", || server.path("ledger/scrub").exists().then_some(()));
         assert_eq!(server.stop().status.code(), Some(0));

@@ -194,7 +194,9 @@ fn ronctl_verifies_offline_what_a_client_has_kept() {
     let hex: String = newer.hash.iter().map(|byte| format!("{byte:02x}")).collect();
     let sized = format!("{hex}:{}", newer.size);
     let verify = ["proof", "verify", "--proof"];
-    let cases: [(&[&str], i32, &str); 9] = [
+    let chain_hash = receipt.json()["ledger_root"].as_str().unwrap().to_owned();
+    let cases: [(&[&str], i32, &str); 10] = [
+        (&["proof.json", "--root", &chain_hash], 1, "the chain hash of its batch, not a root of the history"),
         (&["proof.json", "--root", "root.json", "--receipt", "receipt.json"], 0, "exactly this entry"),
         (&["proof.json", "--root", &hex], 0, "42 roc"),
         (&["proof.json", "--root", &sized], 0, "The transaction is part of the ledger."),

@@ -109,7 +109,7 @@ fn overview(output: &Output, walk: &Walk<DiskStorage>) -> Result<Exit, Failure> 
             })
         });
         output.value(&json!({
-            "log_id": log_id, "epoch": epoch, "head": head.0, "root": hex(&root), "segments": segments.collect::<Vec<_>>(),
+            "log_id": log_id, "epoch": epoch, "head": head.0, "ledger_root": hex(&root), "root": hex(&root), "segments": segments.collect::<Vec<_>>(),
             "mark": mark.map(|mark| json!({"epoch": mark.epoch, "head": mark.head.0, "root": hex(&mark.root), "segment": mark.segment})),
             "epoch_fault": epoch_fault, "other_files": walk.others(), "scrub": scrubbed.map(scrub_json),
         }))?;
@@ -124,7 +124,7 @@ fn overview(output: &Output, walk: &Walk<DiskStorage>) -> Result<Exit, Failure> 
         ("ledger", log_id),
         ("epoch", epoch.to_string()),
         ("last entry", grouped(u128::from(head.0))),
-        ("root", hex(&root)),
+        ("chain hash", hex(&root)),
         ("certain", noted),
         (
             "read again",
@@ -191,7 +191,7 @@ fn batch_json(batch: &Batch<'_>) -> Result<Value, LedgerError> {
     Ok(json!({
         "segment": header.segment, "file": batch.file(), "offset": header.offset, "bytes": header.extent_bytes(),
         "body_bytes": header.body_bytes, "first": header.first_seq.0, "last": header.last_seq().0, "entries": header.entries,
-        "epoch": header.epoch, "durable_through": header.durable_through.0, "root": hex(batch.root()), "previous": hex(&header.prev),
+        "epoch": header.epoch, "durable_through": header.durable_through.0, "ledger_root": hex(batch.root()), "root": hex(batch.root()), "previous": hex(&header.prev),
         "body_hash": hex(&header.body_hash), "lanes": lanes.collect::<Vec<_>>(),
     }))
 }
@@ -335,7 +335,7 @@ fn show_entry(output: &Output, batch: &Batch<'_>, log_id: LogId, wanted: Wanted)
         "place",
         format!("{}, batch at byte {}, entries {} to {}", batch.file(), header.offset, header.first_seq.0, header.last_seq().0),
     ));
-    rows.push(("root", format!("{}, epoch {}", hex(batch.root()), header.epoch)));
+    rows.push(("chain hash", format!("{}, epoch {}", hex(batch.root()), header.epoch)));
     rows.push(("receipt", shown.receipt()));
     output.line(&output.fields(&rows))?;
     Ok(Exit::Done)

@@ -90,7 +90,7 @@ pub(super) fn described(snapshot: &Snapshot<DiskFile>) -> Value {
             "balances": balances.to_string(), "held": sums.held.to_string()})
     };
     json!({
-        "file": snapshot.place(), "log_id": hex(&head.log_id.0), "entry": head.seq.0, "root": hex(&head.root),
+        "file": snapshot.place(), "log_id": hex(&head.log_id.0), "entry": head.seq.0, "ledger_root": hex(&head.root), "root": hex(&head.root),
         "accounts": head.accounts, "digest": hex(&head.digest),
         "assets": snapshot.front().assets.iter().map(asset).collect::<Vec<_>>(),
     })

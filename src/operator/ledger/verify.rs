@@ -25,7 +25,7 @@ const BAR_WIDTH: usize = 24;
 #[command(after_help = "Examples:
   ronctl ledger verify
   ronctl ledger verify --dir /var/lib/ron/ledger
-  ronctl --json ledger verify | jq .root
+  ronctl --json ledger verify | jq .ledger_root
 
 Checked are the chain of hashes, the numbering of entries, the nonces of every account, that no balance was ever below zero,
 and for each asset that what was issued and not burned is what the accounts hold; and that snapshots were taken where they say
@@ -90,7 +90,7 @@ fn whole(output: &Output, report: &Report, elapsed: Duration) -> Result<Exit, Fa
             .collect();
         output.value(&json!({
             "whole": true, "entries": report.entries, "batches": report.batches, "segments": report.segments,
-            "accounts": report.accounts, "head": report.head.0, "root": hex(&report.root), "log_id": hex(&report.log_id.0),
+            "accounts": report.accounts, "head": report.head.0, "ledger_root": hex(&report.root), "root": hex(&report.root), "log_id": hex(&report.log_id.0),
             "epoch": report.epoch, "archived_through": report.archived_through.0, "assets": assets, "elapsed_ms": elapsed.as_millis() as u64,
             "entries_per_second": per_second(report.entries, elapsed) as u64,
             "torn": torn.map(|torn| json!({"file": torn.file, "offset": torn.offset, "bytes": torn.bytes})),
@@ -105,7 +105,7 @@ fn whole(output: &Output, report: &Report, elapsed: Duration) -> Result<Exit, Fa
         ("segments", grouped(u128::from(report.segments))),
         ("accounts", grouped(u128::from(report.accounts))),
         ("ledger", format!("{}, epoch {}", hex(&report.log_id.0), report.epoch)),
-        ("root", hex(&report.root)),
+        ("chain hash", hex(&report.root)),
     ];
     if report.archived_through > Seq(0) {
         let through = grouped(u128::from(report.archived_through.0));

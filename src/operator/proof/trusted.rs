@@ -35,6 +35,18 @@ impl Trusted {
         Self { size: size.or(self.size), ..self }
     }
 
+    /// Whether this is rather the chain hash that receipts call `ledger_root`: an easy mistake, because both are 64 digits.
+    pub fn check_not(&self, chain_hash: &Digest) -> Result<(), Doubt> {
+        if self.hash != *chain_hash {
+            return Ok(());
+        }
+        let what = "what was given as the trusted root is the ledger_root of the receipt: the chain hash of its batch, not a root of the history";
+        Err(Doubt::new(
+            what,
+            "give a root that `ronctl proof root` has fetched; docs/LEDGER.md, Two hashes, says what each is for",
+        ))
+    }
+
     /// Whether this is the root to which a proof leads.
     pub fn check(&self, root: &HistoryRoot, log_id: LogId, next: &'static str) -> Result<(), Doubt> {
         if self.log_id.is_some_and(|known| known != log_id) {

@@ -17,8 +17,8 @@ use std::path::PathBuf;
   ronctl proof verify --proof proof.json --root HEX --receipt receipt.json
   ronctl proof verify --proof old-proof.json --consistency consistency.json --root root.json
 
-The root is the one that you trust: 64 hexadecimal digits, these with :SIZE, or a file that `ronctl proof root --out FILE` has written. A
-proof under an earlier root also needs the proof that the trusted root continues it. No server is asked. Ends with 0 if the
+The root is the one that you trust: 64 hexadecimal digits, these with :SIZE, or a file that `ronctl proof root --out FILE` has written. The
+`ledger_root` of a receipt is another hash and no such root, see docs/LEDGER.md, Two hashes. A proof under an earlier root also needs the proof that the trusted root continues it. No server is asked. Ends with 0 if the
 transaction is part of the ledger, with 1 and the reason if that is not proven.")]
 pub struct Verify {
     /// The proof, as `ronctl proof get --tx TXID` has fetched it; - for standard input
@@ -82,6 +82,7 @@ fn checked(bytes: &[u8], continued: Option<&[u8]>, kept: Option<&[u8]>, trusted:
     let next =
         "fetch a proof under the trusted root with --size SIZE, or give the proof that the trusted root continues this one \
                 with --consistency FILE";
+    trusted.check_not(&proof.found.root)?;
     trusted.check(&root, proof.log_id, next)?;
     let receipt = receipt_of(&proof);
     if let Some(kept) = kept {
