@@ -3,6 +3,7 @@
 //! Invariants: it only follows what is durable; after a broken rule, or a difference that stays, it says so for ever. What it does with
 //! a batch is in `audit`. It knows neither cores nor metrics.
 use super::audit::{Audit, AuditWork, Findings};
+use super::backoff::Backoff;
 use super::comparison::{Comparison, Held, Holders, Live, Stated};
 use super::handles::AuditLedger;
 use super::reader::Reader;
@@ -19,6 +20,9 @@ use std::time::{Duration, Instant};
 
 /// Touched accounts from which on a snapshot is due, whatever the schedule says: each needs some 200 bytes of memory.
 const TOUCHED_MAX: usize = 8 << 20;
+/// Pause after a snapshot that failed; each is twice as long as the one before, up to the longest.
+const RETRY: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(300);
 /// How many times as long as a piece of a snapshot took the next one waits: the disk belongs to the commits.
 const REST: u32 = 2;
 /// Priority of the auditor's thread: 0 is everybody's, 19 goes last.
@@ -187,6 +191,9 @@ struct Desk<S: Storage> {
     wanted: Arc<AtomicBool>,
     keys_ttl_ms: Arc<AtomicU64>,
     taken: Instant,
+    /// When a snapshot that failed is tried again, in the time since the beginning.
+    retry: Backoff,
+    elapsed: Box<dyn Fn() -> Duration + Send>,
     /// Touched accounts from which on a snapshot is due.
     touched_max: usize,
     snapshot_ms: u64,
@@ -205,6 +212,7 @@ impl<S: Storage> Desk<S> {
         schedule: Schedule,
         live: Option<Box<dyn Live>>,
     ) -> std::io::Result<Self> {
+        let began = Instant::now();
         let mut seeds = [0u8; 8];
         getrandom::fill(&mut seeds).map_err(|error| std::io::Error::other(error.to_string()))?;
         let work = AuditWork::new(reader, base, RandomState::with_seed(u64::from_le_bytes(seeds) as usize));
@@ -218,7 +226,9 @@ impl<S: Storage> Desk<S> {
             hurry: Arc::default(),
             wanted: Arc::default(),
             keys_ttl_ms: Arc::new(AtomicU64::new(keys_ttl_ms)),
-            taken: Instant::now(),
+            taken: began,
+            retry: Backoff::new(RETRY, RETRY_MAX),
+            elapsed: Box::new(move || began.elapsed()),
             touched_max: TOUCHED_MAX,
             snapshot_ms: 0,
             failed: 0,
@@ -252,11 +262,13 @@ impl<S: Storage> Desk<S> {
     }
 
     /// Follows the log to its head; whether it got there. Takes a snapshot on the way where too many accounts have been touched, and
-    /// goes no further if there can be none.
+    /// goes no further if there can be none. To the end it tries that whatever has failed a moment ago.
     fn follow(&mut self, to_the_end: bool) -> bool {
         while !self.work.is_broken() {
             if self.is_full() {
-                self.snapshot();
+                if to_the_end || self.may_try() {
+                    self.snapshot();
+                }
                 if self.is_full() {
                     return false;
                 }
@@ -329,11 +341,17 @@ impl<S: Storage> Desk<S> {
     fn due(&self) -> bool {
         let behind = self.work.since_snapshot();
         behind > 0
+            && self.may_try()
             && !self.is_behind_itself()
             && (self.taken.elapsed() >= self.schedule.every
                 || behind >= self.schedule.entries
                 || self.work.fell_back
                 || self.is_full())
+    }
+
+    /// Whether the pause after a snapshot that failed is over, if there was one.
+    fn may_try(&self) -> bool {
+        self.retry.is_over((self.elapsed)())
     }
 
     fn is_full(&self) -> bool {
@@ -360,7 +378,7 @@ impl<S: Storage> Desk<S> {
             return;
         }
         let began = Instant::now();
-        self.work.fell_back = false;
+        let fell_back = std::mem::take(&mut self.work.fell_back);
         let mut piece = Instant::now();
         self.work.cut.keys_ttl_ms = self.keys_ttl_ms.load(Ordering::Relaxed);
         let hurry = Arc::clone(&self.hurry);
@@ -370,16 +388,27 @@ impl<S: Storage> Desk<S> {
             }
             piece = Instant::now();
         });
-        self.taken = Instant::now();
         match made {
             Ok(()) => {
+                self.taken = Instant::now();
+                self.retry.forget();
                 self.snapshot_ms = began.elapsed().as_millis() as u64;
                 let seq = self.work.tail.through().0;
                 tracing::info!(event = "snapshot_taken", seq, took_ms = self.snapshot_ms, "took a snapshot of the ledger");
             }
             Err(error) => {
                 self.failed += 1;
-                tracing::error!(event = "snapshot_failed", %error, "no snapshot was taken; the ledger itself is not concerned, and the next attempt follows");
+                let mut pause = Duration::ZERO;
+                if self.work.fell_back {
+                    // From another base it is another attempt, and comes as soon as the entries behind that one were replayed.
+                    self.retry.forget();
+                } else {
+                    // What made it due stays so.
+                    self.work.fell_back = fell_back;
+                    pause = self.retry.failed((self.elapsed)());
+                }
+                let again_in_s = pause.as_secs();
+                tracing::error!(event = "snapshot_failed", %error, again_in_s, "no snapshot was taken; the ledger itself is not concerned, and the next attempt follows");
                 if let SnapshotError::Rule(what) = error {
                     self.work.broken = Some(what);
                 }

@@ -182,7 +182,67 @@ fn a_full_disk_costs_the_snapshot_and_nothing_else() {
     until("the failure", || auditor.audit().snapshots_failed > 0);
     assert_eq!((auditor.broken(), auditor.audit().snapshot), (None, Seq(0)));
     storage.limit_bytes(None);
+    auditor.take_snapshot();
     until("the snapshot", || auditor.audit().snapshot == Seq(4));
+}
+
+/// So much time has gone by for a desk, and no more does.
+fn set_time(desk: &mut Desk<MemoryStorage>, elapsed: Duration) {
+    desk.elapsed = Box::new(move || elapsed);
+}
+
+#[test]
+fn a_snapshot_that_failed_is_tried_again_after_a_pause_that_grows_or_at_once_if_somebody_asks() {
+    let (storage, log) = log_of(3);
+    let mut desk = Desk::new(&log.reader(), None, Schedule { entries: 1, ..never() }, None).unwrap();
+    storage.limit_bytes(Some(0));
+    // A round of the thread, without the thread.
+    let round = |desk: &mut Desk<MemoryStorage>| {
+        desk.follow(false);
+        if desk.due() {
+            desk.snapshot();
+        }
+        desk.failed
+    };
+    set_time(&mut desk, Duration::ZERO);
+    (0..5).for_each(|_| assert_eq!(round(&mut desk), 1, "one attempt, and then a pause"));
+    desk.snapshot_on_demand();
+    assert_eq!(desk.failed, 2, "whoever asks does not wait");
+    // Every pause is over after the longest one. In each round that comes then there is one attempt more.
+    let mut elapsed = Duration::ZERO;
+    for failed in 3..6 {
+        elapsed += 2 * RETRY_MAX;
+        set_time(&mut desk, elapsed);
+        (0..3).for_each(|_| assert_eq!(round(&mut desk), failed));
+    }
+    desk.publish();
+    assert_eq!((desk.findings.audit().snapshots_failed, desk.work.audit().snapshot), (5, Seq(0)));
+    // Where there is no room for more accounts the pause is kept as well, and the end waits for nothing.
+    desk.touched_max = 1;
+    (0..5).for_each(|_| assert!(!desk.follow(false)));
+    assert_eq!(desk.failed, 5);
+    assert!(!desk.follow(true));
+    assert_eq!(desk.failed, 6);
+    storage.limit_bytes(None);
+    desk.snapshot_on_demand();
+    assert_eq!((desk.work.audit().snapshot, desk.failed), (Seq(4), 6));
+    assert!(desk.may_try(), "after a success there is no pause");
+}
+
+/// What is owed after a fall back stays owed if the disk is full just then.
+#[test]
+fn a_snapshot_that_is_due_because_another_has_rotted_stays_due_when_it_fails() {
+    let (storage, mut log) = log_of(3);
+    let mut desk = desk_of(&storage, &mut log, &[10, 20]);
+    rot(&storage, 20);
+    assert!(Stated::touched(&mut desk).is_none() && desk.follow(false) && desk.due());
+    set_time(&mut desk, Duration::ZERO);
+    storage.limit_bytes(Some(0));
+    desk.snapshot();
+    storage.limit_bytes(None);
+    assert!(!desk.due(), "there is a pause");
+    set_time(&mut desk, RETRY_MAX);
+    assert!(desk.due());
 }
 
 /// Cores that serve this state of `a`, and the one before it to the next so many questions.

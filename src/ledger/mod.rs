@@ -9,6 +9,7 @@
 //! | `index_format` | index files as bytes (pure) |
 //! | `places` | sparse directory from entry to batch (pure) |
 //! | `books` | the auditor's books (pure) |
+//! | `backoff` | pauses between attempts that fail (pure) |
 //! | `storage` | what is asked of a disk; `disk` is the real one, `memory` one that can crash |
 //! | `window`, `scan`, `mark`, `witness`, `recovery` | reading everything, telling a torn tail from damage, opening for writing |
 //! | `log`, `spares` | one batch, one write, one sync; segments allocated ahead |
@@ -34,6 +35,7 @@
 mod archive;
 mod audit;
 mod auditor;
+mod backoff;
 mod backup;
 pub mod batch;
 mod bell;
