@@ -8,7 +8,9 @@ use super::cursor::Cursor;
 use super::reader::{visit, Reader};
 use super::scan::SeenBatch;
 use super::scrub::Scrubbed;
-use super::snapshot::{keep_only, make, newest_good, snapshot_name, state_of, AssetSums, Cut, Snapshot, SnapshotError, Tail};
+use super::snapshot::{
+    keep_only, make, newest_whole, snapshot_name, state_of, AssetSums, Cut, Snapshot, SnapshotError, SnapshotHead, Tail,
+};
 use super::storage::{Storage, StorageFile};
 use super::LedgerError;
 use crate::domain::{AssetValue, Seq, Totals, UnixMs, Untold};
@@ -274,19 +276,12 @@ impl<S: Storage> AuditWork<S> {
     /// The newest snapshot before the present one that is good in all its parts; `None` stands for the first entry.
     fn earlier_base(&self) -> Result<Option<Snapshot<S::File>>, LedgerError> {
         let (shared, head) = (self.reader.shared(), self.reader.head());
-        let failed = |error| LedgerError::io(shared.storage.place(""), "look for snapshots")(error);
-        let mut newest = self.base_seq();
-        while newest > Seq(0) {
-            let found = newest_good(&shared.storage, Some(shared.log_id), Seq(newest.0 - 1)).map_err(failed)?;
-            let Some(snapshot) = found else { break };
-            newest = snapshot.head().seq;
-            if Cursor::goes_on_behind(shared, newest, &snapshot.head().root, head)? && snapshot.verify().is_ok() {
-                return Ok(Some(snapshot));
-            }
-        }
-        match self.reader.first() {
-            Seq(1) => Ok(None),
-            first => Err(LedgerError::Archived { place: shared.storage.place(""), first }),
+        let before = Seq(self.base_seq().0.saturating_sub(1));
+        let goes_on = |of: &SnapshotHead| Cursor::goes_on_behind(shared, of.seq, &of.root, head);
+        match (newest_whole(&shared.storage, Some(shared.log_id), before, &goes_on)?, self.reader.first()) {
+            (Some(snapshot), _) => Ok(Some(snapshot)),
+            (None, Seq(1)) => Ok(None),
+            (None, first) => Err(LedgerError::Archived { place: shared.storage.place(""), first }),
         }
     }
 }

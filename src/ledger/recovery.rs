@@ -125,7 +125,7 @@ impl<S: Storage> Log<S> {
     /// # Errors
     /// As there, or if snapshots cannot be looked for.
     pub fn recover_from_snapshot(storage: S, options: &Options) -> Result<Recovered<S>, LedgerError> {
-        let snapshot = newest_whole(&storage).map_err(LedgerError::io(storage.place(""), "look for snapshots"))?;
+        let snapshot = newest_whole(&storage, None, Seq(u64::MAX), &|_| Ok(true))?;
         let start = snapshot.as_ref().map(Snapshot::start);
         let (log, recovery) =
             Self::recover_behind(storage, options, start, &mut |batch| entries_of(batch, &mut |_, _, _| Ok(())))?;

@@ -317,15 +317,29 @@ pub(crate) fn keep_only<S: Storage>(storage: &S, kept: &[Seq]) -> io::Result<()>
     storage.sync_directory()
 }
 
-/// The newest snapshot that is good in all its parts, which are read for that; `None` if there is none.
-pub(crate) fn newest_whole<S: Storage>(storage: &S) -> io::Result<Option<Snapshot<S::File>>> {
-    let mut newest = Seq(u64::MAX);
-    while let Some(snapshot) = newest_good(storage, None, newest)? {
-        match snapshot.verify() {
-            Ok(()) => return Ok(Some(snapshot)),
-            Err(fault) => tracing::error!(%fault, "the snapshot before it is used, or the whole ledger"),
+/// The newest snapshot of this log, not newer than `seq_max`, that `fits` and is good in all its parts, which are read for that; `None`
+/// if there is none.
+///
+/// # Errors
+/// If it cannot be told which there are, or whether one fits.
+pub(crate) fn newest_whole<S: Storage>(
+    storage: &S,
+    log_id: Option<LogId>,
+    seq_max: Seq,
+    fits: &dyn Fn(&SnapshotHead) -> Result<bool, LedgerError>,
+) -> Result<Option<Snapshot<S::File>>, LedgerError> {
+    let mut newest = Some(seq_max.0);
+    while let Some(seq_max) = newest {
+        let found =
+            newest_good(storage, log_id, Seq(seq_max)).map_err(LedgerError::io(storage.place(""), "look for snapshots"))?;
+        let Some(snapshot) = found else { break };
+        if fits(snapshot.head())? {
+            match snapshot.verify() {
+                Ok(()) => return Ok(Some(snapshot)),
+                Err(fault) => tracing::error!(%fault, "the snapshot before it is used, or the whole ledger"),
+            }
         }
-        newest = Seq(snapshot.head().seq.0.saturating_sub(1));
+        newest = snapshot.head().seq.0.checked_sub(1);
     }
     Ok(None)
 }
