@@ -23,6 +23,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 const BATCHES_PER_STEP: u64 = 256;
 /// How much is read at once, in bytes.
 const WINDOW_BYTES: usize = 1 << 20;
+/// Faults of the last snapshot that are passed over once there is none to go back to, before one is looked for again: that reads all
+/// of them. There are one or two at every look.
+const PASSED_OVER: u32 = 512;
 /// Accounts that are compared at one look: those that were touched last, and others in turn.
 pub(super) const COMPARED_MAX: usize = 128;
 /// Accounts of them that were touched last.
@@ -114,6 +117,9 @@ pub struct AuditWork<S: Storage> {
     pub(super) broken: Option<String>,
     /// The last snapshot could not be read any more, and its entries are replayed again.
     pub(super) fell_back: bool,
+    /// The last snapshot cannot be read any more and there is none to go back to: faults that are still passed over until one is looked
+    /// for again.
+    in_vain: Option<u32>,
 }
 
 impl<S: Storage> AuditWork<S> {
@@ -140,6 +146,7 @@ impl<S: Storage> AuditWork<S> {
             turn: Box::default(),
             broken: None,
             fell_back: false,
+            in_vain: None,
         }
     }
 
@@ -248,7 +255,13 @@ impl<S: Storage> AuditWork<S> {
         }
         self.base = Some(made);
         self.tail = tail_behind(self.base.as_ref(), &self.hasher);
+        self.in_vain = None;
         Ok(())
+    }
+
+    /// Somebody may have mended what could not be read: at the next fault a snapshot to go back to is looked for whatever came before.
+    pub(super) fn look_again(&mut self) {
+        self.in_vain = self.in_vain.map(|_| 0);
     }
 
     /// Goes back to the snapshot before, or to the first entry, if this is a fault of the snapshot on which everything here builds.
@@ -257,28 +270,41 @@ impl<S: Storage> AuditWork<S> {
             Err(SnapshotError::Fault(fault)) if self.base.as_ref().is_some_and(|base| base.place() == fault.file) => fault,
             Ok(_) | Err(SnapshotError::Fault(_) | SnapshotError::Io(_) | SnapshotError::Rule(_)) => return outcome,
         };
+        if let Some(left @ 1..) = self.in_vain {
+            self.in_vain = Some(left - 1);
+            return outcome;
+        }
         match self.earlier_base() {
             Ok(base) => {
                 let through = base.as_ref().map_or(0, |base| base.head().seq.0);
-                tracing::warn!(%fault, through, "the entries since the snapshot before it are replayed again");
+                tracing::warn!(%fault, through, "the entries since an earlier snapshot are replayed again");
                 let cut = base.as_ref().map_or_else(|| Cut::beginning(self.reader.log_id()), Cut::of);
                 self.cut = Cut { keys_ttl_ms: self.cut.keys_ttl_ms, ..cut };
                 self.tail = tail_behind(base.as_ref(), &self.hasher);
                 (self.base, self.kept, self.cursor, self.fell_back) = (base, None, None, true);
+                self.in_vain = None;
             }
             Err(error) => {
-                tracing::error!(%error, "the last snapshot cannot be read, and there is nothing to go back to; bring its segments back before the next start")
+                if self.in_vain.is_none() {
+                    tracing::error!(
+                        event = "snapshot_lost", %fault, %error,
+                        "the last snapshot cannot be read, and there is nothing to go back to: no snapshot can be made, no account compared, \
+                         and the next start would refuse; put the copy of a backup in the place of one of the snapshots and ask for a \
+                         snapshot, or bring the archived segments back before the next start"
+                    );
+                }
+                self.in_vain = Some(PASSED_OVER);
             }
         }
         outcome
     }
 
-    /// The newest snapshot before the present one that is good in all its parts; `None` stands for the first entry.
+    /// The newest snapshot that is good in all its parts and not newer than the present one, which may have become good again; `None`
+    /// stands for the first entry.
     fn earlier_base(&self) -> Result<Option<Snapshot<S::File>>, LedgerError> {
         let (shared, head) = (self.reader.shared(), self.reader.head());
-        let before = Seq(self.base_seq().0.saturating_sub(1));
         let goes_on = |of: &SnapshotHead| Cursor::goes_on_behind(shared, of.seq, &of.root, head);
-        match (newest_whole(&shared.storage, Some(shared.log_id), before, &goes_on)?, self.reader.first()) {
+        match (newest_whole(&shared.storage, Some(shared.log_id), self.base_seq(), &goes_on)?, self.reader.first()) {
             (Some(snapshot), _) => Ok(Some(snapshot)),
             (None, Seq(1)) => Ok(None),
             (None, first) => Err(LedgerError::Archived { place: shared.storage.place(""), first }),

@@ -96,6 +96,7 @@ impl Auditor {
             desk.run(&to_do);
             Box::new(move || {
                 // If the last snapshot turns out to have rotted, what is behind the one before it is replayed, and then it is made.
+                desk.work.look_again();
                 for _ in 0..2 {
                     if desk.follow(true) {
                         desk.snapshot();
@@ -203,6 +204,8 @@ struct Desk<S: Storage> {
     damaged: Option<String>,
     /// This round has already said what it could not read.
     judged: bool,
+    /// It was said that the last snapshot cannot tell what accounts should hold.
+    untold: bool,
 }
 
 impl<S: Storage> Desk<S> {
@@ -235,6 +238,7 @@ impl<S: Storage> Desk<S> {
             reads_failed: 0,
             damaged: None,
             judged: false,
+            untold: false,
         })
     }
 
@@ -368,7 +372,10 @@ impl<S: Storage> Desk<S> {
             None if self.is_behind_itself() => {
                 "entries are being replayed again, because a snapshot cannot be read any more".to_owned()
             }
-            None => return self.snapshot(),
+            None => {
+                self.work.look_again();
+                return self.snapshot();
+            }
         };
         tracing::info!(event = "snapshot_not_taken", %reason, "no snapshot was taken");
     }
@@ -416,6 +423,22 @@ impl<S: Storage> Desk<S> {
         }
     }
 
+    /// What the last snapshot could tell. That it cannot is said once, until it can.
+    fn told<T>(&mut self, outcome: Result<T, SnapshotError>) -> Option<T> {
+        match outcome {
+            Ok(told) => {
+                self.untold = false;
+                Some(told)
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.untold, true) {
+                    tracing::error!(%error, "the auditor cannot tell what accounts should hold");
+                }
+                None
+            }
+        }
+    }
+
     fn publish(&self) {
         let Self { snapshot_ms, failed: snapshots_failed, reads_failed, agreed, .. } = *self;
         let mut now = Audit { snapshot_ms, snapshots_failed, reads_failed, agreed, ..self.work.audit() };
@@ -430,9 +453,10 @@ impl<S: Storage> Desk<S> {
 
 impl<S: Storage> Stated for Desk<S> {
     fn touched(&mut self) -> Option<Holders> {
-        let accounts = self.work.next_compared().map_err(note_untold).ok()?;
-        let held = self.work.held(&accounts).map_err(note_untold).ok()?;
-        Some(accounts.into_iter().zip(held).collect())
+        let accounts = self.work.next_compared();
+        let accounts = self.told(accounts)?;
+        let held = self.work.held(&accounts);
+        Some(accounts.into_iter().zip(self.told(held)?).collect())
     }
 
     fn held(&mut self, accounts: &[Box<str>]) -> Option<Vec<Held>> {
@@ -440,12 +464,9 @@ impl<S: Storage> Stated for Desk<S> {
         if !self.follow(false) {
             return None;
         }
-        self.work.held(accounts).map_err(note_untold).ok()
+        let held = self.work.held(accounts);
+        self.told(held)
     }
-}
-
-fn note_untold(error: SnapshotError) {
-    tracing::error!(%error, "the auditor cannot tell what accounts should hold");
 }
 
 #[cfg(test)]

@@ -229,22 +229,6 @@ fn a_snapshot_that_failed_is_tried_again_after_a_pause_that_grows_or_at_once_if_
     assert!(desk.may_try(), "after a success there is no pause");
 }
 
-/// What is owed after a fall back stays owed if the disk is full just then.
-#[test]
-fn a_snapshot_that_is_due_because_another_has_rotted_stays_due_when_it_fails() {
-    let (storage, mut log) = log_of(3);
-    let mut desk = desk_of(&storage, &mut log, &[10, 20]);
-    rot(&storage, 20);
-    assert!(Stated::touched(&mut desk).is_none() && desk.follow(false) && desk.due());
-    set_time(&mut desk, Duration::ZERO);
-    storage.limit_bytes(Some(0));
-    desk.snapshot();
-    storage.limit_bytes(None);
-    assert!(!desk.due(), "there is a pause");
-    set_time(&mut desk, RETRY_MAX);
-    assert!(desk.due());
-}
-
 /// Cores that serve this state of `a`, and the one before it to the next so many questions.
 struct Served {
     now: Mutex<Held>,
@@ -308,124 +292,6 @@ fn damage_to_what_was_committed_is_told_and_one_that_can_be_read_again_is_not() 
     until("the audit", || auditor.audit().through == Seq(31));
 }
 
-/// A desk that has followed a log to its head, in which `a` has made so many spends, with snapshots after each of these.
-fn desk_of(storage: &MemoryStorage, log: &mut crate::ledger::Log<MemoryStorage>, snapshots_after: &[u64]) -> Desk<MemoryStorage> {
-    let base = newest_good(storage, None, Seq(u64::MAX)).unwrap();
-    let mut desk = Desk::new(&log.reader(), base, never(), None).unwrap();
-    for after in snapshots_after {
-        for nonce in log.head().0 .0..=*after {
-            log.append(&[spends(0, 1 + nonce, "a", nonce..nonce + 1)]).unwrap();
-        }
-        assert!(desk.follow(false));
-        desk.snapshot();
-        assert_eq!(desk.work.audit().snapshot, Seq(after + 1));
-    }
-    desk.publish();
-    desk
-}
-
-/// A byte before the name of an account changes in the snapshot after so many spends; another time, it changes back.
-fn rot(storage: &MemoryStorage, spent: u64) {
-    storage.tamper(&snapshot_name(Seq(spent + 1)), |bytes| {
-        let name = bytes.windows(5).position(|bytes| bytes == b"payee").unwrap();
-        bytes[name - 1] ^= 1;
-    });
-}
-
-/// The newest snapshot is what an auditor makes that has never seen anything bad.
-fn check_like_new(storage: &MemoryStorage, log: &crate::ledger::Log<MemoryStorage>) {
-    let (name, fresh) = (snapshot_name(log.head().0), storage.fork());
-    snapshots(&fresh.list().unwrap()).into_iter().for_each(|seq| fresh.remove(&snapshot_name(seq)).unwrap());
-    let (again, ..) = open(&fresh, SEGMENT_BYTES).unwrap();
-    let mut desk = Desk::new(&again.reader(), None, never(), None).unwrap();
-    assert!(desk.follow(true));
-    desk.snapshot();
-    let content = |storage: &MemoryStorage| {
-        let mut content = Vec::new();
-        storage.tamper(&name, |bytes| content = bytes.clone());
-        content
-    };
-    assert!(content(storage) == content(&fresh) && !content(&fresh).is_empty(), "{name}");
-}
-
-#[test]
-fn behind_a_snapshot_that_rots_the_one_before_it_or_the_whole_log_is_replayed_again() {
-    for (rotten, from) in [(vec![20], 11), (vec![10, 20], 0)] {
-        let (storage, mut log) = log_of(3);
-        let mut desk = desk_of(&storage, &mut log, &[5, 10, 20]);
-        for nonce in 21..=30 {
-            log.append(&[spends(0, 1 + nonce, "a", nonce..nonce + 1)]).unwrap();
-        }
-        assert!(desk.follow(false));
-        desk.publish();
-        let before = desk.findings.audit();
-        rotten.iter().for_each(|spent| rot(&storage, *spent));
-        desk.snapshot();
-        assert_eq!((desk.failed, desk.work.audit().snapshot, desk.work.audit().broken), (1, Seq(from), None));
-        desk.publish();
-        let told = desk.findings.audit();
-        assert_eq!((told.through, &told.sums), (before.through, &before.sums), "what was replayed stays so for everybody else");
-        assert!(desk.follow(false) && desk.due());
-        desk.snapshot();
-        assert_eq!((desk.failed, desk.work.audit().snapshot, desk.due()), (1, Seq(31), false));
-        let kept: Vec<Seq> = [31, from].into_iter().filter(|seq| *seq > 0).map(Seq).collect();
-        assert_eq!(snapshots(&storage.list().unwrap()), kept, "what has rotted is gone");
-        check_like_new(&storage, &log);
-    }
-}
-
-#[test]
-fn rot_that_shows_in_a_comparison_is_gone_back_behind_as_well() {
-    let (storage, mut log) = log_of(3);
-    let mut desk = desk_of(&storage, &mut log, &[10, 20]);
-    rot(&storage, 20);
-    let accounts: Vec<Box<str>> = vec!["a".into()];
-    assert_eq!(Stated::held(&mut desk, &accounts), None);
-    assert_eq!((desk.work.audit().snapshot, desk.due()), (Seq(11), false), "nothing is due before it was replayed again");
-    let held = Stated::held(&mut desk, &accounts).unwrap();
-    assert_eq!(held, [Held::new(Nonce(20), vec![("roc".into(), 980, 0)])]);
-    assert!(desk.due());
-}
-
-#[test]
-fn where_there_is_nothing_to_go_back_to_it_stays_and_the_log_is_not_called_broken() {
-    let (storage, mut log) = log_of(3);
-    drop(desk_of(&storage, &mut log, &[40, 60]));
-    drop(log);
-    let newest = newest_good(&storage, None, Seq(u64::MAX)).unwrap();
-    let older = newest_good(&storage, None, Seq(60)).unwrap().unwrap();
-    for segment in 1..older.head().last_batch.segment {
-        storage.remove(&crate::ledger::segment_name(segment)).unwrap();
-    }
-    let options = crate::ledger::Options::for_simulation(SEGMENT_BYTES, LogId([7; 16]));
-    let opened = crate::ledger::Log::open_after(storage.clone(), &options, newest.as_ref(), &mut |_, _, _| Ok(()));
-    let (mut log, _) = opened.unwrap();
-    let mut desk = desk_of(&storage, &mut log, &[]);
-    log.append(&[spends(0, 1, "a", 61..62)]).unwrap();
-    [40, 60].iter().for_each(|spent| rot(&storage, *spent));
-    assert!(desk.follow(false));
-    for failed in 1..4 {
-        desk.snapshot();
-        assert_eq!((desk.failed, desk.work.audit().snapshot, desk.work.audit().through), (failed, Seq(61), Seq(62)));
-        assert!(desk.work.audit().broken.is_none() && !desk.due(), "it is tried again when the next one is due");
-    }
-    // A snapshot of another course of the log is none to go back to either: its entries are not those before the next ones.
-    let (other, mut course) = log_of(3);
-    for nonce in 4..=40 {
-        course.append(&[spends(1, 1 + nonce, "a", nonce..nonce + 1)]).unwrap();
-    }
-    drop(desk_of(&other, &mut course, &[40]));
-    let mut bytes = Vec::new();
-    other.tamper(&snapshot_name(Seq(41)), |content| bytes = content.clone());
-    storage.tamper(&snapshot_name(Seq(41)), |content| *content = bytes);
-    desk.snapshot();
-    assert_eq!((desk.failed, desk.work.audit().snapshot), (4, Seq(61)));
-    // If the reading gets better, so does everything else.
-    rot(&storage, 60);
-    desk.snapshot();
-    assert_eq!(desk.work.audit().snapshot, Seq(62));
-}
-
 #[test]
 fn where_too_many_accounts_are_touched_snapshots_are_taken_on_the_way() {
     let storage = MemoryStorage::new();
@@ -480,35 +346,22 @@ fn every_account_has_its_turn_to_be_compared_however_long_it_was_not_touched() {
     assert_eq!(seen_to_differ("nobody"), None);
 }
 
-#[test]
-fn rot_that_shows_when_accounts_have_their_turn_is_gone_back_behind_as_well() {
-    let (storage, mut log) = log_of(3);
-    let mut desk = desk_of(&storage, &mut log, &[10, 20]);
-    rot(&storage, 20);
-    assert!(Stated::touched(&mut desk).is_none());
-    assert_eq!(desk.work.audit().snapshot, Seq(11));
-    assert!(desk.follow(false) && Stated::touched(&mut desk).is_some());
+/// A desk that has followed a log to its head, in which `a` has made so many spends, with snapshots after each of these.
+fn desk_of(storage: &MemoryStorage, log: &mut crate::ledger::Log<MemoryStorage>, snapshots_after: &[u64]) -> Desk<MemoryStorage> {
+    let base = newest_good(storage, None, Seq(u64::MAX)).unwrap();
+    let mut desk = Desk::new(&log.reader(), base, never(), None).unwrap();
+    for after in snapshots_after {
+        for nonce in log.head().0 .0..=*after {
+            log.append(&[spends(0, 1 + nonce, "a", nonce..nonce + 1)]).unwrap();
+        }
+        assert!(desk.follow(false));
+        desk.snapshot();
+        assert_eq!(desk.work.audit().snapshot, Seq(after + 1));
+    }
+    desk.publish();
+    desk
 }
 
-#[test]
-fn old_damage_that_shows_while_entries_are_replayed_again_ends_nothing_and_costs_no_snapshot() {
-    let (storage, mut log) = log_of(3);
-    let mut desk = desk_of(&storage, &mut log, &[10, 20]);
-    log.append(&[spends(0, 22, "a", 21..22)]).unwrap();
-    assert!(desk.follow(false));
-    desk.publish();
-    [10, 20].iter().for_each(|spent| rot(&storage, *spent));
-    let damage = || storage.tamper(&crate::ledger::segment_name(1), |bytes| bytes[(8 << 10) + 200] ^= 1);
-    damage();
-    desk.snapshot();
-    assert_eq!(desk.work.audit().snapshot, Seq(0), "it begins with the first entry again");
-    for _ in 0..3 {
-        desk.judged = false;
-        assert!(!desk.follow(false) && !desk.due());
-    }
-    assert_eq!((desk.work.audit().broken, desk.reads_failed), (None, 3));
-    assert_eq!(snapshots(&storage.list().unwrap()), [Seq(21), Seq(11)], "they stay for people to look at");
-    damage();
-    desk.judged = false;
-    assert!(desk.follow(false) && desk.due(), "the segment is good again");
-}
+#[cfg(test)]
+#[path = "auditor_rot_tests.rs"]
+mod rot;
