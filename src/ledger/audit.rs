@@ -336,7 +336,11 @@ fn note_accounts(recent: &mut VecDeque<Box<str>>, batch: &SeenBatch<'_>) -> Resu
 }
 
 /// Applies a batch to a tail. The inner error says which rule it breaks.
+///
+/// # Errors
+/// If not all of it can be read. Then nothing of it was applied: a tail that ends within a batch fits no place of the log.
 pub(super) fn apply(tail: &mut Tail, batch: &SeenBatch<'_>) -> Result<Result<(), String>, LedgerError> {
+    let _ = visit(batch, |_, _| ControlFlow::Continue(()))?;
     let mut broken = Ok(());
     let _ = visit(batch, |seq, entry| match tail.apply(seq, &entry) {
         Ok(()) => ControlFlow::Continue(()),

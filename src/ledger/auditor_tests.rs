@@ -346,6 +346,32 @@ fn every_account_has_its_turn_to_be_compared_however_long_it_was_not_touched() {
     assert_eq!(seen_to_differ("nobody"), None);
 }
 
+/// The hashes of the batch are right, and still one of its entries cannot be read: nothing of the batch counts, for no snapshot, and it
+/// is read again in whole.
+#[test]
+fn of_a_batch_with_an_entry_that_cannot_be_read_nothing_is_applied() {
+    let (storage, mut log) = log_of(3);
+    let mut batch = spends(0, 5, "a", 4..7);
+    let second = batch.bytes.len() / 3;
+    // The format of the second of three entries of the same length.
+    batch.bytes[second + 3] ^= 0x80;
+    log.append(&[batch]).unwrap();
+    let mut desk = Desk::new(&log.reader(), None, never(), None).unwrap();
+    for look in 1..=2 {
+        desk.judged = false;
+        assert!(!desk.follow(false));
+        assert_eq!((desk.work.tail.through(), desk.reads_failed), (Seq(4), look));
+        assert_eq!(desk.work.held(&["a".into()]).unwrap(), [Held::new(Nonce(3), vec![("roc".into(), 997, 0)])]);
+        if look == 1 {
+            desk.snapshot();
+            let taken = newest_good(&storage, None, Seq(u64::MAX)).unwrap().unwrap();
+            assert_eq!((taken.head().seq, taken.head().batches), (Seq(4), 4));
+        }
+    }
+    let told = desk.work.audit().broken.unwrap();
+    assert!(told.contains("entry 6 cannot be read"), "{told}");
+}
+
 /// A desk that has followed a log to its head, in which `a` has made so many spends, with snapshots after each of these.
 fn desk_of(storage: &MemoryStorage, log: &mut crate::ledger::Log<MemoryStorage>, snapshots_after: &[u64]) -> Desk<MemoryStorage> {
     let base = newest_good(storage, None, Seq(u64::MAX)).unwrap();
