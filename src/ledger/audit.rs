@@ -1,8 +1,8 @@
 //! What the auditor does, without its thread: it replays what was committed, batch by batch, keeps the sums, and makes snapshots.
 //!
 //! It reads entries back from the disk, by rules of its own. Invariants: after a broken rule it follows no further, and makes no
-//! snapshot any more; its memory is bounded by the accounts that were touched since the last snapshot; a snapshot that has rotted is
-//! built upon no more.
+//! snapshot any more; its memory is bounded by the accounts that were touched since the last snapshot, and the issues since then whose
+//! keys are still remembered; a snapshot that has rotted is built upon no more.
 use super::comparison::Held;
 use super::cursor::Cursor;
 use super::reader::{visit, Reader};
@@ -21,6 +21,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Batches that are followed before the auditor looks whether it is to end.
 const BATCHES_PER_STEP: u64 = 256;
+/// Entries after which it does so earlier: batches may be large.
+const ENTRIES_PER_STEP: u64 = 1 << 16;
 /// How much is read at once, in bytes.
 const WINDOW_BYTES: usize = 1 << 20;
 /// Faults of the last snapshot that are passed over once there is none to go back to, before one is looked for again: that reads all
@@ -198,7 +200,11 @@ impl<S: Storage> AuditWork<S> {
             }
             note_accounts(&mut self.recent, &batch)?;
             self.cut.follow(&batch)?;
+            if self.tail.through().0 - next.0 >= ENTRIES_PER_STEP {
+                break;
+            }
         }
+        self.tail.forget_keys(self.cut.keys_ttl_ms);
         self.cursor = Some(cursor);
         Ok(true)
     }

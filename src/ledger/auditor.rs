@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 
 /// Touched accounts from which on a snapshot is due, whatever the schedule says: each needs some 200 bytes of memory.
 const TOUCHED_MAX: usize = 8 << 20;
+/// Keys of issues since the last snapshot that are still remembered, from which on one is due as well: each needs 24 bytes.
+const KEYS_MAX: usize = 16 << 20;
 /// Pause after a snapshot that failed; each is twice as long as the one before, up to the longest.
 const RETRY: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(300);
@@ -195,8 +197,10 @@ struct Desk<S: Storage> {
     /// When a snapshot that failed is tried again, in the time since the beginning.
     retry: Backoff,
     elapsed: Box<dyn Fn() -> Duration + Send>,
-    /// Touched accounts from which on a snapshot is due.
+    /// Touched accounts from which on a snapshot is due, whatever the schedule says.
     touched_max: usize,
+    /// Remembered keys from which on one is due.
+    keys_max: usize,
     snapshot_ms: u64,
     failed: u64,
     reads_failed: u64,
@@ -233,6 +237,7 @@ impl<S: Storage> Desk<S> {
             retry: Backoff::new(RETRY, RETRY_MAX),
             elapsed: Box::new(move || began.elapsed()),
             touched_max: TOUCHED_MAX,
+            keys_max: KEYS_MAX,
             snapshot_ms: 0,
             failed: 0,
             reads_failed: 0,
@@ -265,9 +270,10 @@ impl<S: Storage> Desk<S> {
         }
     }
 
-    /// Follows the log to its head; whether it got there. Takes a snapshot on the way where too many accounts have been touched, and
+    /// Follows the log to its head; whether it got there. Takes a snapshot on the way where there are too many accounts or keys, and
     /// goes no further if there can be none. To the end it tries that whatever has failed a moment ago.
     fn follow(&mut self, to_the_end: bool) -> bool {
+        self.work.cut.keys_ttl_ms = self.keys_ttl_ms.load(Ordering::Relaxed);
         while !self.work.is_broken() {
             if self.is_full() {
                 if to_the_end || self.may_try() {
@@ -359,7 +365,7 @@ impl<S: Storage> Desk<S> {
     }
 
     fn is_full(&self) -> bool {
-        self.work.tail.touched() >= self.touched_max
+        self.work.tail.touched() >= self.touched_max || self.work.tail.issue_keys().len() >= self.keys_max
     }
 
     /// As [`Desk::snapshot`], for somebody who is to be told why there is none.

@@ -1,10 +1,10 @@
 //! The auditor beside a log that is written: what it follows, when it takes snapshots, what it says of a ledger that is wrong.
 use super::*;
-use crate::domain::{LogId, Nonce, Op, Seq, Totals, Untold};
+use crate::domain::{Draft, Key, LogId, Nonce, Op, Seq, Totals, UnixMs, Untold};
 use crate::ledger::comparison::DIFFERENCES_MAX;
 use crate::ledger::handles::ReadLedger;
 use crate::ledger::memory::MemoryStorage;
-use crate::ledger::sample::{entry, lane_batch_of, open, spends};
+use crate::ledger::sample::{draft, entry, lane_batch_of, open, spends};
 use crate::ledger::scan::Start;
 use crate::ledger::snapshot::{newest_good, snapshot_name, snapshots, AssetSums};
 use crate::ledger::{Faults, ReadFault};
@@ -310,6 +310,67 @@ fn where_too_many_accounts_are_touched_snapshots_are_taken_on_the_way() {
     assert!(desk.follow(true));
     assert_eq!((desk.work.audit().through, desk.failed), (Seq(600), 3));
     assert!(desk.work.audit().snapshot >= Seq(512));
+}
+
+/// A log of so many issues, each a second after the one before.
+fn issues_in_time(count: u64) -> (MemoryStorage, crate::ledger::Log<MemoryStorage>) {
+    let storage = MemoryStorage::new();
+    let (mut log, ..) = open(&storage, 4 << 20).unwrap();
+    let entries: Vec<_> = (0..count)
+        .map(|number| {
+            let ordinary = draft(Op::Issue, "", "a", 1, 0);
+            let (key, ts) = (format!("key-{number}"), UnixMs(ordinary.ts.0 + 1000 * number));
+            let mut bytes = Vec::new();
+            Draft { key: Key::new(&key).unwrap(), ts, ..ordinary }.encode(&mut bytes);
+            bytes
+        })
+        .collect();
+    for (number, entries) in entries.chunks(10).enumerate() {
+        log.append(&[lane_batch_of(0, 1 + 10 * number as u64, entries)]).unwrap();
+    }
+    (storage, log)
+}
+
+/// The entries whose keys a snapshot has.
+fn keys_of(storage: &MemoryStorage, seq: u64) -> Vec<u64> {
+    let mut keys = Vec::new();
+    let snapshot = crate::ledger::snapshot::Snapshot::open(storage, &snapshot_name(Seq(seq))).unwrap();
+    snapshot.for_each_key(&mut |key| keys.push(key.seq.0)).unwrap();
+    keys
+}
+
+#[test]
+fn keys_of_issues_whose_time_is_over_take_no_memory_in_a_replay_and_the_others_are_all_kept() {
+    const ISSUES: u64 = 40_000;
+    const REMEMBERED: u64 = 100;
+    let (storage, log) = issues_in_time(ISSUES);
+    let schedule = Schedule { keys_ttl: Duration::from_secs(REMEMBERED), ..never() };
+    let mut desk = Desk::new(&log.reader(), None, schedule, None).unwrap();
+    let mut most = 0;
+    desk.work.cut.keys_ttl_ms = desk.keys_ttl_ms.load(Ordering::Relaxed);
+    while desk.work.step().unwrap() {
+        most = most.max(desk.work.tail.issue_keys().len());
+    }
+    assert!(desk.follow(false) && most < 8192, "{most}");
+    desk.snapshot();
+    assert_eq!(keys_of(&storage, ISSUES), (ISSUES - REMEMBERED + 1..=ISSUES).collect::<Vec<_>>());
+}
+
+#[test]
+fn where_too_many_keys_are_remembered_snapshots_are_taken_on_the_way() {
+    const ISSUES: u64 = 12_000;
+    let (storage, log) = issues_in_time(ISSUES);
+    let mut desk = Desk::new(&log.reader(), None, never(), None).unwrap();
+    desk.keys_max = 3_000;
+    storage.limit_bytes(Some(0));
+    for _ in 0..3 {
+        assert!(!desk.follow(false), "without a snapshot it goes no further");
+        assert!((3_000..6_000).contains(&desk.work.tail.issue_keys().len()));
+    }
+    storage.limit_bytes(None);
+    assert!(desk.follow(true) && desk.work.tail.issue_keys().len() < 3_000);
+    desk.snapshot();
+    assert_eq!(keys_of(&storage, ISSUES), (1..=ISSUES).collect::<Vec<_>>());
 }
 
 /// Cores that serve each account with 5, but this one with 6.

@@ -9,7 +9,7 @@ use super::super::LedgerError;
 use super::account::{encode, parse, Lists};
 use super::file::{Paced, Snapshot, SnapshotFault, Writer};
 use super::format::{Extents, Front, SnapshotHead};
-use super::tail::{Delta, Merged, Tail};
+use super::tail::{lives, Delta, Merged, Tail};
 use crate::domain::{Account, AccountState, LogId, Nonce, Root, Seq, UsedKey, DAY_MS};
 use std::cmp::Ordering;
 use std::io;
@@ -247,7 +247,7 @@ impl<F: StorageFile> Merge<'_, F> {
 
     /// The keys of the snapshot before and of the tail, without those whose time is over.
     fn keys<B: ReadFile>(&mut self, base: Option<&Snapshot<B>>, tail: &Tail, ttl_ms: u64) -> Result<(), SnapshotError> {
-        let lives = |key: &UsedKey| key.used.0.saturating_add(ttl_ms) > tail.newest().0;
+        let lives = |key: &UsedKey| lives(key, tail.newest(), ttl_ms);
         let mut written = Ok(());
         if let Some(base) = base {
             base.for_each_key(&mut |key| {

@@ -1,5 +1,5 @@
 //! What the entries behind a snapshot have done to the accounts that they touch: enough to make the next snapshot from the last
-//! one, in memory that only those accounts bound. Pure.
+//! one, in memory that those accounts bound, and the keys of issues whose time is not over. Pure.
 //!
 //! Rules are checked as far as they can be without the state before: nonces follow each other within the tail. Whether the
 //! first nonce fits, and whether any balance went below zero on the way, is checked against the state before in [`Delta::onto`].
@@ -9,6 +9,9 @@ use crate::domain::{
 };
 use ahash::RandomState;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Keys of issues before it is looked for those whose time is over; then at twice what was left.
+const KEYS_MIN: usize = 4096;
 
 /// What an asset's entries add up to, in minor units.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -210,6 +213,11 @@ impl<'a> Merged<'a> {
     }
 }
 
+/// Whether the time of a key is not over when the newest entry is this one.
+pub(super) fn lives(key: &UsedKey, newest: UnixMs, ttl_ms: u64) -> bool {
+    key.used.0.saturating_add(ttl_ms) > newest.0
+}
+
 /// The tail of the log behind some entry.
 pub(crate) struct Tail {
     assets: Vec<AssetSums>,
@@ -217,13 +225,15 @@ pub(crate) struct Tail {
     through: Seq,
     newest: UnixMs,
     issue_keys: Vec<UsedKey>,
+    /// From how many keys on it is looked for those whose time is over.
+    keys_max: usize,
 }
 
 impl Tail {
     /// Nothing behind this entry, when the assets were these and the newest entry was made at `newest`. `hasher` is keyed at
     /// random by the caller, so that nobody can choose colliding names.
     pub fn new(through: Seq, newest: UnixMs, assets: Vec<AssetSums>, hasher: RandomState) -> Self {
-        Self { assets, accounts: HashMap::with_hasher(hasher), through, newest, issue_keys: Vec::new() }
+        Self { assets, accounts: HashMap::with_hasher(hasher), through, newest, issue_keys: Vec::new(), keys_max: KEYS_MIN }
     }
 
     /// Applies the next entry. The error says which rule it breaks; the tail is then not to be used any more.
@@ -259,6 +269,16 @@ impl Tail {
         self.through = seq;
         self.newest = self.newest.max(entry.ts());
         Ok(())
+    }
+
+    /// Drops keys of issues that were used so long before the newest entry, in milliseconds, that no snapshot carries them on any more:
+    /// newer entries only make that longer. Looks at them only once there are twice as many as were left.
+    pub fn forget_keys(&mut self, ttl_ms: u64) {
+        if self.issue_keys.len() >= self.keys_max {
+            let newest = self.newest;
+            self.issue_keys.retain(|key| lives(key, newest, ttl_ms));
+            self.keys_max = KEYS_MIN.max(2 * self.issue_keys.len());
+        }
     }
 
     fn sum(&mut self, asset: u16, op: Op, amount: u128) -> Option<()> {
@@ -303,7 +323,7 @@ impl Tail {
         &self.assets
     }
 
-    /// The keys that issues in the tail have used, in the order of the entries.
+    /// The keys that issues in the tail have used, in the order of the entries; those whose time is over may be missing.
     pub fn issue_keys(&self) -> &[UsedKey] {
         &self.issue_keys
     }
