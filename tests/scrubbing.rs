@@ -119,6 +119,11 @@ fn rot_in_a_running_server_is_found_told_refused_and_over_when_the_file_is_good_
 fn a_restart_does_not_begin_again() {
     let mut server = Server::prepared(&[("ledger.scrub_every", "14days")]);
     server.launch();
+    server.wallet().issue("somebody", 1).ok();
+    assert_eq!(server.metric(LAST_END), 0.0, "nothing is sealed, so nothing was read");
+    // The end leaves a snapshot.
+    server.stop();
+    server.launch();
     let ended = server.metric_reaches(LAST_END, 1_700_000_000.0);
     let at = inspect(&server.path("ledger")).0["scrub"]["ended"]["at"].as_u64().unwrap();
     assert_eq!(ended, at as f64 / 1000.0);

@@ -75,6 +75,12 @@ pub fn index_name(index: u64) -> String {
     format!("index-{index:010}.idx")
 }
 
+/// The number of an index file, which is that of its segment; `None` for all other names.
+pub fn index_number(name: &str) -> Option<u64> {
+    let index = name.strip_prefix("index-")?.strip_suffix(".idx")?.parse().ok()?;
+    (index_name(index) == name).then_some(index)
+}
+
 /// How far into `room` the first block boundary of memory is: less than one block, which the caller allocates in addition.
 pub fn aligned_start(room: &[u8]) -> usize {
     room.as_ptr().align_offset(BLOCK_BYTES)

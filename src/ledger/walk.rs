@@ -134,12 +134,16 @@ impl<S: Storage> Walk<S> {
         self.mark.as_ref().map(Option::as_ref)
     }
 
-    /// What is kept of the scrubbing; `None` if nothing is.
+    /// What is kept of the scrubbing, without what was found of segments that were archived since; `None` if nothing is.
     ///
     /// # Errors
     /// If it is there and cannot be read.
     pub fn scrub(&self) -> std::io::Result<Option<ScrubState>> {
-        ScrubState::read(&self.storage)
+        let mut state = ScrubState::read(&self.storage)?;
+        if let (Some(state), Some(first)) = (&mut state, self.segments.first()) {
+            state.forget_archived(first.index);
+        }
+        Ok(state)
     }
 
     /// The identity of the log, from the first header that can be read.

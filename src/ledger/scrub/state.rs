@@ -4,7 +4,7 @@
 use crate::domain::{LogId, Seq, UnixMs};
 use crate::ledger::layout::{array_at, u32_at, u64_at, FORMAT_VERSION};
 use crate::ledger::snapshot::snapshot_seq;
-use crate::ledger::storage::{replace, segment_number, ReadFile, Storage};
+use crate::ledger::storage::{index_number, replace, segment_number, ReadFile, Storage};
 use std::collections::BTreeSet;
 use std::io;
 
@@ -99,6 +99,14 @@ impl ScrubState {
     pub fn figures(&self) -> Scrubbed {
         let count = |kind| self.damaged.iter().filter(|name| Kind::of(name) == kind).count() as u64;
         Scrubbed { last_end: self.last.map_or(UnixMs(0), |last| last.at), damaged: Kind::ALL.map(count) }
+    }
+
+    /// Tells nothing more of segments before the first that the log has, and of their indexes: they were archived, and what was found then
+    /// is of files that are elsewhere. Whether there were any.
+    pub fn forget_archived(&mut self, first_segment: u64) -> bool {
+        let before = self.damaged.len();
+        self.damaged.retain(|name| segment_number(name).or_else(|| index_number(name)).map_or(true, |of| of >= first_segment));
+        self.damaged.len() < before
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -203,6 +211,17 @@ mod tests {
             bad.tamper(SCRUB_NAME, |bytes| bytes.truncate(byte));
             assert_eq!(ScrubState::read(&bad).unwrap(), None, "{byte} bytes");
         }
+    }
+
+    #[test]
+    fn of_what_was_archived_nothing_is_told_and_of_all_else_everything() {
+        let mut state = state();
+        let snapshot = crate::ledger::snapshot::snapshot_name(Seq(1));
+        state.damaged.insert(snapshot.clone());
+        let all = state.damaged.clone();
+        assert!(!state.forget_archived(1) && !state.forget_archived(3) && state.damaged == all);
+        assert!(state.forget_archived(5));
+        assert_eq!(state.damaged, ["index-0000000009.idx".into(), snapshot].into());
     }
 
     #[test]

@@ -9,9 +9,9 @@ use crate::ledger::layout::{BLOCK_BYTES, SEGMENT_HEAD_BYTES};
 use crate::ledger::memory::{Faults, MemoryStorage, ReadFault, SyncFault};
 use crate::ledger::reader::Reader;
 use crate::ledger::sample::{lane_batch, open};
-use crate::ledger::snapshot::{snapshot_name, snapshots};
+use crate::ledger::snapshot::{newest_good, snapshot_name, snapshots};
 use crate::ledger::storage::{index_name, segment_name, ReadFile, Storage, StorageFile};
-use crate::ledger::{Auditor, Log, Schedule};
+use crate::ledger::{Auditor, Log, Options, Schedule, Walk};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -177,6 +177,61 @@ fn a_damaged_snapshot_is_told_and_left_alone() {
         })
     );
     assert_eq!(check::snapshot(&storage, reader.log_id(), Seq(9)), Verdict::Gone);
+}
+
+/// Opens the log behind its newest snapshot, as a server does.
+fn reopened(storage: &MemoryStorage) -> Log<MemoryStorage> {
+    let newest = newest_good(storage, None, Seq(u64::MAX)).unwrap();
+    let options = Options::for_simulation(SEGMENT, LogId([7; 16]));
+    Log::open_after(storage.clone(), &options, newest.as_ref(), &mut |_, _, _| Ok(())).unwrap().0
+}
+
+#[test]
+fn a_segment_that_was_damaged_and_then_archived_is_not_called_damaged_for_ever() {
+    let (storage, log, reader) = written();
+    for name in [segment_name(1), index_name(2)] {
+        storage.rot(&name, 20, 1);
+    }
+    assert_eq!(pass(&mut work(&reader), &storage, BEGIN).damaged, 2);
+    assert_eq!(damaged(&storage), [index_name(2), segment_name(1)]);
+    drop((log, reader));
+    // Somebody has mended the segment, and archived both before it was read again.
+    [1, 2].iter().for_each(|segment| storage.remove(&segment_name(*segment)).unwrap());
+    assert_eq!(Walk::open(storage.clone()).unwrap().scrub().unwrap().unwrap().figures().damaged, [0; 3]);
+    let log = reopened(&storage);
+    let mut work = work(&log.reader());
+    assert_eq!((work.figures().damaged, damaged(&storage)), ([0; 3], vec![]), "also for whoever reads the file");
+    assert_eq!(pass(&mut work, &storage, later(BEGIN)).damaged, 0);
+    // One that the log has and that is gone from the disk is damage, archived or not.
+    storage.remove(&segment_name(3)).unwrap();
+    assert_eq!((pass(&mut work, &storage, later(later(BEGIN))).damaged, damaged(&storage)), (1, vec![segment_name(3)]));
+}
+
+#[test]
+fn where_nothing_is_sealed_nothing_is_said_to_have_been_read() {
+    let storage = MemoryStorage::new();
+    let (mut log, ..) = open(&storage, SEGMENT).unwrap();
+    log.append(&[lane_batch(1, 1, 3)]).unwrap();
+    let reader = log.reader();
+    let mut work = work(&reader);
+    for now in [BEGIN, later(BEGIN)] {
+        assert_eq!(work.step(now), Next::At(later(now)));
+        assert_eq!((work.figures().last_end, ScrubState::read(&storage).unwrap()), (UnixMs(0), None));
+    }
+    // The first pass begins as soon as there is something.
+    (1..4).for_each(|batch| assert!(log.append(&[lane_batch(1, 1 + 3 * batch, 3)]).is_ok()));
+    let first = pass(&mut work, &storage, UnixMs(BEGIN.0 + 1));
+    assert_eq!((first.files, work.figures().last_end), (1, UnixMs(BEGIN.0 + 1)));
+
+    // All that a pass was to read goes before it comes there.
+    let storage = MemoryStorage::new();
+    let (mut log, ..) = open(&storage, SEGMENT).unwrap();
+    log.append(&[lane_batch(1, 1, 3)]).unwrap();
+    Auditor::spawn(&log.reader(), None, Schedule::no_snapshots(), None).unwrap().close();
+    let mut work = self::work(&log.reader());
+    assert_eq!(work.step(BEGIN), Next::Now);
+    storage.remove(&snapshot_name(Seq(3))).unwrap();
+    assert_eq!((work.step(BEGIN), work.figures().last_end), (Next::At(later(BEGIN)), UnixMs(0)));
 }
 
 /// A disk on which the readings of one file fail so many times.

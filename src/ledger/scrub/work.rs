@@ -47,7 +47,13 @@ impl<S: Storage> Work<S> {
         });
         let new = ScrubState { log_id: shared.log_id, ..ScrubState::default() };
         let state = state.filter(|state| state.log_id == shared.log_id).unwrap_or(new);
-        Self { paced: Paced::new(shared.storage.clone(), after), reader: reader.clone(), scrubbing, state, saved: UnixMs(0) }
+        let paced = Paced::new(shared.storage.clone(), after);
+        let mut work = Self { paced, reader: reader.clone(), scrubbing, state, saved: UnixMs(0) };
+        let (first, _) = work.segments();
+        if work.state.forget_archived(first) {
+            work.save(UnixMs(0));
+        }
+        work
     }
 
     /// What others are told.
@@ -58,6 +64,9 @@ impl<S: Storage> Work<S> {
     /// Reads the next file, or begins or ends a pass.
     pub fn step(&mut self, now: UnixMs) -> Next {
         let Some(pass) = self.state.pass else {
+            if self.has_nothing() {
+                return self.later(now);
+            }
             let bytes = self.bytes_to_read();
             let needed = time_for(bytes, self.scrubbing.bytes_per_second);
             let due = begins_at(self.state.last.map(|last| last.at), now, self.scrubbing.every, needed);
@@ -73,8 +82,7 @@ impl<S: Storage> Work<S> {
         } else if let Some(seq) = self.next_snapshot() {
             self.snapshot(seq)
         } else {
-            self.end(now, pass);
-            return Next::Now;
+            return self.end(now, pass);
         };
         if !done && !self.paced.stopped() {
             return Next::At(UnixMs(now.0 + UNJUDGED_PAUSE.as_millis() as u64));
@@ -93,6 +101,12 @@ impl<S: Storage> Work<S> {
         self.state.pass.as_mut().expect("a pass is under way")
     }
 
+    /// Whether there is neither a sealed segment nor a snapshot.
+    fn has_nothing(&self) -> bool {
+        let names = self.reader.shared().storage.list().unwrap_or_default();
+        self.sealed_from(0).next().is_none() && snapshots(&names).is_empty()
+    }
+
     /// What a pass would read now, but for the indexes.
     fn bytes_to_read(&self) -> u64 {
         let shared = self.reader.shared();
@@ -102,12 +116,17 @@ impl<S: Storage> Work<S> {
         sealed + snapshots(&names).into_iter().map(size).sum::<u64>()
     }
 
+    /// Numbers of the first segment that is there and of the one that is being written.
+    fn segments(&self) -> (u64, u64) {
+        let places = self.reader.shared().places.read().expect("no thread panics while it holds the places");
+        places.range().expect("a log has at least one segment")
+    }
+
     /// The segments from this one on that another one follows.
     fn sealed_from(&self, from: u64) -> impl Iterator<Item = Sealed> + '_ {
         let shared = self.reader.shared();
         let places = || shared.places.read().expect("no thread panics while it holds the places");
-        let (first, last) = places().range().expect("a log has at least one segment");
-        let log_id = shared.log_id;
+        let ((first, last), log_id) = (self.segments(), shared.log_id);
         (first.max(from)..last).filter_map(move |index| {
             let places = places();
             let ((first, last), segment_bytes) = places.sealed(index).zip(places.segment_bytes(index))?;
@@ -141,14 +160,24 @@ impl<S: Storage> Work<S> {
         self.forget_gone(&[Kind::Index, Kind::Snapshot]);
     }
 
-    fn end(&mut self, now: UnixMs, pass: ScrubPass) {
+    /// Nothing is sealed yet, so nothing can be said to have been read.
+    fn later(&self, now: UnixMs) -> Next {
+        Next::At(begins_at(Some(now), now, self.scrubbing.every, Duration::ZERO))
+    }
+
+    fn end(&mut self, now: UnixMs, pass: ScrubPass) -> Next {
         let ScrubPass { at, files, bytes, damaged } = pass;
+        self.state.pass = None;
+        if files == 0 {
+            // What there was has gone meanwhile.
+            return self.later(now);
+        }
         let took_s = now.0.saturating_sub(at.0) / 1000;
         tracing::info!(event = "scrub_ended", files, bytes, damaged, took_s, "everything that is sealed was read again");
         self.state.last = Some(ScrubPass { at: now, ..pass });
-        self.state.pass = None;
         self.forget_gone(&[Kind::Snapshot]);
         self.save(now);
+        Next::Now
     }
 
     /// Of files of these kinds that are gone nothing is to be told any more. A segment that is gone is damage; an index that was dropped
