@@ -230,8 +230,8 @@ impl<S: Storage> Work<S> {
         self.note(snapshot_name(seq), verdict, |file, fault| {
             tracing::error!(
                 event = "scrub_damaged", kind = "snapshot", %file, cause = %fault.what,
-                "a snapshot is damaged on the disk; a start uses the one before it, or the whole ledger; if no new one can be made of \
-                 it, restart the server, and look at the disk"
+                "a snapshot is damaged on the disk; a start uses the one before it, or the whole ledger, and the auditor goes back there \
+                 by itself when it needs it; look at the disk"
             );
         });
         self.state.last_snapshot = seq;
