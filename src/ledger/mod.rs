@@ -10,6 +10,7 @@
 //! | `places` | sparse directory from entry to batch (pure) |
 //! | `books` | the auditor's books (pure) |
 //! | `backoff` | pauses between attempts that fail (pure) |
+//! | `clock` | the wall clock |
 //! | `storage` | what is asked of a disk; `disk` is the real one, `memory` one that can crash |
 //! | `window`, `scan`, `mark`, `witness`, `recovery` | reading everything, telling a torn tail from damage, opening for writing |
 //! | `log`, `spares` | one batch, one write, one sync; segments allocated ahead |
@@ -40,6 +41,7 @@ mod backup;
 pub mod batch;
 mod bell;
 mod books;
+mod clock;
 mod committer;
 mod comparison;
 mod cursor;
@@ -99,6 +101,7 @@ pub use audit::{Audit, AuditWork, Findings};
 pub use auditor::{Auditor, Schedule};
 pub use backup::{archivable_through, back_up, restore, BackupError};
 pub use books::{AccountBooks, AssetTotals, Books, Value};
+pub use clock::unix_now;
 pub use committer::{Committer, LaneSender, OnFatal, LANE_QUEUE_BATCHES_MAX};
 pub use comparison::{Held, Holders, Live};
 pub use daemon::{Admitted, Server};

@@ -1,7 +1,8 @@
 //! A core's clock: a steady one for durations and the wall clock for what is written down.
 use crate::domain::UnixMs;
 use crate::http::{http_date, HTTP_DATE_BYTES};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use crate::ledger::unix_now;
+use std::time::Instant;
 
 /// Tells the time to one core.
 pub struct Clock {
@@ -42,9 +43,4 @@ impl Clock {
     pub fn date(&self) -> &str {
         &self.date
     }
-}
-
-/// The wall clock; 0 if it stands before the epoch.
-pub fn unix_now() -> UnixMs {
-    UnixMs(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64))
 }

@@ -17,8 +17,8 @@ mod sweep;
 mod terms;
 mod writes;
 
+pub use crate::ledger::unix_now;
 pub use admission::Admission;
-pub use clock::unix_now;
 pub use driver::{Driver, Wanted};
 pub use labels::{METHOD_LABELS, ROUTE_LABELS, SERVED};
 pub use listener::bind;

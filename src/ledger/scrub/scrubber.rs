@@ -3,13 +3,13 @@ use super::plan::rest_after;
 use super::state::Scrubbed;
 use super::work::{Next, Work};
 use super::Scrubbing;
-use crate::domain::UnixMs;
+use crate::ledger::clock::unix_now;
 use crate::ledger::reader::Reader;
 use crate::ledger::storage::Storage;
 use crossbeam_channel::{bounded, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// Time between two looks whether a pass is due: what there is to read grows meanwhile.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -63,11 +63,6 @@ impl Scrubber {
 /// Waits; false if the thread is to end, and then at once.
 fn goes_on(stopped: &Receiver<()>, pause: Duration) -> bool {
     stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout)
-}
-
-fn unix_now() -> UnixMs {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    UnixMs(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 impl Drop for Scrubber {
