@@ -6,6 +6,7 @@
 use super::bell::Bell;
 use super::engine::{Engine, Tenure};
 use super::merge::GroupCommit;
+use super::quiet::Quiet;
 use super::spares::RETRY;
 use super::writer::{Writer, Written};
 use super::LedgerError;
@@ -26,8 +27,6 @@ const REST_MAX: Duration = Duration::from_micros(250);
 
 /// Priority of the committer's thread: -20 goes first, 0 is everybody's.
 const COMMITTER_NICE: i32 = -15;
-/// Once nothing was committed for so long, it is noted how far the ledger reaches.
-pub(super) const NOTE_AFTER: Duration = Duration::from_secs(1);
 
 /// What is called, on the committer's thread, when the ledger can not go on. The process must end; the default aborts it.
 pub type OnFatal = Box<dyn FnOnce(&LedgerError) + Send>;
@@ -100,8 +99,16 @@ impl Committer {
         let (place, group) = (engine.place(), GroupCommit::new(lanes, engine.body_bytes_max()));
         let held_back = queues.iter().map(|_| None).collect();
         let writer = Writer::new(engine, tenure);
-        let runner =
-            Runner { writer, group, queues, held_back, first_lane: 0, deliver, signals: Arc::clone(&signals), unnoted: false };
+        let runner = Runner {
+            writer,
+            group,
+            queues,
+            held_back,
+            first_lane: 0,
+            deliver,
+            signals: Arc::clone(&signals),
+            quiet: Quiet::default(),
+        };
         let thread = std::thread::Builder::new()
             .name("ledger-commit".into())
             .spawn(move || {
@@ -178,8 +185,8 @@ struct Runner<E> {
     first_lane: usize,
     deliver: Box<dyn Fn(Durable) + Send>,
     signals: Arc<Signals>,
-    /// Something was committed since it was last noted how far the log reaches.
-    unnoted: bool,
+    /// When it is to be noted how far the log reaches.
+    quiet: Quiet,
 }
 
 impl<E: Engine> Runner<E> {
@@ -223,16 +230,14 @@ impl<E: Engine> Runner<E> {
     /// Sleeps until something is pushed; once it is quiet for a while, how far the log reaches is noted.
     fn sleep(&mut self) {
         self.signals.bell.lie_down();
-        let began = Instant::now();
-        match (self.is_quiet(), self.unnoted) {
+        match (self.is_quiet(), self.quiet.left(Instant::now())) {
             (false, _) => {}
-            (true, false) => std::thread::park(),
-            (true, true) => std::thread::park_timeout(NOTE_AFTER),
+            (true, None) => std::thread::park(),
+            (true, Some(left)) => std::thread::park_timeout(left),
         }
         self.signals.bell.get_up();
-        if self.unnoted && began.elapsed() >= NOTE_AFTER && self.is_quiet() {
+        if self.is_quiet() && self.quiet.take_due(Instant::now()) {
             self.writer.note();
-            self.unnoted = false;
         }
     }
 
@@ -271,7 +276,7 @@ impl<E: Engine> Runner<E> {
             tracing::warn!("there is room for the next ledger segment again; commits go on");
         }
         self.group.settle(Some(placed), &self.deliver);
-        self.unnoted = true;
+        self.quiet.committed(Instant::now());
         let rest = rest_after(entries, took);
         if !rest.is_zero() {
             std::thread::sleep(rest);

@@ -15,7 +15,7 @@
 //! | `window`, `scan`, `mark`, `witness`, `recovery` | reading everything, telling a torn tail from damage, opening for writing |
 //! | `log`, `spares` | one batch, one write, one sync; segments allocated ahead |
 //! | [`engine`], `writer` | what a log must offer; appending once, also when the outcome of an append is unknown |
-//! | `committer`, `bell`, `stats` | the thread that does so for all lanes |
+//! | `committer`, `bell`, `quiet`, `stats` | the thread that does so for all lanes |
 //! | `handles` | what the service has in hand of a ledger, wherever that is |
 //! | `cursor`, `reader`, `recent`, `index`, `index_file`, `desk` | finding entries, off the cores |
 //! | [`snapshot`] | the state of all accounts after some entry, so that a start need not read everything |
@@ -62,6 +62,7 @@ mod memory;
 mod merge;
 mod places;
 mod protocol;
+mod quiet;
 mod reader;
 mod recent;
 mod recovery;

@@ -7,9 +7,10 @@ use super::chair::{Chair, Committed, Peer, Seat, Turned};
 use super::server::Site;
 use super::session::{Session, Wanted};
 use crate::domain::{LaneBatch, Seq};
-use crate::ledger::committer::{prefer_this_thread, rest_after, NOTE_AFTER};
+use crate::ledger::committer::{prefer_this_thread, rest_after};
 use crate::ledger::log::Log;
 use crate::ledger::protocol::{Acknowledged, Fault, Refused, Reply};
+use crate::ledger::quiet::Quiet;
 use crate::ledger::spares::RETRY;
 use crate::ledger::storage::Storage;
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
@@ -37,8 +38,8 @@ pub(super) struct Connection<S: Storage> {
     held_back: Option<LaneBatch>,
     /// Whether something was admitted and could not be committed.
     full: bool,
-    /// When something was committed last, until it is noted how far the log reaches.
-    committed: Option<Instant>,
+    /// When it is to be noted how far the log reaches.
+    quiet: Quiet,
     /// Places that were asked for.
     places: Vec<Acknowledged>,
     /// The snapshot that pieces were asked of last.
@@ -65,7 +66,7 @@ impl<S: Storage> Connection<S> {
             seat: None,
             held_back: None,
             full: false,
-            committed: None,
+            quiet: Quiet::default(),
             places: Vec::new(),
             snapshot: None,
         }
@@ -107,18 +108,15 @@ impl<S: Storage> Connection<S> {
 
     /// Until something arrives, or it is time to look again.
     fn wait(&mut self) -> Result<(), Over> {
-        let pause = Timespec { tv_sec: 0, tv_nsec: i64::from(RETRY.subsec_nanos()) };
-        let quiet = Timespec { tv_sec: NOTE_AFTER.as_secs() as i64, tv_nsec: i64::from(NOTE_AFTER.subsec_nanos()) };
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let timeout = match (self.full, &self.held_back, self.committed) {
-            (true, _, _) => Some(&pause),
-            (false, Some(_), _) => Some(&now),
-            (false, None, Some(_)) => Some(&quiet),
-            (false, None, None) => None,
+        let timeout = match (self.full, &self.held_back) {
+            (true, _) => Some(RETRY),
+            (false, Some(_)) => Some(Duration::ZERO),
+            (false, None) => self.quiet.left(Instant::now()),
         };
+        let timeout = timeout.map(|wait| Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: i64::from(wait.subsec_nanos()) });
         let mut waiting = [PollFd::new(&self.stream, PollFlags::IN), PollFd::new(&self.site.stop, PollFlags::IN)];
         // A signal may end the wait early; then there is nothing to read.
-        let _ = poll(&mut waiting, timeout);
+        let _ = poll(&mut waiting, timeout.as_ref());
         if !waiting[1].revents().is_empty() {
             return Err(self.end(ending()));
         }
@@ -265,8 +263,7 @@ impl<S: Storage> Connection<S> {
         let started = Instant::now();
         match self.chair(|chair, _| chair.commit(seat))? {
             Committed::Nothing => {
-                if self.committed.is_some_and(|committed| committed.elapsed() >= NOTE_AFTER) {
-                    self.committed = None;
+                if self.quiet.take_due(Instant::now()) {
                     self.chair(|chair, _| chair.note(seat))?;
                 }
                 Ok(Duration::ZERO)
@@ -278,7 +275,7 @@ impl<S: Storage> Connection<S> {
                 self.chair(|chair, now| chair.heard(seat, now))?;
                 let commit_us = u32::try_from(took.as_micros()).unwrap_or(u32::MAX).max(1);
                 self.session.reply(&Reply::Durable { commit_us, batches });
-                self.committed = Some(Instant::now());
+                self.quiet.committed(Instant::now());
                 if self.full {
                     self.full = false;
                     tracing::warn!("there is room for the next ledger segment again; commits go on");
