@@ -75,6 +75,11 @@ impl Findings {
         self.lock().clone().unwrap_or_default()
     }
 
+    /// The last entry that was replayed, without a copy of the rest.
+    pub(super) fn through(&self) -> Seq {
+        self.lock().as_ref().map_or(Seq(0), |audit| audit.through)
+    }
+
     /// Whether a rule is broken, without a copy of the rest.
     pub fn broken(&self) -> Option<String> {
         self.lock().as_ref()?.broken.clone()

@@ -345,7 +345,7 @@ impl<S: Storage> Desk<S> {
 
     /// Whether entries are replayed again that were replayed before.
     fn is_behind_itself(&self) -> bool {
-        self.work.tail.through() < self.findings.audit().through
+        self.work.tail.through() < self.findings.through()
     }
 
     fn due(&self) -> bool {
@@ -448,12 +448,12 @@ impl<S: Storage> Desk<S> {
     fn publish(&self) {
         let Self { snapshot_ms, failed: snapshots_failed, reads_failed, agreed, .. } = *self;
         let mut now = Audit { snapshot_ms, snapshots_failed, reads_failed, agreed, ..self.work.audit() };
-        let before = self.findings.audit();
-        if now.through < before.through {
+        let mut found = self.findings.lock();
+        if let Some(before) = found.take().filter(|before| now.through < before.through) {
             // What is replayed once more was replayed before.
             (now.through, now.sums) = (before.through, before.sums);
         }
-        self.findings.publish(now);
+        *found = Some(now);
     }
 }
 
