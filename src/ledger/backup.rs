@@ -7,13 +7,13 @@ use super::audit::apply;
 use super::history::{coverage, HISTORY_NAME};
 use super::index_file::IndexFile;
 use super::index_format::Subject;
-use super::layout::{SegmentHeader, ZERO_BLOCK};
+use super::layout::SegmentHeader;
 use super::log::link_segment;
 use super::mark::{Mark, EPOCH_NAME};
-use super::scan::{segments, Scan, Seen};
+use super::scan::{read_header, segments, Scan, Seen};
 use super::snapshot::{make, newest_good, snapshot_name, Cut, Snapshot, SnapshotError, SnapshotFault, Tail};
 use super::spares::{Attempts, Spares};
-use super::storage::{index_name, read_zero_filled, segment_name, segment_number, Storage, StorageFile};
+use super::storage::{index_name, segment_name, segment_number, Storage, StorageFile};
 use super::witness::{known_mark, WITNESS_NAME};
 use super::LedgerError;
 use crate::domain::{LogId, Seq, UnixMs};
@@ -201,11 +201,10 @@ fn archivable_behind<S: Storage>(ledger: &S, older: &Snapshot<S::File>, keys_ove
 fn accepted_until<S: Storage>(ledger: &S, log_id: LogId, segment: u64) -> Result<UnixMs, BackupError> {
     let first = |segment| -> Result<Seq, BackupError> {
         let name = segment_name(segment);
-        let mut block = ZERO_BLOCK;
-        let read = ledger.open(&name).and_then(|file| read_zero_filled(&file, &mut block, 0));
-        read.map_err(LedgerError::io(ledger.place(&name), "read the header of the segment"))?;
-        let header = SegmentHeader::decode(&block)
-            .map_err(|fault| BackupError::Place(format!("{}: {fault}; run `ronctl ledger verify`", ledger.place(&name))))?;
+        let read = ledger.open(&name).and_then(|file| read_header(&file));
+        let read = read.map_err(LedgerError::io(ledger.place(&name), "read the header of the segment"))?;
+        let (header, _) =
+            read.map_err(|fault| BackupError::Place(format!("{}: {fault}; run `ronctl ledger verify`", ledger.place(&name))))?;
         Ok(header.first_seq)
     };
     let subject = Subject { log_id, segment, first: first(segment)?, last: Seq(first(segment + 1)?.0 - 1) };
@@ -408,6 +407,12 @@ mod tests {
         assert_eq!(archivable_through(&storage, accepted).unwrap(), None, "a key of then may come again");
         let over = archivable_through(&storage, UnixMs(accepted.0 + 1)).unwrap();
         assert!(over.is_some() && over == archivable_through(&storage, EVERY_KEY).unwrap());
+        // One of the two copies of a header is enough, as it is for everybody else.
+        for (at, good) in [(vec![10], true), (vec![4096 + 10], true), (vec![10, 4096 + 10], false)] {
+            let half = storage.fork();
+            half.tamper(&segment_name(2), |bytes| at.iter().for_each(|at| bytes[*at] ^= 1));
+            assert_eq!(archivable_through(&half, EVERY_KEY).ok(), good.then_some(over), "{at:?}");
+        }
     }
 
     #[test]

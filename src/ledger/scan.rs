@@ -12,6 +12,7 @@ use super::window::Window;
 use super::LedgerError;
 use crate::domain::limits::SEGMENT_BYTES_MAX;
 use crate::domain::{LogId, Root, Seq};
+use std::io;
 use std::time::Duration;
 
 /// How much is read at once, in bytes.
@@ -26,6 +27,23 @@ pub(crate) struct SeenBatch<'a> {
     pub header: BatchHeader,
     pub root: Root,
     pub body: &'a [u8],
+}
+
+/// The header of a segment from whichever of its two copies is intact, the first one before the second, and which that is.
+///
+/// # Errors
+/// If the file cannot be read. The inner error says what is wrong with the second copy; then the first is not intact either.
+pub(super) fn read_header(file: &impl ReadFile) -> io::Result<Result<(SegmentHeader, u64), Fault>> {
+    let mut decoded = Err(Fault::HeaderHash);
+    for copy in 0..2 {
+        let mut block = [0; BLOCK_BYTES];
+        read_zero_filled(file, &mut block, copy * BLOCK_BYTES as u64)?;
+        decoded = SegmentHeader::decode(&block).map(|header| (header, copy));
+        if decoded.is_ok() {
+            break;
+        }
+    }
+    Ok(decoded)
 }
 
 /// What the scan meets, in order.
@@ -197,21 +215,12 @@ impl<S: Storage> Scan<'_, S> {
         if self.sync && (continues || self.start.is_some_and(|start| index == start.last_batch.segment)) {
             file.sync().map_err(LedgerError::io(place.as_str(), "sync the segment"))?;
         }
-        let mut decoded = Err(Fault::HeaderHash);
-        for copy in 0..2 {
-            let mut block = [0; BLOCK_BYTES];
-            read_zero_filled(&file, &mut block, copy * BLOCK_BYTES as u64)
-                .map_err(LedgerError::io(place.as_str(), "read the segment header"))?;
-            decoded = SegmentHeader::decode(&block);
-            if decoded.is_ok() {
-                if copy > 0 {
-                    tracing::warn!(file = %place, "the first copy of the segment header is damaged, the second is good");
-                }
-                break;
-            }
+        let read = read_header(&file).map_err(LedgerError::io(place.as_str(), "read the segment header"))?;
+        if matches!(read, Ok((_, 1))) {
+            tracing::warn!(file = %place, "the first copy of the segment header is damaged, the second is good");
         }
         let refuse = |what: String| self.damaged(index, 0, end.head, what);
-        let header = decoded.map_err(|fault| match fault {
+        let (header, _) = read.map_err(|fault| match fault {
             Fault::Version(version) => LedgerError::Unsupported { file: place.clone(), offset: 0, version },
             Fault::HeaderHash | Fault::BodyHash => refuse("neither copy of the segment header matches its hash".into()),
             Fault::Misfit(what) => refuse(what),

@@ -7,7 +7,7 @@ use super::batch::{check_place, sections, Section};
 use super::layout::{is_zero, BatchHeader, SegmentHeader, BATCH_HEAD_BYTES, BLOCK_BYTES, SEGMENT_HEAD_BYTES};
 use super::mark::Mark;
 use super::reader::visit;
-use super::scan::{End, Scan, Seen, SeenBatch, Torn};
+use super::scan::{read_header, End, Scan, Seen, SeenBatch, Torn};
 use super::scrub::ScrubState;
 use super::storage::{index_name, read_zero_filled, segment_name, segment_number, ReadFile, Storage};
 use super::witness::known_mark;
@@ -287,15 +287,8 @@ fn look_at<S: Storage>(storage: &S, index: u64, indexed: bool) -> Result<Segment
     let broken = || LedgerError::io(place.as_str(), "read the segment header");
     let file = storage.open(&name).map_err(broken())?;
     let size = file.size().map_err(broken())?;
-    let mut header = Err(String::new());
-    for copy in 0..2 {
-        let mut block = [0; BLOCK_BYTES];
-        read_zero_filled(&file, &mut block, copy * BLOCK_BYTES as u64).map_err(broken())?;
-        header = SegmentHeader::decode(&block).map_err(|fault| format!("segment header: {fault}"));
-        if header.is_ok() {
-            break;
-        }
-    }
+    let header = read_header(&file).map_err(broken())?;
+    let header = header.map(|(header, _)| header).map_err(|fault| format!("segment header: {fault}"));
     Ok(SegmentFile { index, file: place, size, header, indexed })
 }
 
