@@ -357,6 +357,52 @@ fn every_reading_is_followed_by_a_rest_and_none_by_another_reading_once_it_is_to
     assert!((1..4).contains(&state.next_segment), "{state:?}");
 }
 
+/// Wherever a process ends within a pass, the next one brings it to an end in which every file counts once.
+#[test]
+fn a_pass_that_is_interrupted_counts_every_file_once() {
+    let (original, _log, _) = written();
+    for readings in 1.. {
+        let storage = original.fork();
+        let (log, ..) = open(&storage, SEGMENT).unwrap();
+        storage.rot(&segment_name(2), SEGMENT_HEAD_BYTES + 300, 1);
+        let left = Mutex::new(readings);
+        let after = move |_, _| {
+            let mut left = left.lock().unwrap();
+            *left -= 1;
+            *left > 0
+        };
+        let mut first = Work::new(&log.reader(), SCRUBBING, Box::new(after));
+        for _ in 0..12 {
+            first.step(BEGIN);
+        }
+        first.save(BEGIN);
+        if ScrubState::read(&storage).unwrap().unwrap().last.is_some() {
+            assert!(readings > 10, "only {readings} readings in all");
+            return;
+        }
+        let mut second = work(&log.reader());
+        for _ in 0..6 {
+            second.step(BEGIN);
+        }
+        let last = ScrubState::read(&storage).unwrap().unwrap().last.expect("it has ended");
+        assert_eq!((last.files, last.damaged), (7, 1), "the first process ended after {readings} readings");
+    }
+}
+
+#[test]
+fn a_pass_ends_although_there_is_always_a_newer_snapshot() {
+    let (storage, _log, reader) = written();
+    let mut work = work(&reader);
+    let mut newer = 24;
+    while ScrubState::read(&storage).unwrap().unwrap_or_default().last.is_none() {
+        newer += 1;
+        assert!(newer < 50, "the pass does not end");
+        storage.create(&snapshot_name(Seq(newer))).unwrap();
+        work.step(BEGIN);
+    }
+    assert_eq!(ScrubState::read(&storage).unwrap().unwrap().last.unwrap().files, 7);
+}
+
 #[test]
 fn large_readings_are_made_in_pieces_with_a_rest_after_each() {
     let storage = MemoryStorage::new();

@@ -34,6 +34,8 @@ pub struct Work<S: Storage> {
     paced: Paced<S>,
     scrubbing: Scrubbing,
     state: ScrubState,
+    /// The newest snapshot that the pass reads, once it has come to them.
+    snapshots_through: Option<Seq>,
     saved: UnixMs,
 }
 
@@ -48,7 +50,7 @@ impl<S: Storage> Work<S> {
         let new = ScrubState { log_id: shared.log_id, ..ScrubState::default() };
         let state = state.filter(|state| state.log_id == shared.log_id).unwrap_or(new);
         let paced = Paced::new(shared.storage.clone(), after);
-        let mut work = Self { paced, reader: reader.clone(), scrubbing, state, saved: UnixMs(0) };
+        let mut work = Self { paced, reader: reader.clone(), scrubbing, state, snapshots_through: None, saved: UnixMs(0) };
         let (first, _) = work.segments();
         if work.state.forget_archived(first) {
             work.save(UnixMs(0));
@@ -138,9 +140,12 @@ impl<S: Storage> Work<S> {
         self.sealed_from(self.state.next_segment).next()
     }
 
-    fn next_snapshot(&self) -> Option<Seq> {
+    /// The next snapshot of those that are there when the segments are done with. If they are large or many, another one is always taken
+    /// while one is read: that one belongs to the next pass.
+    fn next_snapshot(&mut self) -> Option<Seq> {
+        let through = *self.snapshots_through.get_or_insert(self.reader.head());
         let names = self.reader.shared().storage.list().unwrap_or_default();
-        snapshots(&names).into_iter().filter(|seq| *seq > self.state.last_snapshot).min()
+        snapshots(&names).into_iter().filter(|seq| (self.state.last_snapshot.0 + 1..=through.0).contains(&seq.0)).min()
     }
 
     fn begin(&mut self, now: UnixMs, bytes: u64, needed: Duration) {
@@ -156,7 +161,7 @@ impl<S: Storage> Work<S> {
         }
         tracing::debug!(bytes, "everything that is sealed is read again");
         self.state.pass = Some(ScrubPass { at: now, ..ScrubPass::default() });
-        (self.state.next_segment, self.state.last_snapshot) = (0, Seq(0));
+        (self.state.next_segment, self.state.last_snapshot, self.snapshots_through) = (0, Seq(0), None);
         self.forget_gone(&[Kind::Index, Kind::Snapshot]);
     }
 
@@ -199,7 +204,10 @@ impl<S: Storage> Work<S> {
     /// A segment and its index; whether both could be judged.
     fn segment(&mut self, sealed: &Sealed) -> bool {
         let Sealed { log_id, index, first, last, .. } = *sealed;
+        let subject = Subject { log_id, segment: index, first, last };
+        // Both are noted or neither: what is not done with is read again, and must not count twice.
         let Some(verdict) = self.judge(|paced| check::segment(paced, sealed)) else { return false };
+        let Some(indexed) = self.judge(|paced| check::index(paced, subject)) else { return false };
         self.note(segment_name(index), verdict, |file, fault| {
             tracing::error!(
                 event = "scrub_damaged", kind = "segment", %file, offset = fault.offset, cause = %fault.what,
@@ -207,14 +215,12 @@ impl<S: Storage> Work<S> {
                  its place, and look at the disk"
             );
         });
-        let subject = Subject { log_id, segment: index, first, last };
-        let Some(verdict) = self.judge(|paced| check::index(paced, subject)) else { return false };
-        if matches!(verdict, Verdict::Damaged(_)) {
+        if matches!(indexed, Verdict::Damaged(_)) {
             if let Err(error) = self.reader.discard_index(index) {
                 tracing::error!(%error, segment = index, "the damaged index could not be removed; whoever needs it makes it again");
             }
         }
-        self.note(index_name(index), verdict, |file, fault| {
+        self.note(index_name(index), indexed, |file, fault| {
             tracing::error!(
                 event = "scrub_damaged", kind = "index", %file, offset = fault.offset, cause = %fault.what,
                 "the index of a segment is damaged on the disk; it is dropped and made again; look at the disk"
