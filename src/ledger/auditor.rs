@@ -97,16 +97,8 @@ impl Auditor {
             }
             desk.run(&to_do);
             Box::new(move || {
-                // If the last snapshot turns out to have rotted, what is behind the one before it is replayed, and then it is made.
                 desk.work.look_again();
-                for _ in 0..2 {
-                    if desk.follow(true) {
-                        desk.snapshot();
-                    }
-                    if !desk.work.fell_back {
-                        break;
-                    }
-                }
+                desk.snapshot_at_the_end();
             })
         };
         let thread = std::thread::Builder::new().name("ledger-audit".into()).spawn(run)?;
@@ -441,6 +433,20 @@ impl<S: Storage> Desk<S> {
                     tracing::error!(%error, "the auditor cannot tell what accounts should hold");
                 }
                 None
+            }
+        }
+    }
+
+    /// The last snapshot. If the one before it turns out to have rotted, what is behind an earlier one is replayed, and then it is made.
+    fn snapshot_at_the_end(&mut self) {
+        for _ in 0..2 {
+            if self.follow(true) {
+                // One that fails for another reason would fail again.
+                self.work.fell_back = false;
+                self.snapshot();
+            }
+            if !self.work.fell_back {
+                break;
             }
         }
     }

@@ -224,4 +224,12 @@ fn a_snapshot_that_is_due_because_another_has_rotted_stays_due_when_it_fails() {
     assert!(!desk.due(), "there is a pause");
     set_time(&mut desk, RETRY_MAX);
     assert!(desk.due());
+    storage.limit_bytes(Some(0));
+    desk.snapshot_at_the_end();
+    assert_eq!(desk.failed, 2, "the end tries it once");
+    storage.limit_bytes(None);
+    log.append(&[spends(0, 22, "a", 21..22)]).unwrap();
+    rot(&storage, 10);
+    desk.snapshot_at_the_end();
+    assert_eq!((desk.work.audit().snapshot, desk.failed), (Seq(22), 3), "and once more behind an earlier one");
 }
