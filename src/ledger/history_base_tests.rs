@@ -6,7 +6,9 @@ use super::snapshot::{newest_good, snapshot_name, snapshots, Snapshot};
 use super::{
     back_up, restore, segment_name, verify, AuditWork, LedgerError, Log, MemoryFile, MemoryStorage, Options, Reader, Storage,
 };
+use super::{Faults, ReadFault};
 use crate::domain::{HistoryAnswer, HistoryQuestion, LogId, Seq, Unproven};
+use std::sync::{Arc, Mutex};
 
 /// A snapshot of all that is durable, from the one before it; `change` may first change the peaks that it gets.
 fn take_snapshot(
@@ -238,6 +240,53 @@ fn a_history_that_began_behind_a_snapshot_is_made_whole_when_the_segments_are_ba
     storage.tamper(HISTORY_NAME, |bytes| nodes = bytes.clone());
     super::StorageFile::write_at(&original.create(HISTORY_NAME).unwrap(), &nodes, 0).unwrap();
     assert!(consistency(&reopen(&original).reader(), 1, 50).is_ok());
+}
+
+/// Counts what is read of snapshots.
+#[derive(Default)]
+struct Counted(u64);
+
+impl Faults for Counted {
+    fn read(&mut self, file: &str, _: u64, _: usize) -> Option<ReadFault> {
+        self.0 += u64::from(file.starts_with("snapshot-"));
+        None
+    }
+}
+
+#[test]
+fn what_the_history_goes_on_from_is_read_once_and_not_at_every_step_that_fails() {
+    let storage = MemoryStorage::new();
+    let mut log = written(&storage, 40);
+    let snapshot = take_snapshot(&log, &storage, |_| {});
+    append(&mut log, 10);
+    drop(log);
+    strip(&storage, &snapshot);
+    let counted = Arc::new(Mutex::new(Counted::default()));
+    for damaged in [false, true] {
+        let storage = storage.fork();
+        let reader = reopen(&storage).reader();
+        if damaged {
+            storage.tamper(&snapshot_name(snapshot.head().seq), |bytes| bytes[5000] ^= 1);
+        } else {
+            storage.limit_bytes(Some(0));
+        }
+        storage.set_faults(counted.clone());
+        let step = || {
+            assert_eq!(reader.advance_history(1).is_err(), damaged);
+            assert_eq!(reader.history_peaks().0.size(), 0, "there is no history yet");
+            counted.lock().unwrap().0
+        };
+        let once = step();
+        (0..5).for_each(|_| assert_eq!(step(), once));
+        // Room, or another snapshot, and it goes on.
+        if damaged {
+            storage.tamper(&snapshot_name(snapshot.head().seq), |bytes| bytes[5000] ^= 1);
+            storage.create(&snapshot_name(Seq(1))).unwrap();
+        }
+        storage.limit_bytes(None);
+        while reader.advance_history(10).unwrap() {}
+        assert_eq!(reader.history_peaks().0.size(), 50);
+    }
 }
 
 #[test]

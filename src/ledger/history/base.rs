@@ -6,7 +6,7 @@ use super::mmr::Peaks;
 use crate::domain::{Root, Seq};
 use crate::ledger::cursor::Cursor;
 use crate::ledger::log::Shared;
-use crate::ledger::snapshot::{snapshot_name, snapshots, Snapshot};
+use crate::ledger::snapshot::{snapshot_name, Snapshot};
 use crate::ledger::storage::Storage;
 use crate::ledger::LedgerError;
 use std::sync::Arc;
@@ -23,12 +23,11 @@ pub(super) struct Base {
 }
 
 impl Base {
-    /// The peaks of the oldest snapshot from which the log can be followed to its head; `None` if there is none that has any. The
-    /// snapshot is read as a whole for that.
-    pub fn of_snapshot<S: Storage>(shared: &Arc<Shared<S>>, head: Seq) -> Result<Option<Self>, LedgerError> {
+    /// The peaks of the oldest of these snapshots, which are in descending order, from which the log can be followed to its head; `None`
+    /// if there is none that has any. The snapshot is read as a whole for that.
+    pub fn of_snapshot<S: Storage>(shared: &Arc<Shared<S>>, there: &[Seq], head: Seq) -> Result<Option<Self>, LedgerError> {
         let storage = &shared.storage;
-        let names = storage.list().map_err(LedgerError::io(storage.place(""), "look for snapshots"))?;
-        for seq in snapshots(&names).into_iter().rev() {
+        for seq in there.iter().rev().copied() {
             let Ok(snapshot) = Snapshot::open(storage, &snapshot_name(seq)) else { continue };
             let of_this_log = (snapshot.head().log_id, snapshot.head().seq) == (shared.log_id, seq);
             let Some(peaks) = snapshot.front().peaks.clone().filter(|_| of_this_log) else { continue };

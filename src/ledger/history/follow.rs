@@ -13,6 +13,7 @@ use crate::domain::{Consistency, Digest, Found, HistoryAnswer, HistoryRoot, Incl
 use crate::ledger::cursor::Cursor;
 use crate::ledger::layout::BLOCK_BYTES;
 use crate::ledger::log::Shared;
+use crate::ledger::snapshot::snapshots;
 use crate::ledger::storage::{Storage, StorageFile};
 use crate::ledger::LedgerError;
 use std::io;
@@ -57,11 +58,24 @@ pub(in crate::ledger) struct History<S: Storage> {
     cursor: Option<Cursor<S>>,
     /// It was told that the file cannot be written.
     told: bool,
+    /// What it would go on from, as long as that cannot be written: finding it takes the reading of a whole snapshot.
+    base: Option<Base>,
+    /// The snapshots of which none has what it could go on from.
+    without: Option<Vec<Seq>>,
 }
 
 impl<S: Storage> History<S> {
     pub fn new(shared: Arc<Shared<S>>) -> Self {
-        Self { shared, nodes: None, peaks: Peaks::default(), through: Seq(0), cursor: None, told: false }
+        Self {
+            shared,
+            nodes: None,
+            peaks: Peaks::default(),
+            through: Seq(0),
+            cursor: None,
+            told: false,
+            base: None,
+            without: None,
+        }
     }
 
     /// The peaks of what is covered, and its last entry.
@@ -128,7 +142,7 @@ impl<S: Storage> History<S> {
         (self.nodes, self.peaks, self.through, self.cursor) = (None, Peaks::default(), Seq(0), None);
         let base = match first {
             Seq(1) => Some(Base::default()),
-            _ => Base::of_snapshot(&self.shared, self.shared.head())?,
+            _ => self.base_of_snapshot()?,
         };
         let base = base.ok_or_else(|| LedgerError::Archived { place: self.shared.storage.place(""), first })?;
         let (peaks, through) = (base.peaks.clone(), base.through);
@@ -140,11 +154,33 @@ impl<S: Storage> History<S> {
         } else if !self.told {
             tracing::warn!(%file, why, through = through.0, "the history goes on from a snapshot; what is before it cannot be proven");
         }
-        match NodeFile::create(&self.shared.storage, self.shared.log_id, base) {
+        match NodeFile::create(&self.shared.storage, self.shared.log_id, base.clone()) {
             Ok(nodes) => (self.nodes, self.peaks, self.through) = (Some(nodes), peaks, through),
-            Err(error) => self.warn(&error),
+            Err(error) => {
+                self.base = Some(base);
+                self.warn(&error);
+            }
         }
         Ok(())
+    }
+
+    /// What it can go on from. Read once, not at every idle moment and every question: of snapshots that do not have it only other
+    /// snapshots can.
+    fn base_of_snapshot(&mut self) -> Result<Option<Base>, LedgerError> {
+        let (shared, head) = (&self.shared, self.shared.head());
+        if let Some(base) = self.base.take() {
+            if base.fits(shared, head)? {
+                return Ok(Some(base));
+            }
+        }
+        let names = shared.storage.list().map_err(LedgerError::io(shared.storage.place(""), "look for snapshots"))?;
+        let there = snapshots(&names);
+        if self.without.as_ref() == Some(&there) {
+            return Ok(None);
+        }
+        let found = Base::of_snapshot(shared, &there, head)?;
+        self.without = found.is_none().then_some(there);
+        Ok(found)
     }
 
     /// Says once, until it works again, that there is no way to write.
