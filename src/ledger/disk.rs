@@ -61,6 +61,10 @@ impl Storage for DiskStorage {
     type File = DiskFile;
     type Lock = File;
 
+    fn directory(&self) -> Option<PathBuf> {
+        std::path::absolute(&self.directory).ok()
+    }
+
     fn lock(&self) -> io::Result<Option<File>> {
         self.writable()?;
         let file =
@@ -205,6 +209,12 @@ impl StorageFile for DiskFile {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn other_processes_find_a_directory_wherever_they_are() {
+        let storage = DiskStorage::read_only(Path::new("src")).unwrap();
+        assert_eq!(storage.directory(), Some(std::env::current_dir().unwrap().join("src")));
+    }
 
     #[test]
     fn a_new_directory_is_for_its_owner_alone() {

@@ -117,7 +117,7 @@ pub use merge::{GroupCommit, LanePlace, Placed, Standing};
 pub use reader::Reader;
 pub(crate) use recovery::entries_of;
 pub use recovery::{Recovered, Recovery};
-pub use remote::{Begun, RemoteAuditor, RemoteFile, RemoteReader, RemoteSnapshots, RemoteWatch, RemoteWriter};
+pub use remote::{directory_behind, Begun, RemoteAuditor, RemoteFile, RemoteReader, RemoteSnapshots, RemoteWatch, RemoteWriter};
 pub(crate) use scan::SeenBatch;
 pub use scan::Torn;
 pub use scrub::{

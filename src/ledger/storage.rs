@@ -3,6 +3,7 @@
 //! A storage is one directory. What was written is durable only after `sync` of the file; a name only after `sync_directory`.
 use super::layout::BLOCK_BYTES;
 use std::io;
+use std::path::PathBuf;
 
 /// An open file as its readers see it; clones share it.
 pub trait ReadFile: Clone + Send + Sync + 'static {
@@ -51,6 +52,10 @@ pub trait Storage: Clone + Send + Sync + 'static {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes creations, renames and removals durable.
     fn sync_directory(&self) -> io::Result<()>;
+    /// The absolute path under which other processes find it; `None` if it is in none.
+    fn directory(&self) -> Option<PathBuf> {
+        None
+    }
     /// The full name for messages; the directory itself for the empty name.
     fn place(&self, name: &str) -> String;
 }

@@ -198,6 +198,10 @@ impl Storage for FaultyStorage {
         self.0.disk.sync_directory()
     }
 
+    fn directory(&self) -> Option<std::path::PathBuf> {
+        self.0.disk.directory()
+    }
+
     fn place(&self, name: &str) -> String {
         self.0.disk.place(name)
     }

@@ -7,6 +7,7 @@ use crate::ledger::storage::{ReadFile, Storage};
 use crate::ledger::LedgerError;
 use std::io;
 use std::ops::ControlFlow;
+use std::os::unix::ffi::OsStrExt;
 
 /// Entries that are sent together to a wallet that reads all of them, in bytes.
 const ENTRIES_BYTES: usize = 256 << 10;
@@ -46,6 +47,13 @@ impl<S: Storage> Connection<S> {
                 let storage = &self.site.reader.shared().storage;
                 let names = storage.list().map_err(LedgerError::io(storage.place(""), "look for snapshots"));
                 names.map(|names| self.session.reply(&Reply::Snapshots { id, snapshots: snapshots(&names) }))
+            }
+            Inquiry::Directory => {
+                match self.site.reader.shared().storage.directory() {
+                    Some(directory) => self.session.reply(&Reply::Directory { id, path: directory.as_os_str().as_bytes() }),
+                    None => self.session.reply(&Reply::Nothing { id }),
+                }
+                Ok(())
             }
             Inquiry::Piece { snapshot, offset, length } => {
                 let place = self.site.reader.shared().storage.place(&snapshot_name(snapshot));

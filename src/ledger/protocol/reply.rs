@@ -156,6 +156,13 @@ pub enum Reply<'a> {
         /// The piece; shorter than it was asked for at the end only.
         bytes: &'a [u8],
     },
+    /// Where the ledger is.
+    Directory {
+        /// Of the question.
+        id: u64,
+        /// The absolute path of its directory, in the bytes of the system, which need not be UTF-8.
+        path: &'a [u8],
+    },
     /// Keys of entries; none to show that the daemon is at it.
     Keys {
         /// The time in which the entries were accepted.
@@ -200,6 +207,7 @@ const HOLDERS: u8 = 78;
 const SNAPSHOTS: u8 = 79;
 const PIECE: u8 = 80;
 const KEYS: u8 = 81;
+const DIRECTORY: u8 = 82;
 
 /// Length of one acknowledgement.
 const ACKNOWLEDGED_BYTES: usize = 56;
@@ -281,6 +289,10 @@ impl<'a> Reply<'a> {
                 out.extend_from_slice(&id.to_le_bytes());
                 out.extend_from_slice(&size.to_le_bytes());
                 out.extend_from_slice(bytes);
+            }),
+            Reply::Directory { id, path } => frame(out, DIRECTORY, |out| {
+                out.extend_from_slice(&id.to_le_bytes());
+                out.extend_from_slice(path);
             }),
             Reply::Keys { accepted, keys } => frame(out, KEYS, |out| {
                 let numbers = [accepted.first.0, accepted.last.0].into_iter().chain(keys.iter().map(|key| key.0));
@@ -383,6 +395,14 @@ impl<'a> Reply<'a> {
                 let mut fields = Fields::new("PIECE", body);
                 let (id, size) = (fields.u64()?, fields.u64()?);
                 Ok(Reply::Piece { id, size, bytes: fields.rest() })
+            }
+            DIRECTORY => {
+                let mut fields = Fields::new("DIRECTORY", body);
+                let id = fields.u64()?;
+                match fields.rest() {
+                    path @ [b'/', ..] => Ok(Reply::Directory { id, path }),
+                    _ => Err(Malformed("a frame DIRECTORY with a path that is not absolute".into())),
+                }
             }
             KEYS => {
                 let mut fields = Fields::new("KEYS", body);

@@ -103,6 +103,8 @@ pub enum Inquiry {
     Held(Vec<Box<str>>),
     /// Which snapshots there are.
     Snapshots,
+    /// Where the ledger is.
+    Directory,
     /// A piece of the snapshot after this entry.
     Piece {
         /// The entry.
@@ -133,6 +135,7 @@ const ASK_HELD: u8 = 16;
 const ASK_SNAPSHOTS: u8 = 17;
 const ASK_PIECE: u8 = 18;
 const READ_KEYS: u8 = 19;
+const ASK_DIRECTORY: u8 = 20;
 
 const WRITER: u8 = 1;
 const READER: u8 = 2;
@@ -244,6 +247,7 @@ impl Inquiry {
             Inquiry::Audit => ASK_AUDIT,
             Inquiry::Held(_) => ASK_HELD,
             Inquiry::Snapshots => ASK_SNAPSHOTS,
+            Inquiry::Directory => ASK_DIRECTORY,
             Inquiry::Piece { .. } => ASK_PIECE,
         }
     }
@@ -271,7 +275,7 @@ impl Inquiry {
             Inquiry::History(HistoryQuestion::Proof { seq, size }) => {
                 numbers(out, &[seq.0, u64::from(size.is_some()), size.unwrap_or(0)]);
             }
-            Inquiry::History(HistoryQuestion::Root) | Inquiry::Audit | Inquiry::Snapshots => {}
+            Inquiry::History(HistoryQuestion::Root) | Inquiry::Audit | Inquiry::Snapshots | Inquiry::Directory => {}
             Inquiry::History(HistoryQuestion::Consistency { from, to }) => numbers(out, &[*from, *to]),
             Inquiry::Held(accounts) => encode_accounts(accounts, out),
             Inquiry::Piece { snapshot, offset, length } => numbers(out, &[snapshot.0, *offset, u64::from(*length)]),
@@ -309,6 +313,7 @@ impl Inquiry {
             ASK_AUDIT => Inquiry::Audit,
             ASK_HELD => return Ok(Inquiry::Held(decode_accounts(fields, COMPARED_MAX)?)),
             ASK_SNAPSHOTS => Inquiry::Snapshots,
+            ASK_DIRECTORY => Inquiry::Directory,
             ASK_PIECE => {
                 let (snapshot, offset, length) = (Seq(fields.u64()?), fields.u64()?, fields.u64()?);
                 match u32::try_from(length) {

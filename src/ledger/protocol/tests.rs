@@ -40,6 +40,7 @@ fn requests() -> Vec<Request<'static>> {
         ask(Inquiry::Held(Vec::new())),
         ask(Inquiry::Held(vec!["alice".into(), "bob".into()])),
         ask(Inquiry::Snapshots),
+        ask(Inquiry::Directory),
         ask(Inquiry::Piece { snapshot: Seq(3), offset: 4, length: PIECE_BYTES_MAX as u32 }),
         Request::Read { from: Seq(12) },
         Request::ReadKeys { end: Seq(13), since: UnixMs(14) },
@@ -112,6 +113,7 @@ fn replies() -> Vec<Reply<'static>> {
         Reply::Snapshots { id: 1, snapshots: Vec::new() },
         Reply::Snapshots { id: 1, snapshots: vec![Seq(9), Seq(7)] },
         Reply::Piece { id: 1, size: 70, bytes: &[4; 70] },
+        Reply::Directory { id: 1, path: b"/var/lib/ron/\xffledger" },
         Reply::Keys { accepted: Period { first: UnixMs(2), last: UnixMs(3) }, keys: vec![KeyId(1), KeyId(4)] },
         Reply::Keys { accepted: Period::EMPTY, keys: Vec::new() },
         Reply::Entries { first_seq: Seq(1), root: [2; 32], count: 3, entries: &[4; 200] },
@@ -190,10 +192,14 @@ fn what_is_not_of_this_protocol_is_refused_with_the_reason() {
         told(1, &bytes)
     };
     assert!(changed(0, b'X').contains("does not begin as one of a wallet"));
-    assert!(changed(8, 9).contains("protocol version 9; this daemon speaks version 3"));
+    assert!(changed(8, 9).contains("protocol version 9; this daemon speaks version 4"));
     assert!(changed(12, 7).contains("role 7"));
     assert!(changed(15, 9).contains("2306 lanes"));
     assert!(told(4, &[0; 16]).contains("a lane batch of 0 bytes"));
+    let mut directory = Vec::new();
+    Reply::Directory { id: 1, path: b"var/ledger" }.encode(&mut directory);
+    let told = Reply::decode(directory[4], &directory[FRAME_HEAD_BYTES..]).unwrap_err().0;
+    assert!(told.contains("a path that is not absolute"), "{told}");
 
     let mut frames = Frames::new(100);
     frames.push(&[101, 0, 0, 0, 4, 0, 0, 0]);

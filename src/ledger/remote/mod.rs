@@ -5,9 +5,11 @@
 //! | `link` | the writing connection as bytes in and out, over all its lives (pure) |
 //! | `writer`, `state` | the thread around it, and what others see of it |
 //! | `reader` | the connection for questions and for reading all entries |
+//! | `directory` | where its files are, for commands that read them |
 //! | `snapshots` | its snapshots, in pieces |
 //! | `auditor` | what the daemon's audit has found, compared with what is served |
 mod auditor;
+mod directory;
 pub(super) mod link;
 mod reader;
 mod snapshots;
@@ -15,6 +17,7 @@ mod state;
 mod writer;
 
 pub use auditor::RemoteAuditor;
+pub use directory::directory_behind;
 pub use reader::RemoteReader;
 pub use snapshots::{RemoteFile, RemoteSnapshots};
 pub use state::RemoteWatch;

@@ -13,6 +13,7 @@ use std::cell::Cell;
 use std::io::{Read, Write};
 use std::ops::ControlFlow;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +31,7 @@ pub struct RemoteReader {
     next_id: u64,
 }
 
-struct Connection {
+pub(super) struct Connection {
     stream: UnixStream,
     frames: Frames,
 }
@@ -56,7 +57,7 @@ impl From<ControlFlow<()>> for Flow {
 }
 
 /// Why there is no answer.
-enum Trouble {
+pub(super) enum Trouble {
     /// The connection is of no more use.
     Lost(String),
     /// The daemon says that it has none; the connection is as good as before.
@@ -70,28 +71,29 @@ impl From<String> for Trouble {
 }
 
 impl Connection {
-    fn open(state: &State, log_id: LogId) -> Result<Self, Trouble> {
+    /// Connects and says hello to a daemon that has the ledger `log_id`, or any if none is expected.
+    pub(super) fn open(socket: &Path, log_id: Option<LogId>) -> Result<Self, Trouble> {
         let failed = |error: std::io::Error| error.to_string();
-        let stream = UnixStream::connect(&state.socket).map_err(failed)?;
+        let stream = UnixStream::connect(socket).map_err(failed)?;
         stream.set_read_timeout(Some(ANSWER_PATIENCE)).map_err(failed)?;
         stream.set_write_timeout(Some(ANSWER_PATIENCE)).map_err(failed)?;
         let mut connection = Self { stream, frames: Frames::new(REPLY_BODY_BYTES_MAX) };
         connection.send(&Request::Hello(Role::Reader))?;
         connection.receive(|reply| match reply {
-            Reply::Welcome { log_id: found, .. } if found == log_id => Ok(()),
+            Reply::Welcome { log_id: found, .. } if log_id.map_or(true, |expected| found == expected) => Ok(()),
             Reply::Welcome { .. } => Err("the daemon has another ledger now".to_owned().into()),
             other => Err(unexpected(&other)),
         })?;
         Ok(connection)
     }
 
-    fn send(&mut self, request: &Request<'_>) -> Result<(), Trouble> {
+    pub(super) fn send(&mut self, request: &Request<'_>) -> Result<(), Trouble> {
         let mut bytes = Vec::new();
         request.encode(&mut bytes);
         self.stream.write_all(&bytes).map_err(|error| error.to_string().into())
     }
 
-    fn receive<T>(&mut self, take: impl FnOnce(Reply<'_>) -> Result<T, Trouble>) -> Result<T, Trouble> {
+    pub(super) fn receive<T>(&mut self, take: impl FnOnce(Reply<'_>) -> Result<T, Trouble>) -> Result<T, Trouble> {
         loop {
             // Whole frames are looked for twice, because one that was found cannot be kept across a read.
             if self.frames.has_whole().map_err(|malformed| malformed.0)? {
@@ -118,7 +120,7 @@ fn told(place: &str, archived_before: Option<Seq>, text: &str) -> Trouble {
     })
 }
 
-fn unexpected(reply: &Reply<'_>) -> Trouble {
+pub(super) fn unexpected(reply: &Reply<'_>) -> Trouble {
     match reply {
         Reply::Fault(fault) => fault.text.clone().into(),
         other => format!("the daemon has answered something else: {other:?}").into(),
@@ -150,7 +152,7 @@ impl RemoteReader {
         if let Some(what) = self.state.out_of_reach() {
             return Err(LedgerError::Unreachable { place, what });
         }
-        let acted = Connection::open(&self.state, self.log_id).and_then(|mut connection| {
+        let acted = Connection::open(&self.state.socket, Some(self.log_id)).and_then(|mut connection| {
             let acted = act(&mut connection);
             if !matches!(acted, Err(Trouble::Lost(_))) {
                 self.connection = Some(connection);

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use crate::config::{Config, LedgerDep};
-use crate::ledger::{BackupError, DiskStorage, LedgerError, Walk};
+use crate::ledger::{directory_behind, BackupError, DiskStorage, LedgerError, Walk};
 
 /// What can be done with a ledger.
 #[derive(Debug, clap::Subcommand)]
@@ -53,23 +53,23 @@ const NAME_IT: &str = "name the directory of the ledger with --dir";
 /// Which ledger a command is about.
 #[derive(Debug, clap::Args)]
 pub struct Directory {
-    /// Directory of the ledger; otherwise that of the configuration
+    /// Directory of the ledger; otherwise that of the configuration, or of the daemon behind its socket
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
 }
 
 impl Directory {
-    /// The directory that was named, or the one that the server uses.
+    /// The directory that was named, or the one that the server uses; a daemon is asked for its own.
     pub fn path(&self, context: &Context) -> Result<PathBuf, Failure> {
         if let Some(directory) = &self.dir {
             return Ok(directory.clone());
         }
         match context.config()?.deps.ledger {
             LedgerDep::Embedded(directory) => Ok(directory),
-            LedgerDep::Unix(socket) => Err(Failure::usage(
-                format!("the configured ledger is a daemon behind {}, whose directory is not known here", socket.display()),
-                "name its directory: --dir DIR",
-            )),
+            LedgerDep::Unix(socket) => directory_behind(&socket).map_err(|fault| {
+                let message = format!("the configured ledger is that of a daemon, which cannot tell its directory: {fault}");
+                Failure::unreachable(message, "start ron-ledger, or name its directory: --dir DIR")
+            }),
         }
     }
 

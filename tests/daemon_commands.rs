@@ -1,0 +1,89 @@
+//! `ronctl ledger` with the socket of a daemon in the configuration: every command finds the directory by asking the daemon, and
+//! without the daemon the command says what to do.
+#![allow(clippy::unwrap_used)] // Helpers of tests may fail as loudly as tests do.
+mod support;
+
+use std::fs;
+use std::process::{Command, Output, Stdio};
+use support::{Daemon, Server};
+
+/// A daemon, a wallet on it, and a file of configuration that names the socket.
+struct Place {
+    daemon: Daemon,
+    server: Server,
+}
+
+impl Place {
+    fn start() -> Self {
+        let daemon = Daemon::start();
+        let mut server = Server::prepared(&[("deps.ledger_sock", &daemon.sock())]);
+        server.launch();
+        let configuration = fs::read_to_string(server.path("svc-wallet.toml")).unwrap();
+        let named = configuration.replace("embedded:./ledger", &daemon.sock());
+        assert_ne!(named, configuration);
+        fs::write(server.path("daemon.toml"), named).unwrap();
+        Self { daemon, server }
+    }
+
+    fn ronctl(&self, arguments: &str) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ronctl"));
+        command.args(["--config", "daemon.toml"]).args(arguments.split(' '));
+        command.current_dir(self.server.directory()).env_clear().stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// Standard output of a command that does what it says.
+    fn told(&self, arguments: &str) -> String {
+        let output = self.ronctl(arguments);
+        assert_eq!(output.status.code(), Some(0), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What a command complains of that ends with this code.
+    fn complaint(&self, arguments: &str, code: i32) -> String {
+        let output = self.ronctl(arguments);
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments}: {complaint}");
+        complaint
+    }
+}
+
+#[test]
+fn every_command_works_as_with_an_embedded_ledger() {
+    let place = Place::start();
+    let mut wallet = place.server.wallet();
+    wallet.issue("a", 100);
+    wallet.spend("a", "b", 1, 1, "k1").ok();
+    let directory = place.daemon.path("ledger");
+    for (command, part) in [
+        ("ledger verify", "The ledger is whole."),
+        ("ledger inspect --entry 2", "transfer"),
+        ("ledger export --format csv --account b", "k1"),
+        ("wallet seq --account a --from-ledger", "next nonce            2"),
+        ("ledger snapshot --out ledger.snap", "through entry  2"),
+    ] {
+        let told = place.told(command);
+        assert!(told.contains(part), "{command}: {part} is missing in\n{told}");
+    }
+    // Neither of these may change what a daemon has in use.
+    let refused = place.complaint("ledger restore --from ledger.snap", 4);
+    assert!(refused.contains(directory.to_str().unwrap()) && refused.contains("in use"), "{refused}");
+    let refused = place.complaint("ledger archive --to archive", 4);
+    assert!(refused.contains(directory.to_str().unwrap()) && refused.contains("in use"), "{refused}");
+    assert_eq!(place.server.wallet().balance("b"), 1);
+}
+
+#[test]
+fn without_the_daemon_a_command_says_to_start_it_or_to_name_the_directory() {
+    let mut place = Place::start();
+    place.server.wallet().issue("a", 100);
+    place.server.stop();
+    place.daemon.stop();
+    for command in ["ledger verify", "ledger snapshot --out ledger.snap", "ledger restore --from ledger.snap"] {
+        let complaint = place.complaint(command, 3);
+        for part in [place.daemon.socket().to_str().unwrap(), "start ron-ledger", "--dir DIR"] {
+            assert!(complaint.contains(part), "{command}: {part} is missing in {complaint}");
+        }
+    }
+    let directory = place.daemon.path("ledger");
+    assert!(place.told(&format!("ledger verify --dir {}", directory.display())).contains("The ledger is whole."));
+}
