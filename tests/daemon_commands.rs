@@ -1,11 +1,13 @@
-//! `ronctl ledger` with the socket of a daemon in the configuration: every command finds the directory by asking the daemon, and
-//! without the daemon the command says what to do.
+//! `ronctl ledger` with the socket of a daemon in the configuration: every command finds the directory by asking the daemon, a copy is of
+//! everything that was acknowledged before, and without the daemon the command says what to do.
 #![allow(clippy::unwrap_used)] // Helpers of tests may fail as loudly as tests do.
 mod support;
 
+use rustix::process::Signal;
+use serde_json::Value;
 use std::fs;
 use std::process::{Command, Output, Stdio};
-use support::{Daemon, Server};
+use support::{eventually, Daemon, Server};
 
 /// A daemon, a wallet on it, and a file of configuration that names the socket.
 struct Place {
@@ -45,6 +47,11 @@ impl Place {
         assert_eq!(output.status.code(), Some(code), "{arguments}: {complaint}");
         complaint
     }
+
+    /// Takes a copy and returns what is in it.
+    fn copy(&self, name: &str) -> Value {
+        serde_json::from_str(&self.told(&format!("--json ledger snapshot --out {name}"))).unwrap()
+    }
 }
 
 #[test]
@@ -70,6 +77,41 @@ fn every_command_works_as_with_an_embedded_ledger() {
     let refused = place.complaint("ledger archive --to archive", 4);
     assert!(refused.contains(directory.to_str().unwrap()) && refused.contains("in use"), "{refused}");
     assert_eq!(place.server.wallet().balance("b"), 1);
+}
+
+#[test]
+fn a_copy_has_what_was_acknowledged_after_the_last_snapshot_and_its_exit_code_tells() {
+    let place = Place::start();
+    let mut wallet = place.server.wallet();
+    wallet.issue("a", 100);
+    place.daemon.signal(Signal::USR1);
+    let snapshot = place.daemon.path("ledger/snapshot-00000000000000000001.snap");
+    eventually("a snapshot after the first entry", || snapshot.exists().then_some(()));
+    for nonce in 1..=20 {
+        wallet.spend("a", "b", 2, nonce, &format!("k{nonce}")).ok();
+        if nonce % 10 == 0 {
+            let copy = place.copy(&format!("copy-{nonce}.snap"));
+            assert_eq!((&copy["entry"], &copy["accounts"]), (&(nonce + 1).into(), &2.into()), "{copy}");
+        }
+    }
+    let again = place.complaint("ledger snapshot --out copy-20.snap", 2);
+    assert!(again.contains("is there already and was left alone"), "{again}");
+    let nowhere = place.complaint("ledger snapshot --out gone/copy.snap", 2);
+    assert!(nowhere.contains("there is no directory gone"), "{nowhere}");
+    // What is restored is what was served when the copy was made.
+    let Place { mut daemon, mut server } = place;
+    server.stop();
+    daemon.stop();
+    fs::rename(daemon.path("ledger"), daemon.path("ledger.old")).unwrap();
+    let place = Place { daemon, server };
+    let restored = format!("ledger restore --from copy-20.snap --dir {}", place.daemon.path("ledger").display());
+    place.told(&restored);
+    let Place { mut daemon, mut server } = place;
+    fs::remove_dir_all(server.path("accounting")).unwrap();
+    daemon.launch();
+    server.launch();
+    let mut wallet = server.wallet();
+    assert_eq!((wallet.balance("a"), wallet.balance("b"), wallet.seq("a")), (60, 40, (20, 21)));
 }
 
 #[test]
