@@ -319,15 +319,20 @@ fn backup_restore_and_archive_do_what_they_say() {
 }
 
 #[test]
-fn a_daemon_and_its_wallet_are_stopped_copied_restored_and_started_as_it_says() {
+fn a_daemon_and_its_wallet_are_stopped_copied_archived_restored_and_started_as_it_says() {
     let place = Place::new();
+    let archived = place.ronctl("ledger inspect --entry 3")["entry"]["txid"].as_str().unwrap().to_owned();
+    let (mut first, mut kept) = (Vec::new(), None);
     let (marked, mut ran) = (blocks(), Vec::new());
     let mut environment = String::new();
-    let mut lost = None;
+    let mut lost = Vec::new();
     for (name, commands) in marked.iter().filter(|(name, _)| name.starts_with("daemon-")) {
         ran.push(name.as_str());
-        if name == "daemon-restore" {
-            lost = Some(place.spend(5, 12).ok());
+        // What a client has got, and what a copy made before it lacks.
+        match name.as_str() {
+            "daemon-copy-restore" => lost.push(place.spend(5, 12).ok()),
+            "daemon-restore" => lost.push(place.spend(7, 13).ok()),
+            _ => {}
         }
         // A reader stays in one shell, which keeps what is exported.
         let said = place.run(name, &format!("{environment}{commands}"));
@@ -335,22 +340,49 @@ fn a_daemon_and_its_wallet_are_stopped_copied_restored_and_started_as_it_says() 
         match name.as_str() {
             "daemon-start" => {
                 assert_eq!(place.state(), (990, 10, (10, 11)));
-                place.spend(30, 11).ok();
+                first = place.wallet().tx(&archived).ok().body;
+                kept = Some(place.spend(30, 11).ok());
             }
-            "daemon-snapshot" => told(&said, &["through entry  12", "1_000 on all accounts"]),
-            "daemon-restore" => {
+            "daemon-copy" => {
+                told(&said, &["The ledger is whole."]);
+                let [copied, served] =
+                    ["ledger.backup", "ledger"].map(|name| place.ronctl(&format!("ledger verify --dir var/{name}")));
+                assert_eq!((&copied["head"], &copied["root"]), (&12.into(), &served["root"]));
+                assert_eq!(place.state(), (960, 40, (11, 12)));
+            }
+            "daemon-copy-restore" => {
                 told(&said, &["The ledger is whole.", "last confirmed nonce  11"]);
                 assert_eq!(place.state(), (960, 40, (11, 12)));
-                place.wallet().tx(&lost.take().unwrap().txid()).refused(404, "NOT_FOUND");
-                place.spend(8, 12).ok();
+                let (mut wallet, kept) = (place.wallet(), kept.as_ref().unwrap());
+                assert_eq!(wallet.tx(&kept.txid()).ok().body, kept.body);
+                assert!(place.spend(30, 11).ok().replayed());
+                wallet.tx(&lost[0].txid()).refused(404, "NOT_FOUND");
+                place.spend(6, 12).ok();
+            }
+            "daemon-archive" => {
+                told(&said, &["1 segments moved", "The ledger is whole.", "archived"]);
+                assert_eq!(place.state(), (954, 46, (12, 13)));
+                place.wallet().tx(&archived).refused(503, "UPSTREAM_UNAVAILABLE");
+            }
+            "daemon-archive-back" => {
+                told(&said, &["The ledger is whole."]);
+                assert_eq!(place.wallet().tx(&archived).ok().body, first);
+            }
+            "daemon-snapshot" => told(&said, &["through entry  13", "1_000 on all accounts"]),
+            "daemon-restore" => {
+                told(&said, &["The ledger is whole.", "last confirmed nonce  12"]);
+                assert_eq!(place.state(), (954, 46, (12, 13)));
+                place.wallet().tx(&lost[1].txid()).refused(404, "NOT_FOUND");
+                place.spend(8, 13).ok();
             }
             "daemon-stop" => {
                 assert!(!place.path("var/run/ledger.sock").exists(), "an orderly end takes the socket away");
                 let report = place.ronctl("ledger verify --dir var/ledger");
-                assert_eq!((&report["head"], &report["torn"]), (&13.into(), &Value::Null));
+                assert_eq!((&report["head"], &report["torn"]), (&14.into(), &Value::Null));
             }
             other => panic!("nothing is known about block {other}"),
         }
     }
-    assert_eq!(ran, ["daemon-start", "daemon-snapshot", "daemon-restore", "daemon-stop"]);
+    let expected = ["start", "copy", "copy-restore", "archive", "archive-back", "snapshot", "restore", "stop"];
+    assert_eq!(ran, expected.map(|name| format!("daemon-{name}")));
 }
