@@ -287,7 +287,8 @@ fn alerts_ask_for_metrics_that_there_are() {
         }
     }
     let audit = ["wallet_conservation_checks_total", "wallet_audited_height", "wallet_ledger_height"];
-    assert!(audit.iter().all(|name| seen.contains(*name)), "{seen:?}");
+    let snapshots = ["ledger_snapshots_total", "ledger_snapshot_time_seconds", "wallet_snapshot_height"];
+    assert!(audit.iter().chain(&snapshots).all(|name| seen.contains(*name)), "{seen:?}");
 }
 
 #[test]

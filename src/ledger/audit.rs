@@ -42,8 +42,12 @@ pub struct Audit {
     pub sums: Vec<AssetSums>,
     /// The entry after which the newest snapshot was taken; 0 if there is none.
     pub snapshot: Seq,
+    /// When the newest entry that it has was accepted; 0 if there is none.
+    pub snapshot_newest: UnixMs,
     /// How long the last snapshot took, in milliseconds; 0 if none was taken since the start.
     pub snapshot_ms: u64,
+    /// Snapshots that were taken since the start.
+    pub snapshots_taken: u64,
     /// Snapshots that could not be taken since the start.
     pub snapshots_failed: u64,
     /// Looks that could not read what was committed, since the start.
@@ -176,6 +180,7 @@ impl<S: Storage> AuditWork<S> {
             through: self.tail.through(),
             sums: self.tail.assets().to_vec(),
             snapshot: self.base_seq(),
+            snapshot_newest: self.base.as_ref().map_or(UnixMs(0), |base| base.head().newest),
             broken: self.broken.clone(),
             ..Audit::default()
         }

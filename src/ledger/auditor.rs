@@ -194,6 +194,7 @@ struct Desk<S: Storage> {
     /// Remembered keys from which on one is due.
     keys_max: usize,
     snapshot_ms: u64,
+    made: u64,
     failed: u64,
     reads_failed: u64,
     /// What the last look found damaged.
@@ -231,6 +232,7 @@ impl<S: Storage> Desk<S> {
             touched_max: TOUCHED_MAX,
             keys_max: KEYS_MAX,
             snapshot_ms: 0,
+            made: 0,
             failed: 0,
             reads_failed: 0,
             damaged: None,
@@ -397,6 +399,7 @@ impl<S: Storage> Desk<S> {
             Ok(()) => {
                 self.taken = Instant::now();
                 self.retry.forget();
+                self.made += 1;
                 self.snapshot_ms = began.elapsed().as_millis() as u64;
                 let seq = self.work.tail.through().0;
                 tracing::info!(event = "snapshot_taken", seq, took_ms = self.snapshot_ms, "took a snapshot of the ledger");
@@ -452,8 +455,8 @@ impl<S: Storage> Desk<S> {
     }
 
     fn publish(&self) {
-        let Self { snapshot_ms, failed: snapshots_failed, reads_failed, agreed, .. } = *self;
-        let mut now = Audit { snapshot_ms, snapshots_failed, reads_failed, agreed, ..self.work.audit() };
+        let Self { snapshot_ms, made: snapshots_taken, failed: snapshots_failed, reads_failed, agreed, .. } = *self;
+        let mut now = Audit { snapshot_ms, snapshots_taken, snapshots_failed, reads_failed, agreed, ..self.work.audit() };
         let mut found = self.findings.lock();
         if let Some(before) = found.take().filter(|before| now.through < before.through) {
             // What is replayed once more was replayed before.

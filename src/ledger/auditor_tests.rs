@@ -90,7 +90,10 @@ fn snapshots_follow_the_schedule_the_order_and_each_other_and_two_are_kept() {
         until("the audit", || auditor.audit().through == due);
         auditor.take_snapshot();
         until("the next snapshot", || auditor.audit().snapshot == due);
+        let newest = newest_good(&storage, None, due).unwrap().unwrap().head().newest;
+        assert_eq!((auditor.audit().snapshot_newest, auditor.audit().snapshots_failed), (newest, 0));
     }
+    assert!(auditor.audit().snapshots_taken >= 4);
     drop(auditor);
     assert_eq!(snapshots(&storage.list().unwrap()), [Seq(25), Seq(18)]);
     // Behind the last snapshot the audit goes on with what is new alone.
@@ -180,6 +183,7 @@ fn a_full_disk_costs_the_snapshot_and_nothing_else() {
     storage.limit_bytes(Some(0));
     let auditor = Auditor::spawn(&log.reader(), None, Schedule { every: Duration::from_millis(1), ..never() }, None).unwrap();
     until("the failure", || auditor.audit().snapshots_failed > 0);
+    assert_eq!((auditor.audit().snapshots_taken, auditor.audit().snapshot_newest), (0, UnixMs(0)));
     assert_eq!((auditor.broken(), auditor.audit().snapshot), (None, Seq(0)));
     storage.limit_bytes(None);
     auditor.take_snapshot();

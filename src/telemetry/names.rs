@@ -70,6 +70,9 @@ metrics! {
     LEDGER_HEIGHT Gauge "wallet_ledger_height" "Position of the newest durable entry.";
     AUDITED_HEIGHT Gauge "wallet_audited_height" "Position of the newest entry that was read back and replayed.";
     SNAPSHOT_HEIGHT Gauge "wallet_snapshot_height" "Position of the newest entry that a snapshot has.";
+    SNAPSHOTS Counter "ledger_snapshots_total" "Snapshots of the ledger that were taken or could not be, by outcome.";
+    SNAPSHOT_SECONDS Gauge "ledger_snapshot_seconds" "How long the last snapshot took; 0 if none was taken since the start.";
+    SNAPSHOT_TIME Gauge "ledger_snapshot_time_seconds" "When the newest entry that a snapshot has was accepted, in seconds since the Unix epoch; 0 without a snapshot.";
     SCRUB_LAST_END Gauge "wallet_scrub_last_end_time_seconds" "End of the last pass that read everything sealed again, in seconds since the Unix epoch.";
     SCRUB_DAMAGED Gauge "wallet_scrub_damaged_files" "Files of the ledger that were damaged when they were read again last, by kind.";
     RELOADS Counter "wallet_reloads_total" "Reloads of policy and registry by outcome.";
@@ -82,8 +85,18 @@ metrics! {
 }
 
 /// Gauges of which there is one each, and that are there from the start.
-pub const WITHOUT_LABELS: [&str; 8] =
-    [ACCOUNTING_LAG, POLICY_VERSION, REGISTRY_VERSION, READY, LEDGER_HEIGHT, AUDITED_HEIGHT, SNAPSHOT_HEIGHT, SCRUB_LAST_END];
+pub const WITHOUT_LABELS: [&str; 10] = [
+    ACCOUNTING_LAG,
+    POLICY_VERSION,
+    REGISTRY_VERSION,
+    READY,
+    LEDGER_HEIGHT,
+    AUDITED_HEIGHT,
+    SNAPSHOT_HEIGHT,
+    SNAPSHOT_SECONDS,
+    SNAPSHOT_TIME,
+    SCRUB_LAST_END,
+];
 
 /// Upper bounds of the buckets of [`LEDGER_COMMIT`], in seconds.
 pub const LEDGER_COMMIT_BUCKETS: &[f64] =

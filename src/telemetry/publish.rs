@@ -149,6 +149,7 @@ impl Publisher {
             self.counter(names::CONSERVATION_CHECKS, &[("outcome", check_outcome(outcome))]).increment(0);
         }
         for ok in [true, false] {
+            self.snapshots(ok, 0);
             self.counter(names::ACCOUNTING_FLUSHES, &[("outcome", outcome(ok))]).increment(0);
             for what in [Reload::Policy, Reload::Registry] {
                 self.counter(names::RELOADS, &[("what", reload_name(what)), ("outcome", outcome(ok))]).increment(0);
@@ -239,6 +240,17 @@ impl Publisher {
     pub fn audited(&self, through: Seq, snapshot: Seq) {
         self.set(names::AUDITED_HEIGHT, &[], through.0 as f64);
         self.set(names::SNAPSHOT_HEIGHT, &[], snapshot.0 as f64);
+    }
+
+    /// Shows when the newest entry of the newest snapshot was accepted, and how long that snapshot took, in milliseconds.
+    pub fn newest_snapshot(&self, newest: UnixMs, took_ms: u64) {
+        self.set(names::SNAPSHOT_TIME, &[], newest.0 as f64 / MILLIS_PER_SECOND);
+        self.set(names::SNAPSHOT_SECONDS, &[], took_ms as f64 / MILLIS_PER_SECOND);
+    }
+
+    /// Counts snapshots that were taken, or that could not be.
+    pub fn snapshots(&self, ok: bool, count: u64) {
+        self.counter(names::SNAPSHOTS, &[("outcome", outcome(ok))]).increment(count);
     }
 
     /// Shows when everything was read again last, and how many files were damaged then, in the order of [`SCRUBBED_KINDS`].

@@ -109,6 +109,9 @@ fn figures_of_the_other_threads_show_up() {
     publisher.accounting_flush(false);
     publisher.conservation_check(Check::Holds);
     publisher.scrubbed(UnixMs(7_500), [1, 2, 3]);
+    publisher.newest_snapshot(UnixMs(8_500), 250);
+    publisher.snapshots(true, 3);
+    publisher.snapshots(false, 2);
     publisher.reload(Reload::Policy, true);
     publisher.policy_version(4);
     publisher.registry_version(5);
@@ -128,6 +131,10 @@ fn figures_of_the_other_threads_show_up() {
         ("wallet_scrub_last_end_time_seconds", 7.5),
         ("wallet_scrub_damaged_files{kind=\"segment\"}", 1.0),
         ("wallet_scrub_damaged_files{kind=\"snapshot\"}", 3.0),
+        ("ledger_snapshot_time_seconds", 8.5),
+        ("ledger_snapshot_seconds", 0.25),
+        ("ledger_snapshots_total{outcome=\"ok\"}", 3.0),
+        ("ledger_snapshots_total{outcome=\"failed\"}", 2.0),
         ("wallet_reloads_total{what=\"policy\",outcome=\"ok\"}", 1.0),
         ("policy_version", 4.0),
         ("registry_version", 5.0),

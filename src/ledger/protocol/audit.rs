@@ -8,10 +8,11 @@ use crate::ledger::{Audit, Held, Scrubbed};
 /// Appends what the auditor of the daemon has found; which accounts agree with a wallet is not known there.
 pub(super) fn encode_audit(audit: &Audit, out: &mut Vec<u8>) {
     let broken = audit.broken.as_deref().map_or("", super::shortened);
-    let Audit { through, snapshot, snapshot_ms, snapshots_failed, reads_failed, .. } = *audit;
+    let Audit { through, snapshot, snapshot_newest, snapshot_ms, snapshots_taken, snapshots_failed, reads_failed, .. } = *audit;
     let Scrubbed { last_end, damaged } = audit.scrub;
-    let numbers = [through.0, snapshot.0, snapshot_ms, snapshots_failed, reads_failed, last_end.0];
-    for number in numbers.into_iter().chain(damaged).chain([broken.len() as u64]) {
+    let snapshots = [snapshot.0, snapshot_newest.0, snapshot_ms, snapshots_taken, snapshots_failed];
+    let numbers = [through.0].into_iter().chain(snapshots).chain([reads_failed, last_end.0]);
+    for number in numbers.chain(damaged).chain([broken.len() as u64]) {
         out.extend_from_slice(&number.to_le_bytes());
     }
     out.extend_from_slice(broken.as_bytes());
@@ -24,9 +25,10 @@ pub(super) fn encode_audit(audit: &Audit, out: &mut Vec<u8>) {
 
 /// Reads what [`encode_audit`] has written.
 pub(super) fn decode_audit(mut fields: Fields<'_>) -> Result<Audit, Malformed> {
-    let (through, snapshot) = (Seq(fields.u64()?), Seq(fields.u64()?));
-    let (snapshot_ms, snapshots_failed, reads_failed) = (fields.u64()?, fields.u64()?, fields.u64()?);
-    let last_end = UnixMs(fields.u64()?);
+    let through = Seq(fields.u64()?);
+    let (snapshot, snapshot_newest, snapshot_ms) = (Seq(fields.u64()?), UnixMs(fields.u64()?), fields.u64()?);
+    let (snapshots_taken, snapshots_failed) = (fields.u64()?, fields.u64()?);
+    let (reads_failed, last_end) = (fields.u64()?, UnixMs(fields.u64()?));
     let scrub = Scrubbed { last_end, damaged: [fields.u64()?, fields.u64()?, fields.u64()?] };
     let length = usize::try_from(fields.u64()?).unwrap_or(usize::MAX);
     let broken = text(fields.bytes(length)?)?;
@@ -37,7 +39,9 @@ pub(super) fn decode_audit(mut fields: Fields<'_>) -> Result<Audit, Malformed> {
         let (issued, burned, held) = (fields.u128()?, fields.u128()?, fields.u128()?);
         sums.push(AssetSums { asset, issued, burned, held });
     }
-    Ok(Audit { through, sums, snapshot, snapshot_ms, snapshots_failed, reads_failed, agreed: 0, scrub, broken })
+    let agreed = 0;
+    let of_snapshots = Audit { snapshot, snapshot_newest, snapshot_ms, snapshots_taken, snapshots_failed, ..Audit::default() };
+    Ok(Audit { through, sums, reads_failed, agreed, scrub, broken, ..of_snapshots })
 }
 
 /// Appends names of accounts.
