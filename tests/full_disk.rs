@@ -60,7 +60,7 @@ fn writes_are_refused_while_there_is_no_room_and_served_again_afterwards() {
     server.metric_reaches("ledger_connect_errors_total", 1.0);
     wallet.client.call(&request).refused(503, "UPSTREAM_UNAVAILABLE");
 
-    prlimit(Some(server.pid()), Resource::Fsize, Rlimit { current: None, maximum: None }).unwrap();
+    prlimit(Some(server.ledger_pid()), Resource::Fsize, Rlimit { current: None, maximum: None }).unwrap();
     eventually("there is room again", || (server.page("/readyz").status == 200).then_some(()));
     let again = wallet.client.call(&request).ok();
     assert_eq!((again.json()["nonce"].as_u64(), again.replayed()), (Some(confirmed + 1), false), "{again}");

@@ -9,8 +9,12 @@ use tempfile::TempDir;
 
 /// A daemon and its directory. Dropping it ends the process, whatever the test came to.
 pub struct Daemon {
-    place: TempDir,
+    directory: PathBuf,
+    /// Removed with the daemon, unless the directory is somebody else's.
+    _own: Option<TempDir>,
     arguments: Vec<String>,
+    /// What a shell does before it becomes the process.
+    shell_first: Option<&'static str>,
     child: Option<Child>,
 }
 
@@ -24,8 +28,22 @@ impl Daemon {
 
     /// A directory for a daemon with these further arguments, and no process yet.
     pub fn prepared(arguments: &[&str]) -> Self {
-        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        Self { place: tempfile::tempdir().unwrap(), arguments, child: None }
+        let arguments = ["--segment-bytes", "8388608"].iter().chain(arguments).map(|argument| (*argument).to_owned()).collect();
+        let own = tempfile::tempdir().unwrap();
+        Self { directory: own.path().to_owned(), _own: Some(own), arguments, shell_first: None, child: None }
+    }
+
+    /// A daemon in the directory of its wallet, whose ledger is where an embedded one is; no process yet.
+    pub fn beside(wallet: &Path) -> Self {
+        Self { directory: wallet.to_owned(), _own: None, arguments: Vec::new(), shell_first: None, child: None }
+    }
+
+    /// Starts the process with these arguments if it does not run, behind what a shell does first.
+    pub fn launch_once(&mut self, arguments: Vec<String>, shell_first: Option<&'static str>) {
+        if self.child.is_none() {
+            (self.arguments, self.shell_first) = (arguments, shell_first);
+            self.launch();
+        }
     }
 
     /// Starts the process and waits until it listens.
@@ -52,14 +70,14 @@ impl Daemon {
 
     fn spawn(&mut self) {
         let log = File::create(self.path("daemon.log")).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ron-ledger"));
-        command.arg("--dir").arg(self.path("ledger")).arg("--sock").arg(self.sock()).args(["--segment-bytes", "8388608"]);
+        let mut command = after(self.shell_first, env!("CARGO_BIN_EXE_ron-ledger"));
+        command.arg("--dir").arg(self.path("ledger")).arg("--sock").arg(self.sock());
         command.args(&self.arguments).env_remove("RUST_LOG").stdin(Stdio::null());
         self.child = Some(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
-        self.place.path().join(name)
+        self.directory.join(name)
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -71,8 +89,13 @@ impl Daemon {
         format!("unix://{}", self.socket().display())
     }
 
+    /// The process id.
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(self.child.as_ref().expect("the daemon runs"))
+    }
+
     pub fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(self.child.as_ref().expect("the daemon runs")), signal).unwrap();
+        kill_process(self.pid(), signal).unwrap();
     }
 
     /// SIGSTOP, and waits until every thread stands still: what is sent from then on is not read.
@@ -111,6 +134,14 @@ impl Daemon {
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(self.path("daemon.log")).unwrap_or_default()).into_owned()
     }
+}
+
+/// A command that begins with what a shell does, if there is any.
+pub(super) fn after(shell_first: Option<&str>, program: &str) -> Command {
+    let Some(first) = shell_first else { return Command::new(program) };
+    let mut shell = Command::new("/bin/sh");
+    shell.arg("-c").arg(format!("{first} && exec \"$0\" \"$@\"")).arg(program);
+    shell
 }
 
 impl Drop for Daemon {

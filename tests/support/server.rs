@@ -1,10 +1,11 @@
 //! The server under test: the real binary in a temporary directory, on ports of its own, ended by its process id.
-use super::{eventually, request, Client, Reply, Wallet, PATIENCE};
+use super::daemon::after;
+use super::{eventually, request, Client, Daemon, Reply, Wallet, PATIENCE};
 use rustix::process::{kill_process, Pid, Signal};
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use svc_wallet::access::{mint, Keyring, MintRequest};
@@ -19,7 +20,18 @@ const POLICY: &str = r#"{
 const REGISTRY: &str =
     r#"{ "version": 5, "cells": [ { "name": "cell-1", "slots": [0, 16383], "addresses": ["http://127.0.0.1:8080"] } ] }"#;
 
-/// A server and its directory. Dropping it ends the process, whatever the test came to.
+/// The variable that says where servers have their ledger, unless a test says it: `embedded` or `daemon`.
+const LEDGER_VARIABLE: &str = "TEST_LEDGER";
+
+fn is_on_a_daemon() -> bool {
+    match std::env::var(LEDGER_VARIABLE).as_deref() {
+        Err(_) | Ok("embedded") => false,
+        Ok("daemon") => true,
+        Ok(other) => panic!("{LEDGER_VARIABLE}={other}: write embedded or daemon"),
+    }
+}
+
+/// A server and its directory, and its daemon if [`LEDGER_VARIABLE`] asks for one; the two are started and ended together. Dropping it ends the process, whatever the test came to.
 pub struct Server {
     place: TempDir,
     settings: Vec<(String, String)>,
@@ -27,6 +39,8 @@ pub struct Server {
     shell_first: Option<&'static str>,
     log_filter: &'static str,
     child: Option<Child>,
+    /// Has the ledger, if it is not this process.
+    daemon: Option<Daemon>,
     keyring: Keyring,
     token: String,
     /// Where the API listens.
@@ -80,8 +94,10 @@ impl Server {
         let everything = MintRequest { scopes: vec!["wallet:*".to_owned()], ..mint_request() };
         let token = mint(&keyring, &everything, unix_now()).unwrap();
         let [http, control] = [free_port(), free_port()].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        let chosen = settings.iter().any(|(key, _)| *key == "deps.ledger_sock");
+        let daemon = (!chosen && is_on_a_daemon()).then(|| Daemon::beside(place.path()));
         let settings = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        Self { place, settings, shell_first: None, log_filter: "info", child: None, keyring, token, http, control }
+        Self { place, settings, shell_first: None, log_filter: "info", child: None, daemon, keyring, token, http, control }
     }
 
     /// Starts the process and waits until it is ready. If somebody else was faster on a port, other ports are tried.
@@ -112,18 +128,19 @@ impl Server {
         self.wait_exit()
     }
 
-    fn spawn(&self) -> Child {
+    fn spawn(&mut self) -> Child {
         std::fs::write(self.path("svc-wallet.toml"), self.configuration()).unwrap();
-        let binary = env!("CARGO_BIN_EXE_svc-wallet");
-        let mut command = match self.shell_first {
-            None => Command::new(binary),
-            Some(first) => {
-                let mut shell = Command::new("/bin/sh");
-                shell.arg("-c").arg(format!("{first} && exec \"$0\" \"$@\"")).arg(binary);
-                shell
-            }
-        };
+        let arguments = daemon_arguments(&self.settings);
+        if let Some(daemon) = &mut self.daemon {
+            daemon.launch_once(arguments, self.shell_first);
+        }
+        // What a shell does first is about the files of the ledger.
+        let own_shell = self.shell_first.filter(|_| self.daemon.is_none());
+        let mut command = after(own_shell, env!("CARGO_BIN_EXE_svc-wallet"));
         command.arg("--config").arg(self.path("svc-wallet.toml"));
+        if let Some(daemon) = &self.daemon {
+            command.arg("--set").arg(format!("deps.ledger_sock={}", daemon.sock()));
+        }
         for (key, value) in &self.settings {
             command.arg("--set").arg(format!("{key}={value}"));
         }
@@ -193,14 +210,21 @@ impl Server {
         Pid::from_child(self.child.as_ref().expect("the server runs"))
     }
 
+    /// The process id of whoever writes the ledger.
+    pub fn ledger_pid(&self) -> Pid {
+        self.daemon.as_ref().map_or_else(|| self.pid(), Daemon::pid)
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).unwrap();
     }
 
-    /// SIGKILL, and waits until the process is gone.
+    /// SIGKILL, and waits until the process is gone; its daemon as well.
     pub fn kill(&mut self) -> Exit {
         self.signal(Signal::KILL);
-        self.wait_exit()
+        let exit = self.wait_exit();
+        self.daemon.iter_mut().for_each(Daemon::kill);
+        exit
     }
 
     /// SIGTERM, and fails unless the process ends in order.
@@ -208,6 +232,7 @@ impl Server {
         self.signal(Signal::TERM);
         let exit = self.wait_exit();
         assert_eq!(exit.status.code(), Some(0), "{}", exit.log);
+        self.daemon.iter_mut().for_each(Daemon::stop);
         exit
     }
 
@@ -287,6 +312,22 @@ impl Server {
     }
 }
 
+/// What a daemon is told of the settings of its wallet that are about the ledger.
+fn daemon_arguments(settings: &[(String, String)]) -> Vec<String> {
+    let mut arguments = Vec::new();
+    for (key, value) in settings.iter().filter(|(key, _)| key.starts_with("ledger.")) {
+        let value = match value.strip_suffix("MiB") {
+            Some(number) => (number.parse::<u64>().unwrap() << 20).to_string(),
+            None => value.clone(),
+        };
+        arguments.extend([format!("--{}", key["ledger.".len()..].replace('_', "-")), value]);
+    }
+    if !arguments.iter().any(|argument| argument == "--segment-bytes") {
+        arguments.extend(["--segment-bytes".to_owned(), "8388608".to_owned()]);
+    }
+    arguments
+}
+
 fn mint_request() -> MintRequest {
     MintRequest {
         subject: "tests".to_owned(),
@@ -306,6 +347,8 @@ impl Drop for Server {
             let _ = child.kill();
             let _ = child.wait();
         }
+        // Before its directory goes.
+        drop(self.daemon.take());
         if std::thread::panicking() {
             eprintln!("--- what the server wrote ---\n{}", self.log());
         }
