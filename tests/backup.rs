@@ -45,6 +45,7 @@ fn a_ledger_is_copied_while_it_serves_and_a_server_goes_on_from_the_copy() {
     // 3. Restore. A directory that has a ledger is left alone.
     let restored = ronctl(&["ledger", "restore", "--from", text(&copy), "--dir", text(&ledger)]);
     assert_eq!((&restored["digest"], &restored["log_id"]), (&made["digest"], &made["log_id"]));
+    let until = restored["keys_unknown_until"].as_str().expect("the keys are in their time").to_owned();
     let again = Command::new(env!("CARGO_BIN_EXE_ronctl"))
         .args(["ledger", "restore", "--from", text(&copy), "--dir", text(&ledger)])
         .output()
@@ -54,6 +55,10 @@ fn a_ledger_is_copied_while_it_serves_and_a_server_goes_on_from_the_copy() {
 
     // 4. Start, and reconcile.
     server.launch();
+    let told = keys_unknown(&server).expect("the start says the same");
+    assert_eq!((&told["level"], &told["before"]), (&"WARN".into(), &4.into()));
+    let until_second = |text: &str| text[..19].to_owned();
+    assert_eq!(until_second(told["until"].as_str().unwrap()), until_second(&until));
     let mut wallet = server.wallet();
     assert_eq!((wallet.balance("alice"), wallet.balance("bob"), wallet.balance("escrow")), (920, 30, 50));
     assert_eq!(wallet.seq("alice"), (2, 3), "the client is told where to go on");
@@ -83,6 +88,13 @@ fn a_ledger_is_copied_while_it_serves_and_a_server_goes_on_from_the_copy() {
         (report["whole"].as_bool(), report["archived_through"].as_u64(), report["head"].as_u64()),
         (Some(true), Some(3), Some(5))
     );
+}
+
+/// What the start has said of keys that are unknown.
+fn keys_unknown(server: &Server) -> Option<Value> {
+    let log = server.log();
+    let mut lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.find(|line| line["event"] == "keys_unknown")
 }
 
 /// Waits until the history has come to the head, and returns its size in batches.
@@ -120,6 +132,7 @@ fn old_segments_go_to_an_archive_and_come_back() {
     }
     let first = first.unwrap();
     wallet.tx(&first).ok();
+    assert_eq!(keys_unknown(&server), None);
     let (ledger, archive) = (server.path("ledger"), server.path("archive"));
     let busy = Command::new(env!("CARGO_BIN_EXE_ronctl"))
         .args(["ledger", "archive", "--dir", text(&ledger), "--to", text(&archive), "--keys-ttl", "0s"])
@@ -160,6 +173,8 @@ fn old_segments_go_to_an_archive_and_come_back() {
     let gone = wallet.tx(&first).refused(503, "UPSTREAM_UNAVAILABLE");
     assert_eq!(gone.header("Retry-After"), Some("3600"), "nobody should ask every second: {gone}");
     assert_eq!(gone.json()["details"], serde_json::json!({"archived": true}), "{gone}");
+    // They went before their keys were over their time, which is said.
+    assert!(keys_unknown(&server).is_some(), "{}", server.log());
     let later = wallet.spend("alice", "bob", 1, nonce + 1, "after").ok();
     assert!(caught_up(&mut wallet) > known, "the history goes on");
     wallet.get(&format!("/v1/tx/{}/proof", later.txid())).ok();
@@ -169,4 +184,6 @@ fn old_segments_go_to_an_archive_and_come_back() {
     std::fs::rename(archive.join(name), ledger.join(name)).unwrap();
     server.launch();
     server.wallet().tx(&first).ok();
+    assert_eq!(keys_unknown(&server), None);
+    server.wallet().spend("alice", "bob", 1, nonce + 2, "key-1").refused(409, "IDEMPOTENCY_CONFLICT");
 }

@@ -101,8 +101,9 @@ impl<'a, 'e> Distant<'a, 'e> {
             let what = format!("it ends with entry {}, and {} were read, or other ones", tenure.head.0, at.0 .0);
             return Err(LedgerError::Declined { place: self.place.clone(), what }.into());
         }
-        if let Some((seq, _)) = start {
-            self.until_reached(seq.0, |interruption| guard_earlier_keys(reader, seq, &mut engines, now, interruption))?;
+        if let Some(snapshot) = &snapshot {
+            let loaded = (snapshot.head().seq, snapshot.head().newest);
+            self.until_reached(loaded.0 .0, |interruption| guard_earlier_keys(reader, loaded, &mut engines, now, interruption))?;
             if self.interruption.given_up_at().is_some() {
                 return Err(Stop::GivenUp(tenure.head.0));
             }

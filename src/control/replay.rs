@@ -4,17 +4,20 @@
 //! it has been read, so giving up leaves it as it was.
 use super::conservation::Conservation;
 use super::{rebuild, SignalEvent};
-use crate::domain::{LogId, Seq, UnixMs};
+use crate::domain::{Entry, LogId, Question, Seq, UnixMs};
 use crate::engine::Engine;
 use crate::ledger::snapshot::{self, Snapshot, SnapshotSource};
 use crate::ledger::{LedgerError, Log, Options, ReadLedger, Recovery, Storage};
 use crossbeam_channel::Receiver;
-use std::time::Instant;
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 /// Log a line about recovery progress after this many entries.
 const RECOVERY_NOTE_EVERY: u64 = 1_000_000;
 /// Look for a signal to end after this many entries: some milliseconds of reading.
 const RECOVERY_LOOK_EVERY: u64 = 4096;
+
+/// The first moment that cannot be written with a year of four digits, in milliseconds since the Unix epoch.
+const YEAR_10000_MS: u64 = 253_402_300_800_000;
 
 /// What opening the ledger came to.
 // There is one of these in the life of a process, so its size does not matter.
@@ -79,8 +82,9 @@ pub(super) fn open<S: Storage>(
     if let Some(torn) = &recovery.torn {
         tracing::warn!(event = "torn_tail", torn = ?torn, "an interrupted write was cleared away; nothing of it had been acknowledged");
     }
-    if let Some(start) = start {
-        guard_earlier_keys(&mut log.reader(), start.seq, &mut engines, now, interruption)?;
+    if let Some(snapshot) = &snapshot {
+        let loaded = (snapshot.head().seq, snapshot.head().newest);
+        guard_earlier_keys(&mut log.reader(), loaded, &mut engines, now, interruption)?;
         if interruption.given_up_at.is_some() {
             log.close()?;
             return Ok(Opening::GivenUp { entries: recovery.entries });
@@ -101,16 +105,42 @@ pub(super) fn note_progress(seq: Seq) {
     }
 }
 
-/// A snapshot has no keys of debits. Those that are still in their time are looked up when they are used again.
+/// A snapshot, here the entry after which it is and the time of its newest one, has no keys of debits. Those that are still in their time
+/// are looked up when they are used again. Where they cannot be, because their segments are not here, that is said.
 pub(super) fn guard_earlier_keys(
     reader: &mut dyn ReadLedger,
-    through: Seq,
+    (through, newest): (Seq, UnixMs),
     engines: &mut [Engine],
     now: UnixMs,
     interruption: &mut Interruption<'_>,
 ) -> Result<(), LedgerError> {
     let Some(since) = engines.first().map(|engine| engine.shard().keys_since(now)) else { return Ok(()) };
-    rebuild::guard(engines, &mut || interruption.look_now(), |each| reader.keys_before(Seq(through.0 + 1), since, each))
+    rebuild::guard(engines, &mut || interruption.look_now(), |each| reader.keys_before(Seq(through.0 + 1), since, each))?;
+    let first = reader.first();
+    let Some(last_accepted) = accepted_before(reader, first, through, newest)?.filter(|last| *last >= since) else {
+        return Ok(());
+    };
+    let until = last_accepted.0.saturating_add(now.0 + 1 - since.0).min(YEAR_10000_MS - 1);
+    let until = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(until));
+    tracing::warn!(
+        event = "keys_unknown", before = first.0, %until,
+        "the idempotency keys of debits in segments that are not here are unknown: with another request and a new nonce such a key is \
+         accepted; bring the segments back and start again"
+    );
+    Ok(())
+}
+
+/// When the last of the entries that are not here was accepted, at the latest; nothing if all are here.
+fn accepted_before(reader: &mut dyn ReadLedger, first: Seq, through: Seq, newest: UnixMs) -> Result<Option<UnixMs>, LedgerError> {
+    if first <= Seq(1) {
+        return Ok(None);
+    }
+    if first > through {
+        return Ok(Some(newest));
+    }
+    // Cores read the clock for themselves, so this is exact but for a moment.
+    let found = reader.find(&Question::At(first))?;
+    Ok(found.and_then(|found| Entry::parse(&found.entry).ok().map(|(entry, _)| entry.ts())))
 }
 
 /// A snapshot, and engines that were loaded from it.

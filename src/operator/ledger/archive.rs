@@ -12,7 +12,7 @@ use crate::operator::exit::{Exit, Failure};
 use crate::worker::unix_now;
 
 /// How long keys are remembered if nobody says it: the default of the wallet.
-const KEYS_TTL: Duration = Duration::from_secs(24 * 3600);
+pub(super) const KEYS_TTL: Duration = Duration::from_secs(24 * 3600);
 
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]
