@@ -6,7 +6,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
     compare::CompareArgs,
-    crash::variant::{self, Variants},
+    crash::{
+        upkeep::Upkeep,
+        variant::{self, Variants},
+    },
     rng::Share,
     workload::Mix,
 };
@@ -248,9 +251,13 @@ pub struct CrashArgs {
     /// The earliest moment of the kill after the load began.
     #[arg(long, default_value = "300ms", value_parser = duration)]
     pub kill_after_min: Duration,
-    /// The latest moment.
+    /// The latest moment. In a third of the rounds the strike then waits for the next segment, and in another third it follows a
+    /// snapshot that was asked for.
     #[arg(long, default_value = "1500ms", value_parser = duration)]
     pub kill_after_max: Duration,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub upkeep: Upkeep,
 }
 
 /// Arguments of `startup`.

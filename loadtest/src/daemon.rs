@@ -9,7 +9,14 @@ use std::{
     time::Duration,
 };
 
-use crate::{crash::victim::wait_for, fault::Fault, faulty::Switches, machine, process::Process, server::ServerPlan};
+use crate::{
+    crash::{upkeep::Upkeep, victim::wait_for},
+    fault::Fault,
+    faulty::Switches,
+    machine,
+    process::Process,
+    server::ServerPlan,
+};
 
 /// A start that takes longer has failed.
 const LISTEN_WAIT_MAX: Duration = Duration::from_secs(60);
@@ -17,8 +24,8 @@ const LISTEN_WAIT_MAX: Duration = Duration::from_secs(60);
 /// Which daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disk {
-    /// That of the machine, below the daemon as it is shipped; with segments of this size in bytes, if it is not the usual one.
-    Real(Option<u64>),
+    /// That of the machine, below the daemon as it is shipped; kept like this, if not as usual.
+    Real(Option<Upkeep>),
     /// One that fails as it is told to; the seed decides what it writes early.
     Faulty(u64),
 }
@@ -77,12 +84,10 @@ impl Daemon {
         assert!(self.process.is_none(), "a daemon is started once at a time");
         self.starts += 1;
         let mut command = match self.disk {
-            Disk::Real(segment_bytes) => {
+            Disk::Real(upkeep) => {
                 let mut command = Command::new(self.plan.program.with_file_name("ron-ledger"));
                 command.arg("--sock").arg(format!("unix://{}", self.socket().display()));
-                if let Some(bytes) = segment_bytes {
-                    command.args(["--segment-bytes", &bytes.to_string()]);
-                }
+                command.args(upkeep.iter().flat_map(Upkeep::arguments));
                 command
             }
             Disk::Faulty(seed) => {
@@ -93,6 +98,7 @@ impl Daemon {
             }
         };
         command.arg("--dir").arg(self.directory());
+        command.envs(self.plan.log.map(|filter| ("RUST_LOG", filter)));
         machine::pin(&self.plan.usable)?;
         let started = Process::start(command, &self.place.join("daemon.log"));
         machine::pin(&[self.plan.own_cpu])?;

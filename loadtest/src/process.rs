@@ -44,7 +44,8 @@ impl Process {
         for name in ["RON_CONFIG", "AMNESIA", "POLICY_FILE", "REGISTRY_URL", "LEDGER_SOCK", "ACCOUNTING_SOCK"] {
             command.env_remove(name);
         }
-        if std::env::var_os("RUST_LOG").is_none() {
+        let own_filter = command.get_envs().any(|(name, _)| name == "RUST_LOG");
+        if !own_filter && std::env::var_os("RUST_LOG").is_none() {
             command.env("RUST_LOG", "warn");
         }
         let program = PathBuf::from(command.get_program());

@@ -51,6 +51,8 @@ pub struct ServerPlan {
     pub keyring: Option<PathBuf>,
     /// More lines of configuration.
     pub more: String,
+    /// What is logged, whatever this shell has set; without it what this shell has set, or else warnings.
+    pub log: Option<&'static str>,
     /// Where the directory is made.
     pub parent: Option<PathBuf>,
     /// Whether it stays.
@@ -74,6 +76,7 @@ impl ServerPlan {
             ledger: None,
             keyring: None,
             more: String::new(),
+            log: None,
             parent: args.directory.clone(),
             keep: args.keep,
         })
@@ -135,6 +138,7 @@ impl Server {
         let begin = Instant::now();
         let mut command = Command::new(&self.plan.program);
         command.arg("--config").arg(self.config_path()).current_dir(&self.path);
+        command.envs(self.plan.log.map(|filter| ("RUST_LOG", filter)));
         machine::pin(&self.plan.usable)?;
         let started = Process::start(command, &self.path.join("server.log"));
         machine::pin(&[self.plan.own_cpu])?;

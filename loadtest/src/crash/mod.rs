@@ -11,11 +11,13 @@
 //! | `victim` | what a round does something to |
 //! | `stage` | that as real processes |
 //! | `round` | one round and its verdict |
+//! | `upkeep` | how ledgers are kept, and what of that took place |
 //! | `report` | the sums, for people and programs |
 
 mod report;
 mod round;
 mod stage;
+pub mod upkeep;
 pub mod variant;
 pub mod victim;
 
@@ -111,7 +113,7 @@ impl Course<'_> {
         while left > 0 {
             let rounds = left.min(per_ledger);
             let seed = random.draw();
-            let mut stage = Stage::start(variant, plan, seed, self.stop)?;
+            let mut stage = Stage::start(variant, plan, self.args.upkeep, seed, self.stop)?;
             let mut workload = run::workload(&self.args.traffic, stage.address(), &stage.token()?, "load:", seed);
             let lived =
                 life(self.args, variant, rounds, seed, &mut stage, &mut workload, &mut self.report, self.quiet, self.stop);
@@ -160,11 +162,14 @@ pub fn life(
         ended = round.detected.is_some();
         report.take_round(round);
         if !ok {
+            report.take_upkept(variant, victim.upkept());
             report.take_tally(std::mem::take(&mut workload.tally));
             return Ok(false);
         }
     }
     run::check_hashes(workload);
+    // Before the orderly end, which takes a snapshot in any case.
+    report.take_upkept(variant, victim.upkept());
     if !ended {
         let mut reader = run::preparation_engine(&args.traffic, victim.address(), stop)?;
         let mut progress = Progress::new("all receipts once more", Some(history.len() as u64), quiet);

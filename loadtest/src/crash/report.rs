@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{round::Round, variant::Variant};
+use super::{round::Round, upkeep::Upkept, variant::Variant};
 use crate::{
     progress::grouped,
     receipts::Found,
@@ -40,7 +40,12 @@ pub struct Sums {
     pub recovery_ms_max: u64,
     /// The longest time from the beginning of an outage until a write was refused.
     pub refused_after_ms_max: Option<u64>,
+    /// What its ledgers have done beside their commits.
+    pub upkept: Upkept,
 }
+
+/// In so many rounds the ledgers of a variant must have left segments behind, taken snapshots and started at one.
+const ROUNDS_ENOUGH: u64 = 20;
 
 impl Sums {
     fn new(variant: Variant) -> Sums {
@@ -58,7 +63,24 @@ impl Sums {
             detected: 0,
             recovery_ms_max: 0,
             refused_after_ms_max: None,
+            upkept: Upkept::default(),
         }
+    }
+
+    /// What strikes cannot have met in all these rounds, because it never took place.
+    pub fn never(&self) -> Vec<&'static str> {
+        if self.rounds < ROUNDS_ENOUGH || self.variant.ends_its_ledger() {
+            return Vec::new();
+        }
+        let Upkept { rolls, snapshots, starts_at_a_snapshot, scrubs } = self.upkept;
+        let starts = if self.variant.starts_again() { starts_at_a_snapshot } else { 1 };
+        let all = [
+            (rolls, "no segment was left behind"),
+            (snapshots, "no snapshot was taken"),
+            (starts, "no start began at a snapshot"),
+            (scrubs, "no pass of scrubbing ended"),
+        ];
+        all.into_iter().filter(|(times, _)| *times == 0).map(|(_, what)| what).collect()
     }
 
     fn found_nothing(&self) -> bool {
@@ -119,6 +141,12 @@ impl CrashReport {
         self.judge();
     }
 
+    /// Adds what a ledger did in its life beside its commits.
+    pub fn take_upkept(&mut self, variant: Variant, upkept: Upkept) {
+        self.sums(variant).upkept += upkept;
+        self.judge();
+    }
+
     /// Adds what was answered in a ledger's life.
     pub fn take_tally(&mut self, tally: Tally) {
         self.tally.add(tally);
@@ -133,7 +161,9 @@ impl CrashReport {
     }
 
     fn judge(&mut self) {
-        self.ok = self.ok_so_far() && self.rounds.len() as u64 == self.rounds_asked;
+        self.ok = self.ok_so_far()
+            && self.rounds.len() as u64 == self.rounds_asked
+            && self.variants.iter().all(|sums| sums.never().is_empty());
     }
 
     fn sums(&mut self, variant: Variant) -> &mut Sums {
@@ -142,6 +172,25 @@ impl CrashReport {
             self.variants.len() - 1
         });
         &mut self.variants[at]
+    }
+}
+
+impl CrashReport {
+    fn print_upkept(&self) {
+        println!(
+            "\n{:<13} {:>14} {:>10} {:>21} {:>7}",
+            "variant", "segments left", "snapshots", "starts at a snapshot", "scrubs"
+        );
+        for sums in &self.variants {
+            let Upkept { rolls, snapshots, starts_at_a_snapshot, scrubs } = sums.upkept;
+            let name = sums.variant.name();
+            println!("{name:<13} {rolls:>14} {snapshots:>10} {starts_at_a_snapshot:>21} {scrubs:>7}");
+        }
+        for sums in &self.variants {
+            for what in sums.never() {
+                println!("{}: {what} in {} rounds; give each ledger more rounds, or more load", sums.variant.name(), sums.rounds);
+            }
+        }
     }
 }
 
@@ -219,6 +268,7 @@ impl Report for CrashReport {
                 sums.refused_after_ms_max.map_or_else(|| "-".into(), |after| format!("{after} ms"))
             );
         }
+        self.print_upkept();
         println!(
             "\n{} of {} rounds; after each, every receipt of its ledger was looked for; {} ledgers replayed, with an entry for each \
              receipt and none besides; seed {}",
@@ -237,5 +287,30 @@ impl Report for CrashReport {
             .filter(|round| round.detected.is_none() && !round.books.balanced())
             .for_each(|round| report::print_books(&round.books));
         report::print_verdict(self.ok);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variant_whose_ledgers_only_committed_is_a_failed_run_in_enough_rounds() {
+        let all = Upkept { rolls: 1, snapshots: 1, starts_at_a_snapshot: 1, scrubs: 1 };
+        let sums = |variant, rounds, upkept| Sums { rounds, upkept, ..Sums::new(variant) };
+        assert_eq!(sums(Variant::Daemon, ROUNDS_ENOUGH, Upkept::default()).never().len(), 4);
+        assert!(sums(Variant::Daemon, ROUNDS_ENOUGH - 1, Upkept::default()).never().is_empty());
+        assert!(sums(Variant::Daemon, ROUNDS_ENOUGH, all).never().is_empty());
+        let none_rolled = Upkept { rolls: 0, ..all };
+        assert_eq!(sums(Variant::Embedded, ROUNDS_ENOUGH, none_rolled).never(), ["no segment was left behind"]);
+        let no_starts = Upkept { starts_at_a_snapshot: 0, ..all };
+        assert!(sums(Variant::Pause, ROUNDS_ENOUGH, no_starts).never().is_empty(), "nothing starts again in it");
+        let mut report = CrashReport::new(1, 0);
+        report.variants.push(sums(Variant::Embedded, ROUNDS_ENOUGH, all));
+        report.judge();
+        assert!(report.ok);
+        report.variants.push(sums(Variant::Both, ROUNDS_ENOUGH, none_rolled));
+        report.judge();
+        assert!(!report.ok);
     }
 }

@@ -11,6 +11,7 @@ use std::{
 use serde::Serialize;
 
 use super::{
+    upkeep::Aim,
     variant::Variant,
     victim::{Connections, Recovery, Strike, Victim},
 };
@@ -40,8 +41,10 @@ pub struct Round {
     pub variant: Variant,
     /// From 1, over all variants.
     pub number: u64,
-    /// When the strike came after the load began.
+    /// When the strike was due after the load began.
     pub struck_after_ms: u64,
+    /// What it then was to come close to.
+    pub aim: Aim,
     /// Replies per second until the load ended.
     pub rate: f64,
     /// Receipts that were acknowledged in this round.
@@ -109,7 +112,8 @@ impl Scene<'_> {
         let after = self.args.kill_after_min + span.mul_f64(random.below(1_000_001) as f64 / 1e6);
         workload.reset_lanes();
         workload.outage.end();
-        let strike = Strike { after, outage: Arc::clone(&workload.outage), random };
+        let aim = Aim::draw(&mut random);
+        let strike = Strike { after, aim, outage: Arc::clone(&workload.outage), random };
         let (connections, pipeline) = (traffic.connections as usize, traffic.pipeline as usize);
         let mut engine = Engine::connect(victim.address(), connections, pipeline, traffic.patience, self.stop)?;
         let (outcome, left) = self.load(victim, workload, &mut engine, strike, number)?;
@@ -119,6 +123,7 @@ impl Scene<'_> {
             variant: self.variant,
             number,
             struck_after_ms: after.as_millis() as u64,
+            aim,
             rate: outcome.rate(),
             unavailable: workload.tally.unavailable - unavailable_before,
             refused_after_ms: workload.outage.take_first_refusal().map(|after| after.as_millis() as u64),

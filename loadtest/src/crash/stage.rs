@@ -15,6 +15,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::{
+    upkeep::{self, Aim, Upkeep, Upkept},
     variant::{Place, Variant},
     victim::{pause, wait_for, Connections, Recovery, Strike, Victim},
 };
@@ -32,8 +33,10 @@ const TROUBLE_MIN: Duration = Duration::from_millis(100);
 const TROUBLE_MAX: Duration = Duration::from_millis(500);
 /// The kill comes at most so long after something that it is to come close to.
 const CLOSE_BY: Duration = Duration::from_millis(30);
-/// Size of a segment, in bytes: the smallest there is, so that segments change often.
-const SEGMENT_BYTES: u64 = 8 << 20;
+/// A strike that is to meet the change to a new segment waits for it at most so long, and comes at most so long after it, or after
+/// the moment at which a snapshot was asked for.
+const ROLL_WAIT_MAX: Duration = Duration::from_secs(2);
+const AFTER_AIM_MAX: Duration = Duration::from_millis(20);
 /// Exit code of a wallet that can never write again.
 const EXIT_FATAL: i32 = svc_wallet::control::EXIT_REPLACED;
 
@@ -56,14 +59,15 @@ impl Stage {
     ///
     /// # Errors
     /// Any [`Fault`].
-    pub fn start(variant: Variant, plan: &ServerPlan, seed: u64, stop: &AtomicBool) -> Result<Stage, Fault> {
+    pub fn start(variant: Variant, plan: &ServerPlan, upkeep: Upkeep, seed: u64, stop: &AtomicBool) -> Result<Stage, Fault> {
         let directory = plan.directory()?;
+        let plan = ServerPlan { log: Some(upkeep::LOG_FILTER), ..plan.clone() };
         let disk = match variant.place() {
             Place::Embedded => None,
-            Place::Daemon => Some(Disk::Real(Some(SEGMENT_BYTES))),
+            Place::Daemon => Some(Disk::Real(Some(upkeep))),
             Place::FaultyDisk => Some(Disk::Faulty(seed)),
         };
-        let mut daemon = disk.map(|disk| Daemon::prepare(disk, directory.path(), plan)).transpose()?;
+        let mut daemon = disk.map(|disk| Daemon::prepare(disk, directory.path(), &plan)).transpose()?;
         if let Some(daemon) = &mut daemon {
             daemon.start_well(stop)?;
         }
@@ -71,8 +75,8 @@ impl Stage {
             ledger: daemon.as_ref().map(Daemon::socket),
             keyring: Some(directory.path().join("wallet.keyring")),
             parent: Some(directory.path().to_owned()),
-            more: format!("{}\n[ledger]\nsegment_bytes = \"8MiB\"\n", plan.more),
-            ..plan.clone()
+            more: plan.more.clone() + &upkeep.configuration(),
+            ..plan
         };
         let mut wallet = Server::prepare(plan.clone())?;
         wallet.start(stop)?;
@@ -183,6 +187,23 @@ impl Stage {
         Ok(Connections::Broken)
     }
 
+    /// Brings the strike close to what it is to meet, if that comes.
+    fn take_aim(&mut self, strike: &mut Strike, stop: &AtomicBool) -> Result<(), Fault> {
+        match strike.aim {
+            Aim::Anything => return Ok(()),
+            Aim::Snapshot => {
+                let keeper = self.daemon.as_mut().map(Daemon::process);
+                keeper.unwrap_or_else(|| self.wallet.process()).signal(Signal::USR1);
+            }
+            Aim::Roll => {
+                let ledger = self.ledger_directory();
+                let before = upkeep::segments(&ledger);
+                wait_for(ROLL_WAIT_MAX, stop, || upkeep::segments(&ledger) > before)?;
+            }
+        }
+        pause(strike.between(Duration::ZERO, AFTER_AIM_MAX), stop)
+    }
+
     fn ledger_directory(&self) -> PathBuf {
         self.daemon.as_ref().map_or_else(|| self.wallet.ledger_directory(), Daemon::directory)
     }
@@ -195,6 +216,7 @@ impl Victim for Stage {
 
     fn strike(&mut self, strike: &mut Strike, stop: &AtomicBool) -> Result<Connections, Fault> {
         pause(strike.after, stop)?;
+        self.take_aim(strike, stop)?;
         if !matches!(self.variant, Variant::Embedded | Variant::Wallet | Variant::Pause | Variant::Replace) {
             strike.begin_outage();
         }
@@ -245,6 +267,10 @@ impl Victim for Stage {
             Some(_) => None,
         };
         Ok(wrong.map(|how| process.fault(how).to_string()))
+    }
+
+    fn upkept(&self) -> Upkept {
+        self.directory.as_ref().map_or_else(Upkept::default, |place| Upkept::seen(place.path(), &self.ledger_directory()))
     }
 
     fn close(&mut self) -> Result<u64, Fault> {

@@ -81,6 +81,15 @@ impl Variant {
         self == Variant::LyingSync
     }
 
+    /// Whether a ledger or a wallet starts again in its rounds, on a ledger that goes on.
+    pub fn starts_again(self) -> bool {
+        match self {
+            Variant::Embedded | Variant::Wallet | Variant::Daemon | Variant::Both | Variant::Replace => true,
+            Variant::DiskFull | Variant::LoseUnsynced => true,
+            Variant::Pause | Variant::LyingSync => false,
+        }
+    }
+
     /// Its part of the rounds when several are run. Those that take long get fewer.
     fn weight(self) -> u64 {
         match self {

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::upkeep::{Aim, Upkept};
 use crate::{fault::Fault, outage::Outage, rng::Random};
 
 /// However long a wait is, Ctrl-C ends it after so long.
@@ -20,6 +21,8 @@ pub struct Strike {
     pub after: Duration,
     /// To be raised before the service may say that it cannot write.
     pub outage: Arc<Outage>,
+    /// What it is to come close to.
+    pub aim: Aim,
     /// Decides whatever else is left open.
     pub random: Random,
 }
@@ -83,6 +86,9 @@ pub trait Victim: Send {
     /// # Errors
     /// [`Fault::Interrupted`].
     fn replaced_has_ended(&mut self, stop: &AtomicBool) -> Result<Option<String>, Fault>;
+
+    /// What its ledger has done beside its commits so far.
+    fn upkept(&self) -> Upkept;
 
     /// Ends the service in order, and replays its ledger. Gives how many entries it has.
     ///

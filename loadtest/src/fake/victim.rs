@@ -9,6 +9,7 @@ use std::{
 use super::{Fake, Flaw, Shared, State};
 use crate::{
     crash::{
+        upkeep::Upkept,
         variant::Variant,
         victim::{pause, wait_for, Connections, Recovery, Strike, Victim},
     },
@@ -108,6 +109,10 @@ impl Victim for Fake {
 
     fn replaced_has_ended(&mut self, _stop: &AtomicBool) -> Result<Option<String>, Fault> {
         Ok((self.shared.flaw == Flaw::DoesNotEndWhenReplaced).then(|| "the fake goes on".into()))
+    }
+
+    fn upkept(&self) -> Upkept {
+        Upkept::default()
     }
 
     fn close(&mut self) -> Result<u64, Fault> {
