@@ -138,6 +138,10 @@ pub struct TrafficArgs {
     /// order, and credited by all.
     #[arg(long, value_parser = share)]
     pub hot_share: Option<Share>,
+    /// Issues, burns, holds, captures and releases in equal parts, of all spends; what cannot be done gives way to a transfer. Each
+    /// account then begins with held value of its neighbour.
+    #[arg(long, value_parser = share)]
+    pub operation_share: Option<Share>,
     /// Seed of everything that is random; printed, so that a run can be had again.
     #[arg(long, value_parser = count)]
     pub seed: Option<u64>,
@@ -356,6 +360,8 @@ pub enum Preset {
     Repeat,
     /// Spends, half of them on the hot account.
     Hot,
+    /// All operations: half of the writes are issues, burns, holds, captures and releases; 2% repeats, and a hot account.
+    Operations,
 }
 
 /// How fast to send.
@@ -376,24 +382,27 @@ pub struct CpuList(pub Vec<usize>);
 impl TrafficArgs {
     /// The shares of the workload, with those that were given by hand.
     pub fn mix(&self) -> Mix {
-        let of = |reads: f64, repeats: f64, refusals: f64, hot: f64| Mix {
+        let of = |reads: f64, repeats: f64, refusals: f64, hot: f64, operations: f64| Mix {
             reads: Share::of(reads),
             repeats: Share::of(repeats),
             refusals: Share::of(refusals),
             hot: Share::of(hot),
+            operations: Share::of(operations),
         };
         let preset = match self.workload {
-            Preset::Spend => of(0.0, 0.0, 0.0, 0.0),
-            Preset::Balance => of(1.0, 0.0, 0.0, 0.0),
-            Preset::Mix => of(0.5, 0.01, 0.01, 0.2),
-            Preset::Repeat => of(0.0, 0.5, 0.0, 0.0),
-            Preset::Hot => of(0.0, 0.0, 0.0, 0.5),
+            Preset::Spend => of(0.0, 0.0, 0.0, 0.0, 0.0),
+            Preset::Balance => of(1.0, 0.0, 0.0, 0.0, 0.0),
+            Preset::Mix => of(0.5, 0.01, 0.01, 0.2, 0.0),
+            Preset::Repeat => of(0.0, 0.5, 0.0, 0.0, 0.0),
+            Preset::Hot => of(0.0, 0.0, 0.0, 0.5, 0.0),
+            Preset::Operations => of(0.0, 0.02, 0.0, 0.2, 0.5),
         };
         Mix {
             reads: self.read_share.unwrap_or(preset.reads),
             repeats: self.repeat_share.unwrap_or(preset.repeats),
             refusals: self.refusal_share.unwrap_or(preset.refusals),
             hot: self.hot_share.unwrap_or(preset.hot),
+            operations: self.operation_share.unwrap_or(preset.operations),
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Read through the API alone: a balance and a sequence for each account. Balanced means that each account holds exactly
 //! what the model says, each last nonce is the last one acknowledged, no balance is negative, and the sum over all accounts
-//! is what was issued (this generator burns nothing, so issued - burned = issued).
+//! is what was issued less what was burned. Held value is part of a balance.
 
 use serde::Serialize;
 use serde_json::Value;

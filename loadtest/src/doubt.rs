@@ -15,6 +15,7 @@ use crate::{
     books::{self, Stated},
     engine::{Class, Engine, Plan, Source},
     fault::Fault,
+    operations::Op,
     progress::Progress,
     reply::Reply,
     requests::Spend,
@@ -102,7 +103,9 @@ impl Source for Repeats<'_> {
 impl Repeats<'_> {
     /// Takes the receipt in and says what is wrong with it.
     fn first_answer(&mut self, spend: &Spend, reply: &Reply<'_>) -> Option<&'static str> {
-        let had_taken_effect = self.durable.get(&spend.from).is_some_and(|last| *last >= spend.nonce);
+        // An issue has no nonce that could tell; if it is made twice, the books show it.
+        let by_nonce = self.durable.get(&spend.from).is_some_and(|last| *last >= spend.nonce);
+        let had_taken_effect = if spend.op == Op::Issue { reply.replayed } else { by_nonce };
         self.receipts.insert(spend.key, reply.body.to_vec());
         let receipt_matches = self.workload.requests.receipt_matches(spend, reply.body);
         self.workload.accept(spend, reply.body);

@@ -18,6 +18,7 @@ use crate::{
     engine::{Class, Engine, Pace, Plan, Source},
     fault::Fault,
     machine,
+    operations::Op,
     progress::{grouped, Progress},
     reply::Reply,
     report::{self, Phase, Report},
@@ -136,6 +137,7 @@ pub fn traffic(args: &IdleArgs) -> TrafficArgs {
         repeat_share: None,
         refusal_share: None,
         hot_share: None,
+        operation_share: None,
         seed: args.seed,
         cpu: args.cpu,
         patience: Duration::from_secs(15),
@@ -222,7 +224,7 @@ fn ping(engine: &mut Engine, requests: &Requests, quiet: bool) -> Result<u64, Fa
 fn script(requests: &Requests) -> Script {
     let mut script = Script { post: Vec::new(), get: Vec::new() };
     // Never complete, so neither nonce nor key is ever used.
-    requests.spend(&Spend { from: 0, nonce: 1, to: 1, amount_minor: 100, key: 0 }, &mut script.post);
+    requests.spend(&Spend { from: 0, nonce: 1, to: 1, amount_minor: 100, key: 0, op: Op::Transfer }, &mut script.post);
     requests.balance(0, &mut script.get);
     script
 }

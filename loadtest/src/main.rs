@@ -18,6 +18,7 @@ mod latency;
 mod machine;
 mod memory;
 mod model;
+mod operations;
 mod outage;
 mod process;
 mod progress;

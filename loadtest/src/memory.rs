@@ -138,12 +138,13 @@ pub fn receipt_hash_holds(body: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::operations::Op;
 
     #[test]
     fn the_sample_keeps_what_it_was_given_and_never_replaces_a_pinned_one() {
         let mut sample = Sample::new(3);
         assert!(sample.pick().is_none());
-        let spend = |key| Spend { from: 1, to: 2, amount_minor: 100, nonce: key, key };
+        let spend = |key| Spend { from: 1, to: 2, amount_minor: 100, nonce: key, key, op: Op::Transfer };
         sample.offer(&spend(1), b"first");
         let (number, picked) = sample.pick().unwrap();
         assert_eq!((picked, sample.body(number)), (spend(1), &b"first"[..]));

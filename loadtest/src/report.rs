@@ -226,6 +226,10 @@ fn print_row(name: &str, rate: Option<f64>, summary: &Summary) {
 /// Counts of replies.
 pub fn print_tally(tally: &Tally) {
     println!("spends               {} acknowledged, each receipt that of its request", grouped(tally.spends));
+    if tally.by_operation.len() > 1 {
+        let each = tally.by_operation.iter().map(|(op, count)| format!("{} {}", op.name(), grouped(*count)));
+        println!("                     {}", each.collect::<Vec<_>>().join(", "));
+    }
     if tally.reads > 0 {
         println!("balance reads        {}", grouped(tally.reads));
     }

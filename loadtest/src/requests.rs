@@ -8,6 +8,8 @@
 
 use std::ops::Range;
 
+use crate::operations::{Op, Wording};
+
 /// Digits of an account's number.
 const ACCOUNT_DIGITS: usize = 8;
 /// Width of the nonce field; JSON has no leading zeros, so it is padded with spaces.
@@ -25,7 +27,7 @@ pub const ACCOUNTS_MAX: u32 = 99_999_999;
 /// Smallest and largest amount of a spend, in minor units.
 pub const AMOUNT_RANGE: Range<u32> = 100..1_000;
 
-/// One spend. Equal values give equal request bytes.
+/// One write: a spend, or another operation. Equal values give equal request bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Spend {
     /// Number of the debited account.
@@ -38,6 +40,9 @@ pub struct Spend {
     pub amount_minor: u32,
     /// Sequence number of the idempotency key within the run.
     pub key: u64,
+    /// What it does. An issue has no nonce and no debited account: 0 and the credited one stand there; and so does the debited one of
+    /// a burn in place of the credited one.
+    pub op: Op,
 }
 
 /// What all requests of a run have in common.
@@ -85,8 +90,14 @@ impl Requests {
         Requests { naming, spend, overdraft, receipt, scratch }
     }
 
-    /// Appends `POST /wallet/spend`.
+    /// Appends `POST /wallet/spend`, or what another operation has.
     pub fn spend(&self, spend: &Spend, out: &mut Vec<u8>) {
+        if spend.op != Op::Transfer {
+            let body = self.in_words(spend, |wording| wording.body());
+            let head = post_head(&self.naming, &format!("/v1/{}", spend.op.name()), &self.key(spend.key), body.len());
+            out.extend_from_slice(head.as_bytes());
+            return out.extend_from_slice(body.as_bytes());
+        }
         let bytes = patch(&self.spend, spend, &self.naming, out);
         put_zero_padded(&mut bytes[self.spend.amount..self.spend.amount + 3], u64::from(spend.amount_minor));
     }
@@ -130,6 +141,11 @@ impl Requests {
     /// Whether a reply's body is the receipt of this spend: right operation, accounts, asset, amount, nonce and key. A
     /// reply that belongs to another request on the same connection does not pass.
     pub fn receipt_matches(&mut self, spend: &Spend, body: &[u8]) -> bool {
+        if spend.op != Op::Transfer {
+            let expected = self.in_words(spend, |wording| wording.receipt(&self.key(spend.key)));
+            let rest = body.get(TXID_RANGE.end..).unwrap_or_default();
+            return body.starts_with(RECEIPT_START) && rest.starts_with(expected.as_bytes());
+        }
         let template = &self.receipt;
         self.scratch.clear();
         self.scratch.extend_from_slice(&template.bytes);
@@ -158,6 +174,12 @@ impl Requests {
     /// The name of an account.
     pub fn account(&self, number: u32) -> String {
         format!("{}{number:0width$}", self.naming.account_prefix, width = ACCOUNT_DIGITS)
+    }
+
+    fn in_words(&self, spend: &Spend, tell: impl FnOnce(&Wording<'_>) -> String) -> String {
+        let (from, to) = (self.account(spend.from), self.account(spend.to));
+        let amount_minor = u128::from(spend.amount_minor);
+        tell(&Wording { op: spend.op, from: &from, to: &to, asset: &self.naming.asset, amount_minor, nonce: spend.nonce })
     }
 
     fn key(&self, key: u64) -> String {
@@ -298,7 +320,7 @@ mod tests {
     #[test]
     fn a_patched_spend_is_the_request_that_formatting_would_give() {
         let mut out = b"before".to_vec();
-        let spend = Spend { from: 12, to: 99_999_999, amount_minor: 123, nonce: 45, key: 0x1F };
+        let spend = Spend { from: 12, to: 99_999_999, amount_minor: 123, nonce: 45, key: 0x1F, op: Op::Transfer };
         requests().spend(&spend, &mut out);
         let body = r#"{"from":"load:00000012","to":"load:99999999","asset":"roc","amount_minor":"123","nonce":        45}"#;
         let head = format!(
@@ -311,7 +333,7 @@ mod tests {
 
     #[test]
     fn an_overdraft_differs_in_its_amount_alone() {
-        let spend = Spend { from: 1, to: 2, amount_minor: 100, nonce: 1, key: 1 };
+        let spend = Spend { from: 1, to: 2, amount_minor: 100, nonce: 1, key: 1, op: Op::Transfer };
         let mut out = Vec::new();
         requests().overdraft(&spend, &mut out);
         let text = String::from_utf8(out).unwrap();
@@ -321,7 +343,7 @@ mod tests {
     #[test]
     fn a_receipt_is_accepted_only_for_its_own_spend() {
         let mut requests = requests();
-        let spend = Spend { from: 12, to: 7, amount_minor: 123, nonce: 45, key: 0x1F };
+        let spend = Spend { from: 12, to: 7, amount_minor: 123, nonce: 45, key: 0x1F, op: Op::Transfer };
         let body = br#"{"txid":"tx_ABCDEFGHIJKLMNOPQRSTUVWXYZ","op":"transfer","from":"load:00000012","to":"load:00000007","asset":"roc","amount_minor":"123","nonce":45,"idem":"000000ab-00000000001f","ts":1}"#;
         assert!(requests.receipt_matches(&spend, body));
         let others = [
@@ -331,6 +353,7 @@ mod tests {
             Spend { nonce: 46, ..spend },
             Spend { nonce: 4, ..spend },
             Spend { key: 0x2F, ..spend },
+            Spend { op: Op::Hold, ..spend },
         ];
         for other in others {
             assert!(!requests.receipt_matches(&other, body), "{other:?}");

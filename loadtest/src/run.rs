@@ -20,6 +20,7 @@ use crate::{
     progress::Progress,
     report::{self, Phase, RunReport},
     requests::{Naming, Requests},
+    rng::Share,
     server::{Server, ServerPlan},
     tokens::Token,
     workload::{Trust, Workload},
@@ -160,7 +161,17 @@ pub fn prepare(
         funding::adopt(&mut engine, workload, &mut progress)?;
     }
     let mut progress = Progress::new("funding accounts", Some(traffic.accounts), quiet);
-    funding::fund(&mut engine, workload, u128::from(traffic.fund), &mut progress)
+    funding::fund(&mut engine, workload, u128::from(traffic.fund), &mut progress)?;
+    if traffic.mix().operations == Share::NONE {
+        return Ok(());
+    }
+    let mut progress = Progress::new("placing held value", Some(traffic.accounts), quiet);
+    funding::place(&mut engine, workload, traffic.fund, &mut progress)
+}
+
+/// Entries that [`prepare`] leaves in a ledger that was empty.
+pub fn entries_prepared(traffic: &TrafficArgs) -> u64 {
+    traffic.accounts * if traffic.mix().operations == Share::NONE { 1 } else { 2 }
 }
 
 fn plan(args: &RunArgs, pace: Pace) -> Plan {
@@ -299,6 +310,12 @@ pub fn check_hashes(workload: &mut Workload) -> u64 {
 
 fn shares(traffic: &TrafficArgs) -> BTreeMap<&'static str, f64> {
     let mix = traffic.mix();
-    let named = [("read", mix.reads), ("repeat", mix.repeats), ("refusal", mix.refusals), ("hot", mix.hot)];
+    let named = [
+        ("read", mix.reads),
+        ("repeat", mix.repeats),
+        ("refusal", mix.refusals),
+        ("hot", mix.hot),
+        ("operations", mix.operations),
+    ];
     named.into_iter().map(|(name, share)| (name, share.fraction())).collect()
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::reply::Reply;
+use crate::{operations::ByOperation, reply::Reply};
 
 /// Replies shown for each kind of trouble.
 const SAMPLES_MAX: usize = 3;
@@ -37,6 +37,8 @@ pub struct Tally {
     pub in_doubt: u64,
     /// Requests refused with 503 while the server was known to have lost its ledger, or room in it.
     pub unavailable: u64,
+    /// Writes that were acknowledged, those in doubt that were repeated included.
+    pub by_operation: ByOperation,
     /// Everything else, by kind.
     pub unexpected: BTreeMap<String, Trouble>,
 }
@@ -49,13 +51,14 @@ impl Tally {
 
     /// Adds what another part of the run has counted.
     pub fn add(&mut self, other: Tally) {
-        let Tally { spends, reads, repeats, intended_refusals, in_doubt, unavailable, unexpected } = other;
+        let Tally { spends, reads, repeats, intended_refusals, in_doubt, unavailable, by_operation, unexpected } = other;
         self.spends += spends;
         self.reads += reads;
         self.repeats += repeats;
         self.intended_refusals += intended_refusals;
         self.in_doubt += in_doubt;
         self.unavailable += unavailable;
+        by_operation.into_iter().for_each(|(op, count)| *self.by_operation.entry(op).or_default() += count);
         for (kind, trouble) in unexpected {
             let sum = self.unexpected.entry(kind).or_default();
             sum.count += trouble.count;

@@ -12,6 +12,7 @@ use crate::{
     engine::{Class, Source},
     memory::{Journal, Sample},
     model::Model,
+    operations::Op,
     outage::Outage,
     reply::Reply,
     requests::{Requests, Spend, AMOUNT_RANGE},
@@ -35,6 +36,8 @@ pub struct Mix {
     pub refusals: Share,
     /// Spends that touch the hot account, of all spends.
     pub hot: Share,
+    /// Other operations, of all spends.
+    pub operations: Share,
 }
 
 /// What is remembered about a request in flight.
@@ -169,10 +172,13 @@ impl Workload {
     fn next_spend(&mut self, connection: usize, repeated: bool, out: &mut Vec<u8>) -> Ticket {
         let width = u64::from(AMOUNT_RANGE.end - AMOUNT_RANGE.start);
         let amount_minor = AMOUNT_RANGE.start + self.random.below(width) as u32;
-        for _ in 0..CANDIDATES_MAX {
+        let op = if self.random.chance(self.mix.operations) { Op::draw_other(&mut self.random) } else { Op::Transfer };
+        // What no account can do now gives way to a transfer.
+        for attempt in 0..2 * CANDIDATES_MAX {
+            let op = if attempt < CANDIDATES_MAX { op } else { Op::Transfer };
             let (from, to) = self.draw_parties(connection);
-            if let Some(nonce) = self.model.reserve(from, amount_minor) {
-                let spend = Spend { from, nonce, to, amount_minor, key: self.fresh_key() };
+            if let Some((nonce, to)) = self.reserve(op, from, to, amount_minor) {
+                let spend = Spend { from, nonce, to, amount_minor, key: self.fresh_key(), op };
                 self.requests.spend(&spend, out);
                 if repeated {
                     self.lanes[connection].repeat_next = Some(spend);
@@ -181,6 +187,17 @@ impl Workload {
             }
         }
         self.next_read(out)
+    }
+
+    /// The nonce of such a write of this account, and who is credited.
+    fn reserve(&mut self, op: Op, from: u32, to: u32, amount_minor: u32) -> Option<(u64, u32)> {
+        let to = match op {
+            Op::Issue => return Some((0, from)),
+            Op::Burn => from,
+            Op::Release => self.model.payer(from)?,
+            Op::Transfer | Op::Hold | Op::Capture => to,
+        };
+        self.model.reserve(from, amount_minor, op).map(|nonce| (nonce, to))
     }
 
     fn next_read(&mut self, out: &mut Vec<u8>) -> Ticket {
@@ -203,7 +220,7 @@ impl Workload {
     fn next_overdraft(&mut self, connection: usize, out: &mut Vec<u8>) -> Ticket {
         let (from, to) = self.draw_parties(connection);
         let Some(nonce) = self.model.peek_nonce(from) else { return self.next_read(out) };
-        let spend = Spend { from, nonce, to, amount_minor: AMOUNT_RANGE.start, key: self.fresh_key() };
+        let spend = Spend { from, nonce, to, amount_minor: AMOUNT_RANGE.start, key: self.fresh_key(), op: Op::Transfer };
         self.requests.overdraft(&spend, out);
         Ticket::Overdraft(spend)
     }
@@ -211,6 +228,7 @@ impl Workload {
     /// Takes the receipt of a fresh spend in.
     pub fn accept(&mut self, spend: &Spend, body: &[u8]) {
         self.model.settle(spend);
+        *self.tally.by_operation.entry(spend.op).or_default() += 1;
         self.sample.offer(spend, body);
         if let Some(journal) = &mut self.journal {
             journal.push(body);
@@ -266,7 +284,9 @@ impl Workload {
 
     fn doubt(&mut self, spend: Spend) {
         self.tally.in_doubt += 1;
-        self.model.hold(spend.from);
+        if spend.op != Op::Issue {
+            self.model.hold(spend.from);
+        }
         self.in_doubt.push(spend);
     }
 

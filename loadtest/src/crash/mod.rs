@@ -94,12 +94,13 @@ fn check(args: &CrashArgs) -> Result<(), Fault> {
     }
 }
 
-/// A crash test has repeats and a hot account unless something else is asked for.
+/// A crash test has repeats, a hot account and all operations unless something else is asked for.
 fn with_defaults(args: &CrashArgs) -> CrashArgs {
     let mut args = args.clone();
     if args.traffic.workload == Preset::Spend {
         args.traffic.repeat_share.get_or_insert(Share::of(0.01));
         args.traffic.hot_share.get_or_insert(Share::of(0.2));
+        args.traffic.operation_share.get_or_insert(Share::of(0.3));
     }
     args
 }
@@ -175,7 +176,7 @@ pub fn life(
         let mut progress = Progress::new("all receipts once more", Some(history.len() as u64), quiet);
         let found = receipts::fetch(&mut reader, &workload.requests, &history, &mut workload.tally, &mut progress)?;
         drop(reader);
-        report.take_end(variant, found, victim.close()?, args.traffic.accounts + history.len() as u64);
+        report.take_end(variant, found, victim.close()?, run::entries_prepared(&args.traffic) + history.len() as u64);
     }
     report.take_tally(std::mem::take(&mut workload.tally));
     Ok(report.ok_so_far())

@@ -9,6 +9,7 @@ use super::{life, variant::Variant, CrashReport};
 use crate::{
     args::{Cli, Command, CrashArgs},
     fake::{Fake, Flaw},
+    operations::Op,
     report::Report,
     run,
     tokens::Token,
@@ -22,7 +23,18 @@ const KILLS: [Variant; 3] = [Variant::Embedded, Variant::Wallet, Variant::Both];
 
 fn crash_args(extra: &[&str]) -> CrashArgs {
     let line = ["loadtest", "crash", "--connections", "4", "--pipeline", "8", "--accounts", "50", "--rounds", "3"];
-    let more = ["--kill-after-min", "50ms", "--kill-after-max", "150ms", "--repeat-share", "1%", "--hot-share", "20%"];
+    let more = [
+        "--kill-after-min",
+        "50ms",
+        "--kill-after-max",
+        "150ms",
+        "--repeat-share",
+        "1%",
+        "--hot-share",
+        "20%",
+        "--operation-share",
+        "30%",
+    ];
     match Cli::parse_from(line.iter().chain(&more).chain(extra)).command {
         Command::Crash(args) => args,
         _other => unreachable!("the line says crash"),
@@ -79,6 +91,7 @@ fn a_wallet_that_keeps_its_promises_survives_everything() {
         let sums = &report.variants[0];
         assert_eq!((report.rounds.len() as u64, sums.rounds, report.variants.len()), (ROUNDS, ROUNDS, 1));
         assert!(report.rounds.iter().all(|round| round.acknowledged > 0), "{report:?}");
+        assert!(Op::OTHERS.iter().all(|op| report.tally.by_operation.get(op) > Some(&0)), "{report:?}");
         let (detected, ended) = if variant == Variant::LyingSync { (ROUNDS, 0) } else { (0, 1) };
         assert_eq!((sums.detected, sums.ledgers_verified), (detected, ended), "{variant:?}");
         assert_eq!(sums.unavailable > 0, OUTAGES.contains(&variant), "{variant:?}: {sums:?}");
@@ -111,9 +124,18 @@ fn a_wallet_that_does_something_twice_or_not_at_all_is_caught() {
         is_caught(Flaw::LosesCredits, variant, doubled, "");
         is_caught(Flaw::AppliesRepeats, variant, doubled, "");
         is_caught(Flaw::HasAnEntryBesides, variant, doubled, "");
+        is_caught(Flaw::KeepsWhatIsHeld, variant, doubled, "");
     }
     for variant in OUTAGES {
         is_caught(Flaw::AppliesWhatItRefuses, variant, doubled, "");
+    }
+}
+
+#[test]
+fn an_issue_that_its_key_does_not_protect_is_caught() {
+    for variant in [Variant::Embedded, Variant::Daemon, Variant::Pause] {
+        let report = crash_with(Flaw::AppliesRepeatedIssues, variant, &["--operation-share", "100%", "--repeat-share", "20%"]);
+        assert!(!report.ok && doubled(&report) > 0, "{variant:?}: {report:?}");
     }
 }
 

@@ -33,6 +33,10 @@ pub enum Flaw {
     LosesWrites,
     /// Repeats are applied again.
     AppliesRepeats,
+    /// Repeats of issues are applied again: they have no nonce that could show it.
+    AppliesRepeatedIssues,
+    /// Captures and releases are acknowledged and pay nothing.
+    KeepsWhatIsHeld,
     /// Repeats get the first receipt with another time.
     AltersRepeats,
     /// Repeats are not marked.
@@ -73,7 +77,9 @@ pub enum Flaw {
 
 #[derive(Clone, Default)]
 struct State {
+    /// What is free.
     balances: HashMap<String, i128>,
+    held: HashMap<String, i128>,
     nonces: HashMap<String, u64>,
     by_key: HashMap<(String, String), (Vec<u8>, String)>,
     by_txid: HashMap<String, String>,
@@ -298,31 +304,36 @@ impl Shared {
                 refusal(503, "UPSTREAM_UNAVAILABLE")
             }
             ("/v1/balance", Some(account), _) => {
-                let amount = state.balances.get(&account).copied().unwrap_or(0);
+                let part = |values: &HashMap<String, i128>| values.get(&account).copied().unwrap_or(0);
+                let amount = part(&state.balances) + part(&state.held);
                 answer(200, format!(r#"{{"account":"{account}","asset":"roc","amount_minor":"{amount}"}}"#))
             }
             ("/v1/seq", Some(account), _) => {
                 let last = state.nonces.get(&account).copied().unwrap_or(0);
                 answer(200, format!(r#"{{"account":"{account}","last_nonce":{last},"next_nonce":{}}}"#, last + 1))
             }
-            ("/v1/issue" | "/wallet/spend", _, Some(key)) => self.write(state, path, key, &request.body),
-            (path, _, _) => match state.by_txid.get(path.strip_prefix("/v1/tx/").unwrap()) {
+            (path, _, Some(key)) => {
+                let op = path.strip_prefix("/v1/").unwrap_or("transfer");
+                self.write(state, op, key, &request.body)
+            }
+            (path, _, None) => match state.by_txid.get(path.strip_prefix("/v1/tx/").unwrap()) {
                 Some(receipt) => answer(200, receipt),
                 None => refusal(404, "NOT_FOUND"),
             },
         }
     }
 
-    fn write(&self, state: &mut State, path: &str, key: &str, body: &[u8]) -> Answer {
+    fn write(&self, state: &mut State, op: &str, key: &str, body: &[u8]) -> Answer {
         let fields: Value = serde_json::from_slice(body).unwrap();
         let text = |name: &str| fields[name].as_str().unwrap_or_default().to_owned();
         let (from, to) = (text("from"), text("to"));
         let amount: i128 = text("amount_minor").parse().unwrap();
-        let spend = path == "/wallet/spend";
+        let spend = op != "issue";
+        let takes_held = matches!(op, "capture" | "release");
         let scope = (if spend { from.clone() } else { to.clone() }, key.to_owned());
         if let Some((first, receipt)) = state.by_key.get(&scope).cloned() {
             assert_eq!(first, body, "the generator repeats exactly");
-            if self.flaw == Flaw::AppliesRepeats {
+            if self.flaw == Flaw::AppliesRepeats || (self.flaw == Flaw::AppliesRepeatedIssues && !spend) {
                 *state.balances.entry(from).or_default() -= amount;
                 *state.balances.entry(to).or_default() += amount;
             }
@@ -330,7 +341,9 @@ impl Shared {
             let receipt = if altered { receipt.replacen(r#""ts":17"#, r#""ts":18"#, 1) } else { receipt };
             return Answer { replayed: self.flaw != Flaw::HidesRepeats, ..answer(200, receipt) };
         }
-        let unasked = self.flaw == Flaw::RefusesBeforehand && state.sequence % 40 == 7 && spend;
+        // A test funds fifty accounts, and each of them places something: then the load begins.
+        let loaded = spend && state.sequence > 100;
+        let unasked = self.flaw == Flaw::RefusesBeforehand && state.sequence % 40 == 7 && loaded;
         if self.outage.load(Ordering::SeqCst) || unasked {
             if self.flaw == Flaw::AppliesWhatItRefuses {
                 *state.balances.entry(from).or_default() -= amount;
@@ -341,7 +354,7 @@ impl Shared {
             return refusal(503, "UPSTREAM_UNAVAILABLE");
         }
         state.sequence += 1;
-        let fiftieth = state.sequence % 50 == 0 && spend;
+        let fiftieth = state.sequence % 50 == 0 && loaded;
         // Early and few, so that most accounts go on and the repeats at the end meet no further failure.
         if fiftieth && state.sequence < 550 && self.flaw == Flaw::Fails {
             return refusal(500, "INTERNAL_ERROR");
@@ -351,18 +364,21 @@ impl Shared {
             if fields["nonce"].as_u64() != Some(last + 1) {
                 return refusal(409, "NONCE_CONFLICT");
             }
-            if state.balances.get(&from).copied().unwrap_or(0) < amount && self.flaw != Flaw::AllowsOverdrafts {
+            let purse = if takes_held { &mut state.held } else { &mut state.balances };
+            if purse.get(&from).copied().unwrap_or(0) < amount && self.flaw != Flaw::AllowsOverdrafts {
                 return refusal(409, "INSUFFICIENT_FUNDS");
             }
             if !(fiftieth && self.flaw == Flaw::LosesWrites) {
+                *purse.entry(from.clone()).or_default() -= amount;
                 state.nonces.insert(from.clone(), last + 1);
-                *state.balances.entry(from.clone()).or_default() -= amount;
             }
         }
-        if !(fiftieth && matches!(self.flaw, Flaw::LosesCredits | Flaw::LosesWrites)) {
-            *state.balances.entry(to.clone()).or_default() += amount;
+        let kept = takes_held && self.flaw == Flaw::KeepsWhatIsHeld;
+        if op != "burn" && !kept && !(fiftieth && matches!(self.flaw, Flaw::LosesCredits | Flaw::LosesWrites)) {
+            let purse = if op == "hold" { &mut state.held } else { &mut state.balances };
+            *purse.entry(to.clone()).or_default() += amount;
         }
-        let receipt = self.receipt(state.sequence, if spend { &from } else { "" }, &to, &fields, key);
+        let receipt = self.receipt(state.sequence, op, &from, &to, &fields, key);
         state.by_txid.insert(receipt[memory_range()].to_owned(), receipt.clone());
         state.by_key.insert(scope, (body.to_vec(), receipt.clone()));
         if self.flaw == Flaw::ForgetsAtRestart {
@@ -372,13 +388,14 @@ impl Shared {
         answer(200, receipt)
     }
 
-    fn receipt(&self, sequence: u64, from: &str, to: &str, fields: &Value, key: &str) -> String {
-        let payer = if from.is_empty() { String::new() } else { format!(r#""from":"{from}","#) };
-        let op = if from.is_empty() { "issue" } else { "transfer" };
+    fn receipt(&self, sequence: u64, op: &str, from: &str, to: &str, fields: &Value, key: &str) -> String {
+        let party =
+            |name: &str, account: &str| if account.is_empty() { String::new() } else { format!(r#""{name}":"{account}","#) };
+        let (payer, payee) = (party("from", from), party("to", to));
         let nonce = fields["nonce"].as_u64().map(|nonce| format!(r#""nonce":{nonce},"#)).unwrap_or_default();
         let amount = fields["amount_minor"].as_str().unwrap();
         let text = format!(
-            r#"{{"txid":"tx_{sequence:026}","op":"{op}",{payer}"to":"{to}","asset":"roc","amount_minor":"{amount}",{nonce}"idem":"{key}","ts":17,"settlement_status":"accepted"}}"#
+            r#"{{"txid":"tx_{sequence:026}","op":"{op}",{payer}{payee}"asset":"roc","amount_minor":"{amount}",{nonce}"idem":"{key}","ts":17,"settlement_status":"accepted"}}"#
         );
         let sorted: std::collections::BTreeMap<String, Value> = serde_json::from_str(&text).unwrap();
         let mut hash = blake3::hash(&serde_json::to_vec(&sorted).unwrap()).to_hex().to_string();
