@@ -92,7 +92,7 @@ const CRASH_HELP: &str = "Variants:
   wallet         SIGKILL of a wallet whose ledger is a daemon
   daemon         SIGKILL of the daemon: the wallet refuses writes, and goes on by itself when the daemon is back
   both           SIGKILL of both
-  pause          the daemon is paused for 100 to 500 ms
+  pause          the daemon, the wallet or both are paused for 100 ms to 3.5 s; up to 1 s no request may be refused
   replace        the wallet is paused, replaced by a second one on the same daemon, and resumed: it may only end
   disk-full      the daemon's disk has no room for a while; writes are refused, reads go on; then SIGKILL of the daemon
   lose-unsynced  SIGKILL of the daemon, or of both, on a disk that loses any part of what was not synced

@@ -28,9 +28,16 @@ use crate::{
 
 /// Something that has to show, shows within this.
 const SHOW_WAIT_MAX: Duration = Duration::from_secs(30);
-/// How long a daemon is paused, and a disk full, at least and at most.
+/// How long a daemon is away, and a disk full, at least and at most.
 const TROUBLE_MIN: Duration = Duration::from_millis(100);
 const TROUBLE_MAX: Duration = Duration::from_millis(500);
+/// A pause up to this may not be noticed by any client: wallet and daemon take each other for dead after 2 s of silence, of which 500 ms
+/// may have passed before the pause.
+const PAUSE_UNNOTICED_MAX: Duration = Duration::from_secs(1);
+/// The longest pause: well beyond that silence.
+const PAUSE_MAX: Duration = Duration::from_millis(3_500);
+/// How long the load goes on after a pause.
+const AFTER_PAUSE: Duration = Duration::from_millis(100);
 /// The kill comes at most so long after something that it is to come close to.
 const CLOSE_BY: Duration = Duration::from_millis(30);
 /// A strike that is to meet the change to a new segment waits for it at most so long, and comes at most so long after it, or after
@@ -111,11 +118,33 @@ impl Stage {
         Ok(Connections::Kept)
     }
 
-    fn daemon_is_paused(&mut self, long: Duration, stop: &AtomicBool) -> Result<Connections, Fault> {
-        self.daemon().process().signal(Signal::STOP);
-        pause(long, stop)?;
-        self.daemon().process().signal(Signal::CONT);
-        self.recovery = Recovery::Whole(Duration::ZERO);
+    /// Pauses the daemon, the wallet or both. A short pause is no reason to refuse anything; one that the two may take for the death of
+    /// each other excuses refusals, and nothing else.
+    fn is_paused(&mut self, strike: &mut Strike, stop: &AtomicBool) -> Result<Connections, Fault> {
+        let (daemon, wallet) = [(true, false), (false, true), (true, true)][strike.random.below(3) as usize];
+        let long = if strike.random.below(2) == 0 {
+            strike.between(TROUBLE_MIN, PAUSE_UNNOTICED_MAX)
+        } else {
+            strike.begin_outage();
+            strike.between(PAUSE_UNNOTICED_MAX, PAUSE_MAX)
+        };
+        for signal in [Signal::STOP, Signal::CONT] {
+            if daemon {
+                self.daemon().process().signal(signal);
+            }
+            if wallet {
+                self.wallet.process().signal(signal);
+            }
+            if signal == Signal::STOP {
+                pause(long, stop)?;
+            }
+        }
+        let begin = Instant::now();
+        self.wallet.wait_ready(true, stop)?;
+        // A wallet that has been paused finds only now that its daemon was silent, and a daemon that its wallet was.
+        pause(AFTER_PAUSE, stop)?;
+        self.wallet.wait_ready(true, stop)?;
+        self.recovery = Recovery::Whole(begin.elapsed().saturating_sub(AFTER_PAUSE));
         Ok(Connections::Kept)
     }
 
@@ -227,7 +256,7 @@ impl Victim for Stage {
             }
             Variant::Daemon => self.daemon_dies_and_returns(strike, stop),
             Variant::Both => self.both_die(strike),
-            Variant::Pause => self.daemon_is_paused(strike.between(TROUBLE_MIN, TROUBLE_MAX), stop),
+            Variant::Pause => self.is_paused(strike, stop),
             Variant::Replace => self.wallet_is_replaced(stop),
             Variant::DiskFull => self.disk_fills_up(strike, stop),
             Variant::LoseUnsynced if strike.random.below(2) == 0 => self.daemon_dies_and_returns(strike, stop),

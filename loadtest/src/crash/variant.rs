@@ -15,7 +15,7 @@ pub enum Variant {
     Daemon,
     /// SIGKILL of both.
     Both,
-    /// The daemon is paused and goes on.
+    /// The daemon, the wallet or both are paused and go on.
     Pause,
     /// The wallet is paused, replaced by a second one on the same daemon, and resumed.
     Replace,
