@@ -17,6 +17,8 @@ pub struct Sums {
     pub variant: Variant,
     /// Rounds that took place.
     pub rounds: u64,
+    /// Those with a SIGKILL, after which everything was there exactly once.
+    pub kills_survived: u64,
     /// Ledgers whose life has ended and that were replayed.
     pub ledgers_verified: u64,
     /// Receipts acknowledged under load.
@@ -52,6 +54,7 @@ impl Sums {
         Sums {
             variant,
             rounds: 0,
+            kills_survived: 0,
             ledgers_verified: 0,
             acknowledged: 0,
             unavailable: 0,
@@ -118,6 +121,7 @@ impl CrashReport {
     pub fn take_round(&mut self, round: Round) {
         let sums = self.sums(round.variant);
         sums.rounds += 1;
+        sums.kills_survived += u64::from(round.variant.kills() && round.ok && round.detected.is_none());
         sums.acknowledged += round.acknowledged;
         sums.unavailable += round.unavailable;
         sums.in_doubt += round.resolved.in_doubt;
@@ -176,6 +180,21 @@ impl CrashReport {
 }
 
 impl CrashReport {
+    /// What the rounds were: a paused process or a disk that lied is no kill that was survived.
+    fn tell_kills(&self) -> String {
+        let rounds = |of: &dyn Fn(&Sums) -> u64| self.variants.iter().map(of).sum::<u64>();
+        let others = |variant| rounds(&|sums| if sums.variant == variant { sums.rounds } else { 0 });
+        format!(
+            "{} kills (SIGKILL) after each of which everything was there exactly once; besides, {} rounds with a pause, {} with a wallet \
+             that was replaced, and {} of {} disks that lied found out",
+            grouped(rounds(&|sums| sums.kills_survived)),
+            others(Variant::Pause),
+            others(Variant::Replace),
+            rounds(&|sums| sums.detected),
+            others(Variant::LyingSync),
+        )
+    }
+
     fn print_upkept(&self) {
         println!(
             "\n{:<13} {:>14} {:>10} {:>21} {:>7}",
@@ -237,9 +256,10 @@ impl Report for CrashReport {
             self.rounds.iter().filter(|round| !round.ok).for_each(|round| println!("{}", line(round)));
         }
         println!(
-            "{:<13} {:>6} {:>12} {:>9} {:>8} {:>8} {:>8} {:>11} {:>8} {:>8} {:>9} {:>11}",
+            "{:<13} {:>6} {:>6} {:>12} {:>9} {:>8} {:>8} {:>8} {:>11} {:>8} {:>8} {:>9} {:>11}",
             "variant",
             "rounds",
+            "kills",
             "acknowledged",
             "in doubt",
             "missing",
@@ -253,9 +273,10 @@ impl Report for CrashReport {
         );
         for sums in &self.variants {
             println!(
-                "{:<13} {:>6} {:>12} {:>9} {:>8} {:>8} {:>8} {:>11} {:>8} {:>8} {:>6} ms {:>11}",
+                "{:<13} {:>6} {:>6} {:>12} {:>9} {:>8} {:>8} {:>8} {:>11} {:>8} {:>8} {:>6} ms {:>11}",
                 sums.variant.name(),
                 sums.rounds,
+                sums.kills_survived,
                 grouped(sums.acknowledged),
                 grouped(sums.in_doubt),
                 sums.missing,
@@ -269,8 +290,9 @@ impl Report for CrashReport {
             );
         }
         self.print_upkept();
+        println!("\n{}", self.tell_kills());
         println!(
-            "\n{} of {} rounds; after each, every receipt of its ledger was looked for; {} ledgers replayed, with an entry for each \
+            "{} of {} rounds; after each, every receipt of its ledger was looked for; {} ledgers replayed, with an entry for each \
              receipt and none besides; seed {}",
             self.rounds.len(),
             self.rounds_asked,

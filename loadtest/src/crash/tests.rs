@@ -94,6 +94,7 @@ fn a_wallet_that_keeps_its_promises_survives_everything() {
         assert!(Op::OTHERS.iter().all(|op| report.tally.by_operation.get(op) > Some(&0)), "{report:?}");
         let (detected, ended) = if variant == Variant::LyingSync { (ROUNDS, 0) } else { (0, 1) };
         assert_eq!((sums.detected, sums.ledgers_verified), (detected, ended), "{variant:?}");
+        assert_eq!(sums.kills_survived, if variant.kills() { ROUNDS } else { 0 }, "{variant:?}");
         assert_eq!(sums.unavailable > 0, OUTAGES.contains(&variant), "{variant:?}: {sums:?}");
         let doubts = KILLS.contains(&variant) || OUTAGES.contains(&variant) || variant == Variant::Replace;
         assert!(sums.in_doubt > 0 || !doubts, "{variant:?}: {sums:?}");

@@ -81,6 +81,15 @@ impl Variant {
         self == Variant::LyingSync
     }
 
+    /// Whether each of its rounds has a SIGKILL after which the service has to go on with everything.
+    pub fn kills(self) -> bool {
+        match self {
+            Variant::Embedded | Variant::Wallet | Variant::Daemon | Variant::Both => true,
+            Variant::DiskFull | Variant::LoseUnsynced => true,
+            Variant::Pause | Variant::Replace | Variant::LyingSync => false,
+        }
+    }
+
     /// Whether a ledger or a wallet starts again in its rounds, on a ledger that goes on.
     pub fn starts_again(self) -> bool {
         match self {
