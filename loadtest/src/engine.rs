@@ -53,6 +53,8 @@ pub trait Source {
     fn next(&mut self, connection: usize, out: &mut Vec<u8>) -> Option<Self::Ticket>;
     /// The reply to a request.
     fn answered(&mut self, connection: usize, ticket: Self::Ticket, reply: &Reply<'_>) -> Class;
+    /// How long ago the request was sent whose reply is handed over next.
+    fn waited(&mut self, _since_sent: Duration) {}
     /// The connection broke before the reply came: nobody knows whether the request took effect.
     fn lost(&mut self, connection: usize, ticket: Self::Ticket);
     /// Replies so far that should not have been, for the progress line.
@@ -145,6 +147,8 @@ struct InFlight<T> {
     ticket: T,
     /// When the request was due.
     due: Instant,
+    /// When it was handed to its connection.
+    sent: Instant,
 }
 
 /// The state of one drive.
@@ -409,7 +413,8 @@ impl<S: Source> Drive<'_, S> {
     /// Appends one request to the connection's buffer; false if the source has none for it.
     fn send(&mut self, number: usize, connection: &mut Connection, due: Instant) -> bool {
         let Some(ticket) = self.source.next(number, &mut connection.out) else { return false };
-        self.queues[number].push_back(InFlight { ticket, due });
+        let sent = if self.plan.pace == Pace::Max { due } else { Instant::now() };
+        self.queues[number].push_back(InFlight { ticket, due, sent });
         self.outcome.sent += 1;
         self.outstanding += 1;
         true
@@ -428,6 +433,7 @@ impl<S: Source> Drive<'_, S> {
                 };
                 let (close, status) = (reply.close, reply.status);
                 let request = self.queues[number].pop_front().ok_or("a reply that nothing was asked for")?;
+                self.source.waited(now.saturating_duration_since(request.sent));
                 let class = self.source.answered(number, request.ticket, &reply);
                 self.outcome.latencies.record(class, now.saturating_duration_since(request.due));
                 self.outcome.answered += 1;

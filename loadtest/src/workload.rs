@@ -6,7 +6,7 @@
 //! Repeats are exact: half of them repeat a spend of the sample, old or new, and half follow right behind a spend
 //! that is still in flight on the same connection. It does not know sockets or time.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     engine::{Class, Source},
@@ -376,6 +376,10 @@ impl Source for Workload {
                 Class::Repeat
             }
         }
+    }
+
+    fn waited(&mut self, since_sent: Duration) {
+        self.outage.note_answer(since_sent);
     }
 
     fn lost(&mut self, _connection: usize, ticket: Ticket) {

@@ -42,6 +42,8 @@ pub struct Sums {
     pub recovery_ms_max: u64,
     /// The longest time from the beginning of an outage until a write was refused.
     pub refused_after_ms_max: Option<u64>,
+    /// The longest that any request waited for any answer while the ledger, or room in it, was not there.
+    pub answered_after_ms_max: Option<u64>,
     /// What its ledgers have done beside their commits.
     pub upkept: Upkept,
 }
@@ -66,6 +68,7 @@ impl Sums {
             detected: 0,
             recovery_ms_max: 0,
             refused_after_ms_max: None,
+            answered_after_ms_max: None,
             upkept: Upkept::default(),
         }
     }
@@ -132,6 +135,7 @@ impl CrashReport {
         sums.detected += u64::from(round.detected.is_some());
         sums.recovery_ms_max = sums.recovery_ms_max.max(round.recovery_ms);
         sums.refused_after_ms_max = sums.refused_after_ms_max.max(round.refused_after_ms);
+        sums.answered_after_ms_max = sums.answered_after_ms_max.max(round.answered_after_ms_max);
         self.rounds.push(round);
         self.judge();
     }
@@ -239,6 +243,10 @@ pub fn line(round: &Round) -> String {
     )
 }
 
+fn in_ms(time: Option<u64>) -> String {
+    time.map_or_else(|| "-".into(), |time| format!("{time} ms"))
+}
+
 /// Rounds that are shown one by one on standard output.
 const ROUNDS_SHOWN_MAX: usize = 40;
 
@@ -256,7 +264,7 @@ impl Report for CrashReport {
             self.rounds.iter().filter(|round| !round.ok).for_each(|round| println!("{}", line(round)));
         }
         println!(
-            "{:<13} {:>6} {:>6} {:>12} {:>9} {:>8} {:>8} {:>8} {:>11} {:>8} {:>8} {:>9} {:>11}",
+            "{:<13} {:>6} {:>6} {:>12} {:>9} {:>8} {:>8} {:>8} {:>11} {:>8} {:>8} {:>9} {:>11} {:>10}",
             "variant",
             "rounds",
             "kills",
@@ -269,11 +277,12 @@ impl Report for CrashReport {
             "detected",
             "ledgers",
             "back max",
-            "refused max"
+            "refused max",
+            "waited max"
         );
         for sums in &self.variants {
             println!(
-                "{:<13} {:>6} {:>6} {:>12} {:>9} {:>8} {:>8} {:>8} {:>11} {:>8} {:>8} {:>6} ms {:>11}",
+                "{:<13} {:>6} {:>6} {:>12} {:>9} {:>8} {:>8} {:>8} {:>11} {:>8} {:>8} {:>6} ms {:>11} {:>10}",
                 sums.variant.name(),
                 sums.rounds,
                 sums.kills_survived,
@@ -286,7 +295,8 @@ impl Report for CrashReport {
                 sums.detected,
                 sums.ledgers_verified,
                 sums.recovery_ms_max,
-                sums.refused_after_ms_max.map_or_else(|| "-".into(), |after| format!("{after} ms"))
+                in_ms(sums.refused_after_ms_max),
+                in_ms(sums.answered_after_ms_max)
             );
         }
         self.print_upkept();

@@ -53,6 +53,8 @@ pub struct Round {
     pub unavailable: u64,
     /// Until the first of them, from the moment on at which it was made so.
     pub refused_after_ms: Option<u64>,
+    /// The longest that any request waited for any answer while it was so.
+    pub answered_after_ms_max: Option<u64>,
     /// Receipts asked for afterwards: all of this ledger's life.
     pub found: Found,
     /// What became of the requests without a reply.
@@ -119,6 +121,8 @@ impl Scene<'_> {
         let (outcome, left) = self.load(victim, workload, &mut engine, strike, number)?;
         judge_connections(workload, left, &outcome, engine.connections() as u64);
 
+        let answers = workload.outage.take_answers();
+        let in_ms = |after: Duration| after.as_millis() as u64;
         let mut round = Round {
             variant: self.variant,
             number,
@@ -126,7 +130,13 @@ impl Scene<'_> {
             aim,
             rate: outcome.rate(),
             unavailable: workload.tally.unavailable - unavailable_before,
-            refused_after_ms: workload.outage.take_first_refusal().map(|after| after.as_millis() as u64),
+            refused_after_ms: answers.refused_after.map(in_ms),
+            // Without a refusal nobody is promised an answer: a wallet that was killed as well gives none, and one that is paused none soon.
+            answered_after_ms_max: answers
+                .refused_after
+                .and(answers.slowest)
+                .filter(|_| self.variant != Variant::Pause)
+                .map(in_ms),
             ..Round::default()
         };
         let recovery = victim.recover(self.stop)?;

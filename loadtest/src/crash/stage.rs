@@ -111,6 +111,7 @@ impl Stage {
         if strike.random.below(2) == 0 {
             pause(strike.between(TROUBLE_MIN, TROUBLE_MAX), stop)?;
         }
+        strike.outage.comes_back();
         let begin = Instant::now();
         self.daemon().start_well(stop)?;
         self.wallet.wait_ready(true, stop)?;
