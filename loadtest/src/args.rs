@@ -95,6 +95,9 @@ const CRASH_HELP: &str = "Variants:
   pause          the daemon, the wallet or both are paused for 100 ms to 3.5 s; up to 1 s no request may be refused
   replace        the wallet is paused, replaced by a second one on the same daemon, and resumed: it may only end
   disk-full      the daemon's disk has no room for a while; writes are refused, reads go on; then SIGKILL of the daemon
+  small-disk     as disk-full, with a small file system that is mounted and filled up (ext4 on a loop device, or a tmpfs), where that
+                 is permitted; it is gone with the processes. Where it is not, all leaves this one and the next out, and says so
+  small-disk-embedded  the same with an embedded ledger; then SIGKILL of the wallet
   lose-unsynced  SIGKILL of the daemon, or of both, on a disk that loses any part of what was not synced
   lying-sync     SIGKILL of the daemon on a disk that said it had synced and had not: the loss must be detected
 

@@ -43,6 +43,7 @@ pub enum Started {
 pub struct Daemon {
     disk: Disk,
     place: PathBuf,
+    ledger: PathBuf,
     plan: ServerPlan,
     process: Option<Process>,
     starts: u64,
@@ -58,7 +59,8 @@ impl Daemon {
             let made = fs::DirBuilder::new().mode(0o700).create(place.join(name));
             made.map_err(Fault::io(format!("making {}", place.join(name).display())))?;
         }
-        Ok(Daemon { disk, place: place.to_owned(), plan: plan.clone(), process: None, starts: 0 })
+        let ledger = plan.ledger_directory.clone().unwrap_or_else(|| place.join("ledger"));
+        Ok(Daemon { disk, place: place.to_owned(), ledger, plan: plan.clone(), process: None, starts: 0 })
     }
 
     /// Where it listens.
@@ -68,7 +70,7 @@ impl Daemon {
 
     /// The directory of its ledger.
     pub fn directory(&self) -> PathBuf {
-        self.place.join("ledger")
+        self.ledger.clone()
     }
 
     /// What a faulty disk is switched by.

@@ -47,6 +47,8 @@ pub struct ServerPlan {
     pub connections: u64,
     /// Socket of the ledger daemon; without one the ledger is embedded.
     pub ledger: Option<PathBuf>,
+    /// Where the ledger is, if not beside what else the server or the daemon has.
+    pub ledger_directory: Option<PathBuf>,
     /// The keyring, if it is not one of its own: wallets that replace each other have the same.
     pub keyring: Option<PathBuf>,
     /// More lines of configuration.
@@ -74,6 +76,7 @@ impl ServerPlan {
             read_timeout: Duration::from_secs(10),
             connections: 16_384,
             ledger: None,
+            ledger_directory: None,
             keyring: None,
             more: String::new(),
             log: None,
@@ -219,7 +222,7 @@ impl Server {
 
     /// The directory of an embedded ledger.
     pub fn ledger_directory(&self) -> PathBuf {
-        self.path.join("ledger")
+        embedded_directory(&self.plan, &self.path)
     }
 
     /// Its directory stays.
@@ -261,12 +264,16 @@ fn is_ready(metrics: SocketAddr) -> bool {
     limited.is_ok() && asked.is_ok() && stream.read_exact(&mut head).is_ok() && &head == b"HTTP/1.1 200"
 }
 
+fn embedded_directory(plan: &ServerPlan, directory: &Path) -> PathBuf {
+    plan.ledger_directory.clone().unwrap_or_else(|| directory.join("ledger"))
+}
+
 fn config(plan: &ServerPlan, directory: &Path, http: SocketAddr, metrics: SocketAddr) -> String {
     let timeout_ms = plan.read_timeout.as_millis();
     let path = directory.display();
     let ledger = match &plan.ledger {
         Some(socket) => format!("unix://{}", socket.display()),
-        None => format!("embedded:{path}/ledger"),
+        None => format!("embedded:{}", embedded_directory(plan, directory).display()),
     };
     let keyring = plan.keyring.clone().unwrap_or_else(|| directory.join("wallet.keyring"));
     format!(

@@ -12,10 +12,12 @@
 //! | `stage` | that as real processes |
 //! | `round` | one round and its verdict |
 //! | `upkeep` | how ledgers are kept, and what of that took place |
+//! | `small_disk` | file systems that can be filled up |
 //! | `report` | the sums, for people and programs |
 
 mod report;
 mod round;
+mod small_disk;
 mod stage;
 pub mod upkeep;
 pub mod variant;
@@ -59,7 +61,8 @@ struct Course<'a> {
 /// # Errors
 /// Any [`Fault`]; among them a service that does not start again.
 pub fn run(args: &CrashArgs, quiet: bool, stop: &Arc<AtomicBool>) -> Result<CrashReport, Fault> {
-    let args = with_defaults(args);
+    let mut args = with_defaults(args);
+    let left_out = leave_out_what_cannot_be_mounted(&mut args, quiet)?;
     check_traffic(&args.traffic)?;
     check(&args)?;
     machine::raise_open_files(args.traffic.connections + 128)?;
@@ -70,7 +73,7 @@ pub fn run(args: &CrashArgs, quiet: bool, stop: &Arc<AtomicBool>) -> Result<Cras
     if !quiet {
         eprintln!("seed {seed}");
     }
-    let report = CrashReport::new(seed, args.rounds);
+    let report = CrashReport { left_out, ..CrashReport::new(seed, args.rounds) };
     let mut course = Course { args: &args, report, quiet, stop };
     for (variant, rounds) in variant::shares(&args.variant.0, args.rounds) {
         if !course.run_variant(variant, rounds, &plan)? {
@@ -78,6 +81,23 @@ pub fn run(args: &CrashArgs, quiet: bool, stop: &Arc<AtomicBool>) -> Result<Cras
         }
     }
     Ok(course.report)
+}
+
+/// Where file systems may not be mounted, a full disk is only what a storage says; the rounds go to the other variants. Gives the reason.
+fn leave_out_what_cannot_be_mounted(args: &mut CrashArgs, quiet: bool) -> Result<Option<String>, Fault> {
+    let variants = &mut args.variant.0;
+    if !variants.iter().any(|variant| variant.on_a_small_disk()) {
+        return Ok(None);
+    }
+    let Err(why) = small_disk::permitted() else { return Ok(None) };
+    variants.retain(|variant| !variant.on_a_small_disk());
+    if variants.is_empty() {
+        return Err(Fault::Usage(format!("no file system can be mounted here, so that disk-full is all there is: {why}")));
+    }
+    if !quiet {
+        eprintln!("left out: small-disk and small-disk-embedded: {why}");
+    }
+    Ok(Some(why))
 }
 
 fn check(args: &CrashArgs) -> Result<(), Fault> {
@@ -114,7 +134,7 @@ impl Course<'_> {
         while left > 0 {
             let rounds = left.min(per_ledger);
             let seed = random.draw();
-            let mut stage = Stage::start(variant, plan, self.args.upkeep, seed, self.stop)?;
+            let mut stage = Stage::start(variant, plan, self.args.upkeep, rounds, seed, self.stop)?;
             let mut workload = run::workload(&self.args.traffic, stage.address(), &stage.token()?, "load:", seed);
             let lived =
                 life(self.args, variant, rounds, seed, &mut stage, &mut workload, &mut self.report, self.quiet, self.stop);

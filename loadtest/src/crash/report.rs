@@ -103,6 +103,8 @@ pub struct CrashReport {
     pub seed: u64,
     /// Rounds that were asked for.
     pub rounds_asked: u64,
+    /// Why no file system could be mounted, so that variants that need one were left out.
+    pub left_out: Option<String>,
     /// The sums of each variant.
     pub variants: Vec<Sums>,
     /// Those that took place.
@@ -117,7 +119,7 @@ impl CrashReport {
     /// No round has taken place.
     pub fn new(seed: u64, rounds_asked: u64) -> CrashReport {
         let (variants, rounds) = (Vec::new(), Vec::new());
-        CrashReport { command: "crash", seed, rounds_asked, variants, rounds, tally: Tally::default(), ok: false }
+        CrashReport { command: "crash", seed, rounds_asked, left_out: None, variants, rounds, tally: Tally::default(), ok: false }
     }
 
     /// Adds a round.
@@ -201,13 +203,13 @@ impl CrashReport {
 
     fn print_upkept(&self) {
         println!(
-            "\n{:<13} {:>14} {:>10} {:>21} {:>7}",
+            "\n{:<19} {:>14} {:>10} {:>21} {:>7}",
             "variant", "segments left", "snapshots", "starts at a snapshot", "scrubs"
         );
         for sums in &self.variants {
             let Upkept { rolls, snapshots, starts_at_a_snapshot, scrubs } = sums.upkept;
             let name = sums.variant.name();
-            println!("{name:<13} {rolls:>14} {snapshots:>10} {starts_at_a_snapshot:>21} {scrubs:>7}");
+            println!("{name:<19} {rolls:>14} {snapshots:>10} {starts_at_a_snapshot:>21} {scrubs:>7}");
         }
         for sums in &self.variants {
             for what in sums.never() {
@@ -221,7 +223,7 @@ impl CrashReport {
 pub fn line(round: &Round) -> String {
     let verdict = if round.ok { "ok" } else { "FAILED" };
     let begin = format!(
-        "{:>5} {:<13} struck after {:>5} ms at {:>7}/s {:>7} acknowledged",
+        "{:>5} {:<19} struck after {:>5} ms at {:>7}/s {:>7} acknowledged",
         round.number,
         round.variant.name(),
         round.struck_after_ms,
@@ -264,7 +266,7 @@ impl Report for CrashReport {
             self.rounds.iter().filter(|round| !round.ok).for_each(|round| println!("{}", line(round)));
         }
         println!(
-            "{:<13} {:>6} {:>6} {:>12} {:>9} {:>8} {:>8} {:>8} {:>11} {:>8} {:>8} {:>9} {:>11} {:>10}",
+            "{:<19} {:>6} {:>6} {:>12} {:>9} {:>8} {:>8} {:>8} {:>11} {:>8} {:>8} {:>9} {:>11} {:>10}",
             "variant",
             "rounds",
             "kills",
@@ -282,7 +284,7 @@ impl Report for CrashReport {
         );
         for sums in &self.variants {
             println!(
-                "{:<13} {:>6} {:>6} {:>12} {:>9} {:>8} {:>8} {:>8} {:>11} {:>8} {:>8} {:>6} ms {:>11} {:>10}",
+                "{:<19} {:>6} {:>6} {:>12} {:>9} {:>8} {:>8} {:>8} {:>11} {:>8} {:>8} {:>6} ms {:>11} {:>10}",
                 sums.variant.name(),
                 sums.rounds,
                 sums.kills_survived,
@@ -300,6 +302,9 @@ impl Report for CrashReport {
             );
         }
         self.print_upkept();
+        if let Some(why) = &self.left_out {
+            println!("\nleft out, full disks are only injected: small-disk, small-disk-embedded ({why})");
+        }
         println!("\n{}", self.tell_kills());
         println!(
             "{} of {} rounds; after each, every receipt of its ledger was looked for; {} ledgers replayed, with an entry for each \

@@ -15,6 +15,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::{
+    small_disk::SmallDisk,
     upkeep::{self, Aim, Upkeep, Upkept},
     variant::{Place, Variant},
     victim::{pause, wait_for, Connections, Recovery, Strike, Victim},
@@ -38,6 +39,8 @@ const PAUSE_UNNOTICED_MAX: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_millis(3_500);
 /// How long the load goes on after a pause.
 const AFTER_PAUSE: Duration = Duration::from_millis(100);
+/// A ledger has used up the segment in use and the next one, which it has made ahead, after so long.
+const FULL_WAIT_MAX: Duration = Duration::from_secs(90);
 /// The kill comes at most so long after something that it is to come close to.
 const CLOSE_BY: Duration = Duration::from_millis(30);
 /// A strike that is to meet the change to a new segment waits for it at most so long, and comes at most so long after it, or after
@@ -57,18 +60,30 @@ pub struct Stage {
     daemon: Option<Daemon>,
     recovery: Recovery,
     daemon_is_gone: bool,
+    // Behind the processes that have files on it open.
+    small_disk: Option<SmallDisk>,
     // Last: the processes end before what they write to is removed.
     directory: Option<TempDir>,
 }
 
 impl Stage {
-    /// Starts a service for this variant on an empty directory. The seed decides what a faulty disk writes early.
+    /// Starts a service for this variant on an empty directory, for so many rounds. The seed decides what a faulty disk writes early.
     ///
     /// # Errors
     /// Any [`Fault`].
-    pub fn start(variant: Variant, plan: &ServerPlan, upkeep: Upkeep, seed: u64, stop: &AtomicBool) -> Result<Stage, Fault> {
+    pub fn start(
+        variant: Variant,
+        plan: &ServerPlan,
+        upkeep: Upkeep,
+        rounds: u64,
+        seed: u64,
+        stop: &AtomicBool,
+    ) -> Result<Stage, Fault> {
         let directory = plan.directory()?;
-        let plan = ServerPlan { log: Some(upkeep::LOG_FILTER), ..plan.clone() };
+        let small_disk = variant.on_a_small_disk().then(|| SmallDisk::mount(directory.path(), rounds)).transpose();
+        let small_disk = small_disk.map_err(|cause| Fault::Program { what: "a small file system".into(), cause })?;
+        let ledger_directory = small_disk.as_ref().map(SmallDisk::ledger);
+        let plan = ServerPlan { log: Some(upkeep::LOG_FILTER), ledger_directory, ..plan.clone() };
         let disk = match variant.place() {
             Place::Embedded => None,
             Place::Daemon => Some(Disk::Real(Some(upkeep))),
@@ -88,7 +103,8 @@ impl Stage {
         let mut wallet = Server::prepare(plan.clone())?;
         wallet.start(stop)?;
         let recovery = Recovery::Whole(Duration::ZERO);
-        Ok(Stage { variant, plan, wallet, replaced: None, daemon, recovery, daemon_is_gone: false, directory: Some(directory) })
+        let directory = Some(directory);
+        Ok(Stage { variant, plan, wallet, replaced: None, daemon, recovery, daemon_is_gone: false, small_disk, directory })
     }
 
     /// The capability of the load.
@@ -167,6 +183,31 @@ impl Stage {
         self.wallet.wait_ready(true, stop)?;
         pause(strike.between(Duration::ZERO, CLOSE_BY), stop)?;
         self.daemon_dies_and_returns(strike, stop)
+    }
+
+    /// Somebody else's files take all room there is, until writes are refused; then they go.
+    fn small_disk_fills_up(&mut self, strike: &mut Strike, stop: &AtomicBool) -> Result<Connections, Fault> {
+        let disk = self.small_disk.as_ref().expect("such a variant has such a disk");
+        let wallet = &mut self.wallet;
+        let mut filled = disk.fill();
+        // What a snapshot that was replaced leaves behind is taken as well.
+        let refuses = wait_for(FULL_WAIT_MAX, stop, || {
+            filled = disk.fill();
+            filled.is_err() || !wallet.is_ready()
+        })?;
+        filled?;
+        if !refuses {
+            return Err(wallet.process().fault(format!("writes on a full disk ({}) for {FULL_WAIT_MAX:?}", disk.kind())));
+        }
+        pause(strike.between(TROUBLE_MIN, TROUBLE_MAX), stop)?;
+        disk.make_room()?;
+        wallet.wait_ready(true, stop)?;
+        pause(strike.between(Duration::ZERO, CLOSE_BY), stop)?;
+        if self.daemon.is_some() {
+            return self.daemon_dies_and_returns(strike, stop);
+        }
+        self.wallet.process().signal(Signal::KILL);
+        Ok(Connections::Broken)
     }
 
     /// The disk lies until an acknowledgement rests on nothing; then the daemon dies and comes back without it.
@@ -260,6 +301,7 @@ impl Victim for Stage {
             Variant::Pause => self.is_paused(strike, stop),
             Variant::Replace => self.wallet_is_replaced(stop),
             Variant::DiskFull => self.disk_fills_up(strike, stop),
+            Variant::SmallDisk | Variant::SmallDiskEmbedded => self.small_disk_fills_up(strike, stop),
             Variant::LoseUnsynced if strike.random.below(2) == 0 => self.daemon_dies_and_returns(strike, stop),
             Variant::LoseUnsynced => self.both_die(strike),
             Variant::LyingSync => self.disk_lies(strike, stop),
@@ -274,7 +316,7 @@ impl Victim for Stage {
             self.wallet.start(stop)?;
             return Ok(Recovery::Whole(begin.elapsed()));
         }
-        if matches!(self.variant, Variant::Embedded | Variant::Wallet) {
+        if matches!(self.variant, Variant::Embedded | Variant::Wallet | Variant::SmallDiskEmbedded) {
             self.wallet.reap_killed()?;
             return Ok(Recovery::Whole(self.wallet.start(stop)?));
         }

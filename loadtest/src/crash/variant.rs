@@ -19,8 +19,12 @@ pub enum Variant {
     Pause,
     /// The wallet is paused, replaced by a second one on the same daemon, and resumed.
     Replace,
-    /// The ledger's disk has no room for a while; then SIGKILL of the daemon.
+    /// The ledger's disk says that it has no room for a while; then SIGKILL of the daemon.
     DiskFull,
+    /// A small file system is filled up for a while; then SIGKILL of the daemon whose ledger is on it.
+    SmallDisk,
+    /// The same with a wallet and its embedded ledger.
+    SmallDiskEmbedded,
     /// SIGKILL of the daemon, or of both, on a disk that loses what was not synced.
     LoseUnsynced,
     /// SIGKILL of the daemon on a disk that said it had synced and had not.
@@ -40,7 +44,7 @@ pub enum Place {
 
 impl Variant {
     /// All of them, in the order of a run.
-    pub const ALL: [Variant; 9] = [
+    pub const ALL: [Variant; 11] = [
         Variant::Embedded,
         Variant::Wallet,
         Variant::Daemon,
@@ -48,6 +52,8 @@ impl Variant {
         Variant::Pause,
         Variant::Replace,
         Variant::DiskFull,
+        Variant::SmallDisk,
+        Variant::SmallDiskEmbedded,
         Variant::LoseUnsynced,
         Variant::LyingSync,
     ];
@@ -62,6 +68,8 @@ impl Variant {
             Variant::Pause => "pause",
             Variant::Replace => "replace",
             Variant::DiskFull => "disk-full",
+            Variant::SmallDisk => "small-disk",
+            Variant::SmallDiskEmbedded => "small-disk-embedded",
             Variant::LoseUnsynced => "lose-unsynced",
             Variant::LyingSync => "lying-sync",
         }
@@ -70,10 +78,17 @@ impl Variant {
     /// Where its ledger is.
     pub fn place(self) -> Place {
         match self {
-            Variant::Embedded => Place::Embedded,
-            Variant::Wallet | Variant::Daemon | Variant::Both | Variant::Pause | Variant::Replace => Place::Daemon,
+            Variant::Embedded | Variant::SmallDiskEmbedded => Place::Embedded,
+            Variant::SmallDisk | Variant::Wallet | Variant::Daemon | Variant::Both | Variant::Pause | Variant::Replace => {
+                Place::Daemon
+            }
             Variant::DiskFull | Variant::LoseUnsynced | Variant::LyingSync => Place::FaultyDisk,
         }
+    }
+
+    /// Whether its ledger is on a file system of its own, which has to be mounted.
+    pub fn on_a_small_disk(self) -> bool {
+        matches!(self, Variant::SmallDisk | Variant::SmallDiskEmbedded)
     }
 
     /// Whether each round ends a ledger: what a disk has lost after it said that it had it cannot be mended.
@@ -85,7 +100,7 @@ impl Variant {
     pub fn kills(self) -> bool {
         match self {
             Variant::Embedded | Variant::Wallet | Variant::Daemon | Variant::Both => true,
-            Variant::DiskFull | Variant::LoseUnsynced => true,
+            Variant::DiskFull | Variant::SmallDisk | Variant::SmallDiskEmbedded | Variant::LoseUnsynced => true,
             Variant::Pause | Variant::Replace | Variant::LyingSync => false,
         }
     }
@@ -94,7 +109,7 @@ impl Variant {
     pub fn starts_again(self) -> bool {
         match self {
             Variant::Embedded | Variant::Wallet | Variant::Daemon | Variant::Both | Variant::Replace => true,
-            Variant::DiskFull | Variant::LoseUnsynced => true,
+            Variant::DiskFull | Variant::SmallDisk | Variant::SmallDiskEmbedded | Variant::LoseUnsynced => true,
             Variant::Pause | Variant::LyingSync => false,
         }
     }
@@ -104,9 +119,10 @@ impl Variant {
         match self {
             Variant::Daemon | Variant::LoseUnsynced => 18,
             Variant::Embedded | Variant::Wallet | Variant::Both => 14,
-            Variant::Pause => 6,
-            Variant::DiskFull | Variant::LyingSync => 7,
-            Variant::Replace => 2,
+            Variant::LyingSync => 7,
+            Variant::DiskFull => 5,
+            Variant::Pause => 4,
+            Variant::Replace | Variant::SmallDisk | Variant::SmallDiskEmbedded => 2,
         }
     }
 }
@@ -150,7 +166,7 @@ mod tests {
 
     #[test]
     fn rounds_are_shared_out_to_the_last_one() {
-        for rounds in [9, 10, 50, 100, 2_000] {
+        for rounds in [11, 12, 50, 100, 2_000] {
             let shares = shares(&Variant::ALL, rounds);
             assert_eq!(shares.iter().map(|(_, share)| share).sum::<u64>(), rounds, "{shares:?}");
             assert!(shares.iter().all(|(_, share)| *share > 0), "{shares:?}");
@@ -167,7 +183,7 @@ mod tests {
             assert_eq!(serde_json::to_value(variant).unwrap(), variant.name());
         }
         assert_eq!(parse("daemon,both"), Ok(Variants(vec![Variant::Daemon, Variant::Both])));
-        assert_eq!(parse("all").map(|all| all.0.len()), Ok(9));
+        assert_eq!(parse("all").map(|all| all.0.len()), Ok(11));
         assert!(parse("deamon").unwrap_err().contains("lying-sync"));
     }
 }

@@ -40,7 +40,7 @@ impl Victim for Fake {
                 drop(state);
                 Ok(Connections::Broken)
             }
-            Variant::Daemon | Variant::DiskFull | Variant::LoseUnsynced => {
+            Variant::Daemon | Variant::DiskFull | Variant::SmallDisk | Variant::SmallDiskEmbedded | Variant::LoseUnsynced => {
                 strike.begin_outage();
                 let refused = shared.refused.load(Ordering::SeqCst);
                 shared.outage.store(true, Ordering::SeqCst);
@@ -52,6 +52,14 @@ impl Victim for Fake {
                 }
                 if shared.flaw == Flaw::BreaksInAnOutage {
                     shared.break_connections(false);
+                }
+                if shared.variant == Variant::SmallDiskEmbedded {
+                    let state = shared.state.lock().unwrap();
+                    shared.killed.store(true, Ordering::SeqCst);
+                    shared.break_connections(false);
+                    drop(state);
+                    shared.outage.store(false, Ordering::SeqCst);
+                    return Ok(Connections::Broken);
                 }
                 self.restart();
                 self.shared.outage.store(false, Ordering::SeqCst);
@@ -82,12 +90,13 @@ impl Victim for Fake {
 
     fn recover(&mut self, _stop: &AtomicBool) -> Result<Recovery, Fault> {
         match self.shared.variant {
-            Variant::Embedded | Variant::Wallet | Variant::Both => self.restart(),
+            Variant::Embedded | Variant::Wallet | Variant::Both | Variant::SmallDiskEmbedded => self.restart(),
             Variant::LyingSync if self.shared.flaw != Flaw::ServesAfterALie => {
                 return Ok(Recovery::Detected("the fake ends".into()));
             }
             Variant::Daemon
             | Variant::DiskFull
+            | Variant::SmallDisk
             | Variant::LoseUnsynced
             | Variant::Pause
             | Variant::Replace
