@@ -7,6 +7,7 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
+use rustix::process::Signal;
 use serde::Serialize;
 use tempfile::TempDir;
 
@@ -14,16 +15,20 @@ use crate::{
     args::{count, duration, rate, Rate, ServerArgs, TrafficArgs},
     books::Books,
     daemon::{Daemon, Disk},
-    engine::{Engine, Pace, Plan},
+    engine::{Engine, Outcome, Pace, Plan},
     fault::Fault,
     machine,
     progress::Progress,
-    report::{self, print_books, print_phases, print_tally, print_verdict, Phase, Report},
+    report::{self, print_books, print_floors, print_phases, print_tally, print_verdict, Phase, Report},
     run,
     server::{Server, ServerPlan},
+    spread::{self, Spread},
     tally::Tally,
     workload::Workload,
 };
+
+/// A server that was stopped is loaded again after so long.
+const AWAKE_AFTER: Duration = Duration::from_millis(20);
 
 /// What differs between the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
@@ -56,6 +61,15 @@ pub struct CompareArgs {
     /// Turns of each.
     #[arg(long, default_value = "5", value_parser = count)]
     pub rounds: u64,
+    /// Slices of a turn: the two are loaded for a slice each, in the order ABBA, so that both have the same share of a bad moment.
+    #[arg(long, default_value = "4", value_parser = count)]
+    pub slices: u64,
+    /// A median of the ratios of replies per second below this is a finding.
+    #[arg(long)]
+    pub at_least: Option<f64>,
+    /// A median of the ratios of the 99th percentiles above this is a finding.
+    #[arg(long)]
+    pub p99_at_most: Option<f64>,
     /// Load that is sent to each before anything is measured.
     #[arg(long, default_value = "1s", value_parser = duration)]
     pub warmup: Duration,
@@ -82,17 +96,19 @@ pub struct CompareReport {
     pub generator_cpu: usize,
     /// Every turn, in order.
     pub phases: Vec<Phase>,
-    /// Replies per second, the second to the first: median over the rounds.
-    pub rate_ratio: f64,
-    /// 99th percentile of the latencies, the second to the first: median over the rounds.
-    pub p99_ratio: f64,
+    /// Replies per second, the second to the first, of each round.
+    pub rate_ratio: Spread,
+    /// 99th percentile of the latencies, the second to the first, of each round.
+    pub p99_ratio: Spread,
+    /// What does not keep its floor.
+    pub below_floor: Vec<String>,
     /// Rounds that ended with a newer snapshot of the second than they began with, if that is compared.
     pub rounds_with_snapshot: Option<u64>,
     /// What each has answered, warm-up included.
     pub tallies: Vec<Tally>,
     /// The books of each at the end.
     pub books: Vec<Books>,
-    /// Everything was as it should be, whatever the ratios.
+    /// Everything was as it should be, and no ratio beyond what was allowed.
     pub ok: bool,
 }
 
@@ -116,6 +132,9 @@ pub fn run(args: &CompareArgs, quiet: bool, stop: &Arc<AtomicBool>) -> Result<Co
         Rate::PerSecond(rate) => Pace::PerSecond(rate),
         Rate::OfMax(_) => return Err(Fault::Usage("the --rate of compare is a number or max".into())),
     };
+    if args.rounds == 0 || args.slices == 0 {
+        return Err(Fault::Usage("--rounds and --slices are at least 1".into()));
+    }
     machine::raise_open_files(4 * args.traffic.connections + 128)?;
     let server_cpus = args.server.server_cpus.0.clone();
     let cpu = machine::generator_cpu(args.traffic.cpu, &server_cpus)?;
@@ -133,14 +152,10 @@ pub fn run(args: &CompareArgs, quiet: bool, stop: &Arc<AtomicBool>) -> Result<Co
     let mut phases = Vec::new();
     let (mut rate_ratios, mut p99_ratios) = (Vec::new(), Vec::new());
     let (mut rounds_with_snapshot, mut snapshot) = (0, sides[1].newest_snapshot()?);
+    let idle = args.what == Compared::Snapshots;
+    sides.iter_mut().for_each(|side| side.rest(idle));
     for round in 1..=args.rounds {
-        let mut turns = Vec::new();
-        for side in &mut sides {
-            let name = format!("{} {round} of {}", side.name, args.rounds);
-            let turn = Plan { pace, duration: Some(args.duration), requests: None, ending: None };
-            let outcome = side.engine.drive(&mut side.workload, &turn, &mut Progress::new(&name, None, quiet))?;
-            turns.push(Phase::new(name, pace, &outcome));
-        }
+        let turns = one_round(args, pace, round, &mut sides, quiet)?;
         let newest = sides[1].newest_snapshot()?;
         rounds_with_snapshot += u64::from(newest > snapshot);
         snapshot = newest;
@@ -148,9 +163,14 @@ pub fn run(args: &CompareArgs, quiet: bool, stop: &Arc<AtomicBool>) -> Result<Co
         p99_ratios.push(ratio(turns[1].all.p99_us, turns[0].all.p99_us));
         phases.extend(turns);
     }
+    sides.iter_mut().for_each(|side| side.wake(idle));
+    let (rate_ratio, p99_ratio) = (Spread::of(rate_ratios), Spread::of(p99_ratios));
+    let rates = spread::below("the ratio of replies/s", rate_ratio.median, args.at_least);
+    let below_floor: Vec<_> =
+        rates.into_iter().chain(spread::above("the ratio of the p99", p99_ratio.median, args.p99_at_most)).collect();
     let rounds_with_snapshot = (args.what == Compared::Snapshots).then_some(rounds_with_snapshot);
     let (mut tallies, mut books) = (Vec::new(), Vec::new());
-    let mut ok = phases.iter().all(Phase::complete) && rounds_with_snapshot != Some(0);
+    let mut ok = below_floor.is_empty() && phases.iter().all(Phase::complete) && rounds_with_snapshot != Some(0);
     for side in sides {
         let (tally, found) = side.end(args, quiet, stop)?;
         ok &= found.balanced() && tally.unexpected_count() == 0;
@@ -167,13 +187,39 @@ pub fn run(args: &CompareArgs, quiet: bool, stop: &Arc<AtomicBool>) -> Result<Co
         server_cpus,
         generator_cpu: cpu,
         phases,
-        rate_ratio: report::median(rate_ratios.into_iter()),
-        p99_ratio: report::median(p99_ratios.into_iter()),
+        rate_ratio,
+        p99_ratio,
+        below_floor,
         rounds_with_snapshot,
         tallies,
         books,
         ok,
     })
+}
+
+/// Both, a slice each in turns; the figures of a side are those of all its slices together.
+fn one_round(args: &CompareArgs, pace: Pace, round: u64, sides: &mut [Side], quiet: bool) -> Result<Vec<Phase>, Fault> {
+    let idle = args.what == Compared::Snapshots;
+    let duration = Some(args.duration.div_f64(args.slices as f64));
+    let plan = Plan { pace, duration, requests: None, ending: None };
+    let mut outcomes: [Option<Outcome>; 2] = [None, None];
+    let name = |side: &Side| format!("{} {round} of {}", side.name, args.rounds);
+    for slice in 0..args.slices {
+        let order = if slice % 2 == 0 { [0, 1] } else { [1, 0] };
+        for number in order {
+            let side = &mut sides[number];
+            side.wake(idle);
+            let mut progress = Progress::new(name(side), None, quiet);
+            let outcome = side.engine.drive(&mut side.workload, &plan, &mut progress)?;
+            side.rest(idle);
+            match &mut outcomes[number] {
+                Some(sum) => sum.add(outcome),
+                none => *none = Some(outcome),
+            }
+        }
+    }
+    let phases = sides.iter().zip(&outcomes).filter_map(|(side, outcome)| Some(Phase::new(name(side), pace, outcome.as_ref()?)));
+    Ok(phases.collect())
 }
 
 /// The second to the first; 0 if there is no first.
@@ -220,6 +266,21 @@ impl Side {
         Ok(Side { name, server, daemon, workload, engine })
     }
 
+    /// Stops what it does beside its load, so that a snapshot that is not finished yet does not slow the other one down.
+    fn rest(&mut self, idle: bool) {
+        if idle {
+            self.server.process().signal(Signal::STOP);
+        }
+    }
+
+    /// Lets it go on.
+    fn wake(&mut self, idle: bool) {
+        if idle {
+            self.server.process().signal(Signal::CONT);
+            std::thread::sleep(AWAKE_AFTER);
+        }
+    }
+
     /// Name of the newest snapshot of an embedded ledger, if there is one.
     fn newest_snapshot(&self) -> Result<Option<OsString>, Fault> {
         let directory = self.server.ledger_directory();
@@ -258,10 +319,8 @@ impl Report for CompareReport {
             self.seed
         );
         print_phases(&self.phases);
-        println!(
-            "\nthe second to the first, medians of the rounds: {:.3} of its replies/s, {:.3} times its p99",
-            self.rate_ratio, self.p99_ratio
-        );
+        println!("\nthe second to the first: replies/s {}", self.rate_ratio);
+        println!("                         p99       {}", self.p99_ratio);
         if let Some(rounds) = self.rounds_with_snapshot {
             println!("the second has taken a snapshot in {rounds} of the rounds");
         }
@@ -270,6 +329,7 @@ impl Report for CompareReport {
             print_tally(tally);
             print_books(books);
         }
+        print_floors(&self.below_floor);
         print_verdict(self.ok);
     }
 }

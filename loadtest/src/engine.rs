@@ -127,6 +127,18 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Takes the figures of a later drive in, as if the two were one.
+    pub fn add(&mut self, later: Outcome) {
+        self.sent += later.sent;
+        self.answered += later.answered;
+        self.lost += later.lost;
+        self.disconnected += later.disconnected;
+        self.unsent += later.unsent;
+        self.elapsed += later.elapsed;
+        self.first_break = self.first_break.take().or(later.first_break);
+        self.latencies.add(&later.latencies);
+    }
+
     /// Replies per second.
     pub fn rate(&self) -> f64 {
         self.answered as f64 / self.elapsed.as_secs_f64().max(1e-9)

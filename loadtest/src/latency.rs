@@ -46,6 +46,13 @@ impl Latencies {
         self.classes[index(class)].saturating_record(nanoseconds);
     }
 
+    /// Counts what others have counted.
+    pub fn add(&mut self, others: &Latencies) {
+        for (class, other) in self.classes.iter_mut().zip(&others.classes) {
+            class.add(other).expect("all histograms have the same bounds");
+        }
+    }
+
     /// The figures of one class.
     pub fn of(&self, class: Class) -> Summary {
         summary(&self.classes[index(class)])

@@ -31,6 +31,7 @@ mod rng;
 mod run;
 mod server;
 mod slow;
+mod spread;
 mod startup;
 mod tally;
 mod tokens;

@@ -248,6 +248,11 @@ pub fn print_tally(tally: &Tally) {
     print_troubles(&tally.unexpected);
 }
 
+/// What does not keep its floor.
+pub fn print_floors<'a>(broken: impl IntoIterator<Item = &'a String>) {
+    broken.into_iter().for_each(|what| println!("FLOOR: {what}"));
+}
+
 /// Everything that should not have been.
 pub fn print_troubles(unexpected: &BTreeMap<String, Trouble>) {
     for (kind, trouble) in unexpected {
