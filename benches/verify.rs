@@ -2,7 +2,8 @@
 //!
 //! Writes a ledger of issues and spends to a temporary directory, as a server would under load, and verifies it some times over.
 //! The figure of the thread's own time holds on a machine that does other things as well. Run: `cargo bench --bench verify`;
-//! `--entries N`, `--accounts N` and `--batch N` (entries in one commit) behind `--` change the ledger, `--keep DIR` leaves it there.
+//! `--entries N`, `--accounts N` and `--batch N` (entries in one commit) behind `--` change the ledger, `--keep DIR` leaves it there,
+//! `--rounds N` tells how often, and with `--at-least N` a median of the thread's own figures below that ends with exit code 1.
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -12,7 +13,7 @@ use svc_wallet::ledger::{verify_directory, DiskStorage, Log, Options};
 /// Size of a segment, in bytes.
 const SEGMENT_BYTES: u64 = 64 << 20;
 /// How often the ledger is verified; the first time also brings it into the cache of the system.
-const ROUNDS: usize = 4;
+const ROUNDS: u64 = 4;
 
 /// What is written.
 struct Plan {
@@ -21,6 +22,7 @@ struct Plan {
     batch: u64,
     rounds: usize,
     keep: Option<PathBuf>,
+    at_least: u64,
 }
 
 impl Plan {
@@ -36,8 +38,9 @@ impl Plan {
             entries: number("--entries", entries),
             accounts: number("--accounts", accounts),
             batch: number("--batch", 200),
-            rounds: if quick { 1 } else { ROUNDS },
+            rounds: number("--rounds", if quick { 1 } else { ROUNDS }).max(1) as usize,
             keep: given("--keep").map(PathBuf::from),
+            at_least: number("--at-least", 0),
         }
     }
 }
@@ -97,12 +100,14 @@ fn main() {
     let temporary = tempfile::tempdir().expect("a temporary directory");
     let directory = plan.keep.clone().unwrap_or_else(|| temporary.path().join("ledger"));
     write(&directory, &plan);
+    let mut rates = Vec::new();
     for round in 1..=plan.rounds {
         let (started, ran) = (Instant::now(), on_cpu_ns());
         let report = verify_directory(&directory, &mut |_| ()).expect("a ledger that keeps all its promises");
         let (elapsed, on_cpu) = (started.elapsed(), on_cpu_ns() - ran);
         assert_eq!((report.entries, report.accounts), (plan.entries, plan.accounts.min(plan.entries)));
         let per_second = |ns: u128| u128::from(plan.entries) * 1_000_000_000 / ns.max(1);
+        rates.push(per_second(u128::from(on_cpu)) as u64);
         println!(
             "verify, round {round}: {} entries, {} accounts, {} per commit: {} per second by the clock, {} per second of its thread",
             plan.entries,
@@ -111,5 +116,12 @@ fn main() {
             per_second(elapsed.as_nanos()),
             per_second(u128::from(on_cpu))
         );
+    }
+    rates.sort_unstable();
+    let (median, least, most) = (rates[rates.len() / 2], rates[0], rates[rates.len() - 1]);
+    println!("verify: {median} per second of its thread (median of {}; {least} to {most})", rates.len());
+    if median < plan.at_least {
+        println!("FLOOR: {median} per second are below the floor of {}", plan.at_least);
+        std::process::exit(1);
     }
 }

@@ -1,4 +1,4 @@
-//! The command line, and how people write numbers, shares, rates and CPU lists.
+//! The command line.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -13,6 +13,8 @@ use crate::{
     rng::Share,
     workload::Mix,
 };
+
+pub use crate::written::{account_prefix, count, cpu_list, duration, loopback, rate, share, CpuList, Rate};
 
 /// Load, crash and connection tests for svc-wallet, over loopback.
 ///
@@ -203,6 +205,9 @@ pub struct RunArgs {
     /// Turns with --baseline.
     #[arg(long, default_value = "3", value_parser = count)]
     pub rounds: u64,
+    /// With --baseline: a median of the ratios below this is a finding.
+    #[arg(long, requires = "baseline")]
+    pub at_least: Option<f64>,
     /// A server that runs already, instead of an own one; loopback addresses only.
     #[arg(long, value_parser = loopback, conflicts_with_all = ["baseline"])]
     pub target: Option<SocketAddr>,
@@ -262,6 +267,9 @@ pub struct CrashArgs {
     /// snapshot that was asked for.
     #[arg(long, default_value = "1500ms", value_parser = duration)]
     pub kill_after_max: Duration,
+    /// With variants whose daemon dies: a first refusal, or an answer while the ledger is away, that takes longer is a finding.
+    #[arg(long, value_parser = count)]
+    pub refused_within_ms: Option<u64>,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub upkeep: Upkeep,
@@ -282,6 +290,9 @@ pub struct StartupArgs {
     /// Entries behind the snapshot.
     #[arg(long, default_value = "1_000_000", value_parser = count)]
     pub entries: u64,
+    /// Starts after a kill.
+    #[arg(long, default_value = "2", value_parser = count)]
+    pub starts: u64,
     /// A start that takes longer is a finding.
     #[arg(long, value_parser = duration)]
     pub ready_within: Option<Duration>,
@@ -367,21 +378,6 @@ pub enum Preset {
     Operations,
 }
 
-/// How fast to send.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Rate {
-    /// As fast as replies come.
-    Max,
-    /// Requests per second.
-    PerSecond(f64),
-    /// This fraction of the saturating rate.
-    OfMax(f64),
-}
-
-/// CPU numbers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CpuList(pub Vec<usize>);
-
 impl TrafficArgs {
     /// The shares of the workload, with those that were given by hand.
     pub fn mix(&self) -> Mix {
@@ -410,99 +406,12 @@ impl TrafficArgs {
     }
 }
 
-pub fn count(text: &str) -> Result<u64, String> {
-    text.replace(['_', ','], "").parse().map_err(|_| format!("{text:?} is not a whole number such as 100_000"))
-}
-
-fn share(text: &str) -> Result<Share, String> {
-    let (digits, unit) = text.strip_suffix('%').map_or((text, 1.0), |digits| (digits, 100.0));
-    match digits.trim().parse::<f64>() {
-        Ok(value) if (0.0..=unit).contains(&value) => Ok(Share::of(value / unit)),
-        Ok(_) | Err(_) => Err(format!("{text:?} is not a share such as 1% or 0.01")),
-    }
-}
-
-pub fn rate(text: &str) -> Result<Rate, String> {
-    if text == "max" {
-        return Ok(Rate::Max);
-    }
-    if text.ends_with('%') {
-        return share(text).map(|share| Rate::OfMax(share.fraction()));
-    }
-    match count(text.strip_suffix("/s").unwrap_or(text)) {
-        Ok(rate) if rate > 0 => Ok(Rate::PerSecond(rate as f64)),
-        Ok(_) | Err(_) => Err(format!("{text:?} is not a rate such as 20_000, 50% or max")),
-    }
-}
-
-pub fn duration(text: &str) -> Result<Duration, String> {
-    let split = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
-    let (digits, unit) = text.split_at(split);
-    let value: f64 = digits.trim().parse().map_err(|_| format!("{text:?} is not a time such as 10s or 500ms"))?;
-    let seconds = match unit {
-        "ms" => value / 1e3,
-        "s" | "" => value,
-        "m" | "min" => value * 60.0,
-        _other_unit => return Err(format!("{unit:?} is not a unit of time; use ms, s or m")),
-    };
-    Duration::try_from_secs_f64(seconds).map_err(|_| format!("{text:?} is out of range"))
-}
-
-fn cpu_list(text: &str) -> Result<CpuList, String> {
-    let wrong = || format!("{text:?} is not a list of CPUs such as 0 or 0-2,5");
-    let mut cpus = Vec::new();
-    for part in text.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let first: usize = first.trim().parse().map_err(|_| wrong())?;
-        let last: usize = last.trim().parse().map_err(|_| wrong())?;
-        if first > last || last > 1023 {
-            return Err(wrong());
-        }
-        cpus.extend(first..=last);
-    }
-    Ok(CpuList(cpus))
-}
-
-fn loopback(text: &str) -> Result<SocketAddr, String> {
-    let address: SocketAddr = text.parse().map_err(|_| format!("{text:?} is not an address such as 127.0.0.1:8080"))?;
-    if address.ip().is_loopback() {
-        Ok(address)
-    } else {
-        Err(format!("{address} is not on this machine; loadtest only loads loopback addresses"))
-    }
-}
-
-fn account_prefix(text: &str) -> Result<String, String> {
-    let legal = |c: char| c.is_ascii_alphanumeric() || ":/-_".contains(c);
-    if (1..=200).contains(&text.len()) && text.chars().all(legal) {
-        Ok(text.to_owned())
-    } else {
-        Err("a prefix has 1 to 200 characters of A-Z a-z 0-9 : / - _".into())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_consistent_and_reads_numbers_as_people_write_them() {
+    fn the_command_line_is_consistent() {
         <Cli as clap::CommandFactory>::command().debug_assert();
-        assert_eq!(count("1_000_000"), Ok(1_000_000));
-        assert_eq!(share("1%"), Ok(Share::of(0.01)));
-        assert!(share("101%").is_err() && share("-1").is_err() && share("x").is_err());
-        assert_eq!((rate("max"), rate("20_000/s")), (Ok(Rate::Max), Ok(Rate::PerSecond(20_000.0))));
-        assert!(matches!(rate("50%"), Ok(Rate::OfMax(half)) if (half - 0.5).abs() < 1e-9));
-        assert_eq!((duration("500ms"), duration("2m")), (Ok(Duration::from_millis(500)), Ok(Duration::from_secs(120))));
-        assert_eq!(cpu_list("0-2,5"), Ok(CpuList(vec![0, 1, 2, 5])));
-        assert!(rate("0").is_err() && duration("5h").is_err() && cpu_list("3-1").is_err());
-    }
-
-    #[test]
-    fn only_this_machine_is_ever_loaded() {
-        assert!(loopback("127.0.0.1:8080").is_ok() && loopback("[::1]:8080").is_ok());
-        for address in ["10.0.0.1:8080", "0.0.0.0:8080", "example.org:80", "8.8.8.8:80"] {
-            assert!(loopback(address).is_err(), "{address}");
-        }
     }
 }

@@ -36,6 +36,7 @@ mod startup;
 mod tally;
 mod tokens;
 mod workload;
+mod written;
 
 #[cfg(test)]
 mod checks;

@@ -13,6 +13,7 @@ use crate::{
     latency::Summary,
     progress::grouped,
     requests::ACCOUNTS_MAX,
+    spread::Spread,
     tally::{Tally, Trouble},
 };
 
@@ -105,7 +106,9 @@ pub struct RunReport {
     /// Every measured stretch, in order.
     pub phases: Vec<Phase>,
     /// Median over the rounds of server / bare responder.
-    pub ratio_to_responder: Option<f64>,
+    pub ratio_to_responder: Option<Spread>,
+    /// What is below its floor.
+    pub below_floor: Option<String>,
     /// What was answered, warm-up included.
     pub tally: Tally,
     /// Spends without a known outcome, repeated.
@@ -158,8 +161,9 @@ impl Report for RunReport {
         );
         print_phases(&self.phases);
         if let Some(ratio) = self.ratio_to_responder {
-            println!("\nratio to the bare responder: {ratio:.3} (median of the rounds)");
+            println!("\nratio to the bare responder: {ratio}");
         }
+        print_floors(&self.below_floor);
         println!();
         print_tally(&self.tally);
         if let Some(resolved) = &self.resolved {

@@ -22,6 +22,7 @@ use crate::{
     requests::{Naming, Requests},
     rng::Share,
     server::{Server, ServerPlan},
+    spread::{self, Spread},
     tokens::Token,
     workload::{Trust, Workload},
 };
@@ -101,8 +102,12 @@ pub fn load(
         None
     };
     let Aftermath { resolved, hashes, books } = aftermath(&mut workload, traffic, address, quiet, stop)?;
-    let ok =
-        books.balanced() && workload.tally.unexpected_count() == 0 && phases.iter().all(Phase::complete) && resolved.is_none();
+    let below_floor = ratio.and_then(|ratio| spread::below("the ratio to the bare responder", ratio.median, args.at_least));
+    let ok = below_floor.is_none()
+        && books.balanced()
+        && workload.tally.unexpected_count() == 0
+        && phases.iter().all(Phase::complete)
+        && resolved.is_none();
     Ok(RunReport {
         command: "run",
         seed,
@@ -114,6 +119,7 @@ pub fn load(
         generator_cpu: 0,
         phases,
         ratio_to_responder: ratio,
+        below_floor,
         tally: workload.tally,
         resolved,
         receipt_hashes_checked: hashes,
@@ -204,7 +210,7 @@ fn measure(
     Ok(())
 }
 
-/// Responder and server in turns; gives the median ratio.
+/// Responder and server in turns; gives the ratios.
 fn rounds(
     args: &RunArgs,
     engine: &mut Engine,
@@ -213,7 +219,7 @@ fn rounds(
     phases: &mut Vec<Phase>,
     quiet: bool,
     stop: &Arc<AtomicBool>,
-) -> Result<f64, Fault> {
+) -> Result<Spread, Fault> {
     let responder = Responder::start(&args.server.server_cpus.0)?;
     let seed = machine::seed(args.traffic.seed);
     let mut bare = BareLoad::new(responder.address(), &args.traffic, token.expose(), seed, stop)?;
@@ -228,7 +234,7 @@ fn rounds(
         phases.push(Phase::new(name, Pace::Max, &with));
         ratios.push(with.rate() / without.rate());
     }
-    Ok(report::median(ratios.into_iter()))
+    Ok(Spread::of(ratios))
 }
 
 /// The connections of a load, which have sent some of it if it is to be warmed up.

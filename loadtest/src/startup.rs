@@ -1,6 +1,6 @@
 //! `loadtest startup`: how long a server with many accounts takes to be ready, and how much memory that needs.
 //!
-//! Three starts of one ledger: after an orderly end, from the snapshot alone; and twice after a kill, from the same snapshot and the
+//! Starts of one ledger: after an orderly end, from the snapshot alone; and some times after a kill, from the same snapshot and the
 //! entries behind it. After the last one a sample of accounts must hold what they should. With a ledger daemon both are ended and
 //! started, the daemon first.
 
@@ -20,9 +20,10 @@ use crate::{
     fault::Fault,
     machine,
     progress::{grouped, Progress},
-    report::{print_verdict, Report},
+    report::{print_floors, print_verdict, Report},
     run,
     server::{Server, ServerPlan},
+    spread::Spread,
 };
 
 /// Accounts of which balance and nonce are compared after the last start.
@@ -54,10 +55,14 @@ pub struct StartupReport {
     pub server_cpus: Vec<usize>,
     /// The starts, in order.
     pub starts: Vec<Start>,
+    /// Milliseconds of the starts after a kill.
+    pub ready_ms_after_a_kill: Spread,
     /// Accounts that were compared after the last one.
     pub compared: u64,
     /// Accounts that did not hold what they should, or had another nonce.
     pub wrong: u64,
+    /// That a start took longer than is allowed.
+    pub too_late: Option<String>,
     /// Everything was as it should be, and no start took longer than was allowed.
     pub ok: bool,
 }
@@ -104,6 +109,9 @@ impl Service {
 pub fn run(args: &StartupArgs, quiet: bool, stop: &Arc<AtomicBool>) -> Result<StartupReport, Fault> {
     let traffic = &args.traffic;
     crate::report::check_traffic(traffic)?;
+    if args.starts == 0 {
+        return Err(Fault::Usage("--starts is at least 1".into()));
+    }
     machine::raise_open_files(2 * traffic.connections + 64)?;
     let server_cpus = args.server.server_cpus.0.clone();
     let cpu = machine::generator_cpu(traffic.cpu, &server_cpus)?;
@@ -132,7 +140,7 @@ pub fn run(args: &StartupArgs, quiet: bool, stop: &Arc<AtomicBool>) -> Result<St
         let plan = Plan { pace: Pace::Max, duration: None, requests: Some(args.entries), ending: None };
         engine.drive(&mut workload, &plan, &mut Progress::new("entries behind the snapshot", plan.requests, quiet))?;
     }
-    for _ in 0..2 {
+    for _ in 0..args.starts {
         service.kill()?;
         let ready = service.start(stop)?;
         starts.push(start("a snapshot and the entries", ready, &mut service));
@@ -149,9 +157,24 @@ pub fn run(args: &StartupArgs, quiet: bool, stop: &Arc<AtomicBool>) -> Result<St
     service.stop()?;
     let in_time =
         args.ready_within.map_or(true, |most| starts.iter().all(|start| u128::from(start.ready_ms) <= most.as_millis()));
+    let killed = starts.iter().skip(1).map(|start| start.ready_ms as f64);
+    let ready_ms_after_a_kill = Spread::of(killed);
+    let too_late = args.ready_within.filter(|_| !in_time).map(|most| format!("a start took longer than {most:?}"));
     let ok = wrong == 0 && in_time && workload.tally.unexpected_count() == 0;
     let (accounts, entries, compared) = (traffic.accounts, args.entries, compared.len() as u64);
-    Ok(StartupReport { command: "startup", accounts, entries, daemon: args.daemon, server_cpus, starts, compared, wrong, ok })
+    Ok(StartupReport {
+        command: "startup",
+        accounts,
+        entries,
+        daemon: args.daemon,
+        server_cpus,
+        starts,
+        ready_ms_after_a_kill,
+        compared,
+        wrong,
+        too_late,
+        ok,
+    })
 }
 
 fn start(of: &'static str, ready: Duration, service: &mut Service) -> Start {
@@ -174,7 +197,9 @@ impl Report for StartupReport {
         for start in &self.starts {
             println!("{:<28} {:>9} ms {:>12} MiB", start.of, grouped(start.ready_ms), grouped(start.memory_bytes_max >> 20));
         }
-        println!("\n{} accounts compared, {} wrong", grouped(self.compared), grouped(self.wrong));
+        println!("\nready after a kill, ms: {}", self.ready_ms_after_a_kill);
+        println!("{} accounts compared, {} wrong", grouped(self.compared), grouped(self.wrong));
+        print_floors(&self.too_late);
         print_verdict(self.ok);
     }
 }

@@ -73,7 +73,7 @@ pub fn run(args: &CrashArgs, quiet: bool, stop: &Arc<AtomicBool>) -> Result<Cras
     if !quiet {
         eprintln!("seed {seed}");
     }
-    let report = CrashReport { left_out, ..CrashReport::new(seed, args.rounds) };
+    let report = CrashReport { left_out, refused_within_ms: args.refused_within_ms, ..CrashReport::new(seed, args.rounds) };
     let mut course = Course { args: &args, report, quiet, stop };
     for (variant, rounds) in variant::shares(&args.variant.0, args.rounds) {
         if !course.run_variant(variant, rounds, &plan)? {

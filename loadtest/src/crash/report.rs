@@ -7,6 +7,7 @@ use crate::{
     progress::grouped,
     receipts::Found,
     report::{self, Report},
+    spread::{above, Spread},
     tally::Tally,
 };
 
@@ -109,6 +110,14 @@ pub struct CrashReport {
     pub variants: Vec<Sums>,
     /// Those that took place.
     pub rounds: Vec<Round>,
+    /// Over the rounds in which a daemon died alone: the first refusal, in milliseconds.
+    pub refused_after_ms: Spread,
+    /// And the longest wait for any answer while it was away.
+    pub answered_after_ms: Spread,
+    /// The most that either may be.
+    pub refused_within_ms: Option<u64>,
+    /// What is above that.
+    pub above: Vec<String>,
     /// All replies.
     pub tally: Tally,
     /// Everything was as it should be.
@@ -119,7 +128,20 @@ impl CrashReport {
     /// No round has taken place.
     pub fn new(seed: u64, rounds_asked: u64) -> CrashReport {
         let (variants, rounds) = (Vec::new(), Vec::new());
-        CrashReport { command: "crash", seed, rounds_asked, left_out: None, variants, rounds, tally: Tally::default(), ok: false }
+        CrashReport {
+            command: "crash",
+            seed,
+            rounds_asked,
+            left_out: None,
+            variants,
+            rounds,
+            refused_after_ms: Spread::default(),
+            answered_after_ms: Spread::default(),
+            refused_within_ms: None,
+            above: Vec::new(),
+            tally: Tally::default(),
+            ok: false,
+        }
     }
 
     /// Adds a round.
@@ -171,7 +193,21 @@ impl CrashReport {
     }
 
     fn judge(&mut self) {
-        self.ok = self.ok_so_far()
+        let lost_daemons = || self.rounds.iter().filter(|round| matches!(round.variant, Variant::Daemon | Variant::LoseUnsynced));
+        let in_ms = |time: Option<u64>| time.map(|ms| ms as f64);
+        self.refused_after_ms = Spread::of(lost_daemons().filter_map(|round| in_ms(round.refused_after_ms)));
+        self.answered_after_ms = Spread::of(lost_daemons().filter_map(|round| in_ms(round.answered_after_ms_max)));
+        let most = in_ms(self.refused_within_ms);
+        let slowest = [
+            ("the slowest first refusal, in ms,", self.refused_after_ms.most),
+            ("the longest wait for an answer while the ledger was away, in ms,", self.answered_after_ms.most),
+        ];
+        self.above = slowest.into_iter().filter_map(|(what, ms)| above(what, ms, most)).collect();
+        if most.is_some() && self.refused_after_ms.rounds == 0 {
+            self.above.push("no daemon died, so that nothing shows how soon writes are refused".into());
+        }
+        self.ok = self.above.is_empty()
+            && self.ok_so_far()
             && self.rounds.len() as u64 == self.rounds_asked
             && self.variants.iter().all(|sums| sums.never().is_empty());
     }
@@ -314,6 +350,11 @@ impl Report for CrashReport {
             self.variants.iter().map(|sums| sums.ledgers_verified).sum::<u64>(),
             self.seed
         );
+        if self.refused_after_ms.rounds > 0 {
+            println!("first refusal after the death of a daemon, ms: {}", self.refused_after_ms);
+            println!("longest wait for any answer while it was away, ms: {}", self.answered_after_ms);
+        }
+        report::print_floors(&self.above);
         report::print_tally(&self.tally);
         let detected = self.rounds.iter().filter_map(|round| round.detected.as_ref());
         for how in detected.collect::<std::collections::BTreeSet<_>>().into_iter().take(3) {
