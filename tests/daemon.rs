@@ -47,6 +47,8 @@ fn a_wallet_on_a_daemon_spends_reads_repeats_and_comes_back() {
     server.stop();
     daemon.stop();
     assert!(!daemon.socket().exists(), "an orderly end takes the socket away");
+    let log = daemon.log();
+    assert!(log.contains("ledger_ending") && log.contains("snapshot_taken") && log.contains("ledger_stopped"), "{log}");
     let report = svc_wallet::ledger::verify_directory(&daemon.path("ledger"), &mut |_| ()).unwrap();
     assert_eq!((report.entries, report.epoch, report.torn), (51, 3, None));
 }

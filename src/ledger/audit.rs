@@ -9,7 +9,7 @@ use super::reader::{visit, Reader};
 use super::scan::SeenBatch;
 use super::scrub::Scrubbed;
 use super::snapshot::{
-    keep_only, make, newest_whole, snapshot_name, state_of, AssetSums, Cut, Snapshot, SnapshotError, SnapshotHead, Tail,
+    keep_only, make, newest_whole, snapshot_name, state_of, AssetSums, Cut, Pace, Snapshot, SnapshotError, SnapshotHead, Tail,
 };
 use super::storage::{Storage, StorageFile};
 use super::LedgerError;
@@ -174,6 +174,11 @@ impl<S: Storage> AuditWork<S> {
         self.tail.through().0 - self.base_seq().0
     }
 
+    /// Durable entries that have not been replayed yet.
+    pub(super) fn unread(&self) -> u64 {
+        self.reader.head().0 - self.tail.through().0
+    }
+
     /// What has been found; without the figures that only the thread knows.
     pub fn audit(&self) -> Audit {
         Audit {
@@ -252,12 +257,13 @@ impl<S: Storage> AuditWork<S> {
         })
     }
 
-    /// Takes a snapshot of what has been replayed; `paced` is called after each piece that was written. Two snapshots are kept.
+    /// Takes a snapshot of what has been replayed. `paced` is called after each piece with the bytes that have been written, and says how
+    /// the next one is. Two snapshots are kept.
     ///
     /// # Errors
     /// If it could not be made. What there was before stays; if the last snapshot cannot be read any more, there is something to be
     /// followed again before the next attempt.
-    pub fn snapshot(&mut self, paced: &mut dyn FnMut()) -> Result<(), SnapshotError> {
+    pub fn snapshot(&mut self, paced: &mut dyn FnMut(u64) -> Pace) -> Result<(), SnapshotError> {
         let seq = self.tail.through();
         // Behind a snapshot without peaks they are not carried along, and there is one witness less.
         self.cut.peaks = self.cut.peaks.take().or_else(|| self.reader.history_peaks_of(self.cut.batches));

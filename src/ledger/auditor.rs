@@ -8,7 +8,7 @@ use super::comparison::{Comparison, Held, Holders, Live, Stated};
 use super::handles::AuditLedger;
 use super::reader::Reader;
 use super::scrub::{Scrubber, Scrubbing};
-use super::snapshot::{Snapshot, SnapshotError};
+use super::snapshot::{Pace, Snapshot, SnapshotError};
 use super::storage::Storage;
 use super::LedgerError;
 use ahash::RandomState;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Touched accounts from which on a snapshot is due, whatever the schedule says: each needs some 200 bytes of memory.
+/// Touched accounts from which on a snapshot is due, whatever the schedule says: each needs some 250 bytes of memory.
 const TOUCHED_MAX: usize = 8 << 20;
 /// Keys of issues since the last snapshot that are still remembered, from which on one is due as well: each needs 24 bytes.
 const KEYS_MAX: usize = 16 << 20;
@@ -27,6 +27,8 @@ const RETRY: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(300);
 /// How many times as long as a piece of a snapshot took the next one waits: the disk belongs to the commits.
 const REST: u32 = 2;
+/// Time between two log lines about how far an orderly end is.
+const ENDING_NOTE_EVERY: Duration = Duration::from_secs(5);
 /// Priority of the auditor's thread: 0 is everybody's, 19 goes last.
 const AUDITOR_NICE: i32 = 10;
 
@@ -98,7 +100,7 @@ impl Auditor {
             desk.run(&to_do);
             Box::new(move || {
                 desk.work.look_again();
-                desk.snapshot_at_the_end();
+                desk.end();
             })
         };
         let thread = std::thread::Builder::new().name("ledger-audit".into()).spawn(run)?;
@@ -183,6 +185,8 @@ struct Desk<S: Storage> {
     agreed: u64,
     /// The service waits for the end: no rests.
     hurry: Arc<AtomicBool>,
+    /// When it was last told how far the end is.
+    ending_noted: Instant,
     wanted: Arc<AtomicBool>,
     keys_ttl_ms: Arc<AtomicU64>,
     taken: Instant,
@@ -224,6 +228,7 @@ impl<S: Storage> Desk<S> {
             comparison: live.map(Comparison::new),
             agreed: 0,
             hurry: Arc::default(),
+            ending_noted: Instant::now(),
             wanted: Arc::default(),
             keys_ttl_ms: Arc::new(AtomicU64::new(keys_ttl_ms)),
             taken: began,
@@ -264,6 +269,21 @@ impl<S: Storage> Desk<S> {
         }
     }
 
+    /// What an orderly end waits for: the rest of the log is followed, and the last snapshot taken.
+    fn end(&mut self) {
+        let (behind, since_snapshot) = (self.work.unread(), self.work.since_snapshot());
+        if behind + since_snapshot > 0 && !self.work.is_broken() {
+            tracing::info!(
+                event = "ledger_ending",
+                behind,
+                since_snapshot,
+                "the rest of the ledger is audited, and a snapshot of it taken; a second signal ends at once, and nothing is lost by that"
+            );
+        }
+        self.ending_noted = Instant::now();
+        self.snapshot_at_the_end();
+    }
+
     /// Follows the log to its head; whether it got there. Takes a snapshot on the way where there are too many accounts or keys, and
     /// goes no further if there can be none. To the end it tries that whatever has failed a moment ago.
     fn follow(&mut self, to_the_end: bool) -> bool {
@@ -287,6 +307,10 @@ impl<S: Storage> Desk<S> {
             }
             self.damaged = None;
             self.publish();
+            if to_the_end && is_due(&mut self.ending_noted) {
+                let (through, behind) = (self.work.tail.through().0, self.work.unread());
+                tracing::info!(event = "ledger_ending", through, behind, "auditing the rest of the ledger before it is closed");
+            }
             if !to_the_end && self.hurry.load(Ordering::Acquire) {
                 return false;
             }
@@ -388,12 +412,17 @@ impl<S: Storage> Desk<S> {
         let fell_back = std::mem::take(&mut self.work.fell_back);
         let mut piece = Instant::now();
         self.work.cut.keys_ttl_ms = self.keys_ttl_ms.load(Ordering::Relaxed);
-        let hurry = Arc::clone(&self.hurry);
-        let made = self.work.snapshot(&mut || {
-            if !hurry.load(Ordering::Acquire) {
-                std::thread::sleep(REST * piece.elapsed());
+        let Self { work, hurry, ending_noted, .. } = self;
+        let made = work.snapshot(&mut |snapshot_bytes| {
+            if hurry.load(Ordering::Acquire) {
+                if is_due(ending_noted) {
+                    tracing::info!(event = "ledger_ending", snapshot_bytes, "writing a snapshot before the ledger is closed");
+                }
+                return Pace::AtOnce;
             }
+            std::thread::sleep(REST * piece.elapsed());
             piece = Instant::now();
+            Pace::Piecewise
         });
         match made {
             Ok(()) => {
@@ -482,6 +511,15 @@ impl<S: Storage> Stated for Desk<S> {
         let held = self.work.held(accounts);
         self.told(held)
     }
+}
+
+/// Whether it is time to say how far an orderly end is.
+fn is_due(noted: &mut Instant) -> bool {
+    let due = noted.elapsed() >= ENDING_NOTE_EVERY;
+    if due {
+        *noted = Instant::now();
+    }
+    due
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! whole ledger says; what it cannot tell it refuses, and what is wrong with peaks is noticed.
 use super::history::{Peaks, HISTORY_NAME};
 use super::history_tests::{append, consistency, prove, root, written, SEGMENT};
-use super::snapshot::{newest_good, snapshot_name, snapshots, Snapshot};
+use super::snapshot::{newest_good, snapshot_name, snapshots, Pace, Snapshot};
 use super::{
     back_up, restore, segment_name, verify, AuditWork, LedgerError, Log, MemoryFile, MemoryStorage, Options, Reader, Storage,
 };
@@ -21,7 +21,7 @@ fn take_snapshot(
     while work.step().unwrap() {}
     assert_eq!(work.audit().broken, None);
     change(&mut work.cut.peaks);
-    work.snapshot(&mut || {}).unwrap();
+    work.snapshot(&mut |_| Pace::AtOnce).unwrap();
     newest_good(storage, None, Seq(u64::MAX)).unwrap().unwrap()
 }
 
@@ -305,7 +305,7 @@ fn peaks_come_back_into_snapshots_once_the_history_has_them() {
     append(&mut log, 5);
     root(&reader);
     // Also if the history is further by then.
-    work.snapshot(&mut || {}).unwrap();
+    work.snapshot(&mut |_| Pace::AtOnce).unwrap();
     let peaks = newest_good(&storage, None, Seq(u64::MAX)).unwrap().unwrap().front().peaks.clone();
     assert_eq!(peaks.map(|peaks| peaks.size()), Some(22));
     assert!(verify(&storage, &mut |_| {}).is_ok());

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use svc_wallet::domain::{Asset, AssetValue, CoreId, LogId, Seq};
 use svc_wallet::engine::Engine;
-use svc_wallet::ledger::snapshot::{newest_good, snapshot_name, snapshots, Snapshot, SnapshotError};
+use svc_wallet::ledger::snapshot::{newest_good, snapshot_name, snapshots, Pace, Snapshot, SnapshotError};
 use svc_wallet::ledger::{AuditWork, LedgerError, Log, MemoryFile, MemoryStorage, Reader, Storage};
 use svc_wallet::ring::Ring;
 
@@ -73,7 +73,7 @@ impl World {
         }
         let told = self.faults().told;
         let lies = self.faults().snapshot_lies;
-        match self.process().work.snapshot(&mut || ()) {
+        match self.process().work.snapshot(&mut |_| Pace::Piecewise) {
             Ok(()) => {
                 self.coverage.count(if self.failing { "crash: behind a snapshot" } else { "snapshot: taken" });
                 self.say(|| format!("took a snapshot after entry {}", before.through.0));
@@ -166,7 +166,7 @@ impl World {
         let (log, _) = Log::open(whole.clone(), &self.options(), &mut |_, _, _| Ok(())).unwrap();
         let mut work = self.audit_work(&log.reader(), None);
         while work.step().unwrap() {}
-        work.snapshot(&mut || ()).unwrap();
+        work.snapshot(&mut |_| Pace::Piecewise).unwrap();
         assert_eq!(
             bytes(&self.storage, &name),
             bytes(&whole, &name),

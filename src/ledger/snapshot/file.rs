@@ -33,13 +33,24 @@ impl std::fmt::Display for SnapshotFault {
 
 impl std::error::Error for SnapshotFault {}
 
-/// Is called after each piece that was written and synced, with the time to rest if the disk belongs to others.
-pub(crate) type Paced<'a> = &'a mut dyn FnMut();
+/// How a piece of a snapshot is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// Synced by itself, so that nobody's commit waits for more than that.
+    Piecewise,
+    /// Synced together with all that follows: nobody commits any more, and somebody waits for the whole.
+    AtOnce,
+}
+
+/// Is called after each piece with the bytes that have been written, has the time to rest if the disk belongs to others, and says how the
+/// next one is written.
+pub(crate) type Paced<'a> = &'a mut dyn FnMut(u64) -> Pace;
 
 /// A snapshot that is being written. Records come in the order of their accounts' names.
 pub(super) struct Writer<'a, F> {
     file: F,
     paced: Option<Paced<'a>>,
+    pace: Pace,
     /// What has not been written yet, and where it goes.
     buffer: Vec<u8>,
     buffer_at: u64,
@@ -56,13 +67,14 @@ pub(super) struct Writer<'a, F> {
 }
 
 impl<'a, F: StorageFile> Writer<'a, F> {
-    /// Writes into an empty file. If it is paced, each piece is synced and followed by a call.
+    /// Writes into an empty file. If it is paced, each piece is followed by a call, and the first one is synced.
     pub fn begin(file: F, front: &Front, paced: Option<Paced<'a>>) -> io::Result<Self> {
         let front = front.encode();
         let mut digest = blake3::Hasher::new();
         digest.update(&front);
         let mut writer = Self {
             file,
+            pace: if paced.is_some() { Pace::Piecewise } else { Pace::AtOnce },
             paced,
             buffer: Vec::with_capacity(WRITE_BYTES + RECORDS_BYTES),
             buffer_at: FRONT_AT,
@@ -145,9 +157,11 @@ impl<'a, F: StorageFile> Writer<'a, F> {
         self.file.write_at(&self.buffer, self.buffer_at)?;
         self.buffer_at += self.buffer.len() as u64;
         self.buffer.clear();
-        if let Some(paced) = &mut self.paced {
+        if self.pace == Pace::Piecewise {
             self.file.sync()?;
-            paced();
+        }
+        if let Some(paced) = &mut self.paced {
+            self.pace = paced(self.buffer_at);
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ mod format;
 mod store;
 mod tail;
 
-pub use file::{Snapshot, SnapshotFault};
+pub use file::{Pace, Snapshot, SnapshotFault};
 pub use format::{Digest, Front, SnapshotHead};
 pub use store::{newest_good, snapshot_name, snapshot_seq, snapshots, SnapshotError, SnapshotSource};
 pub use tail::AssetSums;

@@ -9,7 +9,7 @@ use super::super::LedgerError;
 use super::account::{encode, parse, Lists};
 use super::file::{Paced, Snapshot, SnapshotFault, Writer};
 use super::format::{Extents, Front, SnapshotHead};
-use super::tail::{lives, Delta, Merged, Tail};
+use super::tail::{lives, Delta, Merged, Tail, Touched};
 use crate::domain::{Account, AccountState, LogId, Nonce, Root, Seq, UsedKey, DAY_MS};
 use std::cmp::Ordering;
 use std::io;
@@ -150,7 +150,7 @@ fn write<S: Storage, B: Storage>(
     if let Some(base) = base {
         let walked = base.for_each_record(&mut |name, record| {
             let mut step = || -> Result<(), SnapshotError> {
-                while let Some((account, delta)) = next.peek() {
+                while let Some(Touched { account, delta, .. }) = next.peek() {
                     match account.as_bytes().cmp(name) {
                         Ordering::Less => merge.changed(*account, None, delta)?,
                         Ordering::Equal => {
@@ -174,7 +174,7 @@ fn write<S: Storage, B: Storage>(
         }
         walked?;
     }
-    for (account, delta) in next {
+    for Touched { account, delta, .. } in next {
         merge.changed(*account, None, delta)?;
     }
     merge.check_sums(&front)?;

@@ -2,12 +2,13 @@
 use super::*;
 use crate::domain::{AccountState, LogId, Op, Seq, UnixMs};
 use crate::ledger::history::Peaks;
-use crate::ledger::memory::MemoryStorage;
+use crate::ledger::memory::{Faults, MemoryStorage, SyncFault};
 use crate::ledger::places::Place;
 use crate::ledger::sample::{draft, Dice};
 use crate::ledger::storage::{ReadFile, Storage, StorageFile};
 use ahash::RandomState;
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 const LOG: LogId = LogId([7; 16]);
 
@@ -236,6 +237,59 @@ fn no_damage_passes_and_the_one_before_is_used() {
     assert!(newest_good(&storage, Some(LogId([8; 16])), Seq(u64::MAX)).unwrap().is_none(), "another ledger's");
     keep_only(&storage, &[Seq(400)]).unwrap();
     assert_eq!(snapshots(&storage.list().unwrap()), [Seq(400)]);
+}
+
+/// Counts the syncs of files.
+#[derive(Default)]
+struct Syncs(usize);
+
+impl Faults for Syncs {
+    fn sync(&mut self, _: &str) -> Option<SyncFault> {
+        self.0 += 1;
+        None
+    }
+}
+
+#[test]
+fn pieces_are_synced_one_by_one_until_somebody_waits_for_the_whole() {
+    let mut many = tail(None);
+    let entry = crate::ledger::sample::entry;
+    let issues: Vec<_> = (0..60_000).map(|n| entry(Op::Issue, "", &format!("account/{n}"), 1 + n, 0)).collect();
+    apply(&mut many, &issues);
+    let snapshots = [0, 2, usize::MAX].map(|piecewise| {
+        let (storage, syncs) = (MemoryStorage::new(), Arc::new(Mutex::new(Syncs::default())));
+        storage.set_faults(syncs.clone());
+        let mut written = Vec::new();
+        let mut pace = |bytes| {
+            written.push(bytes);
+            if written.len() <= piecewise {
+                Pace::Piecewise
+            } else {
+                Pace::AtOnce
+            }
+        };
+        let name = snapshot_name(many.through());
+        let made = make::<_, MemoryStorage>(&storage, &name, None, &many, &cut(), Some(&mut pace)).unwrap();
+        assert!(written.len() >= 4 && written.windows(2).all(|pair| pair[0] < pair[1]), "{written:?}");
+        // The first piece, those that were asked for, the last of all, and the head.
+        assert_eq!(syncs.lock().unwrap().0, written.len().min(piecewise.saturating_add(1)) + 2);
+        states(&made)
+    });
+    assert!(snapshots.iter().all(|states| *states == snapshots[0]));
+}
+
+#[test]
+fn touched_accounts_come_in_the_order_of_their_names_whatever_these_begin_with() {
+    let long = "an-account-of-some-tenant:";
+    let names = ["b", "a", "a0", "ab", "an-account-of-so", "an-account-of-som", "an-account-of-s", "0123456789abcde", "z"];
+    let mut names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    names.extend((0..300).flat_map(|n| [format!("{long}{n}"), format!("{n}"), format!("{n:016}"), format!("{n:016}x")]));
+    let mut touched = tail(None);
+    let issues: Vec<_> = names.iter().map(|name| crate::ledger::sample::entry(Op::Issue, "", name, 1, 0)).collect();
+    apply(&mut touched, &issues);
+    names.sort_unstable();
+    let told: Vec<String> = touched.in_order().iter().map(|touched| touched.account.as_str().to_owned()).collect();
+    assert_eq!(told, names);
 }
 
 #[test]
