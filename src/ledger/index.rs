@@ -20,6 +20,8 @@ use std::sync::{Arc, RwLockReadGuard};
 
 /// Keys that are handed over together.
 pub(super) const KEYS_TOGETHER_MAX: usize = 1 << 14;
+/// How much of a segment is read, in bytes of batches, before the keys in it are handed over, however few there are.
+const READ_TOGETHER_BYTES: usize = 1 << 20;
 /// How much of a segment is read at once for indexing, in bytes.
 const WINDOW_BYTES: usize = 1 << 20;
 /// Hits that are taken from an index at once.
@@ -243,10 +245,10 @@ impl<S: Storage> Index<S> {
         Ok(false)
     }
 
-    /// Hands over the keys of all entries before this one that were accepted at this time or later, and more: those of whole
-    /// segments, the oldest first, each with the time in which the entries of its segment were accepted; and nothing for a segment that
-    /// is too old, so that the receiver sees it go on. Makes no index: where there is none, the segment is read. Clocks go back, so no
-    /// segment tells anything about those before it.
+    /// Hands over the keys of all entries before this one that were accepted at this time or later, and more: those of segments that have
+    /// an index, the oldest first, each with the time in which the entries of its segment were accepted; and nothing for what is too
+    /// old, so that the receiver sees it go on. Makes no index: where there is none, the segment is read, and keys are handed over
+    /// piece by piece with the time of their piece. Clocks go back, so no segment tells anything about those before it.
     pub(super) fn keys_before(&self, end: Seq, since: UnixMs, each: EachKeys<'_>) -> Result<(), LedgerError> {
         let (first, last) = self.range();
         for segment in (first..=last).filter(|segment| self.first_of(*segment) < end) {
@@ -258,11 +260,7 @@ impl<S: Storage> Index<S> {
             };
             let told = match told {
                 Some(told) => told,
-                None => {
-                    let (keys, accepted) = self.read_keys(segment)?;
-                    let wanted = if accepted.last < since { &[][..] } else { &keys[..] };
-                    wanted.chunks(KEYS_TOGETHER_MAX).try_for_each(|keys| each(keys, accepted))
-                }
+                None => self.read_keys(segment, end, since, each)?,
             };
             if told.is_break() {
                 return Ok(());
@@ -271,16 +269,45 @@ impl<S: Storage> Index<S> {
         Ok(())
     }
 
-    /// The keys of a segment, read from its entries, and the time in which these were accepted.
-    fn read_keys(&self, segment: u64) -> Result<(Vec<KeyId>, Period), LedgerError> {
+    /// Hands over the keys of the entries of a segment that come before this one, while they are read: a slow disk is not to keep the
+    /// receiver waiting for the whole segment.
+    fn read_keys(&self, segment: u64, end: Seq, since: UnixMs, each: EachKeys<'_>) -> Result<ControlFlow<()>, LedgerError> {
         let sealed = self.places().sealed(segment);
-        let through = sealed.map_or_else(|| self.shared.head(), |(_, last)| last);
-        let (mut keys, mut accepted) = (Vec::new(), Period::EMPTY);
-        walk(&mut self.start_of(segment)?, through, &mut |_, entry| {
-            keys.push(KeyId::of(entry.owner(), entry.key()));
-            accepted = accepted.and(Period { first: entry.ts(), last: entry.ts() });
-        })?;
-        Ok((keys, accepted))
+        let last = sealed.map_or_else(|| self.shared.head(), |(_, last)| last).min(Seq(end.0 - 1));
+        let mut cursor = self.start_of(segment)?;
+        let (mut keys, mut accepted, mut read_bytes) = (Vec::with_capacity(KEYS_TOGETHER_MAX), Period::EMPTY, 0);
+        let mut hand_over = |keys: &mut Vec<KeyId>, accepted: &mut Period| {
+            let wanted = if accepted.last < since { &[][..] } else { &keys[..] };
+            let flow = each(wanted, *accepted);
+            keys.clear();
+            *accepted = Period::EMPTY;
+            flow
+        };
+        while let Some(batch) = cursor.next_batch(last)? {
+            read_bytes += batch.body.len();
+            let flow = visit(&batch, |seq, entry| {
+                if seq > last {
+                    return ControlFlow::Continue(());
+                }
+                keys.push(KeyId::of(entry.owner(), entry.key()));
+                accepted = accepted.and(Period { first: entry.ts(), last: entry.ts() });
+                if keys.len() < KEYS_TOGETHER_MAX {
+                    return ControlFlow::Continue(());
+                }
+                read_bytes = 0;
+                hand_over(&mut keys, &mut accepted)
+            })?;
+            let flow = if flow.is_continue() && read_bytes >= READ_TOGETHER_BYTES {
+                read_bytes = 0;
+                hand_over(&mut keys, &mut accepted)
+            } else {
+                flow
+            };
+            if flow.is_break() {
+                return Ok(flow);
+            }
+        }
+        Ok(hand_over(&mut keys, &mut accepted))
     }
 }
 

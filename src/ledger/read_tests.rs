@@ -1,12 +1,13 @@
 //! Finding entries by place and by nonce over several segments, the lookup desk, scans, and `verify`.
 use super::sample::{draft, entry, lane_batch_of, open, spends};
 use super::storage::index_name;
-use super::{segment_name, verify, Answer, LedgerError, LookupDesk, MemoryStorage, Reader, Storage, Told};
+use super::{segment_name, verify, Answer, Faults, LedgerError, LookupDesk, MemoryStorage, ReadFault, Reader, Storage, Told};
 use crate::domain::{
     Entry, Found, HistoryAnswer, HistoryQuestion, Key, KeyId, KeyUse, LaneBatch, Nonce, Op, PageQuestion, Period, Question, Seq,
     UnixMs,
 };
 use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const SEGMENT: u64 = 64 << 10;
@@ -418,4 +419,53 @@ fn keys_of_a_time_that_is_not_over_are_told_also_from_before_the_clock_went_back
     assert!(storage.list().unwrap().contains(&segment_name(4)) && told(&reader), "without indexes");
     while reader.index_one_segment().unwrap() {}
     assert!(told(&reader), "with them");
+}
+
+/// A disk that can read so many bytes of each file, and counts those that it has read.
+struct Meter {
+    readable: u64,
+    read: u64,
+}
+
+impl Faults for Meter {
+    fn read(&mut self, _: &str, offset: u64, bytes: usize) -> Option<ReadFault> {
+        self.read += bytes as u64;
+        (offset + bytes as u64 > self.readable).then_some(ReadFault::Error)
+    }
+}
+
+#[test]
+fn keys_of_the_segment_that_is_written_come_while_it_is_read_and_nothing_behind_their_end_is() {
+    const BATCHES: u64 = 400;
+    const WINDOW: u64 = 1 << 20;
+    let storage = MemoryStorage::new();
+    let (mut log, _, _) = open(&storage, 16 << 20).unwrap();
+    log.append(&[lane_batch_of(0, 1, &[entry(Op::Issue, "", "alice", 1 << 40, 0)])]).unwrap();
+    for batch in 0..BATCHES {
+        log.append(&[spends(0, 2 + 200 * batch, "alice", 1 + 200 * batch..201 + 200 * batch)]).unwrap();
+    }
+    let (head, reader) = (log.head().0, log.reader());
+    assert!(!storage.list().unwrap().contains(&segment_name(2)));
+    let meter = Arc::new(Mutex::new(Meter { readable: u64::MAX, read: 0 }));
+    storage.set_faults(meter.clone());
+    let read = |end: Seq, since: UnixMs| {
+        let (mut keys, mut silent) = (0, 0);
+        meter.lock().unwrap().read = 0;
+        let told = reader.keys_before(end, since, &mut |told, _| {
+            keys += told.len() as u64;
+            silent = silent.max(std::mem::take(&mut meter.lock().unwrap().read));
+            ControlFlow::Continue(())
+        });
+        told.map(|()| (keys, silent))
+    };
+    for (since, expected) in [(UnixMs(0), head.0), (UnixMs(u64::MAX), 0)] {
+        let (keys, silent) = read(Seq(head.0 + 1), since).unwrap();
+        assert_eq!(keys, expected);
+        // What is read ahead, and what has to come together before something is said.
+        assert!(silent <= 3 * WINDOW, "{silent} bytes were read without a word");
+    }
+    // Whoever wants the keys of the first half needs no more than that half.
+    meter.lock().unwrap().readable = 5 * WINDOW;
+    assert!(read(Seq(head.0 + 1), UnixMs(0)).is_err());
+    assert_eq!(read(Seq(10_001), UnixMs(0)).unwrap().0, 10_000, "not one more");
 }
