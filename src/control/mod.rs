@@ -19,12 +19,13 @@ mod version;
 mod watch;
 
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 
 pub use http::ControlServer;
 pub use page::{Page, PageReply, Pages, Surface};
 pub use preflight::findings;
 pub use readiness::{Dep, Readiness, Snapshot};
+pub(crate) use replay::{note_progress, Interruption};
 pub use service::{run, ServiceFault, EXIT_REPLACED, SERVICE};
 pub use signals::{SignalEvent, Signals, AFTER_HELP, EXIT_SIGINT, EXIT_SIGTERM};
 pub use socket::{bind_admin, look_at_socket, AdminFault, AdminSocket};

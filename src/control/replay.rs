@@ -99,7 +99,7 @@ pub(super) fn open<S: Storage>(
 }
 
 /// Tells now and then how far the reading is.
-pub(super) fn note_progress(seq: Seq) {
+pub(crate) fn note_progress(seq: Seq) {
     if seq.0 % RECOVERY_NOTE_EVERY == 0 {
         tracing::info!(event = "recovering", entries = seq.0, "reading the ledger");
     }
@@ -176,7 +176,7 @@ pub(super) fn from_snapshot<P: SnapshotSource>(
 }
 
 /// What the signals ask for while the ledger is read.
-pub(super) struct Interruption<'a> {
+pub(crate) struct Interruption<'a> {
     events: &'a Receiver<SignalEvent>,
     given_up_at: Option<u64>,
     reload: bool,
@@ -204,7 +204,7 @@ impl<'a> Interruption<'a> {
     }
 
     /// Errs if the reading is to end before this entry.
-    pub(super) fn look(&mut self, seq: u64) -> Result<(), String> {
+    pub fn look(&mut self, seq: u64) -> Result<(), String> {
         if seq % RECOVERY_LOOK_EVERY != 0 {
             return Ok(());
         }

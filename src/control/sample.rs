@@ -10,7 +10,7 @@ use std::time::Duration;
 /// When everything happens.
 pub(super) const NOW: UnixMs = UnixMs(1_700_000_000_000);
 
-pub(super) fn options() -> Options {
+pub(crate) fn options() -> Options {
     Options::for_simulation(8 << 20, LogId([7; 16]))
 }
 
@@ -39,7 +39,7 @@ pub(super) fn issues(numbers: Range<u64>) -> Vec<u8> {
 }
 
 /// A ledger of so many batches of 1024 issues.
-pub(super) fn ledger(batches: u64) -> MemoryStorage {
+pub(crate) fn ledger(batches: u64) -> MemoryStorage {
     let storage = MemoryStorage::new();
     let (mut log, _) = Log::open(storage.clone(), &options(), &mut |_, _, _| Ok(())).unwrap();
     for batch in 0..batches {
@@ -52,7 +52,7 @@ pub(super) fn ledger(batches: u64) -> MemoryStorage {
 }
 
 /// Takes a snapshot after the last entry.
-pub(super) fn snapshot_of(log: &Log<MemoryStorage>) {
+pub(crate) fn snapshot_of(log: &Log<MemoryStorage>) {
     let day = Duration::from_secs(86_400);
     let schedule = Schedule { every: day, entries: u64::MAX, keys_ttl: day, look_every: day };
     Auditor::spawn(&log.reader(), None, schedule, None).unwrap().close();

@@ -326,7 +326,10 @@ impl<S: Storage> AuditWork<S> {
     fn earlier_base(&self) -> Result<Option<Snapshot<S::File>>, LedgerError> {
         let (shared, head) = (self.reader.shared(), self.reader.head());
         let goes_on = |of: &SnapshotHead| Cursor::goes_on_behind(shared, of.seq, &of.root, head);
-        match (newest_whole(&shared.storage, Some(shared.log_id), self.base_seq(), &goes_on)?, self.reader.first()) {
+        match (
+            newest_whole(&shared.storage, Some(shared.log_id), self.base_seq(), &goes_on, &mut || Ok(()))?,
+            self.reader.first(),
+        ) {
             (Some(snapshot), _) => Ok(Some(snapshot)),
             (None, Seq(1)) => Ok(None),
             (None, first) => Err(LedgerError::Archived { place: shared.storage.place(""), first }),

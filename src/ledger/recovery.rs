@@ -120,15 +120,21 @@ impl<S: Storage> Log<S> {
         Self::recover_behind(storage, options, None, &mut |batch| entries_of(batch, on_entry))
     }
 
-    /// As [`Log::recover`], from the newest good snapshot on; returns that as well.
+    /// As [`Log::recover`], from the newest good snapshot on; returns that as well. `look` is called before each entry, and with entry 0
+    /// now and then while the snapshot is read; it may end the opening, which has changed nothing by then but what every opening does first:
+    /// temporary files are gone, and a new ledger has its first segment.
     ///
     /// # Errors
-    /// As there, or if snapshots cannot be looked for.
-    pub fn recover_from_snapshot(storage: S, options: &Options) -> Result<Recovered<S>, LedgerError> {
-        let snapshot = newest_whole(&storage, None, Seq(u64::MAX), &|_| Ok(true))?;
+    /// As there, or if snapshots cannot be looked for; and if `look` errs.
+    pub fn recover_from_snapshot(
+        storage: S,
+        options: &Options,
+        look: &mut dyn FnMut(Seq) -> Result<(), String>,
+    ) -> Result<Recovered<S>, LedgerError> {
+        let snapshot = newest_whole(&storage, None, Seq(u64::MAX), &|_| Ok(true), &mut || look(Seq(0)))?;
         let start = snapshot.as_ref().map(Snapshot::start);
         let (log, recovery) =
-            Self::recover_behind(storage, options, start, &mut |batch| entries_of(batch, &mut |_, _, _| Ok(())))?;
+            Self::recover_behind(storage, options, start, &mut |batch| entries_of(batch, &mut |seq, _, _| look(seq)))?;
         Ok((log, recovery, snapshot))
     }
 

@@ -3,9 +3,11 @@ mod settings;
 
 pub use settings::{Args, Settings};
 
-use crate::control::{bind_admin, look_at_socket, SignalEvent, Signals};
-use crate::ledger::{Admitted, DiskStorage, LedgerError, Log, Options, Server, Storage};
+use crate::control::{bind_admin, look_at_socket, note_progress, Interruption, SignalEvent, Signals};
+use crate::domain::Seq;
+use crate::ledger::{Admitted, DiskStorage, LedgerError, Log, Options, Recovered, Server, Storage};
 use crate::telemetry::logs::LogGuard;
+use crossbeam_channel::Receiver;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -36,7 +38,7 @@ pub fn run_on<S: Storage>(storage: S, options: &Options, settings: &Settings, lo
     let (_signals, events) = Signals::listen().map_err(|error| format!("cannot take over the signals: {error}"))?;
     let directory = storage.place("");
     // The lock of the directory decides who owns the ledger; only its owner touches the socket.
-    let (ledger, recovery, snapshot) = Log::recover_from_snapshot(storage, options).map_err(|error| error.to_string())?;
+    let Some((ledger, recovery, snapshot)) = recover(storage, options, &events)? else { return Ok(()) };
     check_directory(&settings.socket)?;
     let socket = bind_admin(&settings.socket).map_err(|fault| fault.to_string())?;
     let listener = socket.listener().map_err(|error| format!("{}: {error}", settings.socket.display()))?;
@@ -66,6 +68,27 @@ pub fn run_on<S: Storage>(storage: S, options: &Options, settings: &Settings, lo
     stopped.map_err(|error| error.to_string())?;
     tracing::info!(event = "ledger_stopped", "the ledger is closed");
     Ok(())
+}
+
+/// Opens the ledger; `None` if a signal asked for an end while it was read.
+fn recover<S: Storage>(storage: S, options: &Options, events: &Receiver<SignalEvent>) -> Result<Option<Recovered<S>>, String> {
+    let mut interruption = Interruption::new(events);
+    let recovered = Log::recover_from_snapshot(storage, options, &mut |seq| {
+        if seq > Seq(0) {
+            note_progress(seq);
+        }
+        interruption.look(seq.0)
+    });
+    match (recovered, interruption.given_up_at()) {
+        (Ok(recovered), _) => Ok(Some(recovered)),
+        (Err(_), Some(seq)) => {
+            let entries = seq.saturating_sub(1);
+            let what = "a signal asked for an end while the ledger was being read; the ledger is as it was";
+            tracing::info!(event = "start_given_up", entries, "{what}");
+            Ok(None)
+        }
+        (Err(error), None) => Err(error.to_string()),
+    }
 }
 
 /// Lets a panic of any thread end the process after its message.
@@ -99,6 +122,36 @@ fn check_directory(socket: &Path) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::sample::{ledger, options, snapshot_of};
+    use crate::ledger::MemoryStorage;
+
+    /// What reading this ledger comes to if these signals have come: its last entry, or that it was given up.
+    fn recovered(storage: &MemoryStorage, signals: &[SignalEvent]) -> Option<Seq> {
+        let (sender, events) = crossbeam_channel::bounded(2);
+        signals.iter().for_each(|signal| sender.send(*signal).unwrap());
+        let recovered = recover(storage.clone(), &options(), &events).unwrap();
+        recovered.map(|(_, recovery, _)| recovery.head)
+    }
+
+    #[test]
+    fn a_signal_to_end_gives_the_reading_up_and_changes_nothing_of_the_ledger() {
+        let storage = ledger(17);
+        let head = Seq(17 * 1024);
+        let end = [SignalEvent::Snapshot, SignalEvent::Drain];
+        for has_snapshot in [false, true] {
+            let before = storage.operations().0;
+            assert_eq!(recovered(&storage, &end), None, "a snapshot: {has_snapshot}");
+            assert_eq!(storage.operations().0, before, "nothing was written");
+            // The lock is free again.
+            assert_eq!(recovered(&storage, &[SignalEvent::Reload]), Some(head));
+            if !has_snapshot {
+                // Behind it there is no entry: whoever ends from now on does so while the snapshot is read.
+                let (log, _) = Log::open(storage.clone(), &options(), &mut |_, _, _| Ok(())).unwrap();
+                snapshot_of(&log);
+                log.close().unwrap();
+            }
+        }
+    }
 
     #[test]
     fn a_directory_that_others_can_reach_is_refused_with_what_to_do() {

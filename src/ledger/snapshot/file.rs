@@ -16,6 +16,9 @@ const WRITE_BYTES: usize = 1 << 20;
 /// How much is read at once, in bytes.
 const READ_BYTES: usize = 4 << 20;
 
+/// Accounts or keys that are checked between two looks whether to go on: some milliseconds of reading.
+const RECORDS_BETWEEN_LOOKS: u64 = 1 << 14;
+
 /// Why a snapshot cannot be used.
 #[derive(Debug)]
 pub struct SnapshotFault {
@@ -283,8 +286,23 @@ impl<F: ReadFile> Snapshot<F> {
 
     /// Reads all of it and checks every hash.
     pub(crate) fn verify(&self) -> Result<(), SnapshotFault> {
-        self.for_each_record(&mut |_, _| Ok(()))?;
-        self.for_each_key(&mut |_| {})
+        self.verify_while(&mut || Ok(()))
+    }
+
+    /// As [`Snapshot::verify`]; `look` is called now and then, and may end it with an error, which is then a fault like any other.
+    pub(crate) fn verify_while(&self, look: &mut dyn FnMut() -> Result<(), String>) -> Result<(), SnapshotFault> {
+        let mut seen = 0u64;
+        let mut step = || {
+            seen += 1;
+            let looks = seen % RECORDS_BETWEEN_LOOKS == 0;
+            if looks {
+                look().map_err(|what| self.fault(what))
+            } else {
+                Ok(())
+            }
+        };
+        self.for_each_record(&mut |_, _| step())?;
+        self.for_each_key_while(&mut |_| step())
     }
 
     /// Hands over the records of every account, undivided but with right hashes, as name and bytes, in the order of the names.
@@ -322,14 +340,20 @@ impl<F: ReadFile> Snapshot<F> {
 
     /// Hands over the keys that issues have used, in the order of the entries.
     pub fn for_each_key(&self, each: &mut dyn FnMut(&UsedKey)) -> Result<(), SnapshotFault> {
+        self.for_each_key_while(&mut |key| {
+            each(key);
+            Ok(())
+        })
+    }
+
+    fn for_each_key_while(&self, each: &mut dyn FnMut(&UsedKey) -> Result<(), SnapshotFault>) -> Result<(), SnapshotFault> {
         let mut hash = blake3::Hasher::new();
         self.for_each_block(self.head.extents.keys_at(), self.head.extents.footer_at(), &mut |head, keys| {
             hash.update(&head.encode());
             if keys.len() % USED_KEY_BYTES != 0 {
                 return Err(self.fault("a block of keys has another length than it says"));
             }
-            keys.chunks_exact(USED_KEY_BYTES).for_each(|key| each(&decode_key(key)));
-            Ok(())
+            keys.chunks_exact(USED_KEY_BYTES).try_for_each(|key| each(&decode_key(key)))
         })?;
         let right = *hash.finalize().as_bytes() == self.head.extents.keys_hash;
         right.then_some(()).ok_or_else(|| self.fault("its keys are not those that its head speaks of"))

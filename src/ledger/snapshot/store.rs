@@ -318,24 +318,34 @@ pub(crate) fn keep_only<S: Storage>(storage: &S, kept: &[Seq]) -> io::Result<()>
 }
 
 /// The newest snapshot of this log, not newer than `seq_max`, that `fits` and is good in all its parts, which are read for that; `None`
-/// if there is none.
+/// if there is none. `look` is called now and then and may end the reading with an error.
 ///
 /// # Errors
-/// If it cannot be told which there are, or whether one fits.
+/// If it cannot be told which there are, or whether one fits; and if `look` errs.
 pub(crate) fn newest_whole<S: Storage>(
     storage: &S,
     log_id: Option<LogId>,
     seq_max: Seq,
     fits: &dyn Fn(&SnapshotHead) -> Result<bool, LedgerError>,
+    look: &mut dyn FnMut() -> Result<(), String>,
 ) -> Result<Option<Snapshot<S::File>>, LedgerError> {
-    let mut newest = Some(seq_max.0);
+    let unread = LedgerError::io(storage.place(""), "look for snapshots");
+    let (mut newest, mut ended) = (Some(seq_max.0), false);
     while let Some(seq_max) = newest {
-        let found =
-            newest_good(storage, log_id, Seq(seq_max)).map_err(LedgerError::io(storage.place(""), "look for snapshots"))?;
+        let found = match newest_good(storage, log_id, Seq(seq_max)) {
+            Ok(found) => found,
+            Err(error) => return Err(unread(error)),
+        };
         let Some(snapshot) = found else { break };
         if fits(snapshot.head())? {
-            match snapshot.verify() {
+            let verified = snapshot.verify_while(&mut || {
+                let looked = look();
+                ended = looked.is_err();
+                looked
+            });
+            match verified {
                 Ok(()) => return Ok(Some(snapshot)),
+                Err(fault) if ended => return Err(unread(io::Error::other(fault.what))),
                 Err(fault) => tracing::error!(%fault, "the snapshot before it is used, or the whole ledger"),
             }
         }
