@@ -15,6 +15,9 @@ mod sources;
 mod supported;
 mod value;
 
+pub(crate) use raw::Raw;
+pub(crate) use value::{bytes, integer};
+
 pub use cores::{cpus_usable, Cores, Driver};
 pub use describe::Described;
 pub use error::{ConfigError, Origin, Problem};

@@ -1,5 +1,5 @@
 //! What the ledger daemon is told by its arguments or by a file. Nothing is opened here but the file.
-use crate::config::{SCRUB_BYTES_PER_SECOND, SCRUB_EVERY, SNAPSHOT_ENTRIES, SNAPSHOT_EVERY};
+use crate::config::{self, Raw, SCRUB_BYTES_PER_SECOND, SCRUB_EVERY, SNAPSHOT_ENTRIES, SNAPSHOT_EVERY};
 use crate::domain::limits::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use crate::ledger::{Schedule, Scrubbing};
 use std::io::Read;
@@ -42,21 +42,21 @@ pub struct Args {
     /// Where to listen: unix:///PATH
     #[arg(long, value_name = "SOCKET")]
     pub sock: Option<String>,
-    /// Size of new segments in bytes; 64 MiB if not given
-    #[arg(long, value_name = "BYTES")]
-    pub segment_bytes: Option<u64>,
+    /// Size of new segments, such as 128MiB; 64MiB if not given
+    #[arg(long, value_name = "SIZE")]
+    pub segment_bytes: Option<String>,
     /// Time between two snapshots, such as 15m; that if not given
     #[arg(long, value_name = "TIME")]
     pub snapshot_every: Option<String>,
-    /// Entries after which a snapshot is due before that; 5,000,000 if not given
+    /// Entries after which a snapshot is due before that, such as 1_000_000; 5_000_000 if not given
     #[arg(long, value_name = "ENTRIES")]
-    pub snapshot_entries: Option<u64>,
+    pub snapshot_entries: Option<String>,
     /// Time between the ends of two passes that read everything again, such as 7days; that if not given
     #[arg(long, value_name = "TIME")]
     pub scrub_every: Option<String>,
-    /// What such a pass reads at most in one second; 8 MiB if not given
-    #[arg(long, value_name = "BYTES")]
-    pub scrub_bytes_per_second: Option<u64>,
+    /// What such a pass reads at most in one second, such as 16MiB; 8MiB if not given
+    #[arg(long, value_name = "SIZE")]
+    pub scrub_bytes_per_second: Option<String>,
     /// User whose processes may connect; repeatable. If none is given: the user of this process, and root
     #[arg(long, value_name = "UID")]
     pub allow_uid: Vec<u32>,
@@ -72,11 +72,11 @@ pub struct Args {
 struct Written {
     dir: Option<PathBuf>,
     sock: Option<String>,
-    segment_bytes: Option<u64>,
+    segment_bytes: Option<Raw>,
     snapshot_every: Option<String>,
-    snapshot_entries: Option<u64>,
+    snapshot_entries: Option<Raw>,
     scrub_every: Option<String>,
-    scrub_bytes_per_second: Option<u64>,
+    scrub_bytes_per_second: Option<Raw>,
     #[serde(default)]
     allow_uid: Vec<u32>,
 }
@@ -107,33 +107,31 @@ impl Settings {
         let written = args.config.as_deref().map_or(Ok(Written::default()), read)?;
         let directory = args.dir.clone().or(written.dir).ok_or("no directory of the ledger; write --dir DIR")?;
         let socket = args.sock.clone().or(written.sock).ok_or("no socket to listen on; write --sock unix:///PATH")?;
-        let segment_bytes = args.segment_bytes.or(written.segment_bytes).unwrap_or(SEGMENT_BYTES_DEFAULT);
-        if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&segment_bytes) || segment_bytes % 4096 != 0 {
-            return Err(format!(
-                "segments of {segment_bytes} bytes; write a multiple of 4096 from {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX}"
-            ));
-        }
+        let segment_bytes = given("segment_bytes", args.segment_bytes.as_deref(), written.segment_bytes, &|raw| {
+            let bytes = config::bytes(raw, SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX)?;
+            let whole = bytes % 4096 == 0;
+            whole.then_some(bytes).ok_or_else(|| format!("{raw} is not a multiple of 4096; write for example \"64MiB\""))
+        })?;
+        let segment_bytes = segment_bytes.unwrap_or(SEGMENT_BYTES_DEFAULT);
         let every = args.snapshot_every.as_deref().or(written.snapshot_every.as_deref());
         let every = every.map(|every| time(every, SNAPSHOT_EVERY, "a snapshot every", "15m, from 1s to 7days")).transpose()?;
-        let entries = args.snapshot_entries.or(written.snapshot_entries).unwrap_or(SNAPSHOT_ENTRIES_DEFAULT);
-        if !SNAPSHOT_ENTRIES.contains(&entries) {
-            let (least, most) = SNAPSHOT_ENTRIES.into_inner();
-            return Err(format!("a snapshot every {entries} entries; write a number from {least} to {most}"));
-        }
+        let entries = given("snapshot_entries", args.snapshot_entries.as_deref(), written.snapshot_entries, &|raw| {
+            config::integer(raw, SNAPSHOT_ENTRIES)
+        })?;
         let schedule = Schedule {
             every: every.unwrap_or(SNAPSHOT_AFTER_DEFAULT),
-            entries,
+            entries: entries.unwrap_or(SNAPSHOT_ENTRIES_DEFAULT),
             keys_ttl: Duration::MAX,
             look_every: Schedule::LOOK_EVERY,
         };
         let scrub_every = args.scrub_every.as_deref().or(written.scrub_every.as_deref());
         let scrub_every =
             scrub_every.map(|every| time(every, SCRUB_EVERY, "scrubbing every", "7days, from 1s to 14days")).transpose()?;
-        let bytes_per_second = args.scrub_bytes_per_second.or(written.scrub_bytes_per_second).unwrap_or(SCRUB_RATE_DEFAULT);
-        if !SCRUB_BYTES_PER_SECOND.contains(&bytes_per_second) {
-            let (least, most) = SCRUB_BYTES_PER_SECOND.into_inner();
-            return Err(format!("scrubbing at {bytes_per_second} bytes per second; write a number from {least} to {most}"));
-        }
+        let argument = args.scrub_bytes_per_second.as_deref();
+        let bytes_per_second = given("scrub_bytes_per_second", argument, written.scrub_bytes_per_second, &|raw| {
+            config::bytes(raw, SCRUB_BYTES_PER_SECOND)
+        })?;
+        let bytes_per_second = bytes_per_second.unwrap_or(SCRUB_RATE_DEFAULT);
         let scrubbing = Scrubbing { every: scrub_every.unwrap_or(SCRUB_AFTER_DEFAULT), bytes_per_second };
         let mut users = if args.allow_uid.is_empty() { written.allow_uid } else { args.allow_uid.clone() };
         if users.is_empty() {
@@ -141,6 +139,17 @@ impl Settings {
         }
         Ok(Self { directory, socket: socket_path(&socket)?, segment_bytes, schedule, scrubbing, users })
     }
+}
+
+/// What an argument says, or else the file, as the configuration of a wallet reads it; `None` if neither does.
+fn given(
+    name: &str,
+    argument: Option<&str>,
+    written: Option<Raw>,
+    read: &dyn Fn(&Raw) -> Result<u64, String>,
+) -> Result<Option<u64>, String> {
+    let raw = argument.map(|argument| Raw::Text(argument.to_owned())).or(written);
+    raw.map(|raw| read(&raw).map_err(|what| format!("{name}: {what}"))).transpose()
 }
 
 fn time(written: &str, range: RangeInclusive<Duration>, what: &str, example: &str) -> Result<Duration, String> {
@@ -205,21 +214,43 @@ mod tests {
         }
         let sock = Args { sock: Some("./l.sock".into()), ..dir };
         assert_eq!(Settings::of(&sock).unwrap().segment_bytes, 64 << 20);
-        assert!(told(&Args { segment_bytes: Some(5000), ..sock.clone() }).contains("multiple of 4096"));
-        let every = Args { snapshot_every: Some("1m".into()), snapshot_entries: Some(1_000), ..sock.clone() };
+        for (size, bytes) in [("16MiB", 16 << 20), ("16_777_216", 16 << 20), (" 1 GiB", 1 << 30), ("8388608", 8 << 20)] {
+            let args = Args { segment_bytes: Some(size.into()), ..sock.clone() };
+            assert_eq!(Settings::of(&args).unwrap().segment_bytes, bytes, "{size}");
+        }
+        for (size, part) in [
+            ("16777217", "segment_bytes: \"16777217\" is not a multiple of 4096"),
+            ("5000", "out of range; choose from 8MiB to 1GiB"),
+            ("2GiB", "out of range"),
+            ("64M", "is not a size; write bytes such as 1_048_576, or a text such as \"1MiB\""),
+            ("-1", "is not a size"),
+            ("", "is not a size"),
+        ] {
+            let refused = told(&Args { segment_bytes: Some(size.into()), ..sock.clone() });
+            assert!(refused.contains(part), "{size}: {refused}");
+        }
+        let every = Args { snapshot_every: Some("1m".into()), snapshot_entries: Some("1_000".into()), ..sock.clone() };
         let schedule = Settings::of(&every).unwrap().schedule;
         assert_eq!((schedule.every, schedule.entries), (Duration::from_secs(60), 1_000));
         for every in ["", "15", "1ms", "8days", "soon"] {
             assert!(told(&Args { snapshot_every: Some(every.into()), ..sock.clone() }).contains("such as 15m"), "{every}");
         }
-        assert!(told(&Args { snapshot_entries: Some(999), ..sock.clone() }).contains("from 1000 to"));
+        assert!(told(&Args { snapshot_entries: Some("999".into()), ..sock.clone() }).contains("choose from 1_000 to"));
+        assert!(told(&Args { snapshot_entries: Some("1k".into()), ..sock.clone() }).contains("snapshot_entries: \"1k\" is not"));
         for every in ["", "7", "15days", "1ms"] {
             assert!(told(&Args { scrub_every: Some(every.into()), ..sock.clone() }).contains("such as 7days"), "{every}");
         }
-        let scrub = Args { scrub_every: Some("1s".into()), scrub_bytes_per_second: Some(65_536), ..sock.clone() };
+        let scrub = Args { scrub_every: Some("1s".into()), scrub_bytes_per_second: Some("64KiB".into()), ..sock.clone() };
         let expected = Scrubbing { every: Duration::from_secs(1), bytes_per_second: 65_536 };
         assert_eq!(Settings::of(&scrub).unwrap().scrubbing, expected);
-        assert!(told(&Args { scrub_bytes_per_second: Some(65_535), ..sock }).contains("from 65536 to"));
+        assert!(told(&Args { scrub_bytes_per_second: Some("65_535".into()), ..sock }).contains("choose from 64KiB to"));
+        let text = "dir = \"/l\"\nsock = \"/s\"\nsegment_bytes = \"16MiB\"\nsnapshot_entries = \"2_000\"\nscrub_bytes_per_second = \"1MiB\"\n";
+        std::fs::write(&file, text).unwrap();
+        let settings = Settings::of(&Args { config: Some(file.clone()), ..Args::default() }).unwrap();
+        let told_of = (settings.segment_bytes, settings.schedule.entries, settings.scrubbing.bytes_per_second);
+        assert_eq!(told_of, (16 << 20, 2_000, 1 << 20));
+        std::fs::write(&file, "dir = \"/l\"\nsock = \"/s\"\nsegment_bytes = true\n").unwrap();
+        assert!(told(&Args { config: Some(file.clone()), ..Args::default() }).contains("segment_bytes: true is not a size"));
         std::fs::write(&file, "dirr = 1\n").unwrap();
         assert!(told(&Args { config: Some(file), ..Args::default() }).contains("dirr"));
     }

@@ -26,7 +26,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Connections at the same time; a wallet has two or three.
+/// Connections at the same time. A wallet that serves has four: for its commits, for look-ups, for its counters and for the audit. While
+/// it starts it has three: for the commits to come, for the snapshot, and for the entries and keys behind it.
 const CONNECTIONS_MAX: usize = 32;
 /// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
