@@ -15,8 +15,8 @@ use rustix::process::{kill_process, Pid, Signal};
 
 use crate::fault::Fault;
 
-/// A stop that takes longer is ended with SIGKILL.
-const STOP_WAIT_MAX: Duration = Duration::from_secs(60);
+/// A stop that takes longer is ended with SIGKILL: as long as the units in the runbook give, for the snapshot of many accounts.
+const STOP_WAIT_MAX: Duration = Duration::from_secs(300);
 /// Time between two looks at whether it has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// Lines of its log that are shown when it does not do what it should.
