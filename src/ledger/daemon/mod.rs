@@ -17,6 +17,8 @@ mod server;
 mod session;
 
 #[cfg(test)]
+mod majority_tests;
+#[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod tests;
