@@ -105,7 +105,7 @@ fn main() {
         let (started, ran) = (Instant::now(), on_cpu_ns());
         let report = verify_directory(&directory, &mut |_| ()).expect("a ledger that keeps all its promises");
         let (elapsed, on_cpu) = (started.elapsed(), on_cpu_ns() - ran);
-        assert_eq!((report.entries, report.accounts), (plan.entries, plan.accounts.min(plan.entries)));
+        assert_eq!((report.here.entries, report.accounts), (plan.entries, plan.accounts.min(plan.entries)));
         let per_second = |ns: u128| u128::from(plan.entries) * 1_000_000_000 / ns.max(1);
         rates.push(per_second(u128::from(on_cpu)) as u64);
         println!(

@@ -50,7 +50,7 @@ fn a_wallet_on_a_daemon_spends_reads_repeats_and_comes_back() {
     let log = daemon.log();
     assert!(log.contains("ledger_ending") && log.contains("snapshot_taken") && log.contains("ledger_stopped"), "{log}");
     let report = svc_wallet::ledger::verify_directory(&daemon.path("ledger"), &mut |_| ()).unwrap();
-    assert_eq!((report.entries, report.epoch, report.torn), (51, 3, None));
+    assert_eq!((report.here.entries, report.epoch, report.torn), (51, 3, None));
 }
 
 /// Spends one unit at a time; whatever is not a receipt is repeated until it is one. Returns the receipts.

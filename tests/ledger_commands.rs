@@ -15,7 +15,7 @@ const BLOCK: u64 = 4096;
 const SEGMENT: u64 = 8 * BLOCK;
 
 fn entry(op: Op, from: &str, to: &str, amount: u128, nonce: u64, memo: Option<&str>, ts: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
+    let (mut bytes, key) = (Vec::new(), format!("key-{}", nonce + 1));
     let draft = Draft {
         op,
         from: op.debits().then(|| Account::new(from).unwrap()),
@@ -23,7 +23,7 @@ fn entry(op: Op, from: &str, to: &str, amount: u128, nonce: u64, memo: Option<&s
         asset: Asset::new("roc").unwrap(),
         amount: Amount::new(amount).unwrap(),
         nonce: op.debits().then_some(Nonce(nonce)),
-        key: Key::new("key-1").unwrap(),
+        key: Key::new(&key).unwrap(),
         memo,
         corr: "corr",
         token: TokenId([4; 16]),

@@ -7,7 +7,7 @@ use super::{rebuild, SignalEvent};
 use crate::domain::{Entry, LogId, Question, Seq, UnixMs};
 use crate::engine::Engine;
 use crate::ledger::snapshot::{self, Snapshot, SnapshotSource};
-use crate::ledger::{LedgerError, Log, Options, ReadLedger, Recovery, Storage};
+use crate::ledger::{self, LedgerError, Log, Options, ReadLedger, Recovery, Storage};
 use crossbeam_channel::Receiver;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -56,7 +56,8 @@ pub(super) fn open<S: Storage>(
     interruption: &mut Interruption<'_>,
 ) -> Result<Opening<S>, LedgerError> {
     let began = Instant::now();
-    let (snapshot, mut engines) = match from_snapshot(&storage, None, Seq(u64::MAX), fresh, now, interruption) {
+    let (snapshot, mut engines) = match from_snapshot(&storage, ledger::log_of(&storage), Seq(u64::MAX), fresh, now, interruption)
+    {
         Ok(loaded) => loaded,
         Err(_) if interruption.given_up_at.is_some() => return Ok(Opening::GivenUp { entries: 0 }),
         Err(error) => return Err(LedgerError::io(storage.place(""), "look for snapshots")(error)),
@@ -275,6 +276,21 @@ mod tests {
         assert_eq!(state(&whole).1, 3 * 1024 + 100, "the key of every issue");
         let (_, _, later) = opened(storage, UnixMs(NOW.0 + 1_000));
         assert_eq!(state(&later).1, 0, "their time is over");
+    }
+
+    #[test]
+    fn a_snapshot_of_another_ledger_is_passed_over() {
+        let (storage, other) = (ledger(1), MemoryStorage::new());
+        let foreign = Options::for_simulation(8 << 20, LogId([8; 16]));
+        let (mut log, _) = Log::open(other.clone(), &foreign, &mut |_, _, _| Ok(())).unwrap();
+        log.append(&[LaneBatch { lane: 0, lane_first: 1, count: 2_000, bytes: issues(0..2_000) }]).unwrap();
+        snapshot_of(&log);
+        let (name, mut bytes) = (snapshot::snapshot_name(Seq(2_000)), Vec::new());
+        other.tamper(&name, |content| bytes = content.clone());
+        storage.create(&name).unwrap();
+        storage.tamper(&name, |content| *content = bytes);
+        let (from, head, engines) = opened(storage, NOW);
+        assert_eq!((from, head, state(&engines).1), (None, Seq(1024), 1024));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::backoff::Backoff;
 use super::comparison::{Comparison, Held, Holders, Live, Stated};
 use super::handles::AuditLedger;
 use super::reader::Reader;
+use super::schedule::Schedule;
 use super::scrub::{Scrubber, Scrubbing};
 use super::snapshot::{Pace, Snapshot, SnapshotError};
 use super::storage::Storage;
@@ -31,31 +32,6 @@ const REST: u32 = 2;
 const ENDING_NOTE_EVERY: Duration = Duration::from_secs(5);
 /// Priority of the auditor's thread: 0 is everybody's, 19 goes last.
 const AUDITOR_NICE: i32 = 10;
-
-/// When snapshots are taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Schedule {
-    /// Time between two of them.
-    pub every: Duration,
-    /// Entries after which one is due before that.
-    pub entries: u64,
-    /// How long the keys of issues are remembered: snapshots carry them on.
-    pub keys_ttl: Duration,
-    /// Time between two looks for new entries.
-    pub look_every: Duration,
-}
-
-impl Schedule {
-    /// As often as a service needs it.
-    pub const LOOK_EVERY: Duration = Duration::from_millis(500);
-
-    /// None but the one at the end.
-    #[cfg(test)]
-    pub fn no_snapshots() -> Self {
-        let day = Duration::from_secs(86_400);
-        Self { every: day, entries: u64::MAX, keys_ttl: day, look_every: Duration::from_millis(5) }
-    }
-}
 
 enum Order {
     /// Look at once.
@@ -415,7 +391,8 @@ impl<S: Storage> Desk<S> {
         let Self { work, hurry, ending_noted, .. } = self;
         let made = work.snapshot(&mut |snapshot_bytes| {
             if hurry.load(Ordering::Acquire) {
-                if is_due(ending_noted) {
+                if ending_noted.elapsed() >= ENDING_NOTE_EVERY {
+                    *ending_noted = Instant::now();
                     tracing::info!(event = "ledger_ending", snapshot_bytes, "writing a snapshot before the ledger is closed");
                 }
                 return Pace::AtOnce;
@@ -511,15 +488,6 @@ impl<S: Storage> Stated for Desk<S> {
         let held = self.work.held(accounts);
         self.told(held)
     }
-}
-
-/// Whether it is time to say how far an orderly end is.
-fn is_due(noted: &mut Instant) -> bool {
-    let due = noted.elapsed() >= ENDING_NOTE_EVERY;
-    if due {
-        *noted = Instant::now();
-    }
-    due
 }
 
 #[cfg(test)]

@@ -365,7 +365,8 @@ mod tests {
         assert!(log.truncate_before(Seq(first.0 + 1)).is_err());
         drop(log);
         let report = crate::ledger::verify(&storage, &mut |_| {}).unwrap();
-        assert_eq!((report.archived_through, report.head, report.assets[0].balances), (Seq(41), Seq(66), 1000));
+        assert_eq!((report.archived_through, report.head, report.assets[0].balances), (Seq(first.0 - 1), Seq(66), 1000));
+        assert_eq!((report.books_from, report.ever.entries, report.here.entries), (Seq(41), 66, 67 - first.0));
         // Also from the older of the two.
         let one = storage.fork();
         one.tamper(&newer, |bytes| bytes[100] ^= 1);

@@ -231,6 +231,35 @@ impl Books {
         Some(AccountBooks { account: name.to_owned(), last_nonce: Nonce(record.last_nonce), values })
     }
 
+    /// What a snapshot says of an account and these books do not; nothing if they agree. `assets` are the names by its numbers.
+    pub fn contradiction(&self, state: &AccountState<'_>, assets: &[&str]) -> Option<String> {
+        let name = state.name;
+        let Some(at) = self.find(self.hasher.hash_one(name.as_bytes()), name.as_bytes()) else {
+            return Some(format!("it has {name}, which no entry up to there names"));
+        };
+        let record = &self.records[at];
+        if record.last_nonce != state.last_nonce.0 {
+            let (said, right) = (state.last_nonce.0, record.last_nonce);
+            return Some(format!("it has {name} at nonce {said}, and the entries have brought it to {right}"));
+        }
+        let right = |asset: &str| {
+            let known = record.values().find(|(number, _)| self.assets[*number as usize].asset == asset);
+            known.map_or(Value::default(), |(_, value)| value)
+        };
+        let said = |asset: &str| {
+            let known = state.values.iter().find(|value| assets.get(usize::from(value.asset)) == Some(&asset));
+            known.map_or(Value::default(), |value| Value { free: value.free, held: value.held })
+        };
+        let named = state.values.iter().filter_map(|value| assets.get(usize::from(value.asset)).copied());
+        let entered = record.values().map(|(number, _)| &*self.assets[number as usize].asset);
+        let wrong = named.chain(entered).find(|asset| said(asset) != right(asset))?;
+        let (said, right) = (said(wrong), right(wrong));
+        Some(format!(
+            "it has {name} with {} {wrong} free and {} held, and the entries have brought it to {} and {}",
+            said.free, said.held, right.free, right.held
+        ))
+    }
+
     /// How many accounts there are.
     pub fn accounts(&self) -> u64 {
         self.records.len() as u64

@@ -212,7 +212,7 @@ fn a_ledger_on_disk_has_one_writer_and_survives_reopening() {
         acknowledged.recv_timeout(SOON).unwrap();
     }
     let beside = super::verify_directory(&path, &mut |_| ()).unwrap();
-    assert_eq!((beside.entries, beside.log_id, beside.torn), (1000, recovery.log_id, None));
+    assert_eq!((beside.here.entries, beside.log_id, beside.torn), (1000, recovery.log_id, None));
     committer.close().unwrap();
 
     let mut count = 0;

@@ -20,7 +20,7 @@
 //! | `cursor`, `reader`, `recent`, `index`, `index_file`, `desk` | finding entries, off the cores |
 //! | [`snapshot`] | the state of all accounts after some entry, so that a start need not read everything |
 //! | `audit` | replaying what was committed by rules of its own, sums, and the next snapshot |
-//! | `auditor`, `comparison` | the thread around that, and the comparison with what is served |
+//! | `auditor`, `schedule`, `comparison` | the thread around that, when it takes snapshots, and the comparison with what is served |
 //! | `scrub` | reading again what is sealed, at a bounded rate |
 //! | `scrub/plan` | when and how fast that is (pure) |
 //! | `history/mmr`, `history/verify` | mountain ranges over entries and batches, and whether a proof holds (pure) |
@@ -28,7 +28,9 @@
 //! | `protocol/mod`, `protocol/request`, `protocol/reply`, `protocol/answers`, `protocol/audit` | what a wallet and the ledger daemon say to each other (pure) |
 //! | `daemon/session`, `remote/link` | the two ends of that as bytes in and bytes out (pure) |
 //! | `daemon`, `remote` | the threads and sockets around them |
-//! | `verify`, `verify_snapshots` | replaying everything against every promise, and against what snapshots say |
+//! | `verify`, `verify_base`, `verify_snapshots` | replaying everything against every promise, and against what snapshots say |
+//! | `repeats` | idempotency keys that are used twice (pure) |
+//! | `verify_keys`, `verify_remarks`, `verify_start` | passes over keys; what does no harm; what a start would do |
 //! | `walk` | reading a directory from any entry on, for people |
 //! | `archive`, `backup` | moving sealed segments elsewhere; copies of the state, and a ledger from one |
 //!
@@ -67,14 +69,20 @@ mod reader;
 mod recent;
 mod recovery;
 mod remote;
+mod repeats;
 mod scan;
+mod schedule;
 mod scrub;
 pub mod snapshot;
 mod spares;
 mod stats;
 mod storage;
 mod verify;
+mod verify_base;
+mod verify_keys;
+mod verify_remarks;
 mod verify_snapshots;
+mod verify_start;
 mod walk;
 mod window;
 mod witness;
@@ -96,10 +104,14 @@ mod read_tests;
 mod recovery_tests;
 #[cfg(test)]
 mod sample;
+#[cfg(test)]
+mod verify_entries_tests;
+#[cfg(test)]
+mod verify_tests;
 
 pub use archive::archive_segments;
 pub use audit::{Audit, AuditWork, Findings};
-pub use auditor::{Auditor, Schedule};
+pub use auditor::Auditor;
 pub use backup::{archivable_through, back_up, restore, BackupError};
 pub use books::{AccountBooks, AssetTotals, Books, Value};
 pub use clock::unix_now;
@@ -118,12 +130,15 @@ pub use reader::Reader;
 pub(crate) use recovery::entries_of;
 pub use recovery::{Recovered, Recovery};
 pub use remote::{directory_behind, Begun, RemoteAuditor, RemoteFile, RemoteReader, RemoteSnapshots, RemoteWatch, RemoteWriter};
-pub(crate) use scan::SeenBatch;
 pub use scan::Torn;
+pub(crate) use scan::{log_of, SeenBatch};
+pub use schedule::Schedule;
 pub use scrub::{
     Kind as ScrubKind, Next as ScrubNext, ScrubPass, ScrubState, Scrubbed, Scrubbing, Work as ScrubWork, SCRUB_NAME,
 };
 pub use stats::CommitStats;
 pub use storage::{segment_name, ReadFile, Storage, StorageFile};
-pub use verify::{verify, verify_directory, Progress, Refuted, Report, Suspect};
+pub use verify::{verify, verify_directory, Extent, Progress, Refuted, Report, Suspect, Verification, KEYS_TTL};
+pub use verify_remarks::Remark;
+pub use verify_start::Start;
 pub use walk::{Batch, SegmentFile, SegmentUse, Walk, WalkEnd};

@@ -342,7 +342,7 @@ fn verify_reports_a_sound_log_beside_its_writer() {
     let report = verify(&storage, &mut |progress| told.push((progress.segment, progress.segments))).unwrap();
     assert_eq!(told, (1..=8).map(|segment| (segment, 8)).collect::<Vec<_>>());
     assert_eq!((report.head, report.root), log.head());
-    assert_eq!((report.entries, report.batches, report.accounts), (entries.len() as u64, 101, 4));
+    assert_eq!((report.here.entries, report.here.batches, report.accounts), (entries.len() as u64, 101, 4));
     let totals = &report.assets[0];
     assert_eq!((totals.issued, totals.burned, totals.balances, totals.held), (3000, 0, 3000, 100));
     storage.tamper(&segment_name(8), |bytes| bytes[60 << 10] = 1);

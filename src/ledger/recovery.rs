@@ -8,7 +8,7 @@ use super::layout::{Fault, SegmentHeader, BLOCK_BYTES, SEGMENT_HEAD_BYTES};
 use super::log::{link_segment, Active, Log, Options, Shared};
 use super::mark::Mark;
 use super::places::{Place, Places};
-use super::scan::{segments, End, Scan, Seen, SeenBatch, Start, Torn};
+use super::scan::{log_of, segments, End, Scan, Seen, SeenBatch, Start, Torn};
 use super::snapshot::{newest_whole, Snapshot};
 use super::spares::{Attempts, Spares};
 use super::stats::StatsCell;
@@ -131,7 +131,7 @@ impl<S: Storage> Log<S> {
         options: &Options,
         look: &mut dyn FnMut(Seq) -> Result<(), String>,
     ) -> Result<Recovered<S>, LedgerError> {
-        let snapshot = newest_whole(&storage, None, Seq(u64::MAX), &|_| Ok(true), &mut || look(Seq(0)))?;
+        let snapshot = newest_whole(&storage, log_of(&storage), Seq(u64::MAX), &|_| Ok(true), &mut || look(Seq(0)))?;
         let start = snapshot.as_ref().map(Snapshot::start);
         let (log, recovery) =
             Self::recover_behind(storage, options, start, &mut |batch| entries_of(batch, &mut |seq, _, _| look(seq)))?;

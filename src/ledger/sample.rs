@@ -20,10 +20,10 @@ pub(super) fn draft<'a>(op: Op, from: &'a str, to: &'a str, amount: u128, nonce:
     }
 }
 
-/// The encoded form of [`draft`].
+/// The encoded form of [`draft`], with a key of its own for each nonce.
 pub(super) fn entry(op: Op, from: &str, to: &str, amount: u128, nonce: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    draft(op, from, to, amount, nonce).encode(&mut bytes);
+    let (mut bytes, key) = (Vec::new(), format!("key-{}", nonce + 1));
+    Draft { key: Key::new(&key).expect("a valid sample"), ..draft(op, from, to, amount, nonce) }.encode(&mut bytes);
     bytes
 }
 

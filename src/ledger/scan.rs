@@ -9,6 +9,7 @@ use super::places::Place;
 use super::snapshot::snapshot_seq;
 use super::storage::{read_zero_filled, segment_name, segment_number, ReadFile, Storage, StorageFile};
 use super::window::Window;
+use super::witness::known_mark;
 use super::LedgerError;
 use crate::domain::limits::SEGMENT_BYTES_MAX;
 use crate::domain::{LogId, Root, Seq};
@@ -134,6 +135,20 @@ pub(crate) fn segments<S: Storage>(
     Ok(Some(first..=last))
 }
 
+/// The log that lies here, by the file `epoch` or else by the oldest segment; nothing if neither can be read.
+pub(crate) fn log_of<S: Storage>(storage: &S) -> Option<LogId> {
+    if let Some(mark) = known_mark(storage).ok()? {
+        return Some(mark.log_id);
+    }
+    let first = storage.list().ok()?.iter().filter_map(|name| segment_number(name)).min()?;
+    let file = storage.open(&segment_name(first)).ok()?;
+    (0..2).find_map(|copy| {
+        let mut block = [0; BLOCK_BYTES];
+        read_zero_filled(&file, &mut block, copy * BLOCK_BYTES as u64).ok()?;
+        SegmentHeader::decode(&block).ok().map(|header| header.log_id)
+    })
+}
+
 /// How a scan is made.
 pub(crate) struct Scan<'a, S> {
     pub storage: &'a S,
@@ -150,7 +165,12 @@ pub(crate) struct Scan<'a, S> {
 impl<S: Storage> Scan<'_, S> {
     /// Reads all segments.
     pub(crate) fn run(&self, each: &mut dyn FnMut(Seen<'_>) -> Result<(), LedgerError>) -> Result<End, LedgerError> {
-        let mut end = End {
+        self.run_from(self.at_first(), each)
+    }
+
+    /// What is known before the first entry, or behind the snapshot.
+    pub(crate) fn at_first(&self) -> End {
+        End {
             log_id: self.start.map_or_else(LogId::default, |start| start.log_id),
             segments: *self.segments.end(),
             segment_bytes: 0,
@@ -160,7 +180,23 @@ impl<S: Storage> Scan<'_, S> {
             root: self.start.map_or([0; 32], |start| start.root),
             epoch: self.start.map_or(0, |start| start.epoch),
             torn: None,
-        };
+        }
+    }
+
+    /// What is known before the first segment if what came before it is gone: what its own header says, and no epoch or batch.
+    pub(crate) fn beginning(&self) -> Result<End, LedgerError> {
+        let mut end = self.at_first();
+        let (_, header) = self.open(*self.segments.start(), &end, false)?;
+        (end.log_id, end.head, end.root) = (header.log_id, Seq(header.first_seq.0.saturating_sub(1)), header.prev);
+        Ok(end)
+    }
+
+    /// Reads all segments, behind what is known before the first one.
+    pub(crate) fn run_from(
+        &self,
+        mut end: End,
+        each: &mut dyn FnMut(Seen<'_>) -> Result<(), LedgerError>,
+    ) -> Result<End, LedgerError> {
         for index in self.segments.clone() {
             match &self.start {
                 Some(start) if index < start.last_batch.segment => self.pass(index, &end, each)?,
@@ -226,10 +262,12 @@ impl<S: Storage> Scan<'_, S> {
             Fault::Misfit(what) => refuse(what),
         })?;
         let known = (self.start.is_some() || index > *self.segments.start()).then_some(end.log_id);
-        let foreign =
-            known.is_some_and(|known| known != header.log_id) || self.mark.is_some_and(|mark| mark.log_id != header.log_id);
-        if foreign {
+        if known.is_some_and(|known| known != header.log_id) {
             return Err(LedgerError::Incomplete { place, what: "the segment belongs to another ledger".into() });
+        }
+        if self.mark.is_some_and(|mark| mark.log_id != header.log_id) {
+            let what = "the segment belongs to another ledger, or the file `epoch` does".into();
+            return Err(LedgerError::Incomplete { place, what });
         }
         if header.index != index {
             return Err(refuse(format!("the file is segment {} under another name", header.index)));

@@ -1,13 +1,14 @@
-//! What snapshots say of the log, held against it while it is verified: where they were taken, and the peaks of the history.
+//! What snapshots say of the log, held against it while it is verified: where they were taken, the accounts, and the peaks of the history.
 //!
 //! The auditor that makes snapshots and the history's file come to the peaks each for itself: where they agree, both are right. Where the
 //! file is missing or says something else, the peaks are made of the entries. That takes a hash of each, more work than everything else
 //! that a verification does, so a thread of its own does it, of copies of the batches, and only up to the newest snapshot.
+use super::books::Books;
 use super::history::{append_batch, coverage, Peaks, HISTORY_NAME};
 use super::layout::BatchHeader;
 use super::places::Place;
 use super::scan::SeenBatch;
-use super::snapshot::{snapshot_name, snapshots, Snapshot, SnapshotFault, SnapshotHead};
+use super::snapshot::{snapshot_name, snapshots, Snapshot, SnapshotHead};
 use super::storage::{Storage, StorageFile};
 use super::LedgerError;
 use crate::domain::{LogId, Root, Seq};
@@ -39,14 +40,40 @@ impl Claim {
 
     /// Whether it was taken behind the batch that has its last entry.
     fn check_place(&self, batch: &SeenBatch<'_>) -> Result<(), LedgerError> {
-        // What lies there and belongs to another ledger is used by nobody.
-        if self.log_id == batch.header.log_id && (self.seq, self.root) != (batch.header.last_seq(), batch.root) {
+        if (self.seq, self.root) != (batch.header.last_seq(), batch.root) {
             return Err(refuted(
                 &self.file,
                 &format!("the log has no batch that ends with entry {} and its chain hash", self.seq.0),
             ));
         }
         Ok(())
+    }
+
+    /// It says that there were entries behind the end of the log.
+    fn ahead_of(&self, head: Seq) -> LedgerError {
+        let Seq(newest) = self.seq;
+        let what = format!(
+            "it has the entries up to {newest}, and the log ends with entry {}: what came behind that was durable and is lost; put the \
+             segments back from a backup. If there is none, `ronctl ledger restore --from` this snapshot makes a ledger elsewhere that \
+             goes on behind entry {newest}; to go on behind entry {} instead, and give up what followed, remove this snapshot while no \
+             server runs",
+            head.0, head.0
+        );
+        LedgerError::Incomplete { place: self.file.clone(), what }
+    }
+
+    /// Whether it has all accounts as the entries up to there have left them.
+    fn check_accounts<F: StorageFile>(&self, snapshot: &Snapshot<F>, books: &Books) -> Result<(), LedgerError> {
+        let assets: Vec<&str> = snapshot.front().assets.iter().map(|sums| &*sums.asset).collect();
+        let mut wrong = None;
+        let read = snapshot.for_each_account(&mut |state| {
+            wrong = wrong.take().or_else(|| books.contradiction(state, &assets));
+            Ok(())
+        });
+        read.map_err(|fault| refuted(&fault.file, &fault.what))?;
+        let (said, right) = (snapshot.head().accounts, books.accounts());
+        let missing = || (said != right).then(|| format!("it has {said} accounts, and the entries up to there name {right}"));
+        wrong.or_else(missing).map_or(Ok(()), |what| Err(refuted(&self.file, &what)))
     }
 
     /// Whether its peaks are those up to there.
@@ -65,7 +92,7 @@ impl Claim {
     }
 }
 
-fn refuted(file: &str, what: &str) -> LedgerError {
+pub(super) fn refuted(file: &str, what: &str) -> LedgerError {
     let what =
         format!("{what}; the entries up to there are whole; remove this snapshot while no server runs, and another one is made");
     LedgerError::Incomplete { place: file.to_owned(), what }
@@ -81,30 +108,46 @@ struct Copied {
 }
 
 /// What is still to be compared, and the thread, if one is needed.
-pub(super) struct Comparison {
-    claims: VecDeque<Claim>,
+pub(super) struct Comparison<F> {
+    claims: VecDeque<(Claim, Snapshot<F>)>,
     found: Result<(), LedgerError>,
     batches: Option<Sender<Copied>>,
     thread: Option<JoinHandle<Result<(), LedgerError>>>,
     /// The last entry that the thread needs.
     newest: Seq,
+    /// The newest snapshot whose place the log has passed.
+    passed: Option<Seq>,
+    /// Files of snapshots that are not of this log, or have another one's name.
+    foreign: Vec<String>,
 }
 
-impl Comparison {
-    /// Begins behind `base`, or with the first batch. Every later snapshot is read as a whole; one that is damaged is found at the end.
+impl<F: StorageFile> Comparison<F> {
+    /// Begins behind `base`, or with the first batch. Every later snapshot is read as a whole; one that is `damaged` is told at the end.
     ///
     /// # Errors
     /// If the peaks of `base` are not those of the history's file, or there is no thread.
-    pub fn begin<S: Storage>(storage: &S, names: &[String], base: Option<&Snapshot<S::File>>) -> Result<Self, LedgerError> {
+    pub fn begin<S: Storage<File = F>>(
+        storage: &S,
+        names: &[String],
+        base: Option<&Snapshot<F>>,
+        log_id: Option<LogId>,
+        damaged: Option<LedgerError>,
+    ) -> Result<Self, LedgerError> {
         let after = base.map_or(Seq(0), |base| base.head().seq);
         let begun = base.map_or_else(|| Some(Peaks::default()), |base| base.front().peaks.clone());
         let later = snapshots(names).into_iter().rev().filter(|seq| *seq > after);
-        let mut found = Ok(());
-        let mut good = |snapshot: Result<Snapshot<S::File>, SnapshotFault>| {
-            let whole = snapshot.and_then(|snapshot| snapshot.verify().map(|()| snapshot));
-            whole.map_err(|fault| found = Err(refuted(&fault.file, &fault.what))).ok()
-        };
-        let opened: Vec<_> = later.filter_map(|seq| good(Snapshot::open(storage, &snapshot_name(seq)))).collect();
+        let (mut found, mut foreign) = (damaged.map_or(Ok(()), Err), Vec::new());
+        let mut opened = Vec::new();
+        for seq in later {
+            let whole = Snapshot::open(storage, &snapshot_name(seq)).and_then(|snapshot| snapshot.verify().map(|()| snapshot));
+            match whole {
+                Ok(snapshot) if snapshot.head().seq == seq && log_id.map_or(true, |log_id| snapshot.head().log_id == log_id) => {
+                    opened.push(snapshot);
+                }
+                Ok(snapshot) => foreign.push(snapshot.place().to_owned()),
+                Err(fault) => found = found.and(Err(refuted(&fault.file, &fault.what))),
+            }
+        }
         let mut claims: VecDeque<Claim> = base.map(Claim::of).into_iter().chain(opened.iter().map(Claim::of)).collect();
         let mut open = unsettled(storage, claims.make_contiguous());
         if base.is_some() {
@@ -115,7 +158,9 @@ impl Comparison {
             }
             open.retain(|open| open.seq > after);
         }
-        let mut comparison = Self { claims, found, batches: None, thread: None, newest: after };
+        let passed = base.map(|_| after);
+        let claims = claims.into_iter().zip(opened).collect();
+        let mut comparison = Self { claims, found, batches: None, thread: None, newest: after, passed, foreign };
         if let (Some(begun), Some(newest)) = (begun, open.last().map(|claim| claim.seq)) {
             let (batches, copies) = bounded::<Copied>(BATCHES_AHEAD_MAX);
             let run = move || compare(begun, &open, &copies);
@@ -126,12 +171,13 @@ impl Comparison {
         Ok(comparison)
     }
 
-    /// The next batch of the log.
-    pub fn follow(&mut self, batch: &SeenBatch<'_>) {
+    /// The next batch of the log, which is in the books.
+    pub fn follow(&mut self, batch: &SeenBatch<'_>, books: &Books) {
         let last = batch.header.last_seq();
-        while self.claims.front().is_some_and(|claim| claim.seq <= last) {
-            let claim = self.claims.pop_front().expect("just seen");
-            let found = claim.check_place(batch);
+        while self.claims.front().is_some_and(|(claim, _)| claim.seq <= last) {
+            let (claim, snapshot) = self.claims.pop_front().expect("just seen");
+            let found = claim.check_place(batch).and_then(|()| claim.check_accounts(&snapshot, books));
+            self.passed = Some(claim.seq);
             self.found = std::mem::replace(&mut self.found, Ok(())).and(found);
         }
         let Some(batches) = &self.batches else { return };
@@ -143,15 +189,18 @@ impl Comparison {
         }
     }
 
-    /// What was found, once the thread has come to its end.
-    pub fn end(mut self) -> Result<(), LedgerError> {
+    /// What was found, once the thread has come to its end and the log to its head: the newest snapshot, and the files of those that
+    /// are not of this log.
+    pub fn end(mut self, head: Seq) -> Result<(Option<Seq>, Vec<String>), LedgerError> {
         self.batches = None;
         let by_thread = match self.thread.take().map(JoinHandle::join) {
             None => Ok(()),
             Some(Ok(found)) => found,
             Some(Err(panic)) => std::panic::resume_unwind(panic),
         };
-        self.found.and(by_thread)
+        let ahead = self.claims.back().map_or(Ok(()), |(newest, _)| Err(newest.ahead_of(head)));
+        self.found.and(by_thread).and(ahead)?;
+        Ok((self.passed, self.foreign))
     }
 }
 

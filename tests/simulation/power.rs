@@ -10,10 +10,13 @@ use crate::scrubbing::scrub_work;
 use crate::snapshots::is_whole;
 use crate::swarm::Lie;
 use crate::world::{Ended, Process, World};
+use std::time::Duration;
 use svc_wallet::domain::{Entry, LogId, Root, Seq};
 use svc_wallet::engine::Engine;
 use svc_wallet::ledger::snapshot::{snapshot_name, snapshots, Snapshot};
-use svc_wallet::ledger::{verify, Fate, GroupCommit, LedgerError, Log, MemoryFile, MemoryStorage, Options, Recovery, Storage};
+use svc_wallet::ledger::{
+    Fate, GroupCommit, LedgerError, Log, MemoryFile, MemoryStorage, Options, Recovery, Storage, Verification,
+};
 
 /// Changes to the disk after one of which the power goes: a few more than replacing the file `epoch` takes, a commit that begins a
 /// segment, and a recovery. That all of it has been done before the power goes is counted as well, so no step can be out of reach.
@@ -289,15 +292,18 @@ impl World {
     /// The auditor reads the whole ledger of a server that is at rest.
     pub fn audit(&mut self) {
         let storage = self.storage.fork();
+        // A clock that goes to and fro within so short a time leaves no trace of what was forgotten meanwhile.
+        let ttl_ms = if self.swarm.forgetful { 0 } else { self.settings.idempotency_ttl_ms };
+        let verified = |storage: &MemoryStorage| Verification::of_keys(Duration::from_millis(ttl_ms)).run(storage, &mut |_| ());
         let names = snapshots(&storage.list().unwrap()).into_iter().map(snapshot_name);
         let damaged: Vec<String> = names.filter(|name| !is_whole(&storage, name)).collect();
         if !damaged.is_empty() {
-            let told = verify(&storage, &mut |_| ()).expect_err("a snapshot is damaged").to_string();
+            let told = verified(&storage).expect_err("a snapshot is damaged").to_string();
             assert!(damaged.iter().any(|name| told.contains(name)), "{damaged:?} not named: {told}");
             self.coverage.count("verify: damaged snapshot named");
             damaged.iter().for_each(|name| storage.remove(name).unwrap());
         }
-        let report = verify(&storage, &mut |_| ()).unwrap_or_else(|error| panic!("the ledger does not verify: {error}"));
+        let report = verified(&storage).unwrap_or_else(|error| panic!("the ledger does not verify: {error}"));
         let root = self.model.entries.last().map_or([0; 32], |placed| placed.root);
         assert_eq!(
             (report.head.0, report.root, report.torn),

@@ -17,7 +17,7 @@ const WINDOW_BYTES: usize = 1 << 20;
 
 /// What is wrong with a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Fault {
+pub(in crate::ledger) struct Fault {
     /// Where, in bytes, if that can be said.
     pub offset: u64,
     pub what: String,
@@ -27,7 +27,7 @@ pub(super) struct Fault {
 
 /// What reading a file came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(in crate::ledger) enum Verdict {
     Good,
     /// There is no such file.
     Gone,
@@ -157,7 +157,7 @@ fn prev_of<S: Storage>(storage: &S, index: u64) -> Option<Root> {
 }
 
 /// Reads the index file of a segment.
-pub(super) fn index<S: Storage>(storage: &S, subject: Subject) -> Verdict {
+pub(in crate::ledger) fn index<S: Storage>(storage: &S, subject: Subject) -> Verdict {
     match open(storage, &index_name(subject.segment), WINDOW_BYTES) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Verdict::Gone,
         Err(error) => Err(refused(0, "opened", &error)).into(),

@@ -22,6 +22,7 @@ mod work;
 #[cfg(test)]
 mod tests;
 
+pub(super) use check::{index as index_verdict, Verdict};
 pub(super) use scrubber::Scrubber;
 pub use state::{Kind, ScrubPass, ScrubState, Scrubbed, SCRUB_NAME};
 pub use work::{Next, Work};

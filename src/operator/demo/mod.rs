@@ -140,8 +140,8 @@ fn verify(stage: &mut Stage, ledger: &Path) -> Result<(), Failure> {
         Err(refuted) => vec![Check::new(refuted.fault.to_string(), false)],
         Ok(report) => {
             let mut checks = vec![Check::new(
-                format!("{} entries, one for each accepted request, none for refusals and repeats", report.entries),
-                report.entries == script::ENTRIES,
+                format!("{} entries, one for each accepted request, none for refusals and repeats", report.here.entries),
+                report.here.entries == script::ENTRIES,
             )];
             checks.push(Check::new("the chain of hashes is whole and no nonce is missing", true));
             checks.extend(report.assets.iter().map(|totals| {

@@ -6,13 +6,10 @@ use serde_json::json;
 
 use super::{refused, unreadable, Directory};
 use crate::domain::UnixMs;
-use crate::ledger::{archivable_through, archive_segments, DiskStorage, LedgerError, SegmentFile, Storage};
+use crate::ledger::{archivable_through, archive_segments, DiskStorage, LedgerError, SegmentFile, Storage, KEYS_TTL};
 use crate::operator::context::Context;
 use crate::operator::exit::{Exit, Failure};
 use crate::worker::unix_now;
-
-/// How long keys are remembered if nobody says it: the default of the wallet.
-pub(super) const KEYS_TTL: Duration = Duration::from_secs(24 * 3600);
 
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]

@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::archive::KEYS_TTL;
 use super::snapshot::{described, folder_and_name, shown};
 use super::{refused, Directory};
 use crate::domain::limits::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use crate::domain::UnixMs;
 use crate::ledger::layout::BLOCK_BYTES;
 use crate::ledger::snapshot::Snapshot;
-use crate::ledger::{restore, BackupError, DiskStorage, LedgerError};
+use crate::ledger::{restore, BackupError, DiskStorage, LedgerError, KEYS_TTL};
 use crate::operator::context::Context;
 use crate::operator::exit::{Exit, Failure};
 use crate::operator::output::{grouped, rfc3339};

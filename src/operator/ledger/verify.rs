@@ -9,8 +9,8 @@ use serde_json::{json, Value};
 
 use super::entry::{hex, Shown};
 use super::Directory;
-use crate::domain::{Entry, Seq};
-use crate::ledger::{verify_directory, AccountBooks, LedgerError, Progress, Refuted, Report, Suspect};
+use crate::domain::{Entry, Found, Seq};
+use crate::ledger::{AccountBooks, Extent, LedgerError, Progress, Refuted, Report, Start, Suspect, Verification, KEYS_TTL};
 use crate::operator::context::Context;
 use crate::operator::exit::{Exit, Failure};
 use crate::operator::output::{bar, grouped, Output, Style};
@@ -27,13 +27,21 @@ const BAR_WIDTH: usize = 24;
   ronctl ledger verify --dir /var/lib/ron/ledger
   ronctl --json ledger verify | jq .ledger_root
 
-Checked are the chain of hashes, the numbering of entries, the nonces of every account, that no balance was ever below zero,
-and for each asset that what was issued and not burned is what the accounts hold; and that snapshots were taken where they say
-and have the peaks of the history up to there. Nothing is written; a server may run
-meanwhile. Ends with 0 if the ledger is whole, 1 if it is not.")]
+  ronctl ledger verify --keys-ttl 1h
+
+Checked are the chain of hashes, the numbering of entries, the nonces of every account, that no idempotency key was used twice
+while it is remembered, that no balance was ever below zero, and for each asset that what was issued and not burned is what the
+accounts hold; and that snapshots were taken where they say and have the peaks of the history up to there. All segments that are
+here are read; if the first ones are gone, balances begin with the oldest snapshot. Said is also what a start of the server would
+do, and what is not as it should be and harms no entry, such as a damaged index. Nothing is written; a server may run meanwhile.
+Ends with 0 if the ledger is whole, 1 if it is not.")]
 pub struct Verify {
     #[command(flatten)]
     directory: Directory,
+    /// How long the wallet remembered idempotency keys, 0s to leave them out; otherwise idempotency.ttl of the configuration, or 24h if
+    /// there is none
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    keys_ttl: Option<Duration>,
 }
 
 impl Verify {
@@ -43,7 +51,11 @@ impl Verify {
         let output = &context.output;
         let started = Instant::now();
         let mut next = Duration::ZERO;
-        let verdict = verify_directory(&directory, &mut |progress| {
+        let keys_ttl = match self.keys_ttl {
+            Some(ttl) => ttl,
+            None => self.directory.setting(context, KEYS_TTL, |config| config.idempotency.ttl)?,
+        };
+        let verdict = Verification::of_keys(keys_ttl).directory(&directory, &mut |progress| {
             let elapsed = started.elapsed();
             if elapsed >= next {
                 next = elapsed + Duration::from_millis(PROGRESS_MS);
@@ -63,7 +75,11 @@ fn per_second(entries: u64, elapsed: Duration) -> u128 {
 }
 
 fn progress_line(progress: &Progress, elapsed: Duration) -> String {
-    let Progress { segment, segments, entries, bytes, bytes_all } = *progress;
+    let Progress { segment, segments, entries, bytes, bytes_all, again } = *progress;
+    if again {
+        let bar = bar(bytes, bytes_all, BAR_WIDTH);
+        return format!("{bar} {:>3}%  segment {segment} of {segments} once more, for its keys", bytes * 100 / bytes_all.max(1));
+    }
     let left = u128::from(bytes_all.saturating_sub(bytes)) * elapsed.as_millis() / u128::from(bytes.max(1));
     let rate = grouped(per_second(entries, elapsed));
     format!(
@@ -76,47 +92,41 @@ fn progress_line(progress: &Progress, elapsed: Duration) -> String {
 }
 
 fn whole(output: &Output, report: &Report, elapsed: Duration) -> Result<Exit, Failure> {
-    let torn = report.torn.as_ref();
     if output.json {
-        let assets: Vec<Value> = report
-            .assets
-            .iter()
-            .map(|totals| {
-                json!({
-                    "asset": totals.asset, "issued": totals.issued.to_string(), "burned": totals.burned.to_string(),
-                    "balances": totals.balances.to_string(), "held": totals.held.to_string(),
-                })
-            })
-            .collect();
-        output.value(&json!({
-            "whole": true, "entries": report.entries, "batches": report.batches, "segments": report.segments,
-            "accounts": report.accounts, "head": report.head.0, "ledger_root": hex(&report.root), "root": hex(&report.root), "log_id": hex(&report.log_id.0),
-            "epoch": report.epoch, "archived_through": report.archived_through.0, "assets": assets, "elapsed_ms": elapsed.as_millis() as u64,
-            "entries_per_second": per_second(report.entries, elapsed) as u64,
-            "torn": torn.map(|torn| json!({"file": torn.file, "offset": torn.offset, "bytes": torn.bytes})),
-        }))?;
+        output.value(&whole_json(report, elapsed))?;
         return Ok(Exit::Done);
     }
     output.line(&output.paint(Style::Good, "The ledger is whole."))?;
-    let rate = grouped(per_second(report.entries, elapsed));
+    let count = |number: u64| grouped(u128::from(number));
+    let rate = grouped(per_second(report.here.entries, elapsed));
     let mut rows = vec![
-        ("entries", format!("{}, verified in {} ms, {rate}/s", grouped(u128::from(report.entries)), elapsed.as_millis())),
-        ("batches", grouped(u128::from(report.batches))),
-        ("segments", grouped(u128::from(report.segments))),
-        ("accounts", grouped(u128::from(report.accounts))),
+        ("entries", format!("{}, verified in {} ms, {rate}/s", count(report.here.entries), elapsed.as_millis())),
+        ("batches", count(report.here.batches)),
+        ("segments", count(report.here.segments)),
+        ("accounts", count(report.accounts)),
         ("ledger", format!("{}, epoch {}", hex(&report.log_id.0), report.epoch)),
         ("chain hash", hex(&report.root)),
     ];
-    if report.archived_through > Seq(0) {
-        let through = grouped(u128::from(report.archived_through.0));
-        rows.push(("archived", format!("entries up to {through}: a snapshot stands in for them; it was read and adds up")));
+    if report.books_from > Seq(0) {
+        let Extent { segments, batches, entries } = report.ever;
+        let [gone, first, from] = [report.archived_through.0, report.archived_through.0 + 1, report.books_from.0].map(count);
+        rows[0].1 += &format!(": {first} to {}", count(report.head.0));
+        rows[2].1 += &format!(": {} to {segments}", report.first_segment);
+        let all = format!("{} entries, {} batches, {} segments", count(entries), count(batches), count(segments));
+        rows.push(("in all", format!("{all}; what is not here is in an archive, or was left behind by a restore")));
+        rows.push(("not here", format!("entries 1 to {gone}: the snapshot after entry {from} stands in for them; it adds up")));
+        if report.books_from > report.archived_through {
+            let checked = "hashes, order, nonces and keys are right; balances are checked from that snapshot on";
+            rows.push(("before it", format!("entries {first} to {from} are here: {checked}")));
+        }
     }
     rows.extend(report.assets.iter().map(|totals| {
         let [issued, burned, balances, held] = [totals.issued, totals.burned, totals.balances, totals.held].map(grouped);
         (totals.asset.as_str(), format!("issued {issued}, burned {burned}, on accounts {balances}, of it held {held}"))
     }));
+    rows.push(("a start", start_text(&report.start)));
     output.line(&output.fields(&rows))?;
-    if let Some(torn) = torn {
+    if let Some(torn) = &report.torn {
         let remark = format!(
             "Behind the last entry are {} bytes of an interrupted write ({}, from byte {}). They were never acknowledged; the next \
              start of the server clears them away.",
@@ -124,8 +134,66 @@ fn whole(output: &Output, report: &Report, elapsed: Duration) -> Result<Exit, Fa
         );
         output.line(&output.paint(Style::Faint, &remark))?;
     }
+    for remark in &report.remarks {
+        output.line(&format!("\n{}", output.paint(Style::Strong, "Not as it should be, and no entry is lost by it")))?;
+        output.line(&output.fields(&[
+            ("where", remark.file.clone()),
+            ("what", remark.what.clone()),
+            ("next", remark.next.to_owned()),
+        ]))?;
+    }
     Ok(Exit::Done)
 }
+
+fn whole_json(report: &Report, elapsed: Duration) -> Value {
+    let assets = report.assets.iter().map(|totals| {
+        json!({
+            "asset": totals.asset, "issued": totals.issued.to_string(), "burned": totals.burned.to_string(),
+            "balances": totals.balances.to_string(), "held": totals.held.to_string(),
+        })
+    });
+    let remarks = report.remarks.iter().map(|remark| json!({"file": remark.file, "what": remark.what, "next": remark.next}));
+    let Extent { segments, batches, entries } = report.here;
+    json!({
+        "whole": true, "entries": entries, "batches": batches, "segments": segments, "first_segment": report.first_segment,
+        "ever": {"entries": report.ever.entries, "batches": report.ever.batches, "segments": report.ever.segments},
+        "accounts": report.accounts, "head": report.head.0, "ledger_root": hex(&report.root), "root": hex(&report.root), "log_id": hex(&report.log_id.0),
+        "epoch": report.epoch, "archived_through": report.archived_through.0, "books_from": report.books_from.0,
+        "assets": assets.collect::<Vec<_>>(), "elapsed_ms": elapsed.as_millis() as u64,
+        "entries_per_second": per_second(entries, elapsed) as u64, "start": start_json(&report.start),
+        "torn": report.torn.as_ref().map(|torn| json!({"file": torn.file, "offset": torn.offset, "bytes": torn.bytes})),
+        "remarks": remarks.collect::<Vec<_>>(),
+    })
+}
+
+/// What a start of the server would do, in words.
+fn start_text(start: &Start) -> String {
+    match start {
+        Start::Serves { snapshot: None, entries } => format!("reads all {} entries and serves", grouped(u128::from(*entries))),
+        Start::Serves { snapshot: Some(seq), entries } => {
+            let [seq, entries] = [seq.0, *entries].map(|number| grouped(u128::from(number)));
+            format!("begins with the snapshot after entry {seq}, reads the {entries} entries behind it, and serves")
+        }
+        Start::Refuses(why) => format!("refuses: {why}"),
+    }
+}
+
+fn start_json(start: &Start) -> Value {
+    match start {
+        Start::Serves { snapshot, entries } => json!({"serves": true, "snapshot": snapshot.map(|seq| seq.0), "entries": entries}),
+        Start::Refuses(why) => json!({"serves": false, "why": why}),
+    }
+}
+
+/// What to do about an entry that breaks a rule.
+const BROKEN_NEXT: &str =
+    "stop the server and keep a copy of the directory; report entry, accounts and version: this is a fault of the \
+                           program that wrote it, and no backup mends it";
+/// The same if it is its key.
+const KEY_NEXT: &str =
+    "if idempotency.ttl was shorter when this was written, name it with --keys-ttl; otherwise keep a copy of the \
+                        directory and report both entries and the version: this is a fault of the program that wrote it. Whoever \
+                        asked twice has got it twice; take one back with a transfer or a burn";
 
 /// What is wrong and where, as far as the fault has a place.
 struct Finding<'a> {
@@ -177,8 +245,10 @@ fn broken(output: &Output, refuted: &Refuted) -> Result<Exit, Failure> {
             entry: Some(seq.0),
             what: what.clone(),
             means: "the hashes are right, so the entry was written as it is, although the rules forbid it after what came before",
-            next: "stop the server and keep a copy of the directory; report entry, accounts and version: this is a fault of the \
-                   program that wrote it, and no backup mends it",
+            next: match refuted.suspect.as_deref().and_then(|suspect| suspect.repeats) {
+                None => BROKEN_NEXT,
+                Some(_) => KEY_NEXT,
+            },
             suspect: refuted.suspect.as_deref(),
         },
         LedgerError::Unsupported { file, offset, version } => Finding {
@@ -202,16 +272,16 @@ fn broken(output: &Output, refuted: &Refuted) -> Result<Exit, Failure> {
             suspect: None,
         },
     };
-    show(output, &finding, refuted.entries)?;
+    show(output, &finding, refuted)?;
     Ok(Exit::No)
 }
 
-fn show(output: &Output, finding: &Finding<'_>, verified: u64) -> Result<(), Failure> {
+fn show(output: &Output, finding: &Finding<'_>, refuted: &Refuted) -> Result<(), Failure> {
     if output.json {
         return output.value(&json!({
             "whole": false, "kind": finding.kind, "file": finding.file, "offset": finding.offset, "entry": finding.entry,
-            "what": finding.what, "means": finding.means, "next": finding.next, "entries_in_whole_batches": verified,
-            "suspect": finding.suspect.map(suspect_json),
+            "what": finding.what, "means": finding.means, "next": finding.next, "entries_in_whole_batches": refuted.entries,
+            "suspect": finding.suspect.map(suspect_json), "start": refuted.start.as_ref().map(start_json),
         }));
     }
     output.line(&output.paint(Style::Bad, &format!("The ledger is {}.", finding.kind)))?;
@@ -226,19 +296,35 @@ fn show(output: &Output, finding: &Finding<'_>, verified: u64) -> Result<(), Fai
     }));
     rows.push(("what", finding.what.clone()));
     rows.push(("means", finding.means.to_owned()));
+    rows.extend(refuted.start.as_ref().map(|start| ("a start", refused_text(start, &refuted.fault.to_string()))));
     rows.push(("next", finding.next.to_owned()));
     output.line(&output.fields(&rows))?;
     let Some(suspect) = finding.suspect else { return Ok(()) };
     output.line(&format!("\n{}", output.paint(Style::Strong, "The entry")))?;
-    output.line(&output.fields(&shown(suspect).fields()))?;
+    output.line(&output.fields(&shown(suspect, &suspect.found).fields()))?;
+    if let Some(earlier) = &suspect.earlier {
+        output.line(&format!("\n{}", output.paint(Style::Strong, "The entry that had used its key")))?;
+        output.line(&output.fields(&shown(suspect, earlier).fields()))?;
+    }
+    if suspect.accounts.is_empty() {
+        return Ok(());
+    }
     output.line(&format!("\n{}", output.paint(Style::Strong, "Its accounts before it")))?;
     let accounts: Vec<(&str, String)> =
         suspect.accounts.iter().map(|books| (books.account.as_str(), account_text(books))).collect();
     output.line(&output.fields(&accounts))
 }
 
-fn shown(suspect: &Suspect) -> Shown<'_> {
-    let found = &suspect.found;
+/// The same beside a fault, which need not be said twice.
+fn refused_text(start: &Start, fault: &str) -> String {
+    match start {
+        Start::Refuses(why) if why == fault => "refuses for this reason; nothing is changed by it".to_owned(),
+        Start::Refuses(_) => start_text(start),
+        Start::Serves { .. } => format!("{}; what is damaged is refused by its hash, never served", start_text(start)),
+    }
+}
+
+fn shown<'a>(suspect: &Suspect, found: &'a Found) -> Shown<'a> {
     Shown { log_id: suspect.log_id, seq: found.seq, root: &found.root, entry: Entry::parse_own(&found.entry).0 }
 }
 
@@ -258,7 +344,10 @@ fn suspect_json(suspect: &Suspect) -> Value {
             .map(|(asset, value)| json!({"asset": asset, "free": value.free.to_string(), "held": value.held.to_string()}));
         json!({"account": books.account, "last_nonce": books.last_nonce.0, "values": values.collect::<Vec<_>>()})
     });
-    json!({"entry": shown(suspect).row(), "accounts_before": accounts.collect::<Vec<_>>()})
+    json!({
+        "entry": shown(suspect, &suspect.found).row(), "accounts_before": accounts.collect::<Vec<_>>(),
+        "repeats": suspect.repeats.map(|seq| seq.0), "earlier": suspect.earlier.as_ref().map(|found| shown(suspect, found).row()),
+    })
 }
 
 #[cfg(test)]
@@ -293,17 +382,21 @@ mod tests {
 
     #[test]
     fn progress_is_told_against_all_bytes_and_never_divides_by_nothing() {
-        let progress = Progress { segment: 1, segments: 2, entries: 500, bytes: 25, bytes_all: 100 };
+        let progress = Progress { segment: 1, segments: 2, entries: 500, bytes: 25, bytes_all: 100, again: false };
         let line = progress_line(&progress, Duration::from_secs(1));
         assert_eq!(line, "[######..................]  25%  segment 1 of 2, 500 entries, 500/s, 3 s left");
-        let nothing = Progress { segment: 0, segments: 0, entries: 0, bytes: 0, bytes_all: 0 };
+        let again = progress_line(&Progress { again: true, ..progress }, Duration::from_secs(1));
+        assert!(again.contains(" 25%  segment 1 of 2 once more"), "{again}");
+        let nothing = Progress { segment: 0, segments: 0, entries: 0, bytes: 0, bytes_all: 0, again: false };
         assert!(progress_line(&nothing, Duration::ZERO).contains("  0%"));
     }
 
     #[test]
     fn a_directory_that_is_not_there_is_a_usage_error() {
         let context = Context { output: QUIET, config: None };
-        let failure = Verify { directory: Directory { dir: Some("/nonexistent/ledger".into()) } }.run(&context).unwrap_err();
+        let failure = Verify { directory: Directory { dir: Some("/nonexistent/ledger".into()) }, keys_ttl: None }
+            .run(&context)
+            .unwrap_err();
         assert_eq!(failure.exit, Exit::Usage, "{failure}");
     }
 }

@@ -1,0 +1,83 @@
+//! What a start of the server would do with a ledger as it lies there: found out by doing what a start does, without changing a byte.
+use super::books::Books;
+use super::recovery::entries_of;
+use super::scan::{log_of, segments, Scan, Seen};
+use super::snapshot::{newest_whole, Snapshot};
+use super::storage::Storage;
+use super::verify::{seeds, Refuted};
+use super::verify_base::books_of;
+use super::witness::known_mark;
+use super::LedgerError;
+use crate::domain::Seq;
+
+/// What a start would do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// It serves every balance.
+    Serves {
+        /// The last entry of the snapshot with which it would begin; none if it would read the whole log.
+        snapshot: Option<Seq>,
+        /// How many entries it would read behind that.
+        entries: u64,
+    },
+    /// It ends, with this message.
+    Refuses(String),
+}
+
+/// What a start would do although the verification has found this; nothing if the disk does not let that be known.
+pub(super) fn rehearse<S: Storage>(storage: &S, refuted: &Refuted) -> Option<Start> {
+    match attempt(storage, refuted) {
+        Ok(start) => Some(start),
+        Err(LedgerError::Io { .. }) => None,
+        Err(fault) => Some(Start::Refuses(fault.to_string())),
+    }
+}
+
+fn attempt<S: Storage>(storage: &S, refuted: &Refuted) -> Result<Start, LedgerError> {
+    let mark = known_mark(storage)?;
+    let place = storage.place("");
+    let snapshot = newest_whole(storage, log_of(storage), Seq(u64::MAX), &|_| Ok(true), &mut || Ok(()))?;
+    let start = snapshot.as_ref().map(Snapshot::start);
+    let from = start.map_or(Seq(0), |start| start.seq);
+    if met_behind(refuted, from) {
+        return Ok(Start::Refuses(refuted.fault.to_string()));
+    }
+    let names = storage.list().map_err(LedgerError::io(place.as_str(), "list the directory"))?;
+    let Some(segments) = segments(storage, &names, mark, start.as_ref())? else {
+        return match mark.map(|mark| mark.head).max(start.map(|start| start.seq)) {
+            None => Ok(Start::Serves { snapshot: None, entries: 0 }),
+            Some(known) => {
+                let what = format!("there is no segment, although the ledger has had {} entries", known.0);
+                Err(LedgerError::Incomplete { place, what })
+            }
+        };
+    };
+    let mut books = match &snapshot {
+        Some(snapshot) => books_of(snapshot).map_err(|fault| LedgerError::Incomplete { place: fault.file, what: fault.what })?,
+        None => Books::new(seeds()),
+    };
+    let end = Scan { storage, segments, mark, start, sync: false, patient: true }.run(&mut |seen| {
+        let Seen::Batch(batch) = seen else { return Ok(()) };
+        entries_of(&batch, &mut |_, _, entry| books.apply(&entry))
+    })?;
+    books.close().map_err(|what| LedgerError::Incomplete { place: place.clone(), what })?;
+    Ok(Start::Serves { snapshot: snapshot.map(|snapshot| snapshot.head().seq), entries: end.head.0 - from.0 })
+}
+
+/// Whether a start that reads the entries behind this one meets the same fault, so that it need not be tried. Of keys it asks nothing.
+fn met_behind(refuted: &Refuted, from: Seq) -> bool {
+    let is_key = refuted.suspect.as_ref().is_some_and(|suspect| suspect.is_key());
+    match &refuted.fault {
+        LedgerError::Damaged { expected, .. } => *expected > from,
+        LedgerError::Broken { seq, .. } => *seq > from && !is_key,
+        LedgerError::InUse { .. }
+        | LedgerError::Io { .. }
+        | LedgerError::Unsupported { .. }
+        | LedgerError::Incomplete { .. }
+        | LedgerError::Uncovered { .. }
+        | LedgerError::Archived { .. }
+        | LedgerError::Unreachable { .. }
+        | LedgerError::Fenced { .. }
+        | LedgerError::Declined { .. } => false,
+    }
+}
