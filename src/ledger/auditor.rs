@@ -249,12 +249,9 @@ impl<S: Storage> Desk<S> {
     fn end(&mut self) {
         let (behind, since_snapshot) = (self.work.unread(), self.work.since_snapshot());
         if behind + since_snapshot > 0 && !self.work.is_broken() {
-            tracing::info!(
-                event = "ledger_ending",
-                behind,
-                since_snapshot,
-                "the rest of the ledger is audited, and a snapshot of it taken; a second signal ends at once, and nothing is lost by that"
-            );
+            let what =
+                "the rest is audited and a snapshot of it taken; a second signal ends at once, and nothing is lost by that";
+            tracing::info!(event = "ledger_ending", behind, since_snapshot, "{what}");
         }
         self.ending_noted = Instant::now();
         self.snapshot_at_the_end();
@@ -391,8 +388,7 @@ impl<S: Storage> Desk<S> {
         let Self { work, hurry, ending_noted, .. } = self;
         let made = work.snapshot(&mut |snapshot_bytes| {
             if hurry.load(Ordering::Acquire) {
-                if ending_noted.elapsed() >= ENDING_NOTE_EVERY {
-                    *ending_noted = Instant::now();
+                if is_due(ending_noted) {
                     tracing::info!(event = "ledger_ending", snapshot_bytes, "writing a snapshot before the ledger is closed");
                 }
                 return Pace::AtOnce;
@@ -488,6 +484,15 @@ impl<S: Storage> Stated for Desk<S> {
         let held = self.work.held(accounts);
         self.told(held)
     }
+}
+
+/// Whether it is time to say how far an orderly end is.
+fn is_due(noted: &mut Instant) -> bool {
+    let due = noted.elapsed() >= ENDING_NOTE_EVERY;
+    if due {
+        *noted = Instant::now();
+    }
+    due
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
 //! What can go wrong with a ledger, in sentences that say where and what to do next.
+use super::storage::segment_name;
 use crate::domain::Seq;
 
 /// A fault of the ledger. None of them is a client's mistake, and after most of them the process must not serve writes.
@@ -49,8 +50,8 @@ pub enum LedgerError {
     Uncovered {
         /// The directory.
         place: String,
-        /// Names of the first and of the last segment that are missing.
-        missing: (String, String),
+        /// Numbers of the first and of the last segment that are missing.
+        missing: (u64, u64),
         /// Snapshots in the directory, none of which can be used.
         snapshots: usize,
     },
@@ -105,7 +106,8 @@ impl LedgerError {
 
     /// Which segments are missing, and why nothing stands in for them, if that is what is wrong.
     pub(crate) fn uncovered(&self) -> Option<String> {
-        let LedgerError::Uncovered { missing: (first, last), snapshots, .. } = self else { return None };
+        let LedgerError::Uncovered { missing, snapshots, .. } = self else { return None };
+        let (first, last) = (segment_name(missing.0), segment_name(missing.1));
         let which = if first == last { format!("{first} is not there") } else { format!("{first} to {last} are not there") };
         Some(match snapshots {
             0 => format!("{which}, and there is no snapshot in their place"),

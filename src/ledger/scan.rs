@@ -115,7 +115,7 @@ pub(crate) fn segments<S: Storage>(
         // Only what two snapshots stand in for is archived, so they have been there.
         return Err(LedgerError::Uncovered {
             place: storage.place(""),
-            missing: (segment_name(1), segment_name(first - 1)),
+            missing: (1, first - 1),
             snapshots: names.iter().filter(|name| snapshot_seq(name).is_some()).count(),
         });
     }

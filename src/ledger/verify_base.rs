@@ -74,8 +74,11 @@ impl<F: StorageFile> Base<F> {
     }
 }
 
+/// A snapshot, and the books as it has them.
+type WithBooks<F> = (Snapshot<F>, Books);
+
 /// A snapshot of this log and the books as it has them; it is read as a whole.
-fn open<S: Storage>(storage: &S, seq: Seq, log_id: LogId) -> Result<Option<(Snapshot<S::File>, Books)>, SnapshotFault> {
+fn open<S: Storage>(storage: &S, seq: Seq, log_id: LogId) -> Result<Option<WithBooks<S::File>>, SnapshotFault> {
     let snapshot = Snapshot::open(storage, &snapshot_name(seq))?;
     if (snapshot.head().log_id, snapshot.head().seq) != (log_id, seq) {
         return Ok(None);
