@@ -117,7 +117,7 @@ pub use books::{AccountBooks, AssetTotals, Books, Value};
 pub use clock::unix_now;
 pub use committer::{Committer, LaneSender, OnFatal, LANE_QUEUE_BATCHES_MAX};
 pub use comparison::{Held, Holders, Live};
-pub use daemon::{Admitted, Server};
+pub use daemon::{Admitted, Served, Server, SteppedDaemon, SteppedLine};
 pub use desk::{Answer, LookupDesk, Told};
 pub use disk::{DiskFile, DiskStorage};
 pub use error::LedgerError;
@@ -126,10 +126,13 @@ pub use log::{AppendError, Log, Options, Watch};
 pub use mark::Mark;
 pub use memory::{Fate, Faults, MemoryFile, MemoryStorage, ReadFault, SyncFault, WriteFault};
 pub use merge::{GroupCommit, LanePlace, Placed, Standing};
+pub use protocol::Refused;
 pub use reader::Reader;
 pub(crate) use recovery::entries_of;
 pub use recovery::{Recovered, Recovery};
-pub use remote::{directory_behind, Begun, RemoteAuditor, RemoteFile, RemoteReader, RemoteSnapshots, RemoteWatch, RemoteWriter};
+pub use remote::{
+    directory_behind, Begun, Heard, Link, RemoteAuditor, RemoteFile, RemoteReader, RemoteSnapshots, RemoteWatch, RemoteWriter,
+};
 pub use scan::Torn;
 pub(crate) use scan::{log_of, SeenBatch};
 pub use schedule::Schedule;

@@ -7,6 +7,7 @@
 //! | `idle` | what is done ahead of questions |
 //! | `server`, `connection` | the socket and the threads around both |
 //! | `answers` | what a connection that reads is told |
+//! | `stepped` | the same without threads and sockets, for simulations |
 //!
 //! Deliberately unknown here: configuration, signals, accounts. An entry is looked at only to see that it is one.
 mod answers;
@@ -15,6 +16,7 @@ mod connection;
 mod idle;
 mod server;
 mod session;
+mod stepped;
 
 #[cfg(test)]
 mod majority_tests;
@@ -24,3 +26,4 @@ mod simulation;
 mod tests;
 
 pub use server::{Admitted, Server};
+pub use stepped::{Served, SteppedDaemon, SteppedLine};

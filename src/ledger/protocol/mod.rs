@@ -67,7 +67,6 @@ impl Frames {
     }
 
     /// Takes what has arrived.
-    #[cfg(test)]
     pub fn push(&mut self, bytes: &[u8]) {
         self.compact();
         self.bytes.extend_from_slice(bytes);

@@ -173,6 +173,8 @@ impl Link {
     ///
     /// # Errors
     /// If it is not of the protocol: the connection is of no more use.
+    // No iterator: after an error there is nothing more.
+    #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Result<Option<Heard>, Malformed> {
         loop {
             if let Some(heard) = self.heard.pop_front() {

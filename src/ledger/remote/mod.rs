@@ -18,13 +18,11 @@ mod writer;
 
 pub use auditor::RemoteAuditor;
 pub use directory::directory_behind;
+pub use link::{Heard, Link};
 pub use reader::RemoteReader;
 pub use snapshots::{RemoteFile, RemoteSnapshots};
 pub use state::RemoteWatch;
 pub use writer::{Begun, RemoteWriter};
-
-#[cfg(test)]
-pub(super) use link::{Heard, Link};
 
 #[cfg(test)]
 mod tests;
