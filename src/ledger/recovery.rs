@@ -181,8 +181,12 @@ impl<S: Storage> Log<S> {
             tracing::warn!(%directory, "the files `epoch` and `witness` are missing; a loss of the last entries would not be noticed this time");
         }
         let file = settle_tail(&storage, &end)?;
-        let witness = Witness::open(&storage)?;
+        let mut witness = Witness::open(&storage)?;
         let epoch = mark.map_or(0, |mark| mark.epoch).max(end.epoch);
+        if mark.map_or(Seq(0), |mark| mark.head) < end.head {
+            // What was read is durable now, and whoever goes on with the same epoch notes nothing else.
+            witness.note(&Mark { log_id: end.log_id, epoch, head: end.head, root: end.root, segment: end.segments });
+        }
         let shared = Arc::new(Shared {
             storage,
             log_id: end.log_id,

@@ -108,7 +108,13 @@ fn after_a_kill_damage_to_the_very_last_commit_is_refused() {
     let lost = storage.fork();
     lost.tamper(&segment_name(1), |bytes| bytes[last..].fill(0));
     assert!(damaged(&lost).3.contains("durable up to entry 4"));
-    // A witness that cannot be written costs no commit.
+    // What survived a loss of power has a witness as soon as it was read, also where nobody takes a new epoch.
+    let read_once = storage.fork();
+    read_once.remove(WITNESS_NAME).unwrap();
+    drop(Log::recover(read_once.clone(), &Options::for_simulation(SEGMENT, LogId([7; 16])), &mut |_, _, _| Ok(())).unwrap());
+    read_once.tamper(&segment_name(1), |bytes| bytes[last] ^= 1);
+    assert_eq!(damaged(&read_once).2, Seq(3));
+    // Without marks it is a shorter log.
     storage.tamper(WITNESS_NAME, Vec::clear);
     assert_eq!(open(&storage, SEGMENT).unwrap().2.len(), 4);
 }

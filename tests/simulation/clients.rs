@@ -1,4 +1,6 @@
 //! Simulated clients: they issue, spend, hold, capture, overdraw, repeat, give up and read, and remember what they were promised.
+mod late;
+
 use crate::core::Answer;
 use crate::edge::{Called, Sent};
 use crate::grants::{grants, Demand, ANYTHING, UNDER_A_CEILING};
@@ -35,6 +37,8 @@ struct Read {
 pub struct Clients {
     wishes: Vec<Wish>,
     writes: BTreeMap<u64, Write>,
+    /// Writes to wallets that were replaced.
+    late: BTreeMap<u64, Write>,
     reads: BTreeMap<u64, Read>,
     promises: BTreeMap<(String, String), Placed>,
     /// The newest promise to each account.
@@ -59,6 +63,7 @@ impl Clients {
         Self {
             wishes: Vec::new(),
             writes: BTreeMap::new(),
+            late: BTreeMap::new(),
             reads: BTreeMap::new(),
             promises: BTreeMap::new(),
             heights: BTreeMap::new(),

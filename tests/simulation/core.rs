@@ -1,5 +1,6 @@
 //! One simulated core: the production engine, its inbox, its lane, and what it has said.
 use crate::ceilings::Ceilings;
+use crate::edge::Edge;
 use crate::link::Link;
 use std::collections::VecDeque;
 use svc_wallet::domain::{Code, Durable, Entry, Found, Refusal, Root, Seq};
@@ -45,6 +46,7 @@ impl Output for Said {
 }
 
 pub struct Core {
+    pub edge: Edge,
     pub engine: Engine,
     pub inbox: VecDeque<Message>,
     pub link: Link,
@@ -56,8 +58,13 @@ pub struct Core {
 
 impl Core {
     pub fn new(engine: Engine) -> Self {
-        let (said, ceilings) = (Said::default(), Ceilings::default());
-        Self { engine, inbox: VecDeque::new(), link: Link::default(), said, ceilings, over_ceiling: Vec::new() }
+        Self::behind(engine, Ceilings::default())
+    }
+
+    /// After a start, with what was let through under ceilings before.
+    pub fn behind(engine: Engine, ceilings: Ceilings) -> Self {
+        let (edge, said) = (Edge::new(), Said::default());
+        Self { edge, engine, inbox: VecDeque::new(), link: Link::default(), said, ceilings, over_ceiling: Vec::new() }
     }
 
     pub fn empty_inbox(&mut self, gate: Gate) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// Everything that a set of seeds must reach. What is counted and not listed here is a mistake of the simulator.
-pub const EXPECTED: [&str; 147] = [
+pub const EXPECTED: [&str; 166] = [
     "amount: beyond what may still be issued",
     "amount: more than may ever be issued",
     "amount: much of what may be issued",
@@ -31,8 +31,8 @@ pub const EXPECTED: [&str; 147] = [
     "capability: with a caveat that nobody understands",
     "capability: with another signature",
     "capability: without its discharge",
-    "ceiling: reached",
     "ceiling: reached in one of several assets",
+    "ceiling: reached",
     "client: connection cut",
     "client: other request under a used key",
     "client: repeat of an answered request",
@@ -71,14 +71,20 @@ pub const EXPECTED: [&str; 147] = [
     "crash: sector kept",
     "crash: sector lost",
     "crash: sector torn inside",
+    "daemon: and its wallet killed",
+    "daemon: away for a while",
+    "daemon: ended by a commit that failed",
+    "daemon: no epoch could be taken",
+    "daemon: no room",
+    "daemon: place of an earlier commit told",
     "disk: bit rot",
     "disk: full",
     "disk: latent read error",
-    "disk: lost write",
     "disk: lost write to a snapshot",
+    "disk: lost write",
     "disk: misdirected read",
-    "disk: misdirected write",
     "disk: misdirected write to a snapshot",
+    "disk: misdirected write",
     "disk: older extent again",
     "disk: read error",
     "disk: room again",
@@ -151,6 +157,19 @@ pub const EXPECTED: [&str; 147] = [
     "verdict: last commit lost to a lie",
     "verdict: lie survived or repaired",
     "verify: damaged snapshot named",
+    "wallet: another one has the ledger",
+    "wallet: asked after it was replaced",
+    "wallet: goes on with its epoch",
+    "wallet: gone with its daemon",
+    "wallet: killed, the daemon goes on",
+    "wallet: learned that it was replaced",
+    "wallet: paused and replaced",
+    "wallet: receipt after it was replaced",
+    "wire: cut",
+    "wire: half open",
+    "wire: stalled",
+    "world: embedded ledger",
+    "world: ledger behind the daemon",
 ];
 
 /// A search that ended at its bound: rare, and no seed has to have one.

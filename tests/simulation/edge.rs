@@ -85,7 +85,7 @@ impl World {
     /// A client's request arrives at a core with a capability. What is let through has not been decided on; `None` if it is refused.
     pub fn call(&mut self, core: CoreId, grant: &Grant, sent: Sent, demand: &Demand<'_>) -> Option<Called> {
         let now = self.now;
-        let told = self.edges[usize::from(core.0)].ask(grant, sent, now);
+        let told = self.cores[usize::from(core.0)].edge.ask(grant, sent, now);
         match (told, grant.allows(demand, now)) {
             (Ok(called), Ok(under_a_ceiling)) => {
                 if let Called::Write { ceiling, .. } = &called {

@@ -1,6 +1,7 @@
 //! One test for each way in which a part can fail, to be read by a person: what happens to writes, to reads, and how it ends. Each
 //! drives the same world as the random histories, with exactly one thing going wrong. `docs/SIMULATION.md` has the table of all rows,
 //! with the tests that play them on a real server.
+use crate::clients::Clients;
 use crate::core::Answer;
 use crate::grants::{grants, ANYTHING};
 use crate::power::SEGMENT_CHANGES;
@@ -17,11 +18,25 @@ const SMALL: u64 = 40 << 10;
 
 /// Two cores, segments of this size, and nothing that goes wrong by itself.
 fn quiet_world(segment_bytes: u64) -> (World, Rng) {
+    quiet_world_with(false, segment_bytes)
+}
+
+/// The same behind the daemon, and whatever is sent arrives.
+fn quiet_world_behind_a_daemon() -> (World, Rng) {
+    let (world, rng) = quiet_world_with(true, SMALL);
+    world.faults().quiet = true;
+    (world, rng)
+}
+
+fn quiet_world_with(behind_daemon: bool, segment_bytes: u64) -> (World, Rng) {
     let mut rng = Rng::new(1);
-    let swarm = Swarm { cores_max: 2, segment_bytes, ..Swarm::quiet(&mut rng) };
+    let swarm = Swarm { cores_max: 2, segment_bytes, behind_daemon, ..Swarm::quiet(&mut rng) };
     let settings = Settings { hash_seeds: [1, 2, 3, 4], idempotency_ttl_ms: 1 << 40, keys_max: 1 << 16 };
     let mut world = World::new(1, &swarm, settings, &mut rng, false);
     world.kill();
+    if behind_daemon {
+        world.kill_wallet(&mut rng);
+    }
     world.start(&mut rng, 2);
     (world, rng)
 }
@@ -62,7 +77,7 @@ fn rounds(world: &mut World, rng: &mut Rng, most: u64) -> Vec<Answer> {
     let mut answers = Vec::new();
     for _ in 0..most {
         world.tick += 1;
-        if world.process.is_some() {
+        if world.has_cores() {
             answers.extend(world.round(rng).into_iter().map(|(_, answer)| answer));
         }
     }
@@ -219,4 +234,51 @@ fn whatever_was_acknowledged_survives_a_power_loss_at_every_step_to_a_new_segmen
         changes += 1;
     }
     assert!((12..SEGMENT_CHANGES).contains(&changes), "{changes} changes");
+}
+
+/// Row "the daemon is gone, comes back": reads are served, writes are refused, what was pending is committed later, once.
+#[test]
+fn while_the_daemon_is_gone_writes_are_refused_and_what_was_pending_settles_later() {
+    let (mut world, mut rng) = quiet_world_behind_a_daemon();
+    issue(&mut world, &mut rng, 1..=3);
+    write(&mut world, Op::Issue, "", "alice", 4);
+    for core in 0..2 {
+        assert!(world.turn(core, &mut rng).is_empty(), "nothing is promised yet");
+    }
+    world.kill();
+    world.lose_daemon(&mut rng);
+    assert_eq!(receipts(&rounds(&mut world, &mut rng, 20)), 0);
+    assert_eq!(balance(&mut world, &mut rng, "alice"), 3);
+    write(&mut world, Op::Issue, "", "alice", 5);
+    let refused = rounds(&mut world, &mut rng, 4);
+    assert!(matches!(refused[..], [Answer::Refused { code: Code::UpstreamUnavailable, .. }]), "{refused:?}");
+    world.start(&mut rng, 2);
+    assert_eq!(receipts(&rounds(&mut world, &mut rng, 30)), 1, "what was pending");
+    issue(&mut world, &mut rng, 5..=5);
+    assert_eq!(balance(&mut world, &mut rng, "alice"), 5);
+    assert_eq!(world.model.head(), 5);
+}
+
+/// Row "a wallet was paused and replaced": what the first one still had on its way never arrives, and it learns why.
+#[test]
+fn nothing_of_a_wallet_that_was_replaced_arrives_and_it_is_told() {
+    let (mut world, mut rng) = quiet_world_behind_a_daemon();
+    issue(&mut world, &mut rng, 1..=3);
+    write(&mut world, Op::Issue, "", "alice", 4);
+    for core in 0..2 {
+        assert!(world.turn(core, &mut rng).is_empty(), "nothing is promised yet");
+    }
+    let mut clients = Clients::new();
+    world.pause_wallet(&mut clients, &mut rng);
+    world.start(&mut rng, 2);
+    assert_eq!(balance(&mut world, &mut rng, "alice"), 3);
+    issue(&mut world, &mut rng, 5..=5);
+    for _ in 0..40 {
+        world.tick += 1;
+        world.step_replaced(&mut clients, true, &mut rng);
+    }
+    assert_eq!(world.coverage.get("wallet: learned that it was replaced"), 1);
+    assert_eq!(world.model.head(), 4, "nothing of the first one arrives");
+    issue(&mut world, &mut rng, 6..=6);
+    assert_eq!(balance(&mut world, &mut rng, "alice"), 5);
 }

@@ -22,13 +22,14 @@ pub struct Outcome {
 /// Plays the history of a seed; panics where a promise is broken.
 pub fn play(seed: u64, aloud: bool) -> Outcome {
     let mut rng = Rng::new(seed);
-    let swarm = Swarm::new(&mut rng);
+    let swarm = Swarm::new(&mut rng).behind_a_daemon(&mut Rng::new(seed ^ 0xdae_0000_0000));
     if aloud {
         println!("{swarm:#?}");
     }
     let ttl_ms = if swarm.forgetful { 100 } else { u64::from(u32::MAX) };
     let settings = Settings { hash_seeds: [1, 2, 3, seed], idempotency_ttl_ms: ttl_ms, keys_max: swarm.keys_max };
     let mut world = World::new(seed, &swarm, settings, &mut rng, aloud);
+    world.coverage.count(if swarm.behind_daemon { "world: ledger behind the daemon" } else { "world: embedded ledger" });
     let mut clients = Clients::new();
     let lie_at = rng.below(if swarm.lie == Some(Lie::OlderExtent) { swarm.steps / 3 } else { swarm.steps });
     for step in 0..swarm.steps {
@@ -51,6 +52,7 @@ pub fn play(seed: u64, aloud: bool) -> Outcome {
         }
         let replies = world.step(&mut rng);
         clients.take(replies, &mut world);
+        world.step_replaced(&mut clients, false, &mut rng);
         begin_again(&mut world, &mut clients, &mut rng);
         if world.ended.is_some() {
             break;
@@ -122,6 +124,16 @@ fn trouble(world: &mut World, clients: &mut Clients, rng: &mut Rng) {
         let (core, until) = (rng.below(world.cores.len() as u64) as usize, world.tick + 1 + rng.below(60));
         world.cores[core].link.cut(until);
     }
+    if rng.rarely(swarm.cut_wire) {
+        world.cut_wire(rng);
+    }
+    if rng.rarely(swarm.stall_wire) {
+        world.stall_wire(rng);
+    }
+    if world.process.is_none() {
+        // The daemon is away, and nothing happens to its disk meanwhile.
+        return begin_again(world, clients, rng);
+    }
     if rng.rarely(swarm.second_writer) {
         world.second_writer();
     }
@@ -154,7 +166,9 @@ fn trouble(world: &mut World, clients: &mut Clients, rng: &mut Rng) {
     if rng.rarely(swarm.power_loss) {
         world.crash(rng);
     } else if rng.rarely(swarm.kill) {
-        world.kill();
+        world.kill_some(rng);
+    } else if rng.rarely(swarm.replace) {
+        world.pause_wallet(clients, rng);
     } else if rng.rarely(swarm.power_loss_in_commit) {
         world.crash_in_commit(rng);
     } else if rng.rarely(swarm.power_loss_in_mark) {
@@ -171,13 +185,15 @@ fn trouble(world: &mut World, clients: &mut Clients, rng: &mut Rng) {
     begin_again(world, clients, rng);
 }
 
-/// If the server has ended, it is started again, perhaps with another number of cores.
+/// If the server has ended, it is started again, perhaps with another number of cores; likewise the daemon.
 fn begin_again(world: &mut World, clients: &mut Clients, rng: &mut Rng) {
-    if world.process.is_some() {
+    if world.runs() || world.daemon_stays_away(rng) {
         return;
     }
-    clients.forget_connections();
-    if rng.percent(30) {
+    if !world.has_cores() {
+        clients.forget_connections();
+    }
+    if world.process.is_none() && rng.percent(30) {
         world.crash(rng);
     }
     let cores = world.some_cores(rng);
@@ -205,9 +221,8 @@ fn come_to_rest(world: &mut World, clients: &mut Clients, rng: &mut Rng) {
             assert!(world.tick < until, "progress resumes when the faults stop");
             let replies = world.round(rng);
             clients.take(replies, world);
-            if world.process.is_none() {
-                begin_again(world, clients, rng);
-            }
+            world.step_replaced(clients, true, rng);
+            begin_again(world, clients, rng);
             if world.ended.is_some() {
                 return;
             }

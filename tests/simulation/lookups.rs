@@ -13,6 +13,10 @@ use svc_wallet::shard::Shard;
 impl World {
     /// The lookup desk answers one question.
     pub fn answer_question(&mut self, index: usize) {
+        if self.process.is_none() {
+            // The daemon is away; the question waits for it.
+            return;
+        }
         let Some(repeat) = self.cores[index].said.questions.pop_front() else { return };
         let by_key = matches!(repeat.question, Question::Key(_));
         self.coverage.count(match repeat.question {

@@ -8,6 +8,7 @@ mod clients;
 mod copies;
 mod core;
 mod coverage;
+mod daemon;
 mod disk;
 mod edge;
 mod failures;
@@ -25,6 +26,7 @@ mod runner;
 mod scrubbing;
 mod snapshots;
 mod swarm;
+mod wallet;
 mod wishes;
 mod world;
 

@@ -3,19 +3,20 @@
 use crate::ceilings::Ceilings;
 use crate::copies::state;
 use crate::core::Core;
-use crate::edge::Edge;
+use crate::daemon::Writing;
 use crate::model::{Model, State};
 use crate::rng::Rng;
 use crate::scrubbing::scrub_work;
 use crate::snapshots::is_whole;
 use crate::swarm::Lie;
 use crate::world::{Ended, Process, World};
+use std::ops::ControlFlow;
 use std::time::Duration;
 use svc_wallet::domain::{Entry, LogId, Root, Seq};
 use svc_wallet::engine::Engine;
 use svc_wallet::ledger::snapshot::{snapshot_name, snapshots, Snapshot};
 use svc_wallet::ledger::{
-    Fate, GroupCommit, LedgerError, Log, MemoryFile, MemoryStorage, Options, Recovery, Storage, Verification,
+    Fate, GroupCommit, LedgerError, Log, MemoryFile, MemoryStorage, Options, Recovery, SteppedDaemon, Storage, Verification,
 };
 
 /// Changes to the disk after one of which the power goes: a few more than replacing the file `epoch` takes, a commit that begins a
@@ -79,8 +80,10 @@ impl World {
     /// Power loss somewhere inside of a commit, if there is something to commit.
     pub fn crash_in_commit(&mut self, rng: &mut Rng) {
         self.say(|| "power loss in a commit".into());
-        // Whatever is under way gets to the committer. Replies that leave meanwhile are lost with their connections.
-        for index in 0..self.cores.len() {
+        // Whatever is under way gets to the committer. Replies that leave meanwhile are lost with their connections; but those of a
+        // wallet outlive its daemon.
+        let ends = if self.remote.is_none() { self.cores.len() } else { 0 };
+        for index in 0..ends {
             let gate = self.gate(index);
             self.cores[index].empty_inbox(gate);
             drop(self.hand_over(index, rng));
@@ -144,7 +147,21 @@ impl World {
         Options::for_simulation(self.swarm.segment_bytes, LogId([7; 16]))
     }
 
+    /// As the daemon does: it takes no epoch, and has no cores.
+    fn open_daemon(&self) -> Result<Opened, LedgerError> {
+        let (log, recovery, snapshot) = Log::recover_from_snapshot(self.storage.clone(), &self.options(), &mut |_| Ok(()))?;
+        let (begin, mut found) = (snapshot.as_ref().map_or(0, |snapshot| snapshot.head().seq.0), Vec::new());
+        log.reader().scan(Seq(begin + 1), &mut |_, root, entry| {
+            found.push((entry.bytes().to_vec(), *root));
+            ControlFlow::Continue(())
+        })?;
+        Ok(Opened { log, recovery, snapshot, found, engines: Vec::new() })
+    }
+
     fn open(&self, cores: u16) -> Result<Opened, LedgerError> {
+        if self.remote.is_some() {
+            return self.open_daemon();
+        }
         let (snapshot, mut engines) = self.load_engines(cores);
         let begin = snapshot.as_ref().map_or(0, |snapshot| snapshot.head().seq.0);
         let mut found = Vec::new();
@@ -160,8 +177,16 @@ impl World {
         Ok(Opened { log, recovery, snapshot, found, engines })
     }
 
-    /// Starts the server on what is there, again and again until it runs or refuses for good.
+    /// Starts whatever does not run.
     pub fn start(&mut self, rng: &mut Rng, cores: u16) {
+        match self.remote {
+            None => self.start_process(rng, cores),
+            Some(_) => self.start_behind(rng, cores),
+        }
+    }
+
+    /// Starts the process with the ledger on what is there, again and again until it runs or refuses for good.
+    pub fn start_process(&mut self, rng: &mut Rng, cores: u16) {
         assert!(self.process.is_none());
         // An operator who finds the disk full makes room; an error of the disk passes sooner or later.
         self.storage.limit_bytes(None);
@@ -248,24 +273,41 @@ impl World {
             }
             self.faults().quiet = was_quiet;
         }
-        assert!(recovery.epoch > self.epoch, "each opening has a higher epoch");
-        self.coverage.count("recovery: epoch taken");
         (self.garbled, self.power_lost) = (false, false);
         self.note_gone();
-        (self.epoch, self.marked) = (recovery.epoch, self.model.head());
+        if self.remote.is_some() {
+            assert!(recovery.epoch >= self.epoch, "a daemon knows the epoch that it has granted");
+        } else {
+            assert!(recovery.epoch > self.epoch, "each opening has a higher epoch");
+            self.coverage.count("recovery: epoch taken");
+            self.marked = self.model.head();
+        }
+        self.epoch = recovery.epoch;
         let group = GroupCommit::new(engines.len() as u16, log.body_bytes_max());
         let reader = log.reader();
         let work = self.audit_work(&reader, snapshot);
         let scrub = scrub_work(&reader);
+        let log = match self.remote {
+            None => Writing::Alone(Box::new(log)),
+            Some(_) => Writing::Served(Box::new(SteppedDaemon::new(log))),
+        };
         self.process = Some(Process { reader, group, work, scrub, full: false, log });
-        self.edges = engines.iter().map(|_| Edge::new()).collect();
-        let ceilings = || Ceilings::behind(&self.model.daily);
-        self.cores = engines.into_iter().map(|engine| Core { ceilings: ceilings(), ..Core::new(engine) }).collect();
+        if self.remote.is_some() {
+            self.say(|| format!("the daemon runs from entry {} on, behind entry {begin}", self.model.head()));
+            return;
+        }
+        self.run_on(engines);
         assert_eq!(self.state(), self.model.state(), "I-7: the ledger alone gives the state");
         self.say(|| format!("runs with {} cores from entry {} on, behind entry {begin}", self.cores.len(), self.model.head()));
         if self.lied().is_none() && rng.percent(25) {
             self.probe_keys(rng);
         }
+    }
+
+    /// Cores that go on from these engines, and from what the ledger says of ceilings.
+    pub fn run_on(&mut self, engines: Vec<Engine>) {
+        let ceilings = || Ceilings::behind(&self.model.daily);
+        self.cores = engines.into_iter().map(|engine| Core::behind(engine, ceilings())).collect();
     }
 
     /// Something acknowledged is not there. With one copy that may be if the disk lied about the very last commit, nothing was
@@ -285,6 +327,9 @@ impl World {
     pub fn restart(&mut self, rng: &mut Rng, cores: u16) {
         let process = self.process.take().expect("a server runs between two steps");
         process.log.close().expect("nothing failed");
+        if self.remote.is_some() {
+            self.kill_wallet(rng);
+        }
         self.marked = self.model.head();
         self.start(rng, cores);
     }

@@ -78,6 +78,11 @@ pub struct Swarm {
     pub keep_percent: u64,
     pub garble_percent: u64,
     pub lie: Option<Lie>,
+    /// The ledger is behind the daemon, and what can go wrong between it and its wallet.
+    pub behind_daemon: bool,
+    pub cut_wire: u64,
+    pub stall_wire: u64,
+    pub replace: u64,
 }
 
 impl Swarm {
@@ -143,6 +148,10 @@ impl Swarm {
             keep_percent: *rng.pick(&[0, 20, 50, 80, 100]),
             garble_percent: rng.sometimes(40, 30),
             lie,
+            behind_daemon: false,
+            cut_wire: 0,
+            stall_wire: 0,
+            replace: 0,
         };
         if lie.is_none() && rng.percent(10) {
             // It takes sealed segments behind two snapshots, and keys whose time is over, for something to go to an archive.
@@ -155,6 +164,24 @@ impl Swarm {
         // It takes commits that were cut short and are gone, others in their place, and no snapshot that has these.
         let (power_loss_in_commit, keep_percent) = (swarm.power_loss_in_commit + 150, swarm.keep_percent.min(20));
         Self { power_loss_in_commit, keep_percent, snapshot: swarm.snapshot / 10, ..swarm }
+    }
+
+    /// Some seeds have their ledger behind the daemon. They have dice of their own for it, so that the other histories are the same
+    /// with and without this.
+    pub fn behind_a_daemon(self, rng: &mut Rng) -> Self {
+        if !rng.percent(35) {
+            return self;
+        }
+        Self {
+            behind_daemon: true,
+            cut_wire: rng.sometimes(60, 200),
+            stall_wire: rng.sometimes(40, 100),
+            replace: rng.sometimes(60, 80),
+            kill: rng.sometimes(60, 80),
+            // Of the links of embedded ledgers.
+            cut_link: 0,
+            ..self
+        }
     }
 
     /// Nothing goes wrong by itself.

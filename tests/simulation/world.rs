@@ -4,8 +4,8 @@
 //! and the operator who starts a process again that has ended. One step is one turn of one of them; between any two the power may go.
 use crate::core::{Answer, Core};
 use crate::coverage::Coverage;
+use crate::daemon::{Remote, Writing};
 use crate::disk::DiskFaults;
-use crate::edge::Edge;
 use crate::link::{copy, Arrival};
 use crate::model::Model;
 use crate::older::OlderExtents;
@@ -15,13 +15,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use svc_wallet::domain::{Durable, Entry, HistoryRoot, UnixMs};
 use svc_wallet::engine::{Gate, Message, Request, Ticket};
-use svc_wallet::ledger::engine::Engine as _;
-use svc_wallet::ledger::{AppendError, AuditWork, GroupCommit, Log, Mark, MemoryStorage, Placed, Reader, ScrubWork};
+use svc_wallet::ledger::{AppendError, AuditWork, GroupCommit, Mark, MemoryStorage, Placed, Reader, ScrubWork};
 use svc_wallet::shard::Settings;
 
-/// A process of the server: it has the ledger open for writing.
+/// The process that has the ledger open for writing: the server itself, or the daemon.
 pub struct Process {
-    pub log: Log<MemoryStorage>,
+    pub log: Writing,
     pub reader: Reader<MemoryStorage>,
     pub group: GroupCommit,
     /// What the auditor's thread does.
@@ -46,9 +45,9 @@ pub const BEGINNING: u64 = 86_400_000 * 20_000 - 1_000;
 
 pub struct World {
     pub cores: Vec<Core>,
-    /// Of each core.
-    pub edges: Vec<Edge>,
     pub process: Option<Process>,
+    /// Only where that is the daemon.
+    pub remote: Option<Remote>,
     pub storage: MemoryStorage,
     pub faults: Arc<Mutex<DiskFaults>>,
     pub settings: Settings,
@@ -92,8 +91,8 @@ impl World {
         storage.set_faults(faults.clone());
         let mut world = Self {
             cores: Vec::new(),
-            edges: Vec::new(),
             process: None,
+            remote: swarm.behind_daemon.then(Remote::default),
             storage,
             faults,
             settings,
@@ -149,6 +148,9 @@ impl World {
         if self.tick < self.not_ready_until {
             return Gate::NotReady;
         }
+        if let Some(gate) = self.gate_of_wallet() {
+            return gate;
+        }
         let full = self.process.as_ref().is_some_and(|process| process.full);
         if full || self.cores[index].link.is_cut(self.tick) {
             return Gate::LedgerDown;
@@ -176,6 +178,7 @@ impl World {
             1 => self.arrive(index),
             2 => self.answer_question(index),
             3 => self.commit(rng),
+            5 if self.remote.is_some() => self.commit(rng),
             4 => return self.release(index),
             6 => self.look_after(rng),
             5 if self.cores[index].link.is_overdue(self.tick) => {
@@ -191,12 +194,8 @@ impl World {
     pub fn round(&mut self, rng: &mut Rng) -> Vec<(Ticket, Answer)> {
         let mut replies = Vec::new();
         for index in 0..self.cores.len() {
-            let gate = self.gate(index);
-            self.cores[index].empty_inbox(gate);
-            self.arrive(index);
-            self.answer_question(index);
-            replies.extend(self.hand_over(index, rng));
-            if self.cores[index].link.is_overdue(self.tick) {
+            replies.extend(self.turn(index, rng));
+            if self.remote.is_none() && self.cores[index].link.is_overdue(self.tick) {
                 self.coverage.count("link: batches sent again");
                 self.cores[index].link.send_again();
             }
@@ -205,8 +204,20 @@ impl World {
         replies
     }
 
+    /// A core does all that it can.
+    pub fn turn(&mut self, index: usize, rng: &mut Rng) -> Vec<(Ticket, Answer)> {
+        let gate = self.gate(index);
+        self.cores[index].empty_inbox(gate);
+        self.arrive(index);
+        self.answer_question(index);
+        self.hand_over(index, rng)
+    }
+
     /// What happens beside the spends: the auditor follows, and the desk uses an idle moment.
     fn look_after(&mut self, rng: &mut Rng) {
+        if self.process.is_none() {
+            return;
+        }
         match rng.below(5) {
             0 => drop(self.follow()),
             1 => self.prepare(rng),
@@ -216,8 +227,11 @@ impl World {
     }
 
     pub fn is_idle(&mut self) -> bool {
-        let full = self.process().full;
-        !full && self.cores.iter_mut().all(Core::is_idle)
+        let busy = match &self.remote {
+            None => self.process().full,
+            Some(remote) => self.process.is_none() || !remote.replaced.is_empty(),
+        };
+        !busy && self.cores.iter_mut().all(Core::is_idle)
     }
 
     /// Every core forgets what is too old, as its sweep does.
@@ -232,6 +246,9 @@ impl World {
         match core.link.arrive(self.tick) {
             Arrival::Nothing => {}
             Arrival::InTurn(durable) => core.committed(durable),
+            Arrival::Repeated | Arrival::OutOfTurn if self.remote.is_some() => {
+                panic!("the wallet's link acknowledges each batch once, and in order")
+            }
             Arrival::Repeated => self.coverage.count("link: acknowledgement repeated"),
             Arrival::OutOfTurn => self.coverage.count("link: acknowledgement out of turn"),
         }
@@ -299,6 +316,13 @@ impl World {
 
     /// As [`World::commit`], of all that the lanes have queued or of some of it.
     pub fn commit_of(&mut self, all: bool, rng: &mut Rng) {
+        if self.remote.is_some() {
+            let all = all || self.failing || self.faults().quiet;
+            self.converse(all, rng);
+            let fenced = self.remote().wallet.is_some() && self.is_fenced(false);
+            assert!(!fenced, "only a wallet that was replaced is told so");
+            return;
+        }
         let tick = self.tick;
         let Self { cores, process, coverage, .. } = self;
         let process = process.as_mut().expect("a server runs between two steps");
@@ -357,6 +381,9 @@ impl World {
 
     /// What the committer does once nothing more comes: it notes how far the ledger reaches.
     pub fn note(&mut self) {
+        if self.remote.is_some() {
+            return self.note_of_daemon();
+        }
         let told = self.faults().told;
         let lied = self.lied().is_some();
         match self.process().log.note() {
