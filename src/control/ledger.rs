@@ -129,7 +129,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Has everything that is sealed read again, beside the audit; behind a socket the daemon does that by settings of its own.
+    /// Has everything that is durable read again, beside the audit; behind a socket the daemon does that by settings of its own.
     pub fn scrub(&mut self, scrubbing: Scrubbing) -> std::io::Result<()> {
         let Place::Embedded(embedded) = &mut self.place else { return Ok(()) };
         let Embedded { reader, auditor, .. } = &mut **embedded;

@@ -83,7 +83,7 @@ impl Auditor {
         Ok(Self { findings, orders: Some(orders), hurry, wanted, keys_ttl_ms, scrubber: None, thread: Some(thread) })
     }
 
-    /// From now on everything that is sealed is also read again, by a thread of its own.
+    /// From now on everything that is durable is also read again, by a thread of its own.
     ///
     /// # Errors
     /// If that cannot be started.

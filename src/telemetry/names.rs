@@ -73,7 +73,7 @@ metrics! {
     SNAPSHOTS Counter "ledger_snapshots_total" "Snapshots of the ledger that were taken or could not be, by outcome.";
     SNAPSHOT_SECONDS Gauge "ledger_snapshot_seconds" "How long the last snapshot took; 0 if none was taken since the start.";
     SNAPSHOT_TIME Gauge "ledger_snapshot_time_seconds" "When the newest entry that a snapshot has was accepted, in seconds since the Unix epoch; 0 without a snapshot.";
-    SCRUB_LAST_END Gauge "wallet_scrub_last_end_time_seconds" "End of the last pass that read everything sealed again, in seconds since the Unix epoch.";
+    SCRUB_LAST_END Gauge "wallet_scrub_last_end_time_seconds" "End of the last pass that read everything durable again, in seconds since the Unix epoch.";
     SCRUB_DAMAGED Gauge "wallet_scrub_damaged_files" "Files of the ledger that were damaged when they were read again last, by kind.";
     RELOADS Counter "wallet_reloads_total" "Reloads of policy and registry by outcome.";
     ACCOUNTING_FLUSHES Counter "wallet_accounting_flushes_total" "Flushes of the counters by outcome.";

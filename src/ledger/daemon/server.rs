@@ -152,7 +152,7 @@ impl<S: Storage> Server<S> {
         Ok(Self { site, stop, accepting, preparing })
     }
 
-    /// From now on everything that is sealed is also read again.
+    /// From now on everything that is durable is also read again.
     ///
     /// # Errors
     /// If the thread for it cannot be started.

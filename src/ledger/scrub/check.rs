@@ -67,7 +67,7 @@ fn unreadable(offset: u64) -> impl Fn(LedgerError) -> Fault {
     }
 }
 
-/// What the directory of the log says of a segment that another one follows.
+/// What the directory of the log says of a segment that another one follows, or of the one that is being written, as far as it is durable.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sealed {
     pub log_id: LogId,
@@ -97,9 +97,31 @@ pub(super) fn segment<S: Storage>(storage: &S, sealed: &Sealed) -> Verdict {
     check_segment(storage, sealed).into()
 }
 
+/// Reads the durable part of the segment that is being written: both copies of its header, and every batch.
+pub(super) fn active<S: Storage>(storage: &S, active: &Sealed) -> Verdict {
+    open_segment(storage, active.index, WINDOW_BYTES).and_then(|mut window| check_batches(&mut window, active)).map(|_| ()).into()
+}
+
 fn check_segment<S: Storage>(storage: &S, sealed: &Sealed) -> Result<(), Fault> {
     let mut window = open_segment(storage, sealed.index, WINDOW_BYTES)?;
-    let mut root = check_head(&mut window, sealed)?;
+    let (mut offset, root) = check_batches(&mut window, sealed)?;
+    while offset < sealed.segment_bytes {
+        let length = (sealed.segment_bytes - offset).min(WINDOW_BYTES as u64);
+        if !is_zero(window.get(offset, length as usize).map_err(unreadable(offset))?) {
+            return Err(fault(offset, "there is something behind the last batch"));
+        }
+        offset += length;
+    }
+    // If that one cannot be read, it is for its own check to say so.
+    match prev_of(storage, sealed.index + 1) {
+        Some(prev) if prev != root => Err(fault(SEGMENT_HEAD_BYTES, "the next segment does not continue its chain")),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Where the last batch ends, and the chain hash after it.
+fn check_batches<F: StorageFile>(window: &mut Window<F>, sealed: &Sealed) -> Result<(u64, Root), Fault> {
+    let mut root = check_head(window, sealed)?;
     let (mut offset, mut next, mut epoch) = (SEGMENT_HEAD_BYTES, sealed.first, 0);
     while next <= sealed.last {
         let Sealed { log_id, index, segment_bytes, .. } = *sealed;
@@ -113,18 +135,7 @@ fn check_segment<S: Storage>(storage: &S, sealed: &Sealed) -> Result<(), Fault> 
         (root, epoch, next) = (found, header.epoch, Seq(header.last_seq().0 + 1));
         offset += header.extent_bytes();
     }
-    while offset < sealed.segment_bytes {
-        let length = (sealed.segment_bytes - offset).min(WINDOW_BYTES as u64);
-        if !is_zero(window.get(offset, length as usize).map_err(unreadable(offset))?) {
-            return Err(fault(offset, "there is something behind the last batch"));
-        }
-        offset += length;
-    }
-    // If that one cannot be read, it is for its own check to say so.
-    match prev_of(storage, sealed.index + 1) {
-        Some(prev) if prev != root => Err(fault(SEGMENT_HEAD_BYTES, "the next segment does not continue its chain")),
-        Some(_) | None => Ok(()),
-    }
+    Ok((offset, root))
 }
 
 /// Both copies of the header; the chain hash before the first batch.

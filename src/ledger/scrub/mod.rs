@@ -1,4 +1,4 @@
-//! Scrubbing: everything that is sealed is read again, again and again, at a bounded rate, so that what a disk has lost is known while
+//! Scrubbing: everything that is durable is read again, again and again, at a bounded rate, so that what a disk has lost is known while
 //! there are still copies of it.
 //!
 //! | file | role |

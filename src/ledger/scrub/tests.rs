@@ -11,7 +11,7 @@ use crate::ledger::reader::Reader;
 use crate::ledger::sample::{lane_batch, open};
 use crate::ledger::snapshot::{newest_good, snapshot_name, snapshots};
 use crate::ledger::storage::{index_name, segment_name, ReadFile, Storage, StorageFile};
-use crate::ledger::{Auditor, Log, Options, Schedule, Walk};
+use crate::ledger::{restore, Auditor, Log, Options, Schedule, Walk};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -64,14 +64,14 @@ fn a_pass_reads_every_sealed_file_once_and_the_next_one_ends_an_interval_later()
     let (storage, mut log, reader) = written();
     let mut work = work(&reader);
     let first = pass(&mut work, &storage, BEGIN);
-    assert_eq!((first.files, first.damaged), (7, 0), "three segments, their indexes, the snapshot");
+    assert_eq!((first.files, first.damaged), (8, 0), "four segments, three indexes, the snapshot");
     assert!(first.bytes >= 3 * SEGMENT, "{first:?}");
     assert_eq!((work.figures().last_end, work.figures().damaged), (BEGIN, [0; 3]));
     assert_eq!(work.step(BEGIN), Next::At(later(BEGIN)));
     assert_eq!(work.step(UnixMs(later(BEGIN).0 - 1)), Next::At(later(BEGIN)));
     // What was sealed meanwhile belongs to the next pass; its index is not there yet.
     (8..10).for_each(|batch| assert!(log.append(&[lane_batch(1, 1 + 3 * batch, 3)]).is_ok()));
-    assert_eq!(pass(&mut work, &storage, later(BEGIN)).files, 8);
+    assert_eq!(pass(&mut work, &storage, later(BEGIN)).files, 9);
 }
 
 #[test]
@@ -208,10 +208,28 @@ fn a_segment_that_was_damaged_and_then_archived_is_not_called_damaged_for_ever()
 }
 
 #[test]
-fn where_nothing_is_sealed_nothing_is_said_to_have_been_read() {
+fn damage_in_the_segment_that_is_being_written_is_found_as_far_as_it_is_durable() {
+    let (storage, log, reader) = written();
+    let mut work = work(&reader);
+    for (offset, expected) in
+        [(100, 1), (BLOCK_BYTES as u64 + 9, 1), (2 * BLOCK_BYTES as u64 + 30, 1), (3 * BLOCK_BYTES as u64 + 250, 1)]
+    {
+        storage.rot(&segment_name(4), offset, 1);
+        assert_eq!(
+            pass(&mut work, &storage, UnixMs(BEGIN.0 + offset * EVERY.as_millis() as u64)).damaged,
+            expected,
+            "at {offset}"
+        );
+        assert_eq!(damaged(&storage), [segment_name(4)]);
+        storage.rot(&segment_name(4), offset, 1);
+    }
+    drop(log);
+}
+
+#[test]
+fn where_nothing_is_there_nothing_is_said_to_have_been_read() {
     let storage = MemoryStorage::new();
     let (mut log, ..) = open(&storage, SEGMENT).unwrap();
-    log.append(&[lane_batch(1, 1, 3)]).unwrap();
     let reader = log.reader();
     let mut work = work(&reader);
     for now in [BEGIN, later(BEGIN)] {
@@ -219,18 +237,19 @@ fn where_nothing_is_sealed_nothing_is_said_to_have_been_read() {
         assert_eq!((work.figures().last_end, ScrubState::read(&storage).unwrap()), (UnixMs(0), None));
     }
     // The first pass begins as soon as there is something.
-    (1..4).for_each(|batch| assert!(log.append(&[lane_batch(1, 1 + 3 * batch, 3)]).is_ok()));
-    let first = pass(&mut work, &storage, UnixMs(BEGIN.0 + 1));
-    assert_eq!((first.files, work.figures().last_end), (1, UnixMs(BEGIN.0 + 1)));
-
-    // All that a pass was to read goes before it comes there.
-    let storage = MemoryStorage::new();
-    let (mut log, ..) = open(&storage, SEGMENT).unwrap();
     log.append(&[lane_batch(1, 1, 3)]).unwrap();
+    let first = pass(&mut work, &storage, UnixMs(BEGIN.0 + 1));
+    assert_eq!((first.files, work.figures().last_end), (1, UnixMs(BEGIN.0 + 1)), "the segment that is being written");
+
+    // All that a pass was to read, the snapshot of a restored ledger, goes before it comes there.
     Auditor::spawn(&log.reader(), None, Schedule::no_snapshots(), None).unwrap().close();
+    let (restored, name) = (MemoryStorage::new(), snapshot_name(Seq(3)));
+    let snapshot = restore(&storage, &name, &restored, SEGMENT).unwrap();
+    let options = Options::for_simulation(SEGMENT, LogId([7; 16]));
+    let (log, _) = Log::open_after(restored.clone(), &options, Some(&snapshot), &mut |_, _, _| Ok(())).unwrap();
     let mut work = self::work(&log.reader());
     assert_eq!(work.step(BEGIN), Next::Now);
-    storage.remove(&snapshot_name(Seq(3))).unwrap();
+    restored.remove(&name).unwrap();
     assert_eq!((work.step(BEGIN), work.figures().last_end), (Next::At(later(BEGIN)), UnixMs(0)));
 }
 
@@ -256,7 +275,7 @@ fn a_latent_read_error_is_found_and_one_that_passes_is_not_called_damage() {
         let (storage, _log, reader) = written();
         storage.set_faults(Arc::new(Mutex::new(Unreadable { file: segment_name(2), times })));
         let found = pass(&mut work(&reader), &storage, BEGIN);
-        assert_eq!((found.files, found.damaged), (7, expected), "{times} errors");
+        assert_eq!((found.files, found.damaged), (8, expected), "{times} errors");
     }
 }
 
@@ -301,9 +320,9 @@ fn a_restart_goes_on_where_the_last_process_was() {
         assert_eq!(second.step(now), Next::Now);
         steps += 1;
     }
-    assert_eq!(steps, 3, "one segment, the snapshot, the end");
+    assert_eq!(steps, 4, "one sealed segment, the one that is written, the snapshot, the end");
     let last = ScrubState::read(&storage).unwrap().unwrap().last.unwrap();
-    assert_eq!((last.at, last.files, last.damaged), (now, 7, 1));
+    assert_eq!((last.at, last.files, last.damaged), (now, 8, 1));
     assert_eq!(work(&reader).step(now), Next::At(later(now)), "and the next process waits for the next interval");
 
     for spoil in [b"nonsense".to_vec(), Vec::new()] {
@@ -319,7 +338,7 @@ fn the_file_of_another_ledger_is_not_believed() {
         ScrubState { log_id: LogId([9; 16]), last: Some(ScrubPass { at: BEGIN, ..ScrubPass::default() }), ..Default::default() };
     foreign.write(&storage).unwrap();
     assert_eq!(work(&reader).figures().last_end, UnixMs(0));
-    assert_eq!(pass(&mut work(&reader), &storage, BEGIN).files, 7);
+    assert_eq!(pass(&mut work(&reader), &storage, BEGIN).files, 8);
 }
 
 #[test]
@@ -327,7 +346,7 @@ fn a_full_disk_ends_no_pass() {
     let (storage, _log, reader) = written();
     storage.limit_bytes(Some(0));
     let mut work = work(&reader);
-    (0..6).for_each(|_| assert_eq!(work.step(BEGIN), Next::Now));
+    (0..7).for_each(|_| assert_eq!(work.step(BEGIN), Next::Now));
     assert_eq!(work.step(BEGIN), Next::At(later(BEGIN)), "it has ended although nothing could be written down");
     assert_eq!(work.figures().last_end, BEGIN);
 }
@@ -385,7 +404,7 @@ fn a_pass_that_is_interrupted_counts_every_file_once() {
             second.step(BEGIN);
         }
         let last = ScrubState::read(&storage).unwrap().unwrap().last.expect("it has ended");
-        assert_eq!((last.files, last.damaged), (7, 1), "the first process ended after {readings} readings");
+        assert_eq!((last.files, last.damaged), (8, 1), "the first process ended after {readings} readings");
     }
 }
 
@@ -400,7 +419,7 @@ fn a_pass_ends_although_there_is_always_a_newer_snapshot() {
         storage.create(&snapshot_name(Seq(newer))).unwrap();
         work.step(BEGIN);
     }
-    assert_eq!(ScrubState::read(&storage).unwrap().unwrap().last.unwrap().files, 7);
+    assert_eq!(ScrubState::read(&storage).unwrap().unwrap().last.unwrap().files, 8);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The passes, without their thread: when one begins, which file comes next, what is done about what was found.
 //!
-//! Invariants: a pass ends only after every segment that was sealed by then was read; a file is called damaged only after a second
+//! Invariants: a pass ends only after every segment that was there by then was read, the one that is written as far as it was durable; a file is called damaged only after a second
 //! reading has found it so. The time is told by the caller.
 use super::check::{self, Fault, Sealed, Verdict};
 use super::paced::{After, Paced};
@@ -79,8 +79,12 @@ impl<S: Storage> Work<S> {
             return Next::Now;
         };
         let read_before = self.paced.bytes();
+        // Before those that are sealed: it may be one of them a moment later.
+        let written = self.written();
         let done = if let Some(sealed) = self.next_sealed() {
             self.segment(&sealed)
+        } else if let Some(active) = written.filter(|active| active.index >= self.state.next_segment) {
+            self.active(&active)
         } else if let Some(seq) = self.next_snapshot() {
             self.snapshot(seq)
         } else {
@@ -103,13 +107,13 @@ impl<S: Storage> Work<S> {
         self.state.pass.as_mut().expect("a pass is under way")
     }
 
-    /// Whether there is neither a sealed segment nor a snapshot.
+    /// Whether there is neither an entry nor a snapshot.
     fn has_nothing(&self) -> bool {
         let names = self.reader.shared().storage.list().unwrap_or_default();
-        self.sealed_from(0).next().is_none() && snapshots(&names).is_empty()
+        self.sealed_from(0).next().is_none() && self.written().is_none() && snapshots(&names).is_empty()
     }
 
-    /// What a pass would read now, but for the indexes.
+    /// What a pass would read now, but for the indexes and the segment that is being written.
     fn bytes_to_read(&self) -> u64 {
         let shared = self.reader.shared();
         let sealed = self.sealed_from(0).map(|sealed| sealed.segment_bytes).sum::<u64>();
@@ -136,6 +140,17 @@ impl<S: Storage> Work<S> {
         })
     }
 
+    /// The segment that is being written, if something of it is durable.
+    fn written(&self) -> Option<Sealed> {
+        let shared = self.reader.shared();
+        // The head first: the segment may be sealed meanwhile, and then it ends with a later entry.
+        let head = shared.head();
+        let places = shared.places.read().expect("no thread panics while it holds the places");
+        let (_, index) = places.range()?;
+        let (first, segment_bytes) = (places.segment_start(index)?.first_seq, places.segment_bytes(index)?);
+        (first <= head).then_some(Sealed { log_id: shared.log_id, index, segment_bytes, first, last: head })
+    }
+
     fn next_sealed(&self) -> Option<Sealed> {
         self.sealed_from(self.state.next_segment).next()
     }
@@ -159,13 +174,13 @@ impl<S: Storage> Work<S> {
                 "at this rate the ledger is not read again within two weeks; raise scrub_bytes_per_second to what is enough"
             );
         }
-        tracing::debug!(bytes, "everything that is sealed is read again");
+        tracing::debug!(bytes, "everything that is durable is read again");
         self.state.pass = Some(ScrubPass { at: now, ..ScrubPass::default() });
         (self.state.next_segment, self.state.last_snapshot, self.snapshots_through) = (0, Seq(0), None);
         self.forget_gone(&[Kind::Index, Kind::Snapshot]);
     }
 
-    /// Nothing is sealed yet, so nothing can be said to have been read.
+    /// Nothing is there yet, so nothing can be said to have been read.
     fn later(&self, now: UnixMs) -> Next {
         Next::At(begins_at(Some(now), now, self.scrubbing.every, Duration::ZERO))
     }
@@ -178,7 +193,7 @@ impl<S: Storage> Work<S> {
             return self.later(now);
         }
         let took_s = now.0.saturating_sub(at.0) / 1000;
-        tracing::info!(event = "scrub_ended", files, bytes, damaged, took_s, "everything that is sealed was read again");
+        tracing::info!(event = "scrub_ended", files, bytes, damaged, took_s, "everything that is durable was read again");
         self.state.last = Some(ScrubPass { at: now, ..pass });
         self.forget_gone(&[Kind::Snapshot]);
         self.save(now);
@@ -208,13 +223,7 @@ impl<S: Storage> Work<S> {
         // Both are noted or neither: what is not done with is read again, and must not count twice.
         let Some(verdict) = self.judge(|paced| check::segment(paced, sealed)) else { return false };
         let Some(indexed) = self.judge(|paced| check::index(paced, subject)) else { return false };
-        self.note(segment_name(index), verdict, |file, fault| {
-            tracing::error!(
-                event = "scrub_damaged", kind = "segment", %file, offset = fault.offset, cause = %fault.what,
-                "a sealed segment is damaged on the disk; what stands there is refused and never served; put the copy of a backup in \
-                 its place, and look at the disk"
-            );
-        });
+        self.note_segment(index, verdict);
         if matches!(indexed, Verdict::Damaged(_)) {
             if let Err(error) = self.reader.discard_index(index) {
                 tracing::error!(%error, segment = index, "the damaged index could not be removed; whoever needs it makes it again");
@@ -228,6 +237,24 @@ impl<S: Storage> Work<S> {
         });
         self.state.next_segment = index + 1;
         true
+    }
+
+    /// The segment that is being written; whether it could be judged.
+    fn active(&mut self, active: &Sealed) -> bool {
+        let Some(verdict) = self.judge(|paced| check::active(paced, active)) else { return false };
+        self.note_segment(active.index, verdict);
+        self.state.next_segment = active.index + 1;
+        true
+    }
+
+    fn note_segment(&mut self, index: u64, verdict: Verdict) {
+        self.note(segment_name(index), verdict, |file, fault| {
+            tracing::error!(
+                event = "scrub_damaged", kind = "segment", %file, offset = fault.offset, cause = %fault.what,
+                "a segment is damaged on the disk; what stands there is refused and never served; put the copy of a backup in its \
+                 place, and look at the disk"
+            );
+        });
     }
 
     fn snapshot(&mut self, seq: Seq) -> bool {
