@@ -82,7 +82,7 @@ impl Place {
                     ("127.0.0.1:9090", format!("127.0.0.1:{control}")),
                     ("64MiB", "8MiB".to_owned()),
                 ],
-                "ron-ledger.toml" => vec![("67_108_864", "8_388_608".to_owned())],
+                "ron-ledger.toml" => vec![("64MiB", "8MiB".to_owned())],
                 _ => vec![],
             };
             for (shipped, ours) in changes {
@@ -279,7 +279,10 @@ fn backup_restore_and_archive_do_what_they_say() {
                 place.spend(6, 12).ok();
             }
             "archive" => {
-                told(&said, &["1 segments moved", "The ledger is whole.", "archived"]);
+                told(
+                    &said,
+                    &["1 segments moved", "The ledger is whole.", "not here    entries 1 to 6: the snapshot after entry 12"],
+                );
                 assert_eq!(place.state(), (954, 46, (12, 13)));
                 let mut wallet = place.wallet();
                 wallet.tx(&archived).refused(503, "UPSTREAM_UNAVAILABLE");
@@ -360,7 +363,10 @@ fn a_daemon_and_its_wallet_are_stopped_copied_archived_restored_and_started_as_i
                 place.spend(6, 12).ok();
             }
             "daemon-archive" => {
-                told(&said, &["1 segments moved", "The ledger is whole.", "archived"]);
+                told(
+                    &said,
+                    &["1 segments moved", "The ledger is whole.", "not here    entries 1 to 6: the snapshot after entry 12"],
+                );
                 assert_eq!(place.state(), (954, 46, (12, 13)));
                 place.wallet().tx(&archived).refused(503, "UPSTREAM_UNAVAILABLE");
             }
