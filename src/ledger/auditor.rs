@@ -249,8 +249,7 @@ impl<S: Storage> Desk<S> {
     fn end(&mut self) {
         let (behind, since_snapshot) = (self.work.unread(), self.work.since_snapshot());
         if behind + since_snapshot > 0 && !self.work.is_broken() {
-            let what =
-                "the rest is audited and a snapshot of it taken; a second signal ends at once, and nothing is lost by that";
+            let what = "the rest is audited and a snapshot of it taken; a second signal ends at once, which is safe as well";
             tracing::info!(event = "ledger_ending", behind, since_snapshot, "{what}");
         }
         self.ending_noted = Instant::now();
