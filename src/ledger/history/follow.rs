@@ -197,6 +197,10 @@ impl<S: Storage> History<S> {
         if base.peaks.size() > 0 && self.shared.first() == Seq(1) {
             return Err(Fault::File("it lacks what the segments have again"));
         }
+        if size == 0 {
+            // It was begun with the ledger, and the process ended before it came to the first entries.
+            return Err(Fault::File("it has no entry yet"));
+        }
         // The nodes of a range without its last batch are among those of the range: so the end that a crash has left out is cut.
         while let Some(bad) = mountains(size).find(|mountain| nodes.top(*mountain).is_err()) {
             size = bad.start + (1 << bad.height) - 1;
