@@ -97,6 +97,13 @@ fn keys_unknown(server: &Server) -> Option<Value> {
     lines.find(|line| line["event"] == "keys_unknown")
 }
 
+/// How a command names the process that has the ledger, which is the server or its daemon.
+fn in_use(server: &Server) -> String {
+    let pid = server.ledger_pid();
+    let name = if pid == server.pid() { "svc-wallet" } else { "ron-ledger" };
+    format!("in use by {name} (process {})", pid.as_raw_nonzero())
+}
+
 /// Waits until the history has come to the head, and returns its size in batches.
 fn caught_up(wallet: &mut Wallet) -> u64 {
     eventually("the root", || {
@@ -140,11 +147,7 @@ fn old_segments_go_to_an_archive_and_come_back() {
         .unwrap();
     let told = String::from_utf8_lossy(&busy.stderr).into_owned();
     assert_eq!(busy.status.code(), Some(4), "a server has the ledger: {told}");
-    assert!(
-        told.contains(&format!("in use by svc-wallet (process {})", server.pid().as_raw_nonzero()))
-            && told.contains("stop that one"),
-        "{told}"
-    );
+    assert!(told.contains(&in_use(&server)) && told.contains("stop that one"), "{told}");
     assert!(!archive.exists(), "nothing is begun");
     let copy = server.path("busy.snap");
     ronctl(&["ledger", "snapshot", "--dir", text(&ledger), "--out", text(&copy)]);
@@ -153,7 +156,7 @@ fn old_segments_go_to_an_archive_and_come_back() {
         .output()
         .unwrap();
     let told = String::from_utf8_lossy(&busy.stderr).into_owned();
-    assert!(busy.status.code() == Some(4) && told.contains("in use by svc-wallet (process "), "{told}");
+    assert!(busy.status.code() == Some(4) && told.contains(&in_use(&server)), "{told}");
     let known = caught_up(&mut wallet);
     assert!(server.stop().status.success());
     // Without the history, what goes could not be proven any more.
