@@ -214,9 +214,9 @@ impl Connection {
         (!place.answered).then_some(&mut place.meta)
     }
 
-    /// Numbers of the waiting requests that were complete at or before a time of the core's clock.
-    pub fn overdue(&self, started_us_max: u64) -> impl Iterator<Item = u64> + '_ {
-        let late = move |place: &Place| !place.answered && place.meta.started_us <= started_us_max;
+    /// Numbers of the waiting requests that `is_late` says are.
+    pub fn overdue<'a>(&'a self, is_late: impl Fn(&Meta) -> bool + 'a) -> impl Iterator<Item = u64> + 'a {
+        let late = move |place: &Place| !place.answered && is_late(&place.meta);
         self.places.iter().enumerate().filter(move |(_, place)| late(place)).map(|(index, _)| self.first + index as u64)
     }
 
@@ -331,7 +331,7 @@ mod tests {
         let mut connection = Connection::new(1, 0, 0);
         let numbers: Vec<u64> = (0..3).map(|n| connection.expect(meta(n * 10))).collect();
         connection.answer(numbers[1], |out| out.push(b'x'));
-        assert_eq!(connection.overdue(20).collect::<Vec<_>>(), [numbers[0], numbers[2]]);
+        assert_eq!(connection.overdue(|meta| meta.started_us <= 20).collect::<Vec<_>>(), [numbers[0], numbers[2]]);
         assert_eq!(connection.admitted_waiting(), 2);
         assert_eq!([0, 1, 2].map(|index| connection.is_newest(numbers[index])), [false, false, true]);
     }
