@@ -423,6 +423,11 @@ impl<S: Storage> Watch<S> {
         self.shared.is_writable()
     }
 
+    /// Whether the segment being written is nearly full. Only then can room on the disk decide what [`Watch::is_writable`] says.
+    pub fn is_nearly_full(&self) -> bool {
+        self.shared.nearly_full.load(Ordering::Relaxed)
+    }
+
     /// Attempts to allocate the next segment that have failed since the log was opened.
     pub fn failed_allocations(&self) -> u64 {
         self.shared.attempts.failed()

@@ -96,6 +96,9 @@ impl<S: Storage> Connection<S> {
             let goes_on = self.read()?;
             self.work()?;
             let rest = self.commit()?;
+            if self.session.owes_state(self.is_writable()) {
+                self.tell_state();
+            }
             self.send()?;
             if !goes_on || self.session.ended() {
                 return Ok(Over);
@@ -108,10 +111,14 @@ impl<S: Storage> Connection<S> {
 
     /// Until something arrives, or it is time to look again.
     fn wait(&mut self) -> Result<(), Over> {
+        let quiet = self.quiet.left(Instant::now());
+        // Whether there is room for the next segment is found out by another thread, which wakes nobody.
+        let room_matters = self.seat.is_some() && self.site.watch.is_nearly_full();
         let timeout = match (self.full, &self.held_back) {
             (true, _) => Some(RETRY),
             (false, Some(_)) => Some(Duration::ZERO),
-            (false, None) => self.quiet.left(Instant::now()),
+            (false, None) if room_matters => Some(quiet.map_or(RETRY, |left| left.min(RETRY))),
+            (false, None) => quiet,
         };
         let timeout = timeout.map(|wait| Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: i64::from(wait.subsec_nanos()) });
         let mut waiting = [PollFd::new(&self.stream, PollFlags::IN), PollFd::new(&self.site.stop, PollFlags::IN)];
@@ -250,10 +257,14 @@ impl<S: Storage> Connection<S> {
         Ok(())
     }
 
+    fn is_writable(&self) -> bool {
+        !self.full && self.site.watch.is_writable()
+    }
+
     fn tell_state(&mut self) {
         let watch = &self.site.watch;
-        let state =
-            Reply::State { head: watch.head(), writable: watch.is_writable(), failed_allocations: watch.failed_allocations() };
+        let writable = self.is_writable();
+        let state = Reply::State { head: watch.head(), writable, failed_allocations: watch.failed_allocations() };
         self.session.reply(&state);
     }
 
@@ -279,7 +290,6 @@ impl<S: Storage> Connection<S> {
                 if self.full {
                     self.full = false;
                     tracing::warn!("there is room for the next ledger segment again; commits go on");
-                    self.tell_state();
                 }
                 Ok(rest_after(entries, took))
             }

@@ -3,9 +3,13 @@ use super::chair::{Chair, Committed, Peer, Seat, Turned, SILENCE_MAX};
 use super::server::{Admitted, Server};
 use super::session::{Session, Wanted};
 use crate::domain::{LogId, Root, Seq};
-use crate::ledger::protocol::{Fault, Refused, Reply, Request, Role, Tenant, FRAME_HEAD_BYTES};
+use crate::ledger::layout::BLOCK_BYTES;
+use crate::ledger::protocol::{Fault, Frames, Refused, Reply, Request, Role, Tenant, FRAME_HEAD_BYTES, REPLY_BODY_BYTES_MAX};
 use crate::ledger::sample::{lane_batch, open};
-use crate::ledger::{Log, MemoryStorage, Options, Schedule, Storage};
+use crate::ledger::{LedgerError, Log, MemoryStorage, Options, Schedule, Storage};
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::time::Duration;
 
 const SEGMENT: u64 = 64 << 10;
@@ -183,6 +187,100 @@ fn a_session_takes_what_belongs_to_its_role_and_says_what_is_wrong_with_the_rest
     let mut stranger = session();
     stranger.input().push(b"GET / HTTP/1.1\r\n\r\n");
     assert!(ended(&mut stranger).contains("not zero where they must be"));
+}
+
+#[test]
+fn a_writer_is_owed_word_of_each_change_and_nobody_else_is() {
+    let state = |writable| Reply::State { head: Seq(0), writable, failed_allocations: 0 };
+    let mut writer = session();
+    assert!(!writer.owes_state(false), "nobody is known yet");
+    say(&mut writer, &[Request::Hello(Role::Writer { lanes: 1, keys_ttl_ms: 5 }), Request::Acquire]);
+    writer.next();
+    assert!(!writer.owes_state(false), "it has not got the ledger");
+    writer.grant(&Reply::Granted { epoch: 1, head: Seq(0), root: [0; 32], through: vec![0] });
+    assert!(writer.owes_state(true) && writer.owes_state(false), "it was told nothing yet");
+    for writable in [true, false, true] {
+        writer.reply(&state(writable));
+        assert_eq!([writable, !writable].map(|now| writer.owes_state(now)), [false, true]);
+    }
+    writer.end(Fault { refused: Refused::Unavailable, epoch: 0, text: String::new() });
+    assert!(!writer.owes_state(false), "it has ended");
+    let mut reader = session();
+    say(&mut reader, &[Request::Hello(Role::Reader)]);
+    reader.next();
+    assert!(!reader.owes_state(true) && !reader.owes_state(false));
+}
+
+/// A writing wallet that asks for nothing by itself.
+struct Silent {
+    stream: UnixStream,
+    frames: Frames,
+}
+
+impl Silent {
+    fn connect(socket: &Path) -> Self {
+        let stream = UnixStream::connect(socket).unwrap();
+        // Only a test that has failed waits for so long.
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        Self { stream, frames: Frames::new(REPLY_BODY_BYTES_MAX) }
+    }
+
+    fn say(&mut self, requests: &[Request<'_>]) {
+        let mut bytes = Vec::new();
+        requests.iter().for_each(|request| request.encode(&mut bytes));
+        self.stream.write_all(&bytes).unwrap();
+    }
+
+    /// Reads replies up to the first one of which something is wanted.
+    fn hear<T>(&mut self, mut wanted: impl FnMut(Reply<'_>) -> Option<T>) -> T {
+        loop {
+            while let Some((kind, body)) = self.frames.take().unwrap() {
+                if let Some(found) = wanted(Reply::decode(kind, body).unwrap()) {
+                    return found;
+                }
+            }
+            let mut bytes = [0; 4096];
+            let count = self.stream.read(&mut bytes).expect("the daemon says something");
+            assert!(count > 0, "the daemon has hung up");
+            self.frames.push(&bytes[..count]);
+        }
+    }
+
+    fn hear_writable(&mut self) -> bool {
+        self.hear(|reply| if let Reply::State { writable, .. } = reply { Some(writable) } else { None })
+    }
+}
+
+#[test]
+fn a_writer_that_does_not_ask_hears_of_a_full_disk_before_anything_waits_and_of_room() {
+    let storage = MemoryStorage::new();
+    let (log, ..) = open(&storage, SEGMENT).unwrap();
+    storage.limit_bytes(Some(SEGMENT + 2 * BLOCK_BYTES as u64));
+    let place = tempfile::tempdir().unwrap();
+    let socket = place.path().join("l.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let user = rustix::process::geteuid().as_raw();
+    let fatal = Box::new(|error: &LedgerError| panic!("{error}"));
+    let server = Server::start(log, None, Schedule::no_snapshots(), listener, Admitted(vec![user]), fatal).unwrap();
+    let mut wallet = Silent::connect(&socket);
+    wallet.say(&[Request::Hello(Role::Writer { lanes: 1, keys_ttl_ms: 5 }), Request::Acquire]);
+    assert!(wallet.hear_writable(), "there is much room in the segment");
+    // Three quarters of the segment, a block each: there is room for all of it.
+    let mut writable = true;
+    for number in 1..=SEGMENT / BLOCK_BYTES as u64 * 3 / 4 {
+        let batch = lane_batch(0, number, 1);
+        wallet.say(&[Request::Batch { lane: 0, lane_first: number, count: 1, entries: &batch.bytes }]);
+        wallet.hear(|reply| {
+            if let Reply::State { writable: now, .. } = reply {
+                writable = now;
+            }
+            matches!(reply, Reply::Durable { .. }).then_some(())
+        });
+    }
+    assert!(!writable || !wallet.hear_writable(), "the disk is full, and nothing waits");
+    storage.limit_bytes(None);
+    assert!(wallet.hear_writable(), "there is room again, and nothing was sent meanwhile");
+    server.stop().unwrap();
 }
 
 #[test]
