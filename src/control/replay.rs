@@ -139,9 +139,16 @@ fn accepted_before(reader: &mut dyn ReadLedger, first: Seq, through: Seq, newest
     if first > through {
         return Ok(Some(newest));
     }
-    // Cores read the clock for themselves, so this is exact but for a moment.
-    let found = reader.find(&Question::At(first))?;
-    Ok(found.and_then(|found| Entry::parse(&found.entry).ok().map(|(entry, _)| entry.ts())))
+    match reader.find(&Question::At(first)) {
+        // Cores read the clock for themselves, so this is exact but for a moment.
+        Ok(found) => Ok(found.and_then(|found| Entry::parse(&found.entry).ok().map(|(entry, _)| entry.ts()))),
+        Err(error @ LedgerError::Unreachable { .. }) => Err(error),
+        Err(error) => {
+            // It only serves a remark: what the snapshot has is served whatever has become of the segments before it.
+            tracing::warn!(%error, "when the entries that are not here were accepted cannot be read; the time of the snapshot is taken");
+            Ok(Some(newest))
+        }
+    }
 }
 
 /// A snapshot, and engines that were loaded from it.
@@ -231,7 +238,8 @@ mod tests {
     use super::*;
     use crate::control::sample::{issues, ledger, options, slices, snapshot_of, state, NOW};
     use crate::domain::LaneBatch;
-    use crate::ledger::MemoryStorage;
+    use crate::ledger::layout::BLOCK_BYTES;
+    use crate::ledger::{segment_name, MemoryStorage};
 
     #[test]
     fn a_signal_to_end_gives_the_reading_up_and_leaves_the_ledger_as_it_was() {
@@ -291,6 +299,25 @@ mod tests {
         storage.tamper(&name, |content| *content = bytes);
         let (from, head, engines) = opened(storage, NOW);
         assert_eq!((from, head, state(&engines).1), (None, Seq(1024), 1024));
+    }
+
+    #[test]
+    fn damage_to_the_first_entry_that_is_here_keeps_no_start_behind_a_snapshot() {
+        let storage = MemoryStorage::new();
+        let small = Options::for_simulation(512 << 10, LogId([7; 16]));
+        let (mut log, _) = Log::open(storage.clone(), &small, &mut |_, _, _| Ok(())).unwrap();
+        for lane_first in (1..=16 * 1024).step_by(1024) {
+            let bytes = issues(lane_first..lane_first + 1024);
+            log.append(&[LaneBatch { lane: 0, lane_first, count: 1024, bytes }]).unwrap();
+        }
+        snapshot_of(&log);
+        while log.reader().index_one_segment().unwrap() {}
+        log.close().unwrap();
+        storage.remove(&segment_name(1)).unwrap();
+        storage.tamper(&segment_name(2), |bytes| bytes[(2 * BLOCK_BYTES) + 300] ^= 1);
+        // It is sealed and has an index, and its keys are over their time: nobody else reads it.
+        let (from, head, engines) = opened(storage, UnixMs(NOW.0 + 1_000));
+        assert_eq!((from, head, state(&engines).1), (Some(Seq(16 * 1024)), Seq(16 * 1024), 0));
     }
 
     #[test]
