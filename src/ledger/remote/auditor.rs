@@ -31,14 +31,43 @@ impl RemoteAuditor {
     }
 }
 
+/// What the daemon has counted since this wallet began: what was counted before then is old, and must not alarm anybody anew; and a
+/// daemon that was started again counts from nothing.
+#[derive(Default)]
+struct Counts {
+    /// What it said last; nothing before its first answer.
+    before: Option<[u64; 3]>,
+    since: [u64; 3],
+}
+
+impl Counts {
+    /// Makes counts since the beginning of this wallet of those since the beginning of the daemon.
+    fn settle(&mut self, audit: &mut Audit) {
+        let counts = [&mut audit.snapshots_taken, &mut audit.snapshots_failed, &mut audit.reads_failed];
+        let now = [*counts[0], *counts[1], *counts[2]];
+        let before = self.before.replace(now).unwrap_or(now);
+        for (((since, count), now), before) in self.since.iter_mut().zip(counts).zip(now).zip(before) {
+            *since += now.checked_sub(before).unwrap_or(now);
+            *count = *since;
+        }
+    }
+}
+
 fn look(reader: &mut RemoteReader, look_every: Duration, comparison: &mut Comparison, stopped: &Receiver<()>) {
     let findings = reader.findings().clone();
+    let mut counts = Counts::default();
+    if let Ok(Some(mut audit)) = reader.audit() {
+        counts.settle(&mut audit);
+    }
     while stopped.recv_timeout(look_every) == Err(RecvTimeoutError::Timeout) {
-        let told = reader.audit().unwrap_or_else(|error| {
+        let mut told = reader.audit().unwrap_or_else(|error| {
             // That the daemon is gone is told by the link; what was found before stays.
             tracing::debug!(%error, "the daemon cannot be asked what its audit has found");
             None
         });
+        if let Some(told) = &mut told {
+            counts.settle(told);
+        }
         let mut differs = None;
         if reader.is_cut_off() {
             // While acknowledgements cannot come, the cores are behind the ledger.
@@ -83,5 +112,25 @@ impl Drop for RemoteAuditor {
             // A panic of the thread has ended the process or was told by it; there is nothing to add.
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_daemon_counted_before_is_old_and_one_that_starts_again_loses_nothing() {
+        let mut counts = Counts::default();
+        let mut settled = |[snapshots_taken, snapshots_failed, reads_failed]: [u64; 3]| {
+            let mut audit = Audit { snapshots_taken, snapshots_failed, reads_failed, ..Audit::default() };
+            counts.settle(&mut audit);
+            [audit.snapshots_taken, audit.snapshots_failed, audit.reads_failed]
+        };
+        assert_eq!(settled([100, 5, 3]), [0, 0, 0]);
+        assert_eq!(settled([101, 7, 3]), [1, 2, 0]);
+        // Started again between two looks.
+        assert_eq!(settled([0, 1, 2]), [1, 3, 2]);
+        assert_eq!(settled([2, 1, 3]), [3, 3, 3]);
     }
 }
