@@ -284,6 +284,37 @@ fn what_is_missing_foreign_or_misplaced_is_named() {
 }
 
 #[test]
+fn without_epoch_a_witness_of_another_log_says_nothing() {
+    let other = MemoryStorage::new();
+    let foreign = Options::for_simulation(SEGMENT, LogId([8; 16]));
+    let (mut log, _) = Log::open(other.clone(), &foreign, &mut |_, _, _| Ok(())).unwrap();
+    log.append(&[lane_batch(0, 1, 40)]).unwrap();
+    drop(log);
+    let (storage, _, entries) = written(&[3, 4]);
+    let mut bytes = Vec::new();
+    other.tamper(WITNESS_NAME, |content| bytes.clone_from(content));
+    storage.create(WITNESS_NAME).unwrap();
+    storage.tamper(WITNESS_NAME, |content| *content = bytes);
+    storage.remove(EPOCH_NAME).unwrap();
+    assert_eq!(verify(&storage, &mut |_| ()).unwrap().head, Seq(7));
+    assert_eq!(open(&storage, SEGMENT).unwrap().2, entries);
+}
+
+#[test]
+fn a_log_without_room_for_its_witness_is_still_read() {
+    let (storage, _, _) = written(&[3, 4]);
+    storage.limit_bytes(Some(0));
+    let options = Options::for_simulation(SEGMENT, LogId([7; 16]));
+    let (log, recovery) = Log::recover(storage.clone(), &options, &mut |_, _, _| Ok(())).unwrap();
+    assert_eq!(recovery.head, Seq(7));
+    drop(log);
+    // It makes one when there is room.
+    storage.limit_bytes(None);
+    open(&storage, SEGMENT).unwrap().0.append(&[lane_batch(0, 8, 1)]).unwrap();
+    assert!(storage.list().unwrap().iter().any(|name| name == WITNESS_NAME));
+}
+
+#[test]
 fn a_mark_that_names_no_segment_asks_for_none() {
     let (storage, _, entries) = written(&[30; 14]);
     storage.tamper(EPOCH_NAME, |bytes| {

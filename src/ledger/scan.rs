@@ -140,6 +140,11 @@ pub(crate) fn log_of<S: Storage>(storage: &S) -> Option<LogId> {
     if let Some(mark) = known_mark(storage).ok()? {
         return Some(mark.log_id);
     }
+    log_of_segments(storage)
+}
+
+/// The log that lies here, by the oldest segment alone.
+pub(super) fn log_of_segments<S: Storage>(storage: &S) -> Option<LogId> {
     let first = storage.list().ok()?.iter().filter_map(|name| segment_number(name)).min()?;
     let file = storage.open(&segment_name(first)).ok()?;
     (0..2).find_map(|copy| {
@@ -209,8 +214,7 @@ impl<S: Storage> Scan<'_, S> {
             }
         }
         if let Some(mark) = self.mark.filter(|mark| mark.head > end.head) {
-            let what =
-                format!("the log was durable up to entry {} when it was last opened or closed, but ends here", mark.head.0);
+            let what = format!("the log was durable up to entry {} before, but ends here", mark.head.0);
             return Err(self.damaged(end.segments, end.offset, end.head, what));
         }
         Ok(end)
@@ -391,7 +395,7 @@ impl<S: Storage> Scan<'_, S> {
         if mark.head == header.last_seq() && mark.root == *root {
             return Ok(());
         }
-        let what = format!("the chain hash after entry {} is not the one that the file `epoch` has noted", mark.head.0);
+        let what = format!("the chain hash after entry {} is not the one that was noted in `epoch` or `witness`", mark.head.0);
         Err(self.damaged(index, end.offset, end.head, what))
     }
 

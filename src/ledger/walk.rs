@@ -252,8 +252,7 @@ impl<S: Storage> Walk<S> {
             scanned?;
         }
         if let Some(mark) = mark.filter(|mark| mark.head > end.head && behind == self.segments.len()) {
-            let what =
-                format!("the log was durable up to entry {} when it was last opened or closed, but ends here", mark.head.0);
+            let what = format!("the log was durable up to entry {} before, but ends here", mark.head.0);
             let expected = Seq(end.head.0 + 1);
             return Err(LedgerError::Damaged { file: last.file.clone(), offset: end.offset, expected, what });
         }

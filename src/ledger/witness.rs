@@ -4,7 +4,9 @@
 //! leaves what was written back by then: never more than the truth. So it only ever raises the mark of the file `epoch`: a damaged
 //! last batch cannot be taken for an interrupted write if one of these names it. What of it cannot be read, or is of another log,
 //! is evidence that is missing, and no fault.
+use super::log::is_lack_of_room;
 use super::mark::{Mark, MARK_BYTES};
+use super::scan::log_of_segments;
 use super::storage::{replace, ReadFile, Storage, StorageFile};
 use super::LedgerError;
 
@@ -18,34 +20,40 @@ const SLOTS: usize = 8;
 
 /// The marks of the last commits, as they are written.
 pub(super) struct Witness<F> {
-    file: F,
+    /// Nothing if there was no room to make it.
+    file: Option<F>,
     next: usize,
     /// After a write that failed: what is there stays true, and no commit depends on more.
     failed: bool,
 }
 
 impl<F: StorageFile> Witness<F> {
-    /// Opens the file, or makes it with room for all marks.
+    /// Opens the file, or makes it with room for all marks. A log without room for that is opened all the same: it can be read.
     pub(super) fn open<S: Storage<File = F>>(storage: &S) -> Result<Self, LedgerError> {
         let io = |doing| LedgerError::io(storage.place(WITNESS_NAME), doing);
         let file = match storage.open(WITNESS_NAME) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                replace(storage, WITNESS_NAME, &[0; SLOTS * SECTOR_BYTES]).map_err(io("make the witness file"))?;
+                match replace(storage, WITNESS_NAME, &[0; SLOTS * SECTOR_BYTES]) {
+                    Err(error) if is_lack_of_room(&error) => {
+                        tracing::warn!(%error, "no room for the file `witness`; until the next start, damage to the very last commit may \
+                            pass for an interrupted write");
+                        return Ok(Self { file: None, next: 0, failed: false });
+                    }
+                    made_or_not => made_or_not.map_err(io("make the witness file"))?,
+                }
                 storage.open(WITNESS_NAME)
             }
             opened_or_not => opened_or_not,
         };
         let file = file.map_err(io("open the witness file"))?;
         let newest = slots(&file).map(|(slot, mark)| (mark.head, slot)).max();
-        Ok(Self { file, next: newest.map_or(0, |(_, slot)| (slot + 1) % SLOTS), failed: false })
+        Ok(Self { file: Some(file), next: newest.map_or(0, |(_, slot)| (slot + 1) % SLOTS), failed: false })
     }
 
     /// A batch is durable.
     pub(super) fn note(&mut self, mark: &Mark) {
-        if self.failed {
-            return;
-        }
-        if let Err(error) = self.file.write_at(&mark.encode(), (self.next * SECTOR_BYTES) as u64) {
+        let Some(file) = self.file.as_ref().filter(|_| !self.failed) else { return };
+        if let Err(error) = file.write_at(&mark.encode(), (self.next * SECTOR_BYTES) as u64) {
             tracing::error!(%error, "the file `witness` cannot be written; until the next start, damage to the very last commit may \
                 pass for an interrupted write");
             self.failed = true;
@@ -71,9 +79,10 @@ fn slots(file: &impl ReadFile) -> impl Iterator<Item = (usize, Mark)> {
 /// If `epoch` cannot be read, or is damaged.
 pub(super) fn known_mark<S: Storage>(storage: &S) -> Result<Option<Mark>, LedgerError> {
     let noted = Mark::read(storage)?;
+    let log_id = noted.map(|noted| noted.log_id).or_else(|| log_of_segments(storage));
     let seen = storage.open(WITNESS_NAME).ok().and_then(|file| {
         let marks = slots(&file).map(|(_, mark)| mark);
-        marks.filter(|mark| noted.map_or(true, |noted| noted.log_id == mark.log_id)).max_by_key(|mark| mark.head)
+        marks.filter(|mark| log_id.map_or(true, |log_id| log_id == mark.log_id)).max_by_key(|mark| mark.head)
     });
     Ok(match (noted, seen) {
         (Some(noted), Some(seen)) if seen.head > noted.head => {
