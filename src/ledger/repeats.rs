@@ -149,7 +149,7 @@ impl Candidates {
             }
         }
         // Behind a pause that is as long, all of these are over their time as well.
-        let over = self.latest.0 >= self.began.0.saturating_add(2 * self.rule.ttl_ms);
+        let over = self.latest.0 >= self.began.0.saturating_add(self.rule.ttl_ms.saturating_mul(2));
         let ended = std::mem::replace(&mut self.now, Span::new());
         self.before = if over { Span::new() } else { ended };
         self.began = self.latest;
@@ -302,6 +302,9 @@ mod tests {
         let mut nothing = Candidates::new(Rule { ttl_ms: 0 }, fingerprints(), 0, 10);
         (0..100).for_each(|_| nothing.note(KeyId(1), UnixMs(1)));
         assert_eq!(nothing.end(), (Vec::new(), u64::MAX));
+        let mut forever = Candidates::new(Rule { ttl_ms: u64::MAX }, fingerprints(), 0, 10);
+        (1..3).for_each(|used| forever.note(KeyId(1), UnixMs(used)));
+        assert_eq!(forever.end().0.len(), 1, "a time to live that never ends");
     }
 
     fn noted(repeats: &mut Repeats<RandomState>, seq: u64, to: &str, key: &str, ts: u64) -> Option<Repeat> {

@@ -2,8 +2,11 @@
 //! on the ledger of `verify_tests`.
 use super::sample::{entry, lane_batch_of, open};
 use super::snapshot::{newest_good, snapshot_name};
-use super::verify_tests::{batch_at, check_start, copy, flip, flip_batch, issue, ledger, verified, HISTORY, NEWEST, SEGMENT};
-use super::{segment_name, LedgerError, Log, MemoryStorage, Options, Storage, Verification, KEYS_TTL};
+use super::storage::index_name;
+use super::verify_tests::{
+    batch_at, check_start, copy, flip, flip_batch, issue, ledger, start, verified, HISTORY, NEWEST, SEGMENT,
+};
+use super::{segment_name, LedgerError, Log, MemoryStorage, Options, Start, Storage, Verification, KEYS_TTL};
 use crate::domain::{LogId, Op, Seq};
 use std::time::Duration;
 
@@ -126,4 +129,23 @@ fn of_an_archived_ledger_all_that_is_here_is_read_and_counted_for_itself() {
         "{refuted}"
     );
     assert_eq!(refuted.suspect.unwrap().repeats, Some(Seq(1)));
+}
+
+#[test]
+fn damage_before_the_snapshot_is_met_by_a_start_that_reads_its_segment_for_keys() {
+    let storage = ledger(1);
+    flip_batch(&storage, 3, 300);
+    check_start("with an index", &storage, &verified(&storage).unwrap_err().start.unwrap(), NEWEST);
+    let cases: [fn(&MemoryStorage); 2] =
+        [|storage| storage.remove(&index_name(1)).unwrap(), |storage| flip(storage, &index_name(1), 100)];
+    for spoil in cases {
+        let storage = storage.fork();
+        spoil(&storage);
+        let Some(Start::Refuses(why)) = verified(&storage).unwrap_err().start else { panic!("it is read for its keys") };
+        assert!(why.contains("would read it for its keys"), "{why}");
+        assert!(matches!(start(&storage), Err(LedgerError::Damaged { expected: Seq(3), .. })));
+        // Without the damage, the index alone keeps no server from serving.
+        flip_batch(&storage, 3, 300);
+        check_start("without damage", &storage, &verified(&storage).unwrap().start, NEWEST);
+    }
 }

@@ -1,9 +1,11 @@
 //! What a start of the server would do with a ledger as it lies there: found out by doing what a start does, without changing a byte.
 use super::books::Books;
+use super::index_format::Subject;
 use super::recovery::entries_of;
-use super::scan::{log_of, segments, Scan, Seen};
+use super::scan::{log_of, read_header, segments, Scan, Seen, Segments};
+use super::scrub::{index_verdict, Verdict};
 use super::snapshot::{newest_whole, Snapshot};
-use super::storage::Storage;
+use super::storage::{segment_name, Storage};
 use super::verify::{seeds, Refuted};
 use super::verify_base::books_of;
 use super::witness::known_mark;
@@ -56,12 +58,32 @@ fn attempt<S: Storage>(storage: &S, refuted: &Refuted) -> Result<Start, LedgerEr
         Some(snapshot) => books_of(snapshot).map_err(|fault| LedgerError::Incomplete { place: fault.file, what: fault.what })?,
         None => Books::new(seeds()),
     };
+    let here = segments.clone();
     let end = Scan { storage, segments, mark, start, sync: false, patient: true }.run(&mut |seen| {
         let Seen::Batch(batch) = seen else { return Ok(()) };
         entries_of(&batch, &mut |_, _, entry| books.apply(&entry))
     })?;
     books.close().map_err(|what| LedgerError::Incomplete { place: place.clone(), what })?;
+    if let Some(why) = met_among_keys(storage, here, &refuted.fault) {
+        return Ok(Start::Refuses(why));
+    }
     Ok(Start::Serves { snapshot: snapshot.map(|snapshot| snapshot.head().seq), entries: end.head.0 - from.0 })
+}
+
+/// Behind a snapshot a start looks into the indexes for the keys before it, and reads a segment that has none: then it meets this damage
+/// although the snapshot has those entries.
+fn met_among_keys<S: Storage>(storage: &S, mut segments: Segments, fault: &LedgerError) -> Option<String> {
+    let LedgerError::Damaged { file, .. } = fault else { return None };
+    let segment = segments.find(|index| storage.place(&segment_name(*index)) == *file)?;
+    let header = |index| {
+        let file = storage.open(&segment_name(index)).ok()?;
+        read_header(&file).ok()?.ok().map(|(header, _)| header)
+    };
+    let indexed = header(segment).zip(header(segment + 1)).is_some_and(|(header, next)| {
+        let subject = Subject { log_id: header.log_id, segment, first: header.first_seq, last: Seq(next.first_seq.0 - 1) };
+        matches!(index_verdict(storage, subject), Verdict::Good)
+    });
+    (!indexed).then(|| format!("{fault}; the segment has no whole index, so a start would read it for its keys"))
 }
 
 /// Whether a start that reads the entries behind this one meets the same fault, so that it need not be tried. Of keys it asks nothing.

@@ -14,6 +14,7 @@ use super::witness::WITNESS_NAME;
 use super::{segment_name, AuditWork, LedgerError, Log, MemoryStorage, Options, ReadFile, Refuted, Report, Start, Storage};
 use super::{StorageFile, Verification};
 use crate::domain::{Draft, Key, LogId, Op, Seq, UnixMs};
+use std::ops::ControlFlow;
 
 /// Six batches of one block each fit a segment.
 pub(super) const SEGMENT: u64 = 8 * BLOCK_BYTES as u64;
@@ -62,10 +63,14 @@ pub(super) fn start(storage: &MemoryStorage) -> Result<(Option<Seq>, Seq), Ledge
     let snapshot = newest_whole(&storage, log_of(&storage), Seq(u64::MAX), &|_| Ok(true), &mut || Ok(()))?;
     let mut books = snapshot.as_ref().map_or_else(|| Books::new([1, 2, 3, 4]), |snapshot| books_of(snapshot).unwrap());
     let options = Options::for_simulation(SEGMENT, LogId([8; 16]));
-    let (_, recovery) = Log::open_behind(storage, &options, snapshot.as_ref().map(Snapshot::start), &mut |batch| {
+    let (log, recovery) = Log::open_behind(storage, &options, snapshot.as_ref().map(Snapshot::start), &mut |batch| {
         entries_of(batch, &mut |_, _, entry| books.apply(&entry))
     })?;
-    Ok((snapshot.map(|snapshot| snapshot.head().seq), recovery.head))
+    let from = snapshot.map(|snapshot| snapshot.head().seq);
+    if let Some(Seq(from)) = from {
+        log.reader().keys_before(Seq(from + 1), UnixMs(0), &mut |_, _| ControlFlow::Continue(()))?;
+    }
+    Ok((from, recovery.head))
 }
 
 pub(super) fn verified(storage: &MemoryStorage) -> Result<Report, Refuted> {

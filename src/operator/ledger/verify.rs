@@ -191,8 +191,9 @@ const BROKEN_NEXT: &str =
                            program that wrote it, and no backup mends it";
 /// The same if it is its key.
 const KEY_NEXT: &str =
-    "if idempotency.ttl was shorter when this was written, name it with --keys-ttl; otherwise keep a copy of the \
-                        directory and report both entries and the version: this is a fault of the program that wrote it. Whoever \
+    "if idempotency.ttl was shorter when this was written, name it with --keys-ttl; if a server ran without the older \
+                        segments then, after a restore or with them in an archive, its log says `keys_unknown` and it could not \
+                        know the key; otherwise keep a copy of the directory and report both entries and the version: this is a fault of the program that wrote it. Whoever \
                         asked twice has got it twice; take one back with a transfer or a burn";
 
 /// What is wrong and where, as far as the fault has a place.
