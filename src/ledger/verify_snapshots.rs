@@ -14,6 +14,7 @@ use super::LedgerError;
 use crate::domain::{LogId, Root, Seq};
 use crossbeam_channel::{bounded, Receiver, Sender};
 use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::thread::JoinHandle;
 
 /// Batches that may wait for the thread.
@@ -145,6 +146,8 @@ impl<F: StorageFile> Comparison<F> {
                     opened.push(snapshot);
                 }
                 Ok(snapshot) => foreign.push(snapshot.place().to_owned()),
+                // A server that runs beside has taken newer ones in its place.
+                Err(_) if is_gone(storage, seq) => {}
                 Err(fault) => found = found.and(Err(refuted(&fault.file, &fault.what))),
             }
         }
@@ -204,6 +207,10 @@ impl<F: StorageFile> Comparison<F> {
     }
 }
 
+fn is_gone<S: Storage>(storage: &S, seq: Seq) -> bool {
+    storage.open(&snapshot_name(seq)).is_err_and(|error| error.kind() == ErrorKind::NotFound)
+}
+
 /// Those whose peaks the file of the history does not confirm.
 fn unsettled<S: Storage>(storage: &S, claims: &[Claim]) -> Vec<Claim> {
     let sizes: Vec<u64> = claims.iter().filter_map(|claim| claim.peaks.as_ref()).map(Peaks::size).collect();
@@ -228,4 +235,20 @@ fn compare(mut peaks: Peaks, claims: &[Claim], copies: &Receiver<Copied>) -> Res
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::memory::MemoryStorage;
+
+    #[test]
+    fn a_snapshot_that_a_server_has_replaced_meanwhile_is_no_fault() {
+        let storage = MemoryStorage::new();
+        let names = [snapshot_name(Seq(7))];
+        let compared = || Comparison::begin(&storage, &names, None, None, None).unwrap().end(Seq(9));
+        assert_eq!(compared().unwrap(), (None, Vec::new()));
+        storage.create(&names[0]).unwrap();
+        assert!(compared().unwrap_err().to_string().contains(&names[0]), "one that is there and empty is");
+    }
 }
