@@ -59,11 +59,11 @@ const PURE_FILES: [&str; 22] = [
     "src/ledger/protocol/reply.rs",
     "src/ledger/protocol/request.rs",
     "src/ledger/remote/link.rs",
-    "src/ledger/repeats.rs",
     "src/ledger/scrub/plan.rs",
     "src/ledger/snapshot/account.rs",
     "src/ledger/snapshot/format.rs",
     "src/ledger/snapshot/tail.rs",
+    "src/ledger/verify/repeats.rs",
 ];
 
 /// Modules through which value goes: in integers only (I-5).

@@ -28,9 +28,7 @@
 //! | `protocol/mod`, `protocol/request`, `protocol/reply`, `protocol/answers`, `protocol/audit` | what a wallet and the ledger daemon say to each other (pure) |
 //! | `daemon/session`, `remote/link` | the two ends of that as bytes in and bytes out (pure) |
 //! | `daemon`, `remote` | the threads and sockets around them |
-//! | `verify`, `verify_base`, `verify_snapshots` | replaying everything against every promise, and against what snapshots say |
-//! | `repeats` | idempotency keys that are used twice (pure) |
-//! | `verify_keys`, `verify_remarks`, `verify_start` | passes over keys; what does no harm; what a start would do |
+//! | `verify/` | replaying everything against every promise, and what a start would do |
 //! | `walk` | reading a directory from any entry on, for people |
 //! | `archive`, `backup` | moving sealed segments elsewhere; copies of the state, and a ledger from one |
 //!
@@ -69,7 +67,6 @@ mod reader;
 mod recent;
 mod recovery;
 mod remote;
-mod repeats;
 mod scan;
 mod schedule;
 mod scrub;
@@ -78,11 +75,6 @@ mod spares;
 mod stats;
 mod storage;
 mod verify;
-mod verify_base;
-mod verify_keys;
-mod verify_remarks;
-mod verify_snapshots;
-mod verify_start;
 mod walk;
 mod window;
 mod witness;
@@ -104,10 +96,6 @@ mod read_tests;
 mod recovery_tests;
 #[cfg(test)]
 mod sample;
-#[cfg(test)]
-mod verify_entries_tests;
-#[cfg(test)]
-mod verify_tests;
 
 pub use archive::archive_segments;
 pub use audit::{Audit, AuditWork, Findings};
@@ -141,7 +129,5 @@ pub use scrub::{
 };
 pub use stats::CommitStats;
 pub use storage::{segment_name, ReadFile, Storage, StorageFile};
-pub use verify::{verify, verify_directory, Extent, Progress, Refuted, Report, Suspect, Verification, KEYS_TTL};
-pub use verify_remarks::Remark;
-pub use verify_start::Start;
+pub use verify::{verify, verify_directory, Extent, Progress, Refuted, Remark, Report, Start, Suspect, Verification, KEYS_TTL};
 pub use walk::{Batch, SegmentFile, SegmentUse, Walk, WalkEnd};

@@ -2,21 +2,21 @@
 //!
 //! Beside a writer it sees some prefix of the log that was durable or was just being written: a batch that looks bad is looked at
 //! again before it is called so.
-use super::batch::for_each_entry;
-use super::books::{AccountBooks, AssetTotals, Books};
-use super::disk::DiskStorage;
-use super::layout::{Fault, SegmentHeader};
+use super::base::{Base, Before};
+use super::keys::KeyPasses;
+use super::remarks::{remarks, Remark};
 use super::repeats::{key_id, Candidates, Fingerprints, Rule, FINGERPRINTS_MAX};
-use super::scan::{log_of, segments, Scan, Seen, SeenBatch, Segments, Torn};
-use super::storage::{segment_name, ReadFile, Storage};
-use super::verify_base::{Base, Before};
-use super::verify_keys::KeyPasses;
-use super::verify_remarks::{remarks, Remark};
-use super::verify_snapshots::Comparison;
-use super::verify_start::{rehearse, Start};
-use super::witness::known_mark;
-use super::LedgerError;
+use super::snapshots::Comparison;
+use super::start::{rehearse, Start};
 use crate::domain::{Entry, Found, LogId, Root, Seq};
+use crate::ledger::batch::for_each_entry;
+use crate::ledger::books::{AccountBooks, AssetTotals, Books};
+use crate::ledger::disk::DiskStorage;
+use crate::ledger::layout::{Fault, SegmentHeader};
+use crate::ledger::scan::{log_of, segments, Scan, Seen, SeenBatch, Segments, Torn};
+use crate::ledger::storage::{segment_name, ReadFile, Storage};
+use crate::ledger::witness::known_mark;
+use crate::ledger::LedgerError;
 use std::path::Path;
 use std::time::Duration;
 

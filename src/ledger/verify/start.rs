@@ -1,16 +1,16 @@
 //! What a start of the server would do with a ledger as it lies there: found out by doing what a start does, without changing a byte.
-use super::books::Books;
-use super::index_format::Subject;
-use super::recovery::entries_of;
-use super::scan::{log_of, read_header, segments, Scan, Seen, Segments};
-use super::scrub::{index_verdict, Verdict};
-use super::snapshot::{newest_whole, Snapshot};
-use super::storage::{segment_name, Storage};
-use super::verify::{seeds, Refuted};
-use super::verify_base::books_of;
-use super::witness::known_mark;
-use super::LedgerError;
+use super::base::books_of;
+use super::replay::{seeds, Refuted};
 use crate::domain::Seq;
+use crate::ledger::books::Books;
+use crate::ledger::index_format::Subject;
+use crate::ledger::recovery::entries_of;
+use crate::ledger::scan::{log_of, read_header, segments, Scan, Seen, Segments};
+use crate::ledger::scrub::{index_verdict, Verdict};
+use crate::ledger::snapshot::{newest_whole, Snapshot};
+use crate::ledger::storage::{segment_name, Storage};
+use crate::ledger::witness::known_mark;
+use crate::ledger::LedgerError;
 
 /// What a start would do.
 #[derive(Clone, Debug, PartialEq, Eq)]

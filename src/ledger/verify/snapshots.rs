@@ -3,15 +3,15 @@
 //! The auditor that makes snapshots and the history's file come to the peaks each for itself: where they agree, both are right. Where the
 //! file is missing or says something else, the peaks are made of the entries. That takes a hash of each, more work than everything else
 //! that a verification does, so a thread of its own does it, of copies of the batches, and only up to the newest snapshot.
-use super::books::Books;
-use super::history::{append_batch, coverage, Peaks, HISTORY_NAME};
-use super::layout::BatchHeader;
-use super::places::Place;
-use super::scan::SeenBatch;
-use super::snapshot::{snapshot_name, snapshots, Snapshot, SnapshotHead};
-use super::storage::{Storage, StorageFile};
-use super::LedgerError;
 use crate::domain::{LogId, Root, Seq};
+use crate::ledger::books::Books;
+use crate::ledger::history::{append_batch, coverage, Peaks, HISTORY_NAME};
+use crate::ledger::layout::BatchHeader;
+use crate::ledger::places::Place;
+use crate::ledger::scan::SeenBatch;
+use crate::ledger::snapshot::{snapshot_name, snapshots, Snapshot, SnapshotHead};
+use crate::ledger::storage::{Storage, StorageFile};
+use crate::ledger::LedgerError;
 use crossbeam_channel::{bounded, Receiver, Sender};
 use std::collections::VecDeque;
 use std::io::ErrorKind;

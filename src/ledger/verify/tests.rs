@@ -1,24 +1,26 @@
 //! `verify` held against the truth: one fault of each kind is planted in a ledger of four segments, two snapshots, indexes and a history.
 //! For each it must say where it is, what it is and what to do; and what it says of a start is what opening the ledger comes to.
-use super::books::Books;
-use super::history_tests::root;
-use super::layout::{BatchHeader, SegmentHeader, BATCH_HEAD_BYTES, BLOCK_BYTES};
-use super::mark::EPOCH_NAME;
-use super::recovery::entries_of;
-use super::sample::{draft, entry, lane_batch_of, open};
-use super::scan::log_of;
-use super::snapshot::{newest_good, newest_whole, snapshot_name, Pace, Snapshot};
-use super::storage::index_name;
-use super::verify_base::books_of;
-use super::witness::WITNESS_NAME;
-use super::{segment_name, AuditWork, LedgerError, Log, MemoryStorage, Options, ReadFile, Refuted, Report, Start, Storage};
-use super::{StorageFile, Verification};
+use super::base::books_of;
 use crate::domain::{Draft, Key, LogId, Op, Seq, UnixMs};
+use crate::ledger::books::Books;
+use crate::ledger::history_tests::root;
+use crate::ledger::layout::{BatchHeader, SegmentHeader, BATCH_HEAD_BYTES, BLOCK_BYTES};
+use crate::ledger::mark::EPOCH_NAME;
+use crate::ledger::recovery::entries_of;
+use crate::ledger::sample::{draft, entry, lane_batch_of, open};
+use crate::ledger::scan::log_of;
+use crate::ledger::snapshot::{newest_good, newest_whole, snapshot_name, Pace, Snapshot};
+use crate::ledger::storage::index_name;
+use crate::ledger::witness::WITNESS_NAME;
+use crate::ledger::{
+    segment_name, AuditWork, LedgerError, Log, MemoryStorage, Options, ReadFile, Refuted, Report, Start, Storage,
+};
+use crate::ledger::{StorageFile, Verification};
 use std::ops::ControlFlow;
 
 /// Six batches of one block each fit a segment.
 pub(super) const SEGMENT: u64 = 8 * BLOCK_BYTES as u64;
-pub(super) const HISTORY: &str = super::history::HISTORY_NAME;
+pub(super) const HISTORY: &str = crate::ledger::history::HISTORY_NAME;
 /// Behind these entries there are snapshots.
 const SNAPSHOTS: [u64; 2] = [8, 14];
 

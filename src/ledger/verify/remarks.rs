@@ -1,11 +1,11 @@
 //! What is not as it should be in a ledger that keeps all its promises: files that a server makes again, or can do without.
-use super::history::{coverage, HISTORY_NAME};
-use super::index_format::Subject;
-use super::layout::{SegmentHeader, BLOCK_BYTES};
-use super::mark::{Mark, EPOCH_NAME};
-use super::scrub::{index_verdict, Verdict};
-use super::storage::{index_name, read_zero_filled, segment_name, Storage};
 use crate::domain::Seq;
+use crate::ledger::history::{coverage, HISTORY_NAME};
+use crate::ledger::index_format::Subject;
+use crate::ledger::layout::{SegmentHeader, BLOCK_BYTES};
+use crate::ledger::mark::{Mark, EPOCH_NAME};
+use crate::ledger::scrub::{index_verdict, Verdict};
+use crate::ledger::storage::{index_name, read_zero_filled, segment_name, Storage};
 use std::io::ErrorKind;
 
 /// Something that does no harm to any entry, and what becomes of it.

@@ -3,15 +3,15 @@
 //!
 //! Of those, the state before is not known, so no balance can be. But the nonces of each account must follow each other and lead to the one
 //! that the snapshot has, and the chain must lead to the snapshot's place.
-use super::books::Books;
-use super::mark::Mark;
-use super::scan::{End, Scan, SeenBatch, Start};
-use super::snapshot::{snapshot_name, snapshots, Snapshot, SnapshotFault};
-use super::storage::{segment_number, Storage, StorageFile};
-use super::verify::seeds;
-use super::verify_snapshots::refuted;
-use super::LedgerError;
+use super::replay::seeds;
+use super::snapshots::refuted;
 use crate::domain::{Entry, LogId, Seq};
+use crate::ledger::books::Books;
+use crate::ledger::mark::Mark;
+use crate::ledger::scan::{End, Scan, SeenBatch, Start};
+use crate::ledger::snapshot::{snapshot_name, snapshots, Snapshot, SnapshotFault};
+use crate::ledger::storage::{segment_number, Storage, StorageFile};
+use crate::ledger::LedgerError;
 use ahash::RandomState;
 use std::collections::HashMap;
 
@@ -65,7 +65,7 @@ impl<F: StorageFile> Base<F> {
         if end.head == start.seq {
             if end.root != start.root {
                 let what = "the segment does not continue the chain of the snapshot before it".into();
-                let place = scan.storage.place(&super::storage::segment_name(*scan.segments.start()));
+                let place = scan.storage.place(&crate::ledger::storage::segment_name(*scan.segments.start()));
                 return Err(LedgerError::Incomplete { place, what });
             }
             end.epoch = start.epoch;

@@ -1,13 +1,11 @@
 //! Entries that no correct server writes, keys whatever the memory, and ledgers whose first segments are gone, as `verify` sees them;
-//! on the ledger of `verify_tests`.
-use super::sample::{entry, lane_batch_of, open};
-use super::snapshot::{newest_good, snapshot_name};
-use super::storage::index_name;
-use super::verify_tests::{
-    batch_at, check_start, copy, flip, flip_batch, issue, ledger, start, verified, HISTORY, NEWEST, SEGMENT,
-};
-use super::{segment_name, LedgerError, Log, MemoryStorage, Options, Start, Storage, Verification, KEYS_TTL};
+//! on the ledger of `tests`.
+use super::tests::{batch_at, check_start, copy, flip, flip_batch, issue, ledger, start, verified, HISTORY, NEWEST, SEGMENT};
 use crate::domain::{LogId, Op, Seq};
+use crate::ledger::sample::{entry, lane_batch_of, open};
+use crate::ledger::snapshot::{newest_good, snapshot_name};
+use crate::ledger::storage::index_name;
+use crate::ledger::{segment_name, LedgerError, Log, MemoryStorage, Options, Start, Storage, Verification, KEYS_TTL};
 use std::time::Duration;
 
 #[test]

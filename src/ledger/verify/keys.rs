@@ -1,15 +1,15 @@
 //! The passes of a verification over keys: the first goes with the replay, further ones read the entries again, and only if keys seem
 //! to be used twice or did not fit memory.
-use super::batch::for_each_entry;
-use super::layout::Fault;
-use super::mark::Mark;
 use super::repeats::{key_id, Candidates, Fingerprints, Repeat, Repeats, Rule};
-use super::scan::{Scan, Seen, SeenBatch, Segments};
-use super::snapshot::Snapshot;
-use super::storage::Storage;
-use super::verify::{seeds, Refuted, Suspect};
-use super::LedgerError;
+use super::replay::{seeds, Refuted, Suspect};
 use crate::domain::{Entry, Found, LogId, Seq, UsedKey};
+use crate::ledger::batch::for_each_entry;
+use crate::ledger::layout::Fault;
+use crate::ledger::mark::Mark;
+use crate::ledger::scan::{Scan, Seen, SeenBatch, Segments};
+use crate::ledger::snapshot::Snapshot;
+use crate::ledger::storage::Storage;
+use crate::ledger::LedgerError;
 use ahash::RandomState;
 use std::ops::ControlFlow;
 use std::time::Duration;

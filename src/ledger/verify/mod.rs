@@ -1,0 +1,27 @@
+//! Verification: everything that is in a ledger's directory is held against every promise, without changing a byte.
+//!
+//! | file | role |
+//! |---|---|
+//! | `replay` | the reading of all batches: chain, numbers, books; and the verdict |
+//! | `base` | the books with which the reading begins, where the first segments are not here |
+//! | `repeats` | idempotency keys that are used twice (pure) |
+//! | `keys` | as many passes over keys as memory needs |
+//! | `snapshots` | what snapshots say, against the books and the history |
+//! | `start` | what a start of the server would do |
+//! | `remarks` | what is not as it should be and harms no entry |
+mod base;
+mod keys;
+mod remarks;
+mod repeats;
+mod replay;
+mod snapshots;
+mod start;
+
+#[cfg(test)]
+mod entries_tests;
+#[cfg(test)]
+mod tests;
+
+pub use remarks::Remark;
+pub use replay::{verify, verify_directory, Extent, Progress, Refuted, Report, Suspect, Verification, KEYS_TTL};
+pub use start::Start;
