@@ -122,7 +122,7 @@ fn without_the_daemon_a_command_says_to_start_it_or_to_name_the_directory() {
     place.daemon.stop();
     for command in ["ledger verify", "ledger snapshot --out ledger.snap", "ledger restore --from ledger.snap"] {
         let complaint = place.complaint(command, 3);
-        for part in [place.daemon.socket().to_str().unwrap(), "start ron-ledger", "--dir DIR"] {
+        for part in [place.daemon.socket().to_str().unwrap(), "once ron-ledger runs", "--dir DIR"] {
             assert!(complaint.contains(part), "{command}: {part} is missing in {complaint}");
         }
     }

@@ -247,6 +247,7 @@ impl<S: Storage> Desk<S> {
 
     /// What an orderly end waits for: the rest of the log is followed, and the last snapshot taken.
     fn end(&mut self) {
+        self.judged = false;
         let (behind, since_snapshot) = (self.work.unread(), self.work.since_snapshot());
         if behind + since_snapshot > 0 && !self.work.is_broken() {
             let what = "the rest is audited and a snapshot of it taken; a second signal ends at once, which is safe as well";

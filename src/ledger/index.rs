@@ -213,7 +213,11 @@ impl<S: Storage> Index<S> {
     fn make(&self, subject: Subject, cause: &io::Error) -> Result<Pairs, LedgerError> {
         let name = index_name(subject.segment);
         let file = self.shared.storage.place(&name);
-        tracing::info!(%file, error = %cause, "making the index of a segment");
+        if cause.kind() == io::ErrorKind::NotFound {
+            tracing::info!(%file, "making the index of a segment");
+        } else {
+            tracing::warn!(%file, error = %cause, "making the index of a segment anew");
+        }
         let mut pairs = Pairs::new();
         walk(&mut self.start_of(subject.segment)?, subject.last, &mut |seq, entry| {
             pairs.add(place_within(subject.first, seq), &entry);

@@ -68,7 +68,10 @@ impl Directory {
             LedgerDep::Embedded(directory) => Ok(directory),
             LedgerDep::Unix(socket) => directory_behind(&socket).map_err(|fault| {
                 let message = format!("the configured ledger is that of a daemon, which cannot tell its directory: {fault}");
-                Failure::unreachable(message, "start ron-ledger, or name its directory: --dir DIR")
+                Failure::unreachable(
+                    message,
+                    "name its directory: --dir DIR; commands that only read can also ask the daemon, once ron-ledger runs",
+                )
             }),
         }
     }
