@@ -218,7 +218,14 @@ impl<S: Storage> Log<S> {
     }
 }
 
-/// Makes the first segment. The file `epoch` is written after it, so if that exists, the segments have been lost.
+/// Where there is no segment: errs if there has been one. The file `epoch` is written after the first one.
+pub(super) fn refuse_lost_segments<S: Storage>(storage: &S, mark: Option<Mark>, start: Option<Start>) -> Result<(), LedgerError> {
+    let Some(known) = mark.map(|mark| mark.head).max(start.map(|start| start.seq)) else { return Ok(()) };
+    let what = format!("there is no segment, although the ledger has had {} entries", known.0);
+    Err(LedgerError::Incomplete { place: storage.place(""), what })
+}
+
+/// Makes the first segment.
 fn create_first<S: Storage>(
     storage: &S,
     options: &Options,
@@ -226,12 +233,8 @@ fn create_first<S: Storage>(
     start: Option<Start>,
     spares: &mut Spares<S>,
 ) -> Result<(), LedgerError> {
-    let place = storage.place("");
-    if let Some(known) = mark.map(|mark| mark.head).max(start.map(|start| start.seq)) {
-        let what = format!("there is no segment, although the ledger has had {} entries", known.0);
-        return Err(LedgerError::Incomplete { place, what });
-    }
-    let spare = spares.take().map_err(LedgerError::io(place, "allocate the first segment"))?;
+    refuse_lost_segments(storage, mark, start)?;
+    let spare = spares.take().map_err(LedgerError::io(storage.place(""), "allocate the first segment"))?;
     let (log_id, segment_bytes) = (options.new_log_id, options.segment_bytes);
     link_segment(storage, &spare, &SegmentHeader { log_id, index: 1, segment_bytes, first_seq: Seq(1), prev: [0; 32] })
 }

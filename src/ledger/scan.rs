@@ -147,11 +147,7 @@ pub(crate) fn log_of<S: Storage>(storage: &S) -> Option<LogId> {
 pub(super) fn log_of_segments<S: Storage>(storage: &S) -> Option<LogId> {
     let first = storage.list().ok()?.iter().filter_map(|name| segment_number(name)).min()?;
     let file = storage.open(&segment_name(first)).ok()?;
-    (0..2).find_map(|copy| {
-        let mut block = [0; BLOCK_BYTES];
-        read_zero_filled(&file, &mut block, copy * BLOCK_BYTES as u64).ok()?;
-        SegmentHeader::decode(&block).ok().map(|header| header.log_id)
-    })
+    read_header(&file).ok()?.ok().map(|(header, _)| header.log_id)
 }
 
 /// How a scan is made.

@@ -195,10 +195,7 @@ impl<S: Storage> Walk<S> {
             None => {
                 let first = &self.segments[0];
                 Err(match &first.header {
-                    Ok(header) => {
-                        let directory = first.file.rsplit_once('/').map_or(&*first.file, |(directory, _)| directory);
-                        LedgerError::Archived { place: directory.to_owned(), first: header.first_seq }
-                    }
+                    Ok(header) => LedgerError::Archived { place: self.storage.place(""), first: header.first_seq },
                     Err(what) => LedgerError::Incomplete { place: first.file.clone(), what: what.clone() },
                 })
             }

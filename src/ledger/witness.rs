@@ -20,11 +20,9 @@ const SLOTS: usize = 8;
 
 /// The marks of the last commits, as they are written.
 pub(super) struct Witness<F> {
-    /// Nothing if there was no room to make it.
+    /// Nothing if there was no room to make it, or after a write that failed: what is there stays true, and no commit depends on more.
     file: Option<F>,
     next: usize,
-    /// After a write that failed: what is there stays true, and no commit depends on more.
-    failed: bool,
 }
 
 impl<F: StorageFile> Witness<F> {
@@ -37,7 +35,7 @@ impl<F: StorageFile> Witness<F> {
                     Err(error) if is_lack_of_room(&error) => {
                         tracing::warn!(%error, "no room for the file `witness`; until the next start, damage to the very last commit may \
                             pass for an interrupted write");
-                        return Ok(Self { file: None, next: 0, failed: false });
+                        return Ok(Self { file: None, next: 0 });
                     }
                     made_or_not => made_or_not.map_err(io("make the witness file"))?,
                 }
@@ -47,16 +45,16 @@ impl<F: StorageFile> Witness<F> {
         };
         let file = file.map_err(io("open the witness file"))?;
         let newest = slots(&file).map(|(slot, mark)| (mark.head, slot)).max();
-        Ok(Self { file: Some(file), next: newest.map_or(0, |(_, slot)| (slot + 1) % SLOTS), failed: false })
+        Ok(Self { file: Some(file), next: newest.map_or(0, |(_, slot)| (slot + 1) % SLOTS) })
     }
 
     /// A batch is durable.
     pub(super) fn note(&mut self, mark: &Mark) {
-        let Some(file) = self.file.as_ref().filter(|_| !self.failed) else { return };
+        let Some(file) = &self.file else { return };
         if let Err(error) = file.write_at(&mark.encode(), (self.next * SECTOR_BYTES) as u64) {
             tracing::error!(%error, "the file `witness` cannot be written; until the next start, damage to the very last commit may \
                 pass for an interrupted write");
-            self.failed = true;
+            self.file = None;
         }
         self.next = (self.next + 1) % SLOTS;
     }

@@ -5,6 +5,7 @@
 use super::super::layout::BLOCK_BYTES;
 use super::super::scan::Start;
 use super::super::storage::{aligned_start, ReadFile, Storage, StorageFile};
+use super::super::LedgerError;
 use super::account::{divide, for_each_state, Divided, RECORD_BYTES_MAX};
 use super::format::{decode_key, encode_key, BlockHead, Extents, Footer, Front, SnapshotHead};
 use super::format::{BLOCK_HEAD_BYTES, FRONT_AT, RECORDS_BYTES, USED_KEY_BYTES};
@@ -35,6 +36,12 @@ impl std::fmt::Display for SnapshotFault {
 }
 
 impl std::error::Error for SnapshotFault {}
+
+impl From<SnapshotFault> for LedgerError {
+    fn from(fault: SnapshotFault) -> Self {
+        LedgerError::Incomplete { place: fault.file, what: fault.what }
+    }
+}
 
 /// How a piece of a snapshot is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -122,12 +122,11 @@ impl<S: Storage> KeyPasses<'_, S> {
     /// The keys of issues before the entry `first`, as the snapshot has them.
     fn each_archived(&self, first: Seq, each: &mut dyn FnMut(&UsedKey)) -> Result<(), LedgerError> {
         let Some(base) = self.base else { return Ok(()) };
-        let read = base.for_each_key(&mut |key| {
+        Ok(base.for_each_key(&mut |key| {
             if key.seq < first {
                 each(key);
             }
-        });
-        read.map_err(|fault| LedgerError::Incomplete { place: fault.file, what: fault.what })
+        })?)
     }
 
     /// The entries up to `through`, which have all been read before.

@@ -255,15 +255,15 @@ impl Verification {
         told.now.again = true;
         let told_again = &mut |batch: &SeenBatch<'_>| told.again(batch);
         let repeats = passes.run(keys, first, through, told_again);
+        let refute = |fault, suspect| Refuted { fault, suspect, entries, start: None };
         // A key that was used twice comes before whatever ended the scan.
         let end = match (scanned, repeats) {
             (_, Ok(Some(repeat))) => return Err(repeat.refuted(entries)),
-            (Err(fault), _) => return Err(Refuted { fault, suspect, entries, start: None }),
-            (Ok(_), Err(fault)) => return Err(Refuted { fault, suspect: None, entries, start: None }),
+            (Err(fault), _) => return Err(refute(fault, suspect)),
+            (Ok(_), Err(fault)) => return Err(refute(fault, None)),
             (Ok(end), Ok(None)) => end,
         };
-        let (newest, foreign) =
-            comparison.end(end.head).map_err(|fault| Refuted { fault, suspect: None, entries, start: None })?;
+        let (newest, foreign) = comparison.end(end.head).map_err(|fault| refute(fault, None))?;
         let accounts = books.accounts();
         let assets = books.close().map_err(|what| LedgerError::Broken {
             file: storage.place(&segment_name(end.segments)),

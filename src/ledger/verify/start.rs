@@ -4,7 +4,7 @@ use super::replay::{seeds, Refuted};
 use crate::domain::Seq;
 use crate::ledger::books::Books;
 use crate::ledger::index_format::Subject;
-use crate::ledger::recovery::entries_of;
+use crate::ledger::recovery::{entries_of, refuse_lost_segments};
 use crate::ledger::scan::{log_of, read_header, segments, Scan, Seen, Segments};
 use crate::ledger::scrub::{index_verdict, Verdict};
 use crate::ledger::snapshot::{newest_whole, Snapshot};
@@ -46,16 +46,11 @@ fn attempt<S: Storage>(storage: &S, refuted: &Refuted) -> Result<Start, LedgerEr
     }
     let names = storage.list().map_err(LedgerError::io(place.as_str(), "list the directory"))?;
     let Some(segments) = segments(storage, &names, mark, start.as_ref())? else {
-        return match mark.map(|mark| mark.head).max(start.map(|start| start.seq)) {
-            None => Ok(Start::Serves { snapshot: None, entries: 0 }),
-            Some(known) => {
-                let what = format!("there is no segment, although the ledger has had {} entries", known.0);
-                Err(LedgerError::Incomplete { place, what })
-            }
-        };
+        refuse_lost_segments(storage, mark, start)?;
+        return Ok(Start::Serves { snapshot: None, entries: 0 });
     };
     let mut books = match &snapshot {
-        Some(snapshot) => books_of(snapshot).map_err(|fault| LedgerError::Incomplete { place: fault.file, what: fault.what })?,
+        Some(snapshot) => books_of(snapshot)?,
         None => Books::new(seeds()),
     };
     let here = segments.clone();
@@ -89,17 +84,5 @@ fn met_among_keys<S: Storage>(storage: &S, mut segments: Segments, fault: &Ledge
 /// Whether a start that reads the entries behind this one meets the same fault, so that it need not be tried. Of keys it asks nothing.
 fn met_behind(refuted: &Refuted, from: Seq) -> bool {
     let is_key = refuted.suspect.as_ref().is_some_and(|suspect| suspect.is_key());
-    match &refuted.fault {
-        LedgerError::Damaged { expected, .. } => *expected > from,
-        LedgerError::Broken { seq, .. } => *seq > from && !is_key,
-        LedgerError::InUse { .. }
-        | LedgerError::Io { .. }
-        | LedgerError::Unsupported { .. }
-        | LedgerError::Incomplete { .. }
-        | LedgerError::Uncovered { .. }
-        | LedgerError::Archived { .. }
-        | LedgerError::Unreachable { .. }
-        | LedgerError::Fenced { .. }
-        | LedgerError::Declined { .. } => false,
-    }
+    matches!(&refuted.fault, LedgerError::Damaged { expected: seq, .. } | LedgerError::Broken { seq, .. } if *seq > from && !is_key)
 }
