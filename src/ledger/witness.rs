@@ -2,13 +2,14 @@
 //!
 //! It is not synced, so it costs a commit no wait. A process that is killed leaves it in the cache of the system, and a power loss
 //! leaves what was written back by then: never more than the truth. So it only ever raises the mark of the file `epoch`: a damaged
-//! last batch cannot be taken for an interrupted write if one of these names it. What of it cannot be read, or is of another log,
-//! is evidence that is missing, and no fault.
+//! last batch cannot be taken for an interrupted write if one of these names it. A mark that is torn or damaged, or of another log,
+//! is evidence that is missing, and no fault; a file that the disk does not let be read is one, as for every other file.
 use super::log::is_lack_of_room;
 use super::mark::{Mark, MARK_BYTES};
 use super::scan::log_of_segments;
 use super::storage::{replace, ReadFile, Storage, StorageFile};
 use super::LedgerError;
+use std::io;
 
 /// Name of the file.
 pub const WITNESS_NAME: &str = "witness";
@@ -20,9 +21,11 @@ const SLOTS: usize = 8;
 
 /// The marks of the last commits, as they are written.
 pub(super) struct Witness<F> {
-    /// Nothing if there was no room to make it, or after a write that failed: what is there stays true, and no commit depends on more.
+    /// Nothing if there was no room to make it: no commit depends on it.
     file: Option<F>,
     next: usize,
+    /// The last mark could not be written. What is there stays true, and the next one is tried.
+    failing: bool,
 }
 
 impl<F: StorageFile> Witness<F> {
@@ -30,12 +33,12 @@ impl<F: StorageFile> Witness<F> {
     pub(super) fn open<S: Storage<File = F>>(storage: &S) -> Result<Self, LedgerError> {
         let io = |doing| LedgerError::io(storage.place(WITNESS_NAME), doing);
         let file = match storage.open(WITNESS_NAME) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 match replace(storage, WITNESS_NAME, &[0; SLOTS * SECTOR_BYTES]) {
                     Err(error) if is_lack_of_room(&error) => {
                         tracing::warn!(%error, "no room for the file `witness`; until the next start, damage to the very last commit may \
                             pass for an interrupted write");
-                        return Ok(Self { file: None, next: 0 });
+                        return Ok(Self { file: None, next: 0, failing: false });
                     }
                     made_or_not => made_or_not.map_err(io("make the witness file"))?,
                 }
@@ -44,44 +47,54 @@ impl<F: StorageFile> Witness<F> {
             opened_or_not => opened_or_not,
         };
         let file = file.map_err(io("open the witness file"))?;
-        let newest = slots(&file).map(|(slot, mark)| (mark.head, slot)).max();
-        Ok(Self { file: Some(file), next: newest.map_or(0, |(_, slot)| (slot + 1) % SLOTS) })
+        let newest = slots(storage, &file)?.map(|(slot, mark)| (mark.head, slot)).max();
+        Ok(Self { file: Some(file), next: newest.map_or(0, |(_, slot)| (slot + 1) % SLOTS), failing: false })
     }
 
     /// A batch is durable.
     pub(super) fn note(&mut self, mark: &Mark) {
         let Some(file) = &self.file else { return };
-        if let Err(error) = file.write_at(&mark.encode(), (self.next * SECTOR_BYTES) as u64) {
-            tracing::error!(%error, "the file `witness` cannot be written; until the next start, damage to the very last commit may \
-                pass for an interrupted write");
-            self.file = None;
+        let written = file.write_at(&mark.encode(), (self.next * SECTOR_BYTES) as u64);
+        match &written {
+            Err(error) if !self.failing => {
+                tracing::error!(%error, "the file `witness` cannot be written; until it can be, damage to the \
+                very last commit may pass for an interrupted write")
+            }
+            Ok(()) if self.failing => tracing::info!("the file `witness` can be written again"),
+            _ => {}
         }
+        self.failing = written.is_err();
         self.next = (self.next + 1) % SLOTS;
     }
 }
 
-fn slots(file: &impl ReadFile) -> impl Iterator<Item = (usize, Mark)> {
+fn slots<S: Storage>(storage: &S, file: &S::File) -> Result<impl Iterator<Item = (usize, Mark)>, LedgerError> {
     let mut bytes = [0; SLOTS * SECTOR_BYTES];
-    let read = file.read_at(&mut bytes, 0).unwrap_or_else(|error| {
-        tracing::warn!(%error, "the file `witness` cannot be read");
-        0
-    });
+    let read = file.read_at(&mut bytes, 0).map_err(unreadable(storage))?;
     bytes[read..].fill(0);
-    (0..SLOTS).filter_map(move |slot| Some((slot, Mark::decode(&bytes[slot * SECTOR_BYTES..][..MARK_BYTES])?.ok()?)))
+    Ok((0..SLOTS).filter_map(move |slot| Some((slot, Mark::decode(&bytes[slot * SECTOR_BYTES..][..MARK_BYTES])?.ok()?))))
+}
+
+fn unreadable<S: Storage>(storage: &S) -> impl FnOnce(io::Error) -> LedgerError {
+    LedgerError::io(storage.place(WITNESS_NAME), "read the witness file")
 }
 
 /// How far the log certainly reached: what the file `epoch` says, or a later commit of the same log that has a witness. `None` if
 /// neither is there.
 ///
 /// # Errors
-/// If `epoch` cannot be read, or is damaged.
+/// If one of them cannot be read, or `epoch` is damaged.
 pub(super) fn known_mark<S: Storage>(storage: &S) -> Result<Option<Mark>, LedgerError> {
     let noted = Mark::read(storage)?;
     let log_id = noted.map(|noted| noted.log_id).or_else(|| log_of_segments(storage));
-    let seen = storage.open(WITNESS_NAME).ok().and_then(|file| {
-        let marks = slots(&file).map(|(_, mark)| mark);
-        marks.filter(|mark| log_id.map_or(true, |log_id| log_id == mark.log_id)).max_by_key(|mark| mark.head)
-    });
+    let seen = match storage.open(WITNESS_NAME) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(unreadable(storage)(error)),
+        Ok(file) => {
+            let marks = slots(storage, &file)?.map(|(_, mark)| mark);
+            marks.filter(|mark| log_id.map_or(true, |log_id| log_id == mark.log_id)).max_by_key(|mark| mark.head)
+        }
+    };
     Ok(match (noted, seen) {
         (Some(noted), Some(seen)) if seen.head > noted.head => {
             Some(Mark { epoch: noted.epoch.max(seen.epoch), segment: noted.segment.max(seen.segment), ..seen })
@@ -94,7 +107,8 @@ pub(super) fn known_mark<S: Storage>(storage: &S) -> Result<Option<Mark>, Ledger
 mod tests {
     use super::*;
     use crate::domain::{LogId, Seq};
-    use crate::ledger::memory::MemoryStorage;
+    use crate::ledger::memory::{Faults, MemoryStorage, ReadFault, WriteFault};
+    use std::sync::{Arc, Mutex};
 
     fn mark(head: u64) -> Mark {
         Mark { log_id: LogId([1; 16]), epoch: 2, head: Seq(head), root: [head as u8; 32], segment: 1 + head / 10 }
@@ -116,7 +130,7 @@ mod tests {
         let mut witness = Witness::open(&storage).unwrap();
         (27..30).for_each(|head| witness.note(&mark(head)));
         let file = storage.open(WITNESS_NAME).unwrap();
-        let heads: Vec<u64> = slots(&file).map(|(_, mark)| mark.head.0).collect();
+        let heads: Vec<u64> = slots(&storage, &file).unwrap().map(|(_, mark)| mark.head.0).collect();
         assert_eq!(heads, [25, 26, 27, 28, 29, 22, 23, 24]);
         let later = Mark { epoch: 9, segment: 40, ..mark(28) };
         later.write(&storage).unwrap();
@@ -125,6 +139,51 @@ mod tests {
         assert_eq!(known_mark(&storage).unwrap(), Some(mark(29)), "it stands in for a lost `epoch`");
         Mark { log_id: LogId([2; 16]), ..mark(1) }.write(&storage).unwrap();
         assert_eq!(known_mark(&storage).unwrap().unwrap().head, Seq(1), "the marks of another log say nothing");
+    }
+
+    /// What goes wrong with the file, as long as it does.
+    #[derive(Default)]
+    struct Fails {
+        writes: bool,
+        reads: bool,
+    }
+
+    impl Faults for Fails {
+        fn write(&mut self, _: &str, _: u64, _: usize) -> Option<WriteFault> {
+            self.writes.then_some(WriteFault::Error)
+        }
+
+        fn read(&mut self, _: &str, _: u64, _: usize) -> Option<ReadFault> {
+            self.reads.then_some(ReadFault::Error)
+        }
+    }
+
+    #[test]
+    fn a_mark_that_cannot_be_written_is_missing_and_the_next_is_tried() {
+        let (storage, fails) = (MemoryStorage::new(), Arc::new(Mutex::new(Fails::default())));
+        let mut witness = Witness::open(&storage).unwrap();
+        storage.set_faults(Arc::clone(&fails) as _);
+        witness.note(&mark(1));
+        fails.lock().unwrap().writes = true;
+        witness.note(&mark(2));
+        witness.note(&mark(3));
+        assert_eq!(known_mark(&storage).unwrap(), Some(mark(1)));
+        fails.lock().unwrap().writes = false;
+        witness.note(&mark(4));
+        assert_eq!(known_mark(&storage).unwrap(), Some(mark(4)));
+    }
+
+    #[test]
+    fn marks_that_the_disk_does_not_let_be_read_are_not_taken_for_none() {
+        let (storage, fails) = (MemoryStorage::new(), Arc::new(Mutex::new(Fails::default())));
+        Witness::open(&storage).unwrap().note(&mark(1));
+        storage.set_faults(Arc::clone(&fails) as _);
+        fails.lock().unwrap().reads = true;
+        let told = known_mark(&storage).unwrap_err().to_string();
+        assert!(told.contains("could not read the witness file") && told.contains("start again"), "{told}");
+        assert!(Witness::open(&storage).is_err());
+        fails.lock().unwrap().reads = false;
+        assert_eq!(known_mark(&storage).unwrap(), Some(mark(1)));
     }
 
     #[test]

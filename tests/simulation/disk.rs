@@ -4,7 +4,7 @@ use crate::rng::Rng;
 use crate::swarm::{Lie, Swarm};
 use std::collections::BTreeMap;
 use std::ops::Range;
-use svc_wallet::ledger::{Faults, ReadFault, SyncFault, WriteFault};
+use svc_wallet::ledger::{Faults, ReadFault, SyncFault, WriteFault, WITNESS_NAME};
 
 /// One block: what a misdirected access is off by a multiple of.
 const BLOCK: u64 = 4096;
@@ -29,6 +29,8 @@ pub struct DiskFaults {
     pub snapshot_lies: u64,
     /// Transient faults that the caller was told of.
     pub told: u64,
+    /// The mark of the last commit could not be written to `witness`.
+    pub unwitnessed: bool,
     /// No transient faults now.
     pub quiet: bool,
     pub coverage: Coverage,
@@ -49,6 +51,7 @@ impl DiskFaults {
             snapshot_lie: None,
             snapshot_lies: 0,
             told: 0,
+            unwitnessed: false,
             quiet: false,
             coverage: Coverage::default(),
         }
@@ -117,13 +120,20 @@ impl DiskFaults {
 impl Faults for DiskFaults {
     fn write(&mut self, file: &str, offset: u64, bytes: usize) -> Option<WriteFault> {
         let end = offset + bytes as u64;
-        if !self.quiet && self.rng.rarely(self.write_error) {
+        let fault = if !self.quiet && self.rng.rarely(self.write_error) {
             self.told("disk: write error");
-            return Some(WriteFault::Error);
-        }
-        if !self.quiet && self.rng.rarely(self.short_write) {
+            Some(WriteFault::Error)
+        } else if !self.quiet && self.rng.rarely(self.short_write) {
             self.told("disk: short write");
-            return Some(WriteFault::Short(self.rng.below(bytes as u64) as usize));
+            Some(WriteFault::Short(self.rng.below(bytes as u64) as usize))
+        } else {
+            None
+        };
+        if file == WITNESS_NAME {
+            self.unwitnessed = fault.is_some();
+        }
+        if fault.is_some() {
+            return fault;
         }
         let written = self.written.entry(file.to_owned()).or_default();
         *written = end.max(*written);

@@ -311,13 +311,14 @@ impl World {
     }
 
     /// Something acknowledged is not there. With one copy that may be if the disk lied about the very last commit, nothing was
-    /// written or noted since, and the power went, with the witness of it; a misdirected write may take the one that it hit as well.
+    /// written or noted since, and the power went, with the witness of it, or that could not be written; a misdirected write may take the one that it hit as well.
     fn judge_loss(&mut self, head: u64, recovery: &Recovery) {
         let lost = self.model.commits.iter().filter(|commit| **commit > head).count();
         let lie = self.lied().unwrap_or_else(|| panic!("I-6: entries behind {head} of {} are lost", self.model.head()));
         let at_risk = if lie == Lie::MisdirectedWrite { 2 } else { 1 };
         assert!(lost <= at_risk, "I-6: {lost} commits were lost to one {lie:?}, and nobody was told: {recovery:?}");
-        assert!(self.power_lost, "I-6: entries behind {head} were lost to one {lie:?}, although the cache has their witness");
+        let unwitnessed = self.power_lost || self.faults().unwitnessed;
+        assert!(unwitnessed, "I-6: entries behind {head} were lost to one {lie:?}, although the cache has their witness");
         assert!(head >= self.marked, "I-6: entries up to {} were noted as durable, {head} are there", self.marked);
         assert!(head == 0 || self.model.commits.contains(&head), "a commit was lost in part");
         self.ended = Some(Ended::LastCommitLost);
