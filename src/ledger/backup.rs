@@ -10,8 +10,8 @@ use super::index_format::Subject;
 use super::layout::SegmentHeader;
 use super::log::link_segment;
 use super::mark::{Mark, EPOCH_NAME};
-use super::scan::{read_header, segments, Scan, Seen};
-use super::snapshot::{make, newest_good, snapshot_name, Cut, Snapshot, SnapshotError, SnapshotFault, Tail};
+use super::scan::{log_of, read_header, segments, Scan, Seen};
+use super::snapshot::{make, newest_good, newest_whole, snapshot_name, Cut, Snapshot, SnapshotError, SnapshotFault, Tail};
 use super::spares::{Attempts, Spares};
 use super::storage::{index_name, segment_name, segment_number, Storage, StorageFile};
 use super::witness::{known_mark, WITNESS_NAME};
@@ -70,19 +70,9 @@ pub fn back_up<S: Storage, T: Storage>(
     name: &str,
     progress: &mut dyn FnMut(Seq),
 ) -> Result<Snapshot<T::File>, BackupError> {
-    let mut newest = Seq(u64::MAX);
-    loop {
-        let base = newest_good(ledger, None, newest).map_err(LedgerError::io(ledger.place(""), "look for snapshots"))?;
-        let (tail, cut) = read_behind(ledger, base.as_ref(), progress)?;
-        match (make::<T, S>(target, name, base.as_ref(), &tail, &cut, None), base) {
-            // Only reading all of it shows whether the last snapshot is good; the one before it is.
-            (Err(SnapshotError::Fault(fault)), Some(base)) if fault.file == base.place() => {
-                tracing::warn!(%fault, "the snapshot before it is used");
-                newest = Seq(base.head().seq.0 - 1);
-            }
-            (made, _) => return Ok(made?),
-        }
-    }
+    let base = newest_whole(ledger, log_of(ledger), Seq(u64::MAX), &|_| Ok(true), &mut || Ok(()))?;
+    let (tail, cut) = read_behind(ledger, base.as_ref(), progress)?;
+    Ok(make::<T, S>(target, name, base.as_ref(), &tail, &cut, None)?)
 }
 
 /// What the entries behind a snapshot have done, up to the end of what is there.
@@ -165,9 +155,9 @@ pub fn restore<S: Storage, T: Storage>(
 /// # Errors
 /// If there is one that the snapshots stand in for, and the history does not have it: without its segments it cannot be made again.
 pub fn archivable_through<S: Storage>(ledger: &S, keys_over: UnixMs) -> Result<Option<u64>, BackupError> {
-    let mut newest = Seq(u64::MAX);
+    let (log_id, mut newest) = (log_of(ledger), Seq(u64::MAX));
     for older in [false, true] {
-        let found = newest_good(ledger, None, newest).map_err(LedgerError::io(ledger.place(""), "look for snapshots"))?;
+        let found = newest_good(ledger, log_id, newest).map_err(LedgerError::io(ledger.place(""), "look for snapshots"))?;
         let Some(snapshot) = found else { return Ok(None) };
         // Not only its head: what is to stand in for segments is read as a whole.
         snapshot.verify()?;
@@ -336,6 +326,28 @@ mod tests {
             // From here on there is no way back to the beginning.
             assert!(open(&new, SEGMENT_BYTES).is_err());
         }
+        // No byte of a snapshot that rots gets into the copy.
+        let source = ledger(&[20, 30]);
+        let mut bytes = 0;
+        source.tamper(&snapshot_name(Seq(31)), |content| bytes = content.len());
+        let whole = back_up(&source, &MemoryStorage::new(), "ledger.snap", &mut |_| {}).unwrap();
+        for at in 0..bytes {
+            let rotten = source.fork();
+            rotten.tamper(&snapshot_name(Seq(31)), |bytes| bytes[at] ^= 0x80);
+            let copy = back_up(&rotten, &MemoryStorage::new(), "ledger.snap", &mut |_| {}).unwrap();
+            assert_eq!(copy.head(), whole.head(), "byte {at}");
+        }
+        // A snapshot of another ledger is left alone.
+        let (other, name) = (MemoryStorage::new(), snapshot_name(Seq(32)));
+        let log = Log::open(other.clone(), &Options::for_simulation(SEGMENT_BYTES, LogId([8; 16])), &mut |_, _, _| Ok(()));
+        let (mut log, _) = log.unwrap();
+        log.append(&[lane_batch_of(0, 1, &[entry(Op::Issue, "", "b", 1000, 0)])]).unwrap();
+        log.append(&[spends(0, 2, "b", 1..32)]).unwrap();
+        log.close().unwrap();
+        back_up(&other, &source, &name, &mut |_| {}).unwrap();
+        assert_eq!(newest_good(&source, None, Seq(u64::MAX)).unwrap().unwrap().head().log_id, LogId([8; 16]));
+        let copy = back_up(&source, &MemoryStorage::new(), "ledger.snap", &mut |_| {}).unwrap();
+        assert_eq!(copy.head(), whole.head());
         let damaged = MemoryStorage::new();
         back_up(&ledger(&[20]), &damaged, "ledger.snap", &mut |_| {}).unwrap();
         damaged.tamper("ledger.snap", |bytes| bytes[4200] ^= 1);
