@@ -12,7 +12,7 @@ use svc_wallet::domain::{Durable, Entry, LaneBatch, Root, Seq};
 use svc_wallet::engine::Gate;
 use svc_wallet::ledger::engine::{Engine as _, Tenure};
 use svc_wallet::ledger::{
-    AppendError, Heard, LedgerError, Link, Log, Mark, MemoryStorage, Placed, Refused, SteppedDaemon, SteppedLine,
+    AppendError, Fault, Heard, LedgerError, Link, Log, Mark, MemoryStorage, Placed, Refused, SteppedDaemon, SteppedLine,
 };
 
 /// How a process has the ledger open.
@@ -85,7 +85,7 @@ pub struct Wallet {
     /// Its first grant.
     pub granted: Option<Tenure>,
     /// Why its connection was ended last.
-    pub refused: Option<(Refused, String)>,
+    pub refused: Option<Fault>,
 }
 
 /// A connection: the daemon's end, and what is on its way.
@@ -289,7 +289,7 @@ impl World {
                     assert!(head.0 <= self.model.head(), "I-6: what is told to be durable is");
                     self.wallet().full = !writable;
                 }
-                Heard::Fault(fault) => self.wallet().refused = Some((fault.refused, fault.text)),
+                Heard::Fault(fault) => self.wallet().refused = Some(fault),
             }
         }
         if over {
@@ -318,9 +318,13 @@ impl World {
 
     /// What the wallet does if its connection was refused; whether it was told that it was replaced.
     pub fn is_fenced(&mut self, replaced: bool) -> bool {
-        let Some((refused, text)) = self.wallet().refused.take() else { return false };
+        let Some(fault) = self.wallet().refused.take() else { return false };
+        let is_replaced = self.wallet().link.is_replaced(&fault);
+        let Fault { refused, text, .. } = fault;
         match refused {
-            Refused::Fenced if replaced => return true,
+            Refused::Fenced if replaced && is_replaced => return true,
+            // An older connection of its own was served late.
+            Refused::Fenced if !is_replaced => {}
             Refused::Unavailable | Refused::Foreign if self.lied().is_some() => self.ended = Some(Ended::Refused(text)),
             // It tries again.
             Refused::Unavailable => {}

@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 use svc_wallet::domain::Seq;
 use svc_wallet::ledger::engine::Tenure;
-use svc_wallet::ledger::Refused;
+use svc_wallet::ledger::{Fault, Refused};
 
 /// Longer than the silence after which a wallet may be replaced.
 const PAUSE: Duration = Duration::from_secs(3);
@@ -125,7 +125,7 @@ impl World {
                 return self.process.is_some() && self.rebuild(&tenure, told, rng, cores);
             }
             (None, None) => assert!(self.process.is_none(), "a daemon that is there answers"),
-            (None, Some((Refused::InUse, _))) => {
+            (None, Some(Fault { refused: Refused::InUse, .. })) => {
                 self.coverage.count("wallet: another one has the ledger");
                 if rng.percent(50) {
                     self.remote().clock += PAUSE;
@@ -133,12 +133,12 @@ impl World {
                     self.close_half_open();
                 }
             }
-            (None, Some((Refused::Unavailable, text))) => {
+            (None, Some(Fault { refused: Refused::Unavailable, text, .. })) => {
                 let excused = self.full_until > 0 || self.faults().told > told;
                 assert!(excused || self.lied().is_some(), "no epoch can be had for no reason: {text}");
                 self.coverage.count("daemon: no epoch could be taken");
             }
-            (granted, Some((refused, text))) => panic!("refused at the start, {refused:?} with {granted:?}: {text}"),
+            (granted, Some(fault)) => panic!("refused at the start with {granted:?}: {fault:?}"),
         }
         false
     }

@@ -193,7 +193,9 @@ impl<E: Engine> Chair<E> {
 
     fn group_of(&mut self, seat: Seat) -> Result<&mut GroupCommit, Turned> {
         let epoch = self.writer.tenure().epoch;
-        let text = || format!("another wallet has taken the ledger over in epoch {epoch}, or this one has connected anew");
+        let text = || {
+            format!("another connection has the ledger now, in epoch {epoch}: of this wallet, if that is its own, or of one that has replaced it")
+        };
         match &mut self.group {
             Some(group) if seat.0 == self.seats => Ok(group),
             Some(_) | None => Err(fault(Refused::Fenced, epoch, text()).into()),

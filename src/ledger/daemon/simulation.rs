@@ -197,8 +197,8 @@ impl World {
                     self.acknowledged.push(durable);
                 }
                 Heard::Granted(_) | Heard::Commit { .. } | Heard::State { .. } => {}
-                Heard::Fault(Fault { refused: Refused::Fenced, .. }) if self.link.epoch().is_some() => {
-                    self.fenced = true;
+                Heard::Fault(fault) if fault.refused == Refused::Fenced && self.link.epoch().is_some() => {
+                    self.fenced |= self.link.is_replaced(&fault);
                 }
                 Heard::Fault(Fault { refused: Refused::InUse, .. }) => {}
                 // No epoch could be taken: it may have been said some time ago.

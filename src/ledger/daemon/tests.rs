@@ -2,11 +2,13 @@
 use super::chair::{Chair, Committed, Peer, Seat, Turned, SILENCE_MAX};
 use super::server::{Admitted, Server};
 use super::session::{Session, Wanted};
+use super::stepped::{SteppedDaemon, SteppedLine};
 use crate::domain::{LogId, Root, Seq};
+use crate::ledger::engine::Tenure;
 use crate::ledger::layout::BLOCK_BYTES;
 use crate::ledger::protocol::{Fault, Frames, Refused, Reply, Request, Role, Tenant, FRAME_HEAD_BYTES, REPLY_BODY_BYTES_MAX};
 use crate::ledger::sample::{lane_batch, open};
-use crate::ledger::{LedgerError, Log, MemoryStorage, Options, Schedule, Storage};
+use crate::ledger::{Heard, LedgerError, Link, Log, MemoryStorage, Options, Schedule, Storage};
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -104,6 +106,62 @@ fn a_wallet_goes_on_with_its_epoch_on_the_same_ledger_only() {
         assert_eq!(away(second.admit(seat, batch)).refused, Refused::Malformed);
     }
     assert_eq!(away(second.place(seat, 0, 1, 1)).refused, Refused::Malformed);
+}
+
+/// What the wallet hears once everything on its way has arrived.
+fn exchange(link: &mut Link, daemon: &mut SteppedDaemon<MemoryStorage>, line: &mut SteppedLine) -> Vec<Heard> {
+    let mut heard = Vec::new();
+    for _ in 0..3 {
+        line.arrive(link.output());
+        link.output().clear();
+        daemon.serve(line, at(0)).unwrap();
+        link.input().push(line.output());
+        line.output().clear();
+        while let Some(next) = link.next().unwrap() {
+            heard.push(next);
+        }
+    }
+    heard
+}
+
+#[test]
+fn an_older_connection_that_is_served_late_costs_a_wallet_its_connection_and_not_its_epoch() {
+    let options = Options::for_simulation(SEGMENT, LOG);
+    let (log, _) = Log::recover(MemoryStorage::new(), &options, &mut |_, _, _| Ok(())).unwrap();
+    let (mut daemon, mut link) = (SteppedDaemon::new(log), Link::new(1, 1000));
+    let connect = |link: &mut Link, daemon: &mut SteppedDaemon<MemoryStorage>, pid| {
+        link.connected();
+        daemon.accept(pid)
+    };
+    let mut line = connect(&mut link, &mut daemon, 11);
+    assert!(matches!(exchange(&mut link, &mut daemon, &mut line)[..], [Heard::Granted(Tenure { epoch: 1, .. }), ..]));
+    // It connects again, and asks for its ledger; that is lost on the way, or so it seems.
+    let mut late = connect(&mut link, &mut daemon, 11);
+    late.arrive(link.output());
+    link.output().clear();
+    daemon.serve(&mut late, at(0)).unwrap();
+    link.input().push(late.output());
+    assert_eq!(link.next().unwrap(), None, "it asks to go on once it is welcome");
+    let asked = link.output().clone();
+    let mut line = connect(&mut link, &mut daemon, 11);
+    assert!(matches!(exchange(&mut link, &mut daemon, &mut line)[..], [Heard::Granted(Tenure { epoch: 1, .. }), ..]));
+    late.arrive(&asked);
+    daemon.serve(&mut late, at(0)).unwrap();
+    link.push(lane_batch(0, 1, 2));
+    let heard = exchange(&mut link, &mut daemon, &mut line);
+    let [Heard::Fault(fault)] = &heard[..] else { panic!("{heard:?}") };
+    assert_eq!((fault.refused, fault.epoch, link.is_replaced(fault)), (Refused::Fenced, 1, false), "{}", fault.text);
+    let mut line = connect(&mut link, &mut daemon, 11);
+    let heard = exchange(&mut link, &mut daemon, &mut line);
+    assert!(heard.iter().any(|heard| matches!(heard, Heard::Durable(durable) if durable.first_seq == Seq(1))), "{heard:?}");
+    // And another that takes its place; the daemon knows them by their process.
+    let mut other = Link::new(1, 1000);
+    let mut its = connect(&mut other, &mut daemon, 11);
+    assert!(matches!(exchange(&mut other, &mut daemon, &mut its)[..], [Heard::Granted(Tenure { epoch: 2, .. }), ..]));
+    link.beat();
+    let heard = exchange(&mut link, &mut daemon, &mut line);
+    let Some(Heard::Fault(fault)) = heard.last() else { panic!("{heard:?}") };
+    assert!(link.is_replaced(fault), "{}", fault.text);
 }
 
 fn tenant(log_id: LogId, epoch: u64, (head, root): (Seq, Root), settled: Seq, acknowledged: [u64; 2]) -> Tenant {

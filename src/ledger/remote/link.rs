@@ -6,7 +6,7 @@
 use crate::domain::{Durable, LaneBatch, LogId, Root, Seq};
 use crate::ledger::engine::Tenure;
 use crate::ledger::protocol::{
-    Acknowledged, Fault, Frames, Malformed, Reply, Request, Role, Tenant, IN_DOUBT_BATCHES_MAX, REPLY_BODY_BYTES_MAX,
+    Acknowledged, Fault, Frames, Malformed, Refused, Reply, Request, Role, Tenant, IN_DOUBT_BATCHES_MAX, REPLY_BODY_BYTES_MAX,
 };
 use std::collections::VecDeque;
 
@@ -122,6 +122,12 @@ impl Link {
     /// Its epoch, once it was granted one.
     pub fn epoch(&self) -> Option<u64> {
         self.epoch
+    }
+
+    /// Whether a refusal says that another wallet has the ledger. In the own epoch it was an older connection of this wallet, whose
+    /// request came late: then it is to connect again.
+    pub fn is_replaced(&self, fault: &Fault) -> bool {
+        fault.refused == Refused::Fenced && self.epoch != Some(fault.epoch)
     }
 
     /// Whether batches are being sent.

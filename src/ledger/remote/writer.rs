@@ -164,7 +164,6 @@ struct Runner {
     bell: Arc<Bell>,
     closing: Arc<AtomicBool>,
     socket: Option<UnixStream>,
-    /// When the daemon was heard last.
     /// When something was asked for the first time that was not answered yet.
     unanswered: Option<Instant>,
     /// It was not heard for too long, though it is connected.
@@ -376,15 +375,19 @@ impl Runner {
     }
 
     fn fault(&self, fault: Fault) -> Loss {
-        let Fault { refused, epoch, text } = fault;
         let place = self.state.place();
+        if self.link.is_replaced(&fault) {
+            return Loss::Final(LedgerError::Fenced { place, own: self.link.epoch().unwrap_or(0), newer: fault.epoch });
+        }
+        let Fault { refused, text, .. } = fault;
         match (refused, self.link.epoch()) {
-            (Refused::Fenced, own) => Loss::Final(LedgerError::Fenced { place, own: own.unwrap_or(0), newer: epoch }),
             (Refused::Foreign, _) => Loss::Final(LedgerError::Declined { place, what: text }),
             (Refused::InUse, None) if self.started.elapsed() > IN_USE_PATIENCE => {
                 Loss::Final(LedgerError::InUse { place: format!("{place} ({text})") })
             }
-            (Refused::InUse | Refused::Malformed | Refused::Unavailable | Refused::Stranger, _) => Loss::Broken(text),
+            (Refused::Fenced | Refused::InUse | Refused::Malformed | Refused::Unavailable | Refused::Stranger, _) => {
+                Loss::Broken(text)
+            }
         }
     }
 }
