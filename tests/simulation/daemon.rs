@@ -400,7 +400,7 @@ impl World {
     pub fn note_of_daemon(&mut self) {
         let (Some(process), Some(remote)) = (&mut self.process, &mut self.remote) else { return };
         let Some(Wallet { wire: Some(wire), .. }) = &mut remote.wallet else { return };
-        process.log.daemon().note(&wire.line);
+        process.log.daemon().note(&mut wire.line);
         if self.lied().is_some() {
             return;
         }

@@ -18,19 +18,21 @@ impl<S: Storage> Connection<S> {
         let answered = match inquiry {
             Inquiry::Entry(question) => self.site.reader.find(&question).map(|found| match found {
                 Some(found) => {
-                    self.session.reply(&Reply::Found { id, seq: found.seq, root: found.root, entry: &found.entry });
+                    self.line.session.reply(&Reply::Found { id, seq: found.seq, root: found.root, entry: &found.entry });
                 }
-                None => self.session.reply(&Reply::Nothing { id }),
+                None => self.line.session.reply(&Reply::Nothing { id }),
             }),
-            Inquiry::Page(question) => self.site.reader.page(&question).map(|page| self.session.reply(&Reply::Page { id, page })),
+            Inquiry::Page(question) => {
+                self.site.reader.page(&question).map(|page| self.line.session.reply(&Reply::Page { id, page }))
+            }
             Inquiry::History(question) => {
                 let answer = self.site.reader.history(&question).map(Box::new);
-                answer.map(|answer| self.session.reply(&Reply::History { id, answer }))
+                answer.map(|answer| self.line.session.reply(&Reply::History { id, answer }))
             }
             Inquiry::Audit => {
                 match self.site.audit() {
-                    Some(audit) => self.session.reply(&Reply::Audit { id, audit: Box::new(audit) }),
-                    None => self.session.reply(&Reply::Nothing { id }),
+                    Some(audit) => self.line.session.reply(&Reply::Audit { id, audit: Box::new(audit) }),
+                    None => self.line.session.reply(&Reply::Nothing { id }),
                 }
                 Ok(())
             }
@@ -38,27 +40,27 @@ impl<S: Storage> Connection<S> {
                 let held = self.site.held(accounts);
                 let fits = |values: usize| values <= HELD_VALUES_MAX;
                 match held.filter(|holders| fits(holders.iter().map(|(_, held)| held.values.len()).sum())) {
-                    Some(holders) => self.session.reply(&Reply::Holders { id, holders }),
-                    None => self.session.reply(&Reply::Nothing { id }),
+                    Some(holders) => self.line.session.reply(&Reply::Holders { id, holders }),
+                    None => self.line.session.reply(&Reply::Nothing { id }),
                 }
                 Ok(())
             }
             Inquiry::Snapshots => {
                 let storage = &self.site.reader.shared().storage;
                 let names = storage.list().map_err(LedgerError::io(storage.place(""), "look for snapshots"));
-                names.map(|names| self.session.reply(&Reply::Snapshots { id, snapshots: snapshots(&names) }))
+                names.map(|names| self.line.session.reply(&Reply::Snapshots { id, snapshots: snapshots(&names) }))
             }
             Inquiry::Directory => {
                 match self.site.reader.shared().storage.directory() {
-                    Some(directory) => self.session.reply(&Reply::Directory { id, path: directory.as_os_str().as_bytes() }),
-                    None => self.session.reply(&Reply::Nothing { id }),
+                    Some(directory) => self.line.session.reply(&Reply::Directory { id, path: directory.as_os_str().as_bytes() }),
+                    None => self.line.session.reply(&Reply::Nothing { id }),
                 }
                 Ok(())
             }
             Inquiry::Piece { snapshot, offset, length } => {
                 let place = self.site.reader.shared().storage.place(&snapshot_name(snapshot));
                 let read = self.piece(snapshot, offset, length).map_err(LedgerError::io(place, "read the snapshot"));
-                read.map(|(size, bytes)| self.session.reply(&Reply::Piece { id, size, bytes: &bytes }))
+                read.map(|(size, bytes)| self.line.session.reply(&Reply::Piece { id, size, bytes: &bytes }))
             }
         };
         if let Err(error) = answered {
@@ -71,7 +73,7 @@ impl<S: Storage> Connection<S> {
         if archived_before.is_none() {
             tracing::error!(%error, "a question about the ledger could not be answered");
         }
-        self.session.reply(&Reply::Unanswered { id, archived_before, text: &error.to_string() });
+        self.line.session.reply(&Reply::Unanswered { id, archived_before, text: &error.to_string() });
     }
 
     /// A piece of a snapshot and the length of the whole. The file stays open, so that it is not removed between two pieces.
@@ -117,7 +119,7 @@ impl<S: Storage> Connection<S> {
             self.send_piece(&mut piece)?;
         }
         match scanned {
-            Ok(next) => self.session.reply(&Reply::End { next }),
+            Ok(next) => self.line.session.reply(&Reply::End { next }),
             Err(error) => self.unanswered(0, &error),
         }
         Ok(())
@@ -128,7 +130,7 @@ impl<S: Storage> Connection<S> {
         let reader = self.site.reader.clone();
         let mut sent = Ok(());
         let read = reader.keys_before(end, since, &mut |keys, accepted| {
-            self.session.reply(&Reply::Keys { accepted, keys: keys.to_vec() });
+            self.line.session.reply(&Reply::Keys { accepted, keys: keys.to_vec() });
             sent = self.send();
             if sent.is_ok() && !self.is_stopped() {
                 ControlFlow::Continue(())
@@ -139,7 +141,7 @@ impl<S: Storage> Connection<S> {
         sent?;
         match read {
             Ok(()) if self.is_stopped() => {}
-            Ok(()) => self.session.reply(&Reply::End { next: end }),
+            Ok(()) => self.line.session.reply(&Reply::End { next: end }),
             Err(error) => self.unanswered(0, &error),
         }
         Ok(())
@@ -147,7 +149,7 @@ impl<S: Storage> Connection<S> {
 
     fn send_piece(&mut self, piece: &mut Piece) -> io::Result<()> {
         let Piece { first, root, count, bytes } = piece;
-        self.session.reply(&Reply::Entries { first_seq: *first, root: *root, count: *count, entries: bytes });
+        self.line.session.reply(&Reply::Entries { first_seq: *first, root: *root, count: *count, entries: bytes });
         *count = 0;
         bytes.clear();
         self.send()

@@ -4,8 +4,9 @@
 //! |---|---|
 //! | `session` | one connection as bytes in, requests out, replies as bytes out (pure) |
 //! | `chair` | who may write, what is committed for it, what it is told |
+//! | `line` | the daemon's end of a connection without I/O: what a wallet that writes wants is done with the chair |
 //! | `idle` | what is done ahead of questions |
-//! | `server`, `connection` | the socket and the threads around both |
+//! | `server`, `connection` | the socket and the threads around them |
 //! | `answers` | what a connection that reads is told |
 //! | `stepped` | the same without threads and sockets, for simulations |
 //!
@@ -14,6 +15,7 @@ mod answers;
 mod chair;
 mod connection;
 mod idle;
+mod line;
 mod server;
 mod session;
 mod stepped;

@@ -1,4 +1,4 @@
-//! A wallet's link and the daemon's session and chair over a simulated network and disk: connections are cut at any byte in either
+//! A wallet's link and the daemon's lines and chair over a simulated network and disk: connections are cut at any byte in either
 //! direction, half of them go on delivering for a while, the daemon crashes and loses what was not synced, syncs fail, the disk is
 //! full for a while, other wallets take the ledger. What must hold: each batch is acknowledged once, in the order of its lane, with the place where its bytes are in the log;
 //! the log holds each batch once; a wallet that was replaced learns so and nothing of it arrives any more.
@@ -6,27 +6,26 @@
 //! A failing seed is printed; `SIM_SEED=n cargo test --lib daemon::simulation::seeds::one_seed` plays it alone.
 mod seeds;
 
-use super::chair::{Chair, Committed, Peer, Seat, Turned, SILENCE_MAX};
-use super::session::{Session, Wanted};
+use super::chair::SILENCE_MAX;
+use super::stepped::{SteppedDaemon, SteppedLine};
 use crate::domain::{Durable, LaneBatch, LogId};
-use crate::ledger::protocol::{Fault, Refused, Reply};
+use crate::ledger::protocol::{Fault, Refused};
 use crate::ledger::remote::{Heard, Link};
 use crate::ledger::sample::{lane_batch, open, Dice};
-use crate::ledger::{LedgerError, Log, MemoryStorage, Options};
+use crate::ledger::{Log, MemoryStorage, Options};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 const SEGMENT: u64 = 64 << 10;
 const LANES: u16 = 3;
 const LOG: LogId = LogId([7; 16]);
-const WALLET: Peer = Peer { pid: 1, uid: 1 };
-const OTHER: Peer = Peer { pid: 2, uid: 1 };
+/// The numbers of their processes.
+const WALLET: u32 = 1;
+const OTHER: u32 = 2;
 
 /// One connection: the daemon's end, and the bytes on their way.
 struct Wire {
-    session: Session,
-    seat: Option<Seat>,
-    held_back: Option<LaneBatch>,
+    line: SteppedLine,
     to_daemon: Vec<u8>,
     to_wallet: Vec<u8>,
 }
@@ -48,7 +47,8 @@ struct Events {
 struct World {
     dice: Dice,
     storage: MemoryStorage,
-    chair: Option<Chair<Log<MemoryStorage>>>,
+    /// `None` while it is being started.
+    daemon: Option<SteppedDaemon<MemoryStorage>>,
     link: Link,
     wire: Option<Wire>,
     /// Connections that the wallet has given up, and of which the daemon does not know yet.
@@ -65,7 +65,7 @@ impl World {
         let mut world = Self {
             dice: Dice(seed),
             storage: MemoryStorage::new(),
-            chair: None,
+            daemon: None,
             link: Link::new(LANES, 1_000),
             wire: None,
             forgotten: Vec::new(),
@@ -82,8 +82,11 @@ impl World {
     fn start_daemon(&mut self) {
         let options = Options::for_simulation(SEGMENT, LOG);
         let (log, _) = Log::recover(self.storage.clone(), &options, &mut |_, _, _| Ok(())).unwrap();
-        let tenure = log.tenure();
-        self.chair = Some(Chair::new(log, tenure, LOG));
+        self.daemon = Some(SteppedDaemon::new(log));
+    }
+
+    fn daemon(&mut self) -> &mut SteppedDaemon<MemoryStorage> {
+        self.daemon.as_mut().expect("the daemon runs")
     }
 
     fn crash_daemon(&mut self) {
@@ -97,7 +100,7 @@ impl World {
         }
         self.wire = None;
         self.link.disconnected();
-        self.chair = None;
+        self.daemon = None;
         self.storage.limit_bytes(None);
         // Also in the middle of a commit: what the disk has of a batch that was not acknowledged is chance.
         self.storage = self.storage.crash(&mut || self.dice.roll() % 2 == 0);
@@ -106,14 +109,8 @@ impl World {
 
     fn connect(&mut self) {
         self.link.connected();
-        let head = open_head(self.chair.as_ref());
-        self.wire = Some(Wire {
-            session: Session::new(LOG, head, crate::domain::Seq(1)),
-            seat: None,
-            held_back: None,
-            to_daemon: Vec::new(),
-            to_wallet: Vec::new(),
-        });
+        let line = self.daemon().accept(WALLET);
+        self.wire = Some(Wire { line, to_daemon: Vec::new(), to_wallet: Vec::new() });
     }
 
     /// The wallet loses its connection; the daemon may notice at once, or go on for a while with what is on its way.
@@ -128,8 +125,8 @@ impl World {
         if self.dice.below(2) == 0 {
             self.events.half_open += 1;
             self.forgotten.push(wire);
-        } else if let (Some(seat), Some(chair)) = (wire.seat, &mut self.chair) {
-            chair.leave(seat);
+        } else {
+            self.daemon().leave(&mut wire.line);
         }
     }
 
@@ -151,35 +148,32 @@ impl World {
             wire.to_daemon.extend_from_slice(&output);
             let some = self.dice.below(wire.to_daemon.len() as u64 + 1) as usize;
             let arrived: Vec<u8> = wire.to_daemon.drain(..some).collect();
-            wire.session.input().push(&arrived);
+            wire.line.arrive(&arrived);
         }
         for wire in &mut self.forgotten {
             let arrived = std::mem::take(&mut wire.to_daemon);
-            wire.session.input().push(&arrived);
+            wire.line.arrive(&arrived);
         }
     }
 
     /// The daemon works on what has arrived.
     fn serve(&mut self) {
-        let chair = self.chair.as_mut().expect("the daemon runs");
-        let mut served = Ok(Told::default());
-        if let Some(wire) = &mut self.wire {
-            served = serve(chair, wire, self.now);
-            wire.to_wallet.append(wire.session.output());
-        }
-        for wire in &mut self.forgotten {
-            served = served.and_then(|served| Ok(serve(chair, wire, self.now)?.and(served)));
-        }
-        match served {
-            Ok(told) => {
-                self.events.places += told.places;
-                self.events.full += u64::from(told.full);
-            }
-            Err(_) => {
+        let Self { daemon, wire, forgotten, events, now, .. } = self;
+        let daemon = daemon.as_mut().expect("the daemon runs");
+        for wire in wire.iter_mut().chain(forgotten) {
+            let Ok(served) = daemon.serve(&mut wire.line, *now) else {
                 // What is fatal ends the daemon; its supervisor starts it again.
-                self.events.failed += 1;
+                events.failed += 1;
                 self.storage.fail_syncs(false);
-                self.crash_daemon();
+                return self.crash_daemon();
+            };
+            events.places += served.places as u64;
+            events.full += u64::from(served.full);
+            let told = std::mem::take(wire.line.output());
+            wire.to_wallet.extend_from_slice(&told);
+            if served.places > 0 {
+                // An acknowledgement that is repeated does no harm.
+                wire.to_wallet.extend_from_slice(&told);
             }
         }
     }
@@ -206,7 +200,7 @@ impl World {
                 Heard::Fault(fault) => panic!("{fault:?}"),
             }
         }
-        if wire.session.ended() && wire.to_wallet.is_empty() {
+        if wire.line.ended() && wire.to_wallet.is_empty() {
             self.wire = None;
             self.link.disconnected();
         }
@@ -225,8 +219,8 @@ impl World {
             97 => {
                 self.events.trouble += 1;
                 match self.dice.below(8) {
-                    0..=3 => self.storage.fail_syncs(true),
-                    4 => self.storage.limit_bytes(Some(0)),
+                    0..=2 => self.storage.fail_syncs(true),
+                    3..=4 => self.storage.limit_bytes(Some(0)),
                     _ => self.storage.limit_bytes(None),
                 }
             }
@@ -258,7 +252,7 @@ impl World {
     fn check(&mut self, scene: &str) -> usize {
         self.wire = None;
         self.forgotten.clear();
-        self.chair = None;
+        self.daemon = None;
         self.storage.limit_bytes(None);
         let (_, _, entries) = open(&self.storage.crash(&mut || false), SEGMENT).unwrap();
         let mut next = [1u64; LANES as usize];
@@ -274,91 +268,6 @@ impl World {
         assert!(seen.values().all(|count| *count == 1), "{scene}: an entry stands twice in the log");
         entries.len()
     }
-}
-
-fn open_head(chair: Option<&Chair<Log<MemoryStorage>>>) -> crate::domain::Seq {
-    assert!(chair.is_some(), "the daemon runs");
-    crate::domain::Seq(0)
-}
-
-/// What a connection was told: how many places that it had asked for, and whether there was no room for what it sent.
-#[derive(Clone, Copy, Default)]
-struct Told {
-    places: u64,
-    full: bool,
-}
-
-impl Told {
-    fn and(self, other: Told) -> Self {
-        Self { places: self.places + other.places, full: self.full || other.full }
-    }
-}
-
-/// What the thread of a connection does, without the thread. Fails if the daemon has to end.
-fn serve(chair: &mut Chair<Log<MemoryStorage>>, wire: &mut Wire, now: Duration) -> Result<Told, LedgerError> {
-    match try_serve(chair, wire, now) {
-        Ok(told) => Ok(told),
-        Err(Turned::Away(fault)) => {
-            wire.session.end(fault);
-            Ok(Told::default())
-        }
-        Err(Turned::Fatal(error)) => Err(error),
-    }
-}
-
-fn try_serve(chair: &mut Chair<Log<MemoryStorage>>, wire: &mut Wire, now: Duration) -> Result<Told, Turned> {
-    let mut places = Vec::new();
-    if let (Some(seat), true) = (wire.seat, wire.session.input().waiting() > 0) {
-        chair.heard(seat, now)?;
-    }
-    loop {
-        let wanted = match wire.held_back.take() {
-            Some(batch) => Wanted::Batch(batch),
-            None => match wire.session.next() {
-                Some(wanted) => wanted,
-                None => break,
-            },
-        };
-        match wanted {
-            Wanted::Acquire { lanes } => {
-                let (seat, granted) = chair.acquire(WALLET, lanes, now)?;
-                wire.seat = Some(seat);
-                wire.session.grant(&granted);
-            }
-            Wanted::Resume(tenant) => {
-                let (seat, granted) = chair.resume(WALLET, &tenant, now)?;
-                wire.seat = Some(seat);
-                wire.session.grant(&granted);
-            }
-            Wanted::Batch(batch) => match chair.admit(wire.seat.unwrap(), batch)? {
-                Ok(None) => {}
-                Ok(Some(place)) => places.push(place),
-                Err(batch) => {
-                    wire.held_back = Some(batch);
-                    break;
-                }
-            },
-            Wanted::Place { lane, lane_first, count } => places.push(chair.place(wire.seat.unwrap(), lane, lane_first, count)?),
-            Wanted::Heartbeat => {}
-            Wanted::Ask { .. } | Wanted::Read { .. } | Wanted::ReadKeys { .. } => {
-                unreachable!("a writer does not read")
-            }
-        }
-    }
-    let mut told = Told { places: places.len() as u64, full: false };
-    if told.places > 0 {
-        // Told twice: an acknowledgement that is repeated does no harm.
-        wire.session.reply(&Reply::Durable { commit_us: 0, batches: places.clone() });
-        wire.session.reply(&Reply::Durable { commit_us: 0, batches: places });
-    }
-    if let Some(seat) = wire.seat {
-        match chair.commit(seat)? {
-            Committed::Durable(batches) => wire.session.reply(&Reply::Durable { commit_us: 1, batches }),
-            Committed::NoRoom(_) => told.full = true,
-            Committed::Nothing => {}
-        }
-    }
-    Ok(told)
 }
 
 /// One life of a wallet that nobody replaces.
@@ -387,12 +296,23 @@ fn play_to_the_end(seed: u64) -> Events {
     world.storage.fail_syncs(false);
     world.storage.limit_bytes(None);
     world.now += SILENCE_MAX;
-    let chair = world.chair.as_mut().unwrap();
-    let (seat, _) = chair.acquire(OTHER, LANES, world.now).unwrap();
-    world.events.replaced += 1;
-    let theirs = lane_batch(9, 1, 2);
-    assert_eq!(chair.admit(seat, LaneBatch { lane: 0, ..theirs }).unwrap(), Ok(None));
-    assert!(matches!(chair.commit(seat).unwrap(), Committed::Durable(_)));
+    let mut other = Link::new(LANES, 1_000);
+    other.connected();
+    let mut line = world.daemon().accept(OTHER);
+    for turn in 0..4 {
+        if turn == 2 {
+            world.events.replaced += 1;
+            other.push(LaneBatch { lane: 0, ..lane_batch(9, 1, 2) });
+        }
+        line.arrive(other.output());
+        other.output().clear();
+        let now = world.now;
+        world.daemon().serve(&mut line, now).unwrap();
+        other.input().push(line.output());
+        line.output().clear();
+        while other.next().unwrap().is_some() {}
+    }
+    assert_eq!((other.is_up(), other.in_doubt()), (true, 0), "another wallet has the ledger and writes");
     let before = open(&world.storage.fork(), SEGMENT).unwrap().2.len();
     // Goes on, with faults or without.
     for _ in 0..400 {

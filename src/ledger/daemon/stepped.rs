@@ -1,12 +1,13 @@
 //! The daemon without threads, sockets and a clock: whoever drives it decides what arrives when, and which time it is.
 //!
-//! For tests and for the simulator. It does what the thread of a connection does with what a writing wallet sends, in the same order.
-//! Connections that read are not in it: a reader of the log answers their questions.
-use super::chair::{Chair, Committed, Peer, Seat, Turned};
+//! For tests and for the simulator: in place of `server` and `connection`, around the same lines and the same chair. Connections that read
+//! are not in it: a reader of the log answers their questions.
+use super::chair::{Chair, Peer, Turned};
+use super::line::{Done, Line, Outcome};
 use super::session::{Session, Wanted};
 use crate::domain::{Durable, LaneBatch, LogId};
 use crate::ledger::log::{Log, Watch};
-use crate::ledger::protocol::{Acknowledged, Reply};
+use crate::ledger::protocol::Acknowledged;
 use crate::ledger::reader::Reader;
 use crate::ledger::storage::Storage;
 use crate::ledger::LedgerError;
@@ -22,14 +23,9 @@ pub struct SteppedDaemon<S: Storage> {
 
 /// The daemon's end of a connection of a wallet that writes.
 pub struct SteppedLine {
-    peer: Peer,
-    session: Session,
-    seat: Option<Seat>,
-    held_back: Option<LaneBatch>,
-    /// What was admitted and is not committed, as it came.
+    line: Line,
+    /// What was admitted and is not committed, as it came; behind it what is held back.
     admitted: Vec<LaneBatch>,
-    places: Vec<Acknowledged>,
-    full: bool,
 }
 
 /// What came of serving a connection.
@@ -50,22 +46,22 @@ fn copy(batch: &LaneBatch) -> LaneBatch {
 impl SteppedLine {
     /// Takes bytes that have arrived.
     pub fn arrive(&mut self, bytes: &[u8]) {
-        self.session.input().push(bytes);
+        self.line.session.input().push(bytes);
     }
 
     /// What is to be sent to the wallet; to be emptied by the caller.
     pub fn output(&mut self) -> &mut Vec<u8> {
-        self.session.output()
+        self.line.session.output()
     }
 
     /// Whether the connection is over once the output has been sent.
     pub fn ended(&self) -> bool {
-        self.session.ended()
+        self.line.session.ended()
     }
 
     /// What was admitted and is not committed.
     pub fn admitted(&self) -> &[LaneBatch] {
-        &self.admitted
+        &self.admitted[..self.admitted.len() - usize::from(self.line.holds_back())]
     }
 }
 
@@ -79,8 +75,7 @@ impl<S: Storage> SteppedDaemon<S> {
     /// The process of this number connects.
     pub fn accept(&self, pid: u32) -> SteppedLine {
         let session = Session::new(self.log_id, self.watch.head(), self.reader.first());
-        let (peer, places) = (Peer { pid, uid: 1 }, Vec::new());
-        SteppedLine { peer, session, seat: None, held_back: None, admitted: Vec::new(), places, full: false }
+        SteppedLine { line: Line::new(Peer { pid, uid: 1 }, session), admitted: Vec::new() }
     }
 
     /// Works on everything that has arrived on this connection, and commits what it was asked to. One that is refused is told why and
@@ -95,7 +90,7 @@ impl<S: Storage> SteppedDaemon<S> {
         let served = match self.work(line, now) {
             Ok(served) => served,
             Err(Turned::Away(fault)) => {
-                line.session.end(fault);
+                line.line.session.end(fault);
                 Served::default()
             }
             Err(Turned::Fatal(error)) => return Err(error),
@@ -106,96 +101,35 @@ impl<S: Storage> SteppedDaemon<S> {
         Ok(served)
     }
 
-    fn work(&mut self, line: &mut SteppedLine, now: Duration) -> Result<Served, Turned> {
-        if let (Some(seat), true) = (line.seat, line.session.input().waiting() > 0) {
-            self.chair.heard(seat, now)?;
-        }
-        if let Some(batch) = line.held_back.take() {
-            self.admit(line, batch)?;
-        }
-        while line.held_back.is_none() {
-            let Some(wanted) = line.session.next() else { break };
-            match wanted {
-                Wanted::Acquire { lanes } => {
-                    let taken = self.chair.acquire(line.peer, lanes, now)?;
-                    self.take_seat(line, taken);
-                }
-                Wanted::Resume(tenant) => {
-                    let taken = self.chair.resume(line.peer, &tenant, now)?;
-                    self.take_seat(line, taken);
-                }
-                Wanted::Batch(batch) => self.admit(line, batch)?,
-                Wanted::Place { lane, lane_first, count } => {
-                    let place = self.chair.place(seat_of(line), lane, lane_first, count)?;
-                    line.places.push(place);
-                }
-                Wanted::Heartbeat => self.tell_state(line),
-                Wanted::Ask { .. } | Wanted::Read { .. } | Wanted::ReadKeys { .. } => {
-                    unreachable!("only wallets that write are connected here")
-                }
+    fn work(&mut self, SteppedLine { line, admitted }: &mut SteppedLine, now: Duration) -> Result<Served, Turned> {
+        let Self { chair, watch, .. } = self;
+        line.begin(chair, now)?;
+        while let Some(wanted) = line.next() {
+            let batch = if let Wanted::Batch(batch) = &wanted { Some(copy(batch)) } else { None };
+            if matches!(line.act(wanted, chair, watch, now)?, Done::Admitted | Done::HeldBack) {
+                admitted.extend(batch);
             }
         }
-        let batches = std::mem::take(&mut line.places);
-        let mut served = Served { places: batches.len(), ..Served::default() };
-        if served.places > 0 {
-            line.session.reply(&Reply::Durable { commit_us: 0, batches });
-        }
-        self.commit(line, now, &mut served)?;
-        Ok(served)
-    }
-
-    fn take_seat(&self, line: &mut SteppedLine, (seat, granted): (Seat, Reply<'_>)) {
-        line.seat = Some(seat);
-        line.session.grant(&granted);
-        self.tell_state(line);
-    }
-
-    fn admit(&mut self, line: &mut SteppedLine, batch: LaneBatch) -> Result<(), Turned> {
-        let kept = copy(&batch);
-        match self.chair.admit(seat_of(line), batch)? {
-            Ok(None) => line.admitted.push(kept),
-            Ok(Some(place)) => line.places.push(place),
-            Err(batch) => line.held_back = Some(batch),
-        }
-        Ok(())
-    }
-
-    fn tell_state(&self, line: &mut SteppedLine) {
-        let Self { watch, .. } = self;
-        let state =
-            Reply::State { head: watch.head(), writable: watch.is_writable(), failed_allocations: watch.failed_allocations() };
-        line.session.reply(&state);
-    }
-
-    fn commit(&mut self, line: &mut SteppedLine, now: Duration, served: &mut Served) -> Result<(), Turned> {
-        let Some(seat) = line.seat.filter(|_| !line.ended()) else { return Ok(()) };
-        match self.chair.commit(seat)? {
-            Committed::Nothing => {}
-            Committed::Durable(batches) => {
-                self.chair.heard(seat, now)?;
-                let admitted = std::mem::take(&mut line.admitted);
-                assert_eq!(admitted.len(), batches.len(), "all of what was admitted is committed");
+        let mut served = Served { places: line.tell_places(), ..Served::default() };
+        match line.commit(chair, &|| now)? {
+            Outcome::Nothing => {}
+            Outcome::Durable(batches, _) => {
                 let placed = |(batch, told): (LaneBatch, &Acknowledged)| {
                     assert_eq!((batch.lane, batch.lane_first, batch.count), (told.lane, told.lane_first, told.count));
                     Durable { batch, first_seq: told.first_seq, root: told.root }
                 };
-                served.durable = admitted.into_iter().zip(&batches).map(placed).collect();
-                line.session.reply(&Reply::Durable { commit_us: 1, batches });
-                if std::mem::take(&mut line.full) {
-                    self.tell_state(line);
-                }
+                served.durable = admitted.drain(..batches.len()).zip(&batches).map(placed).collect();
+                assert_eq!(admitted.len(), usize::from(line.holds_back()), "all of what was admitted is committed");
             }
-            Committed::NoRoom(_) => {
-                (line.full, served.full) = (true, true);
-                self.tell_state(line);
-            }
+            Outcome::NoRoom => served.full = true,
         }
-        Ok(())
+        line.settle_state(watch);
+        Ok(served)
     }
 
     /// Nothing came on this connection for a while: how far the log reaches is noted, as far as that can be done.
-    pub fn note(&mut self, line: &SteppedLine) {
-        if let Some(seat) = line.seat {
+    pub fn note(&mut self, line: &mut SteppedLine) {
+        if let Some(seat) = *line.line.seat() {
             // A wallet that was replaced hears so when it is served next.
             let _ = self.chair.note(seat);
         }
@@ -204,7 +138,7 @@ impl<S: Storage> SteppedDaemon<S> {
     /// The other end of this connection is gone.
     pub fn leave(&mut self, line: &mut SteppedLine) {
         line.admitted.clear();
-        if let Some(seat) = line.seat.take() {
+        if let Some(seat) = line.line.seat().take() {
             self.chair.leave(seat);
         }
     }
@@ -216,8 +150,4 @@ impl<S: Storage> SteppedDaemon<S> {
     pub fn close(self) -> Result<(), LedgerError> {
         self.chair.close()
     }
-}
-
-fn seat_of(line: &SteppedLine) -> Seat {
-    line.seat.expect("only a writer that was granted the ledger sends batches and asks for places")
 }
