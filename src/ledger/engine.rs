@@ -69,11 +69,12 @@ impl ReadBatch<'_> {
 
 /// An ordered, durable log with one writer at a time.
 pub trait Engine: Send + 'static {
-    /// Takes the right to append. The new epoch is durable before this returns; every older one is refused from then on.
+    /// Takes the right to append. The new epoch is durable before this returns; every older one is refused from then on. A writer that
+    /// wants to go on tells the epoch that it has: it is `Fenced` if another writer has taken a newer one, which stays in force.
     ///
     /// # Errors
     /// If it cannot be had, or the log can take nothing any more.
-    fn acquire(&mut self) -> Result<Tenure, LedgerError>;
+    fn acquire(&mut self, held: Option<u64>) -> Result<Tenure, LedgerError>;
 
     /// Appends these lane batches as one batch, if the tenure is still this one and the log ends before `first_seq` with the chain
     /// hash `prev`.

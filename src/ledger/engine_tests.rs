@@ -20,8 +20,12 @@ enum Fate {
     Arrives,
     LostOnTheWay,
     LostOnTheWayBack,
-    /// Another writer takes the log, and writes this before the batch arrives.
-    Overtaken(bool),
+    /// Another writer takes the log before the batch arrives.
+    Overtaken,
+    /// The same, and the batch is lost.
+    OvertakenAndLost,
+    /// The same, and the other one has written as many entries.
+    OvertakenByWrites,
 }
 
 struct Lossy {
@@ -39,8 +43,8 @@ fn unknown() -> Appended {
 }
 
 impl Engine for Lossy {
-    fn acquire(&mut self) -> Result<Tenure, LedgerError> {
-        self.log.acquire()
+    fn acquire(&mut self, held: Option<u64>) -> Result<Tenure, LedgerError> {
+        self.log.acquire(held)
     }
 
     fn append(&mut self, epoch: u64, first_seq: Seq, prev: Root, parts: &[LaneBatch]) -> Appended {
@@ -48,13 +52,14 @@ impl Engine for Lossy {
             Fate::Arrives => return Engine::append(&mut self.log, epoch, first_seq, prev, parts),
             Fate::LostOnTheWay => {}
             Fate::LostOnTheWayBack => drop(Engine::append(&mut self.log, epoch, first_seq, prev, parts)),
-            Fate::Overtaken(writes) => {
-                self.log.acquire().unwrap();
-                if writes {
-                    Log::append(&mut self.log, &[lane_batch(7, 1, parts[0].count)]).unwrap();
-                } else {
-                    return Engine::append(&mut self.log, epoch, first_seq, prev, parts);
-                }
+            Fate::Overtaken => {
+                self.log.acquire(None).unwrap();
+                return Engine::append(&mut self.log, epoch, first_seq, prev, parts);
+            }
+            Fate::OvertakenAndLost => drop(self.log.acquire(None).unwrap()),
+            Fate::OvertakenByWrites => {
+                self.log.acquire(None).unwrap();
+                Log::append(&mut self.log, &[lane_batch(7, 1, parts[0].count)]).unwrap();
             }
         }
         self.lost.fetch_add(1, Ordering::Relaxed);
@@ -128,16 +133,17 @@ fn an_engine_that_never_tells_is_given_up_in_bounded_time() {
 
 #[test]
 fn a_writer_that_was_replaced_ends_and_says_by_whom() {
-    for writes in [false, true] {
+    for (fate, theirs) in [(Fate::Overtaken, 0), (Fate::OvertakenAndLost, 0), (Fate::OvertakenByWrites, 3)] {
         let storage = MemoryStorage::new();
-        let (engine, tenure, _) = lossy(&storage, move || Fate::Overtaken(writes));
+        let (engine, tenure, _) = lossy(&storage, move || fate);
         let mut writer = Writer::new(engine, tenure);
         let ended = writer.append(&[lane_batch(0, 1, 3)]);
-        let Written::Ended(error @ LedgerError::Fenced { own: 1, .. }) = ended else { panic!("{ended:?}") };
+        let Written::Ended(error @ LedgerError::Fenced { own: 1, newer: 2, .. }) = ended else { panic!("{fate:?}: {ended:?}") };
         assert!(error.to_string().contains("another server has replaced it"), "{error}");
+        let newest = writer.engine().log.tenure().epoch;
+        assert_eq!(newest, 2, "{fate:?}: who was replaced takes nothing from the one that has replaced it");
         drop(writer);
-        let found = open(&storage, SEGMENT).unwrap().2;
-        assert_eq!(found.len(), if writes { 3 } else { 0 }, "nothing of the replaced writer");
+        assert_eq!(open(&storage, SEGMENT).unwrap().2.len(), theirs, "{fate:?}: nothing of the replaced writer");
     }
 }
 
@@ -146,8 +152,10 @@ fn the_local_log_refuses_an_old_epoch_and_drops_nothing() {
     let storage = MemoryStorage::new();
     let (mut log, _, _) = open(&storage, SEGMENT).unwrap();
     let old = log.tenure();
-    let new = log.acquire().unwrap();
+    let new = log.acquire(None).unwrap();
     assert_eq!((old.epoch, new.epoch), (1, 2));
+    let fenced = log.acquire(Some(old.epoch)).unwrap_err();
+    assert!(matches!(fenced, LedgerError::Fenced { own: 1, newer: 2, .. }), "{fenced:?}");
     let parts = [lane_batch(0, 1, 2)];
     let refused = Engine::append(&mut log, old.epoch, Seq(1), old.root, &parts);
     assert!(matches!(refused, Appended::Fenced { epoch: 2 }), "{refused:?}");
@@ -160,7 +168,7 @@ fn the_local_log_refuses_an_old_epoch_and_drops_nothing() {
     let failed = Engine::append(&mut log, 2, Seq(3), root, &[lane_batch(0, 3, 1)]);
     assert!(matches!(failed, Appended::Unknown(_)), "{failed:?}");
     storage.fail_syncs(false);
-    assert!(log.acquire().is_err(), "a log that failed is never written again");
+    assert!(log.acquire(None).is_err(), "a log that failed is never written again");
 }
 
 /// Random losses under the committer; returns how many there were.
@@ -209,7 +217,7 @@ fn an_epoch_goes_on_after_an_opening_without_a_new_one_and_its_lanes_are_known()
     let storage = MemoryStorage::new();
     let (mut log, _, _) = open(&storage, SEGMENT).unwrap();
     Log::append(&mut log, &[lane_batch(0, 1, 2), lane_batch(2, 1, 3)]).unwrap();
-    let tenure = log.acquire().unwrap();
+    let tenure = log.acquire(None).unwrap();
     let root = Log::append(&mut log, &[lane_batch(0, 1, 2), lane_batch(0, 3, 1), lane_batch(1, 1, 4)]).unwrap().root;
     drop(log);
     let storage = storage.crash(&mut || false);

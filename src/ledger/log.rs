@@ -314,8 +314,11 @@ impl<S: Storage> Log<S> {
 }
 
 impl<S: Storage> Engine for Log<S> {
-    fn acquire(&mut self) -> Result<Tenure, LedgerError> {
+    fn acquire(&mut self, held: Option<u64>) -> Result<Tenure, LedgerError> {
         self.refuse_if_failed("take a new epoch")?;
+        if let Some(own) = held.filter(|held| *held < self.epoch) {
+            return Err(LedgerError::Fenced { place: self.place(), own, newer: self.epoch });
+        }
         let mark = Mark { epoch: self.epoch + 1, ..self.mark(self.active.index) };
         mark.write(&self.shared.storage)?;
         (self.epoch, self.marked) = (mark.epoch, true);

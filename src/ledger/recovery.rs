@@ -102,7 +102,7 @@ impl<S: Storage> Log<S> {
         on_batch: &mut dyn FnMut(&SeenBatch<'_>) -> Result<(), LedgerError>,
     ) -> Result<(Self, Recovery), LedgerError> {
         let (mut log, mut recovery) = Self::recover_behind(storage, options, start, on_batch)?;
-        recovery.epoch = log.acquire()?.epoch;
+        recovery.epoch = log.acquire(None)?.epoch;
         Ok((log, recovery))
     }
 

@@ -1,7 +1,7 @@
 //! The one who appends to an engine, and who finds out what became of a batch when the engine cannot tell.
 //!
 //! Invariant: a batch is appended once. When its fate is unknown, a new tenure is taken, so that nothing of the old one can arrive
-//! any more; then the log is read: what is there is accepted, what is not is sent again.
+//! any more; then the log is read: what is there is accepted, what is not is sent again. Who was replaced meanwhile gets none.
 use super::engine::{Appended, Engine, Tenure};
 use super::merge::Placed;
 use super::LedgerError;
@@ -95,9 +95,12 @@ impl<E: Engine> Writer<E> {
     /// Where the batches are; `None` if they are not in the log, and then they never will be unless they are sent again.
     fn find_out(&mut self, parts: &[LaneBatch], count: u64) -> Result<Option<Placed>, Doubt> {
         let before = self.tenure;
-        let now = self.engine.acquire().map_err(|error| {
-            tracing::warn!(%error, "the ledger does not tell");
-            Doubt::Stays
+        let now = self.engine.acquire(Some(before.epoch)).map_err(|error| match error {
+            LedgerError::Fenced { .. } => Doubt::Replaced(error),
+            error => {
+                tracing::warn!(%error, "the ledger does not tell");
+                Doubt::Stays
+            }
         })?;
         let replaced = Doubt::Replaced(self.fenced(now.epoch));
         if (now.head, now.root) == (before.head, before.root) {
@@ -131,6 +134,6 @@ impl<E: Engine> Writer<E> {
 enum Doubt {
     /// The engine does not answer, or answers always in the same way: whoever has failed for good.
     Stays,
-    /// Somebody else has written meanwhile.
+    /// Somebody else has the log, or has written meanwhile.
     Replaced(LedgerError),
 }

@@ -92,7 +92,7 @@ impl<E: Engine> Chair<E> {
             }
             tracing::warn!(pid = holder.who.pid, by = who.pid, "a wallet that was not heard any more is replaced");
         }
-        let tenure = self.writer.engine().acquire().map_err(|error| {
+        let tenure = self.writer.engine().acquire(None).map_err(|error| {
             tracing::error!(%error, "no new epoch could be taken");
             fault(Refused::Unavailable, 0, format!("no new epoch could be taken: {error}"))
         })?;

@@ -37,6 +37,8 @@ struct Stored {
 struct Replica {
     /// Writes of older epochs are refused.
     promised: u64,
+    /// The number of the writer that it was promised to.
+    promised_to: u64,
     /// The epoch whose writer wrote the log as it is.
     written_in: u64,
     log: Vec<Stored>,
@@ -68,6 +70,8 @@ struct Seen {
 
 struct Cluster {
     replicas: [Replica; 3],
+    /// How many writers there have been.
+    writers: u64,
     dice: Dice,
     /// Of 100 messages, and of 100 answers, so many are lost.
     lost: u64,
@@ -79,7 +83,14 @@ struct Cluster {
 impl Cluster {
     fn new(seed: u64, lost: u64) -> Arc<Mutex<Self>> {
         let replicas = Default::default();
-        Arc::new(Mutex::new(Self { replicas, dice: Dice(seed), lost, on_their_way: Vec::new(), seen: Seen::default() }))
+        Arc::new(Mutex::new(Self {
+            replicas,
+            writers: 0,
+            dice: Dice(seed),
+            lost,
+            on_their_way: Vec::new(),
+            seen: Seen::default(),
+        }))
     }
 
     fn is_lost(&mut self) -> bool {
@@ -111,6 +122,7 @@ impl Cluster {
 /// One writer of the cluster.
 struct Majority {
     cluster: Arc<Mutex<Cluster>>,
+    number: u64,
     epoch: u64,
     log: Vec<Stored>,
     /// The batch whose fate is not known.
@@ -119,7 +131,9 @@ struct Majority {
 
 impl Majority {
     fn of(cluster: &Arc<Mutex<Cluster>>) -> Self {
-        Self { cluster: Arc::clone(cluster), epoch: 0, log: Vec::new(), in_doubt: None }
+        let mut held = Self::cluster(cluster);
+        held.writers += 1;
+        Self { cluster: Arc::clone(cluster), number: held.writers, epoch: 0, log: Vec::new(), in_doubt: None }
     }
 
     fn cluster(cluster: &Mutex<Cluster>) -> MutexGuard<'_, Cluster> {
@@ -141,17 +155,29 @@ impl Majority {
 }
 
 impl Engine for Majority {
-    /// A promise of two replicas for a new epoch; then the newest of their logs is written to two in this epoch.
-    fn acquire(&mut self) -> Result<Tenure, LedgerError> {
+    /// A promise of two replicas for a new epoch; then the newest of their logs is written to two in this epoch. Who wants to go on
+    /// asks two first whether they have promised a newer one to somebody else.
+    fn acquire(&mut self, held: Option<u64>) -> Result<Tenure, LedgerError> {
         let cluster = Arc::clone(&self.cluster);
         let mut cluster = Self::cluster(&cluster);
         for _ in 0..ASKED_MAX {
             cluster.deliver_late();
+            if let Some(own) = held {
+                let answers: Vec<Replica> =
+                    (0..3).filter_map(|of| (!cluster.is_lost()).then(|| cluster.replicas[of].clone())).collect();
+                let theirs = answers.iter().filter(|replica| replica.promised > own && replica.promised_to != self.number);
+                if let Some(newer) = theirs.map(|replica| replica.promised).max() {
+                    return Err(LedgerError::Fenced { place: self.place(), own, newer });
+                }
+                if answers.len() < 2 {
+                    continue;
+                }
+            }
             let epoch = 1 + cluster.replicas.iter().map(|replica| replica.promised).max().unwrap();
             let mut promised = Vec::new();
             for replica in 0..3 {
                 if !cluster.is_lost() {
-                    cluster.replicas[replica].promised = epoch;
+                    (cluster.replicas[replica].promised, cluster.replicas[replica].promised_to) = (epoch, self.number);
                     if !cluster.is_lost() {
                         promised.push(replica);
                     }
@@ -250,10 +276,13 @@ impl Engine for Majority {
 /// Where each acknowledged batch is: by lane and first number, the count, the first entry and the chain hash.
 type Acknowledged = BTreeMap<(u16, u64), (u32, Seq, Root)>;
 
-/// Another writer takes the log and writes to it; returns what.
-fn replace_writer(cluster: &Arc<Mutex<Cluster>>) -> Vec<u8> {
+/// Another writer takes the log and writes to it, if it is to; returns what.
+fn replace_writer(cluster: &Arc<Mutex<Cluster>>, writes: bool) -> Vec<u8> {
     let mut engine = Majority::of(cluster);
-    let tenure = engine.acquire().unwrap();
+    let tenure = engine.acquire(None).unwrap();
+    if !writes {
+        return Vec::new();
+    }
     let batch = [lane_batch(2, 1, 2)];
     let written = Writer::new(engine, tenure).append(&batch);
     assert!(matches!(written, Written::Placed(_)), "{written:?}");
@@ -263,7 +292,7 @@ fn replace_writer(cluster: &Arc<Mutex<Cluster>>) -> Vec<u8> {
 /// The log holds every acknowledged batch at its place, each lane's entries once and in order, and no more of them than were sent.
 fn check_log(cluster: &Arc<Mutex<Cluster>>, lanes: &[(u64, Vec<u8>)], acknowledged: &Acknowledged) {
     let mut reader = Majority::of(cluster);
-    reader.acquire().unwrap();
+    reader.acquire(None).unwrap();
     let (mut next, mut found) = (Seq(1), Vec::new());
     let mut read: Vec<(u64, Vec<u8>)> = lanes.iter().map(|_| (1, Vec::new())).collect();
     reader
@@ -300,7 +329,7 @@ fn a_chair_on_three_replicas_loses_and_doubles_nothing_whatever_the_network_does
     for seed in 0..60 {
         let cluster = Cluster::new(seed, 20);
         let mut engine = Majority::of(&cluster);
-        let tenure = engine.acquire().unwrap();
+        let tenure = engine.acquire(None).unwrap();
         let mut chair = Chair::new(engine, tenure, LOG);
         let (seat, _) = chair.acquire(WALLET, 2, Duration::ZERO).unwrap();
         // The last one is that of another writer.
@@ -308,8 +337,8 @@ fn a_chair_on_three_replicas_loses_and_doubles_nothing_whatever_the_network_does
         let (mut acknowledged, mut dice) = (Acknowledged::new(), Dice(1_000 + seed));
         for round in 0..60 {
             if round == 50 && seed % 3 == 0 {
-                // Another writer takes the log, and nothing of this one arrives any more.
-                lanes[2].1 = replace_writer(&cluster);
+                // Another writer takes the log, and nothing of this one arrives any more, also if the other one has written nothing yet.
+                lanes[2].1 = replace_writer(&cluster, seed % 2 == 0);
             }
             for _ in 0..1 + dice.below(3) {
                 let (lane, count) = (dice.below(2) as u16, 1 + dice.below(4) as u32);
@@ -353,7 +382,7 @@ fn a_chair_on_three_replicas_loses_and_doubles_nothing_whatever_the_network_does
 fn a_committer_on_three_replicas_acknowledges_everything_once_and_ends_when_it_is_replaced() {
     let cluster = Cluster::new(7, 20);
     let mut engine = Majority::of(&cluster);
-    let tenure = engine.acquire().unwrap();
+    let tenure = engine.acquire(None).unwrap();
     let (deliver, delivered) = unbounded::<Durable>();
     let (end, ended) = unbounded();
     let deliver = Box::new(move |durable| deliver.send(durable).unwrap());
@@ -375,7 +404,7 @@ fn a_committer_on_three_replicas_acknowledges_everything_once_and_ends_when_it_i
         assert_eq!(known, None, "acknowledged twice");
     }
     assert!(Majority::cluster(&cluster).seen.unknown > 0);
-    lanes[2].1 = replace_writer(&cluster);
+    lanes[2].1 = replace_writer(&cluster, true);
     committer.lane(0).push(lane_batch(0, lanes[0].0, 1)).unwrap();
     let told = ended.recv_timeout(SOON).unwrap();
     assert!(told.contains("another server has replaced it"), "{told}");
