@@ -18,14 +18,18 @@ pub struct RemoteAuditor {
 }
 
 impl RemoteAuditor {
-    /// Starts the thread, which looks this often.
+    /// Looks for the first time, and starts the thread, which looks this often. A daemon that does not answer now is asked again.
     ///
     /// # Errors
     /// If it cannot be started.
     pub fn spawn(mut reader: RemoteReader, look_every: Duration, live: Box<dyn Live>) -> std::io::Result<Self> {
-        let findings = reader.findings().clone();
+        let (findings, mut counts) = (reader.findings().clone(), Counts::default());
+        if let Ok(Some(mut audit)) = reader.audit() {
+            counts.settle(&mut audit);
+            *findings.lock() = Some(audit);
+        }
         let (stop, stopped) = bounded(0);
-        let run = move || look(&mut reader, look_every, &mut Comparison::new(live), &stopped);
+        let run = move || look(&mut reader, look_every, counts, &mut Comparison::new(live), &stopped);
         let thread = std::thread::Builder::new().name("ledger-audit".into()).spawn(run)?;
         Ok(Self { findings, stop: Some(stop), thread: Some(thread) })
     }
@@ -53,12 +57,14 @@ impl Counts {
     }
 }
 
-fn look(reader: &mut RemoteReader, look_every: Duration, comparison: &mut Comparison, stopped: &Receiver<()>) {
+fn look(
+    reader: &mut RemoteReader,
+    look_every: Duration,
+    mut counts: Counts,
+    comparison: &mut Comparison,
+    stopped: &Receiver<()>,
+) {
     let findings = reader.findings().clone();
-    let mut counts = Counts::default();
-    if let Ok(Some(mut audit)) = reader.audit() {
-        counts.settle(&mut audit);
-    }
     while stopped.recv_timeout(look_every) == Err(RecvTimeoutError::Timeout) {
         let mut told = reader.audit().unwrap_or_else(|error| {
             // That the daemon is gone is told by the link; what was found before stays.
