@@ -4,7 +4,7 @@ use std::{
     fs,
     os::unix::{fs::DirBuilderExt, net::UnixStream},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, ExitStatus},
     sync::atomic::AtomicBool,
     time::Duration,
 };
@@ -139,6 +139,15 @@ impl Daemon {
     /// If it does not run.
     pub fn process(&mut self) -> &mut Process {
         self.process.as_mut().expect("the daemon runs")
+    }
+
+    /// Waits until it has ended by itself. Gives how, and everything that it has logged; `None` if it goes on.
+    ///
+    /// # Errors
+    /// [`Fault::Interrupted`].
+    pub fn wait_end(&mut self, most: Duration, stop: &AtomicBool) -> Result<Option<(ExitStatus, String)>, Fault> {
+        let Some(status) = self.process().wait_end(most, stop)? else { return Ok(None) };
+        Ok(self.process.take().map(|process| (status, process.log())))
     }
 
     /// SIGKILL, and waits until it is gone.

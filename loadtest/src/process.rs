@@ -27,6 +27,8 @@ pub struct Process {
     child: Child,
     program: PathBuf,
     log: PathBuf,
+    /// How long the log was when it began, in bytes.
+    log_from: u64,
     /// Stopped by SIGSTOP: only SIGKILL or SIGCONT reaches it.
     paused: bool,
 }
@@ -39,6 +41,7 @@ impl Process {
     pub fn start(mut command: Command, log: &Path) -> Result<Process, Fault> {
         let output = fs::OpenOptions::new().create(true).append(true).open(log);
         let output = output.map_err(Fault::io(format!("opening {}", log.display())))?;
+        let log_from = output.metadata().map_err(Fault::io(format!("looking at {}", log.display())))?.len();
         let errors = output.try_clone().map_err(Fault::io(format!("opening {}", log.display())))?;
         // What this shell has set for another server must not reach this one.
         for name in ["RON_CONFIG", "AMNESIA", "POLICY_FILE", "REGISTRY_URL", "LEDGER_SOCK", "ACCOUNTING_SOCK"] {
@@ -51,7 +54,7 @@ impl Process {
         let program = PathBuf::from(command.get_program());
         let spawned = command.stdin(Stdio::null()).stdout(output).stderr(errors).spawn();
         let child = spawned.map_err(Fault::io(format!("starting {}", program.display())))?;
-        Ok(Process { child, program, log: log.to_owned(), paused: false })
+        Ok(Process { child, program, log: log.to_owned(), log_from, paused: false })
     }
 
     /// Its id.
@@ -135,9 +138,10 @@ impl Process {
         Err(format!("did not end within {} s of SIGTERM and was killed", STOP_WAIT_MAX.as_secs()))
     }
 
-    /// What it has written.
+    /// What it has written; not what others wrote to the same file before it.
     pub fn log(&self) -> String {
-        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+        let all = fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(all.get(self.log_from as usize..).unwrap_or_default()).into_owned()
     }
 
     /// That it did not do what it should, with the end of its log.
@@ -181,6 +185,18 @@ mod tests {
             drop(process);
             assert!(begin.elapsed() < STOP_WAIT_MAX / 2, "nobody waits for a signal that a paused process does not get");
             assert!(rustix::process::test_kill_process(pid).is_err(), "it is gone and was waited for");
+        }
+    }
+
+    #[test]
+    fn a_log_is_what_this_process_has_written_and_not_the_one_before_it() {
+        let place = tempfile::tempdir().unwrap();
+        for word in ["one", "two"] {
+            let mut command = Command::new("echo");
+            command.arg(word);
+            let mut process = Process::start(command, &place.path().join("log")).unwrap();
+            assert!(process.wait_end(Duration::from_secs(20), &AtomicBool::new(false)).unwrap().is_some());
+            assert_eq!(process.log(), format!("{word}\n"));
         }
     }
 

@@ -39,6 +39,8 @@ pub struct Sums {
     pub unexplained: u64,
     /// Rounds in which a disk that lied was found out.
     pub detected: u64,
+    /// Rounds in which a daemon whose syncs failed ended by itself and said why, and everything was there exactly once.
+    pub ended: u64,
     /// The longest time until the service was ready again.
     pub recovery_ms_max: u64,
     /// The longest time from the beginning of an outage until a write was refused.
@@ -67,6 +69,7 @@ impl Sums {
             negative: 0,
             unexplained: 0,
             detected: 0,
+            ended: 0,
             recovery_ms_max: 0,
             refused_after_ms_max: None,
             answered_after_ms_max: None,
@@ -157,6 +160,7 @@ impl CrashReport {
         sums.negative += round.negative;
         sums.unexplained += round.unexplained;
         sums.detected += u64::from(round.detected.is_some());
+        sums.ended += u64::from(round.ok && round.ended.is_some());
         sums.recovery_ms_max = sums.recovery_ms_max.max(round.recovery_ms);
         sums.refused_after_ms_max = sums.refused_after_ms_max.max(round.refused_after_ms);
         sums.answered_after_ms_max = sums.answered_after_ms_max.max(round.answered_after_ms_max);
@@ -228,12 +232,14 @@ impl CrashReport {
         let others = |variant| rounds(&|sums| if sums.variant == variant { sums.rounds } else { 0 });
         format!(
             "{} kills (SIGKILL) after each of which everything was there exactly once; besides, {} rounds with a pause, {} with a wallet \
-             that was replaced, and {} of {} disks that lied found out",
+             that was replaced, {} of {} disks that lied found out, and {} of {} daemons that ended by themselves when a sync failed",
             grouped(rounds(&|sums| sums.kills_survived)),
             others(Variant::Pause),
             others(Variant::Replace),
             rounds(&|sums| sums.detected),
             others(Variant::LyingSync),
+            rounds(&|sums| sums.ended),
+            others(Variant::SyncError),
         )
     }
 
@@ -302,7 +308,7 @@ impl Report for CrashReport {
             self.rounds.iter().filter(|round| !round.ok).for_each(|round| println!("{}", line(round)));
         }
         println!(
-            "{:<19} {:>6} {:>6} {:>12} {:>9} {:>8} {:>8} {:>8} {:>11} {:>8} {:>8} {:>9} {:>11} {:>10}",
+            "{:<19} {:>6} {:>6} {:>12} {:>9} {:>8} {:>8} {:>8} {:>11} {:>8} {:>6} {:>8} {:>9} {:>11} {:>10}",
             "variant",
             "rounds",
             "kills",
@@ -313,6 +319,7 @@ impl Report for CrashReport {
             "negative",
             "unexplained",
             "detected",
+            "ended",
             "ledgers",
             "back max",
             "refused max",
@@ -320,7 +327,7 @@ impl Report for CrashReport {
         );
         for sums in &self.variants {
             println!(
-                "{:<19} {:>6} {:>6} {:>12} {:>9} {:>8} {:>8} {:>8} {:>11} {:>8} {:>8} {:>6} ms {:>11} {:>10}",
+                "{:<19} {:>6} {:>6} {:>12} {:>9} {:>8} {:>8} {:>8} {:>11} {:>8} {:>6} {:>8} {:>6} ms {:>11} {:>10}",
                 sums.variant.name(),
                 sums.rounds,
                 sums.kills_survived,
@@ -331,6 +338,7 @@ impl Report for CrashReport {
                 sums.negative,
                 sums.unexplained,
                 sums.detected,
+                sums.ended,
                 sums.ledgers_verified,
                 sums.recovery_ms_max,
                 in_ms(sums.refused_after_ms_max),
@@ -359,6 +367,9 @@ impl Report for CrashReport {
         let detected = self.rounds.iter().filter_map(|round| round.detected.as_ref());
         for how in detected.collect::<std::collections::BTreeSet<_>>().into_iter().take(3) {
             println!("detected: {how}");
+        }
+        if let Some(how) = self.rounds.iter().find_map(|round| round.ended.as_ref()) {
+            println!("ended by itself: {how}");
         }
         self.rounds
             .iter()

@@ -69,6 +69,8 @@ pub struct Round {
     pub books: Books,
     /// How a disk that lied was found out.
     pub detected: Option<String>,
+    /// How a daemon ended by itself whose syncs failed.
+    pub ended: Option<String>,
     /// Acknowledged receipts that were not found byte for byte.
     pub missing: u64,
     /// Spends in doubt with another answer than the one receipt, and accounts with another balance or nonce than their receipts
@@ -143,7 +145,8 @@ impl Scene<'_> {
         let mut receipts = take_journal(workload);
         round.acknowledged = receipts.len() as u64;
         match recovery {
-            Recovery::Whole(after) => round.recovery_ms = after.as_millis() as u64,
+            Recovery::Whole(after) => round.recovery_ms = in_ms(after),
+            Recovery::Ended(how, after) => (round.ended, round.recovery_ms) = (Some(how), in_ms(after)),
             Recovery::Detected(how) => round.detected = Some(how),
         }
         if round.detected.is_none() {
@@ -151,6 +154,9 @@ impl Scene<'_> {
             workload.outage.end();
             if self.variant.ends_its_ledger() {
                 workload.tally.trouble("what a disk had lost was not noticed", || "the wallet goes on serving".into());
+            }
+            if self.variant == Variant::SyncError && round.ended.is_none() {
+                workload.tally.trouble("a sync that failed was passed over", || "the daemon goes on".into());
             }
             self.look(victim, workload, &mut round, history, &mut receipts, engine)?;
         }

@@ -6,7 +6,7 @@ use std::{
     fs,
     net::SocketAddr,
     path::PathBuf,
-    process::Command,
+    process::{Command, ExitStatus},
     sync::atomic::AtomicBool,
     time::{Duration, Instant},
 };
@@ -120,9 +120,15 @@ impl Stage {
     }
 
     /// Kills the daemon, sees the wallet notice, and starts the daemon again; the wallet has to serve again by itself.
-    /// Every other time it is away for so long that what was under way is answered, and more writes come.
     fn daemon_dies_and_returns(&mut self, strike: &mut Strike, stop: &AtomicBool) -> Result<Connections, Fault> {
         self.daemon().kill()?;
+        self.recovery = Recovery::Whole(self.daemon_returns(strike, stop)?);
+        Ok(Connections::Kept)
+    }
+
+    /// Every other time it is away for so long that what was under way is answered, and more writes come. Gives how long it then took
+    /// until the wallet served again.
+    fn daemon_returns(&mut self, strike: &mut Strike, stop: &AtomicBool) -> Result<Duration, Fault> {
         self.wallet.wait_ready(false, stop)?;
         if strike.random.below(2) == 0 {
             pause(strike.between(TROUBLE_MIN, TROUBLE_MAX), stop)?;
@@ -131,7 +137,22 @@ impl Stage {
         let begin = Instant::now();
         self.daemon().start_well(stop)?;
         self.wallet.wait_ready(true, stop)?;
-        self.recovery = Recovery::Whole(begin.elapsed());
+        Ok(begin.elapsed())
+    }
+
+    /// The disk fails the syncs of commits: the daemon must end by itself and say so. Then the disk is good again.
+    fn syncs_fail(&mut self, strike: &mut Strike, stop: &AtomicBool) -> Result<Connections, Fault> {
+        let fail = self.daemon().switches().fail_syncs();
+        fs::write(&fail, "").map_err(Fault::io("letting syncs fail"))?;
+        let ended = self.daemon().wait_end(SHOW_WAIT_MAX, stop)?;
+        fs::remove_file(&fail).map_err(Fault::io("letting syncs succeed"))?;
+        let Some((status, log)) = ended else {
+            // It has passed over what failed; how much of that is lost shows only without it.
+            return self.daemon_dies_and_returns(strike, stop);
+        };
+        let how =
+            told_of_a_failed_sync(status, &log).map_err(|cause| Fault::Program { what: "the ledger daemon".into(), cause })?;
+        self.recovery = Recovery::Ended(how, self.daemon_returns(strike, stop)?);
         Ok(Connections::Kept)
     }
 
@@ -280,6 +301,22 @@ impl Stage {
     }
 }
 
+/// The line in which a daemon that has ended so says that a sync failed.
+///
+/// # Errors
+/// What is wrong with its end.
+fn told_of_a_failed_sync(status: ExitStatus, log: &str) -> Result<String, String> {
+    if status.success() {
+        return Err(format!("ended with {status} when a sync failed, as if nothing were wrong"));
+    }
+    let fatal = log.lines().find(|line| line.contains("FATAL"));
+    let fatal = fatal.ok_or_else(|| format!("ended with {status} when a sync failed, and did not say FATAL"))?;
+    if fatal.contains("could not sync") && fatal.contains("Input/output error") {
+        return Ok(format!("{status}: {fatal}"));
+    }
+    Err(format!("ended with {status} when a sync failed, and does not name it: {fatal}"))
+}
+
 impl Victim for Stage {
     fn address(&self) -> SocketAddr {
         self.wallet.address()
@@ -305,6 +342,7 @@ impl Victim for Stage {
             Variant::LoseUnsynced if strike.random.below(2) == 0 => self.daemon_dies_and_returns(strike, stop),
             Variant::LoseUnsynced => self.both_die(strike),
             Variant::LyingSync => self.disk_lies(strike, stop),
+            Variant::SyncError => self.syncs_fail(strike, stop),
         }
     }
 
@@ -370,6 +408,28 @@ impl Victim for Stage {
         }
         if let Some(directory) = self.directory.take() {
             eprintln!("kept: {}", directory.keep().display());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+
+    #[test]
+    fn an_end_after_a_failed_sync_has_to_name_it() {
+        let aborted = ExitStatus::from_raw(Signal::ABORT.as_raw());
+        let fatal = r#"{"message":"FATAL: nothing more is acknowledged","error":"could not CALL (segment-1): Input/output error (os error 5)"}"#;
+        let (sync, write) = (fatal.replace("CALL", "sync the batch"), fatal.replace("CALL", "write the batch"));
+        let log = format!("{{\"message\":\"before\"}}\n{sync}\n");
+        assert!(told_of_a_failed_sync(aborted, &log).is_ok_and(|how| how.ends_with(&sync)));
+        for (status, log, wrong) in [
+            (ExitStatus::from_raw(0), &*log, "as if nothing were wrong"),
+            (aborted, "could not sync the batch: Input/output error", "did not say FATAL"),
+            (aborted, &*write, "does not name it"),
+        ] {
+            assert!(told_of_a_failed_sync(status, log).is_err_and(|told| told.contains(wrong)), "{log}");
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::{
 
 const ROUNDS: u64 = 3;
 /// Variants whose wallet goes on while its ledger is away.
-const OUTAGES: [Variant; 4] = [Variant::Daemon, Variant::DiskFull, Variant::SmallDisk, Variant::LoseUnsynced];
+const OUTAGES: [Variant; 5] = [Variant::Daemon, Variant::DiskFull, Variant::SmallDisk, Variant::LoseUnsynced, Variant::SyncError];
 /// Variants that kill the wallet.
 const KILLS: [Variant; 3] = [Variant::Embedded, Variant::Wallet, Variant::Both];
 
@@ -94,6 +94,7 @@ fn a_wallet_that_keeps_its_promises_survives_everything() {
         assert!(Op::OTHERS.iter().all(|op| report.tally.by_operation.get(op) > Some(&0)), "{report:?}");
         let (detected, ended) = if variant == Variant::LyingSync { (ROUNDS, 0) } else { (0, 1) };
         assert_eq!((sums.detected, sums.ledgers_verified), (detected, ended), "{variant:?}");
+        assert_eq!(sums.ended, if variant == Variant::SyncError { ROUNDS } else { 0 }, "{variant:?}");
         assert_eq!(sums.kills_survived, if variant.kills() { ROUNDS } else { 0 }, "{variant:?}");
         let refuses = OUTAGES.contains(&variant) || variant == Variant::SmallDiskEmbedded;
         assert_eq!(sums.unavailable > 0, refuses, "{variant:?}: {sums:?}");
@@ -161,6 +162,12 @@ fn a_wallet_that_was_replaced_and_goes_on_is_caught() {
 #[test]
 fn a_wallet_that_believes_a_disk_that_lied_is_caught() {
     is_caught(Flaw::ServesAfterALie, Variant::LyingSync, unexplained, "what a disk had lost was not noticed");
+}
+
+#[test]
+fn a_daemon_that_passes_over_a_failed_sync_is_caught() {
+    is_caught(Flaw::PassesOverAFailedSync, Variant::SyncError, unexplained, "a sync that failed was passed over");
+    assert_eq!(crash(Flaw::PassesOverAFailedSync, Variant::SyncError).variants[0].ended, 0);
 }
 
 #[test]

@@ -29,6 +29,9 @@ pub enum Variant {
     LoseUnsynced,
     /// SIGKILL of the daemon on a disk that said it had synced and had not.
     LyingSync,
+    /// The daemon's disk fails all syncs of a commit from some moment on: the daemon must end by itself, and the wallet goes on when it is
+    /// started again on a good disk.
+    SyncError,
 }
 
 /// Where the ledger of a variant is.
@@ -44,7 +47,7 @@ pub enum Place {
 
 impl Variant {
     /// All of them, in the order of a run.
-    pub const ALL: [Variant; 11] = [
+    pub const ALL: [Variant; 12] = [
         Variant::Embedded,
         Variant::Wallet,
         Variant::Daemon,
@@ -56,6 +59,7 @@ impl Variant {
         Variant::SmallDiskEmbedded,
         Variant::LoseUnsynced,
         Variant::LyingSync,
+        Variant::SyncError,
     ];
 
     /// As it is typed.
@@ -72,6 +76,7 @@ impl Variant {
             Variant::SmallDiskEmbedded => "small-disk-embedded",
             Variant::LoseUnsynced => "lose-unsynced",
             Variant::LyingSync => "lying-sync",
+            Variant::SyncError => "sync-error",
         }
     }
 
@@ -82,7 +87,7 @@ impl Variant {
             Variant::SmallDisk | Variant::Wallet | Variant::Daemon | Variant::Both | Variant::Pause | Variant::Replace => {
                 Place::Daemon
             }
-            Variant::DiskFull | Variant::LoseUnsynced | Variant::LyingSync => Place::FaultyDisk,
+            Variant::DiskFull | Variant::LoseUnsynced | Variant::LyingSync | Variant::SyncError => Place::FaultyDisk,
         }
     }
 
@@ -101,14 +106,14 @@ impl Variant {
         match self {
             Variant::Embedded | Variant::Wallet | Variant::Daemon | Variant::Both => true,
             Variant::DiskFull | Variant::SmallDisk | Variant::SmallDiskEmbedded | Variant::LoseUnsynced => true,
-            Variant::Pause | Variant::Replace | Variant::LyingSync => false,
+            Variant::Pause | Variant::Replace | Variant::LyingSync | Variant::SyncError => false,
         }
     }
 
     /// Whether a ledger or a wallet starts again in its rounds, on a ledger that goes on.
     pub fn starts_again(self) -> bool {
         match self {
-            Variant::Embedded | Variant::Wallet | Variant::Daemon | Variant::Both | Variant::Replace => true,
+            Variant::Embedded | Variant::Wallet | Variant::Daemon | Variant::Both | Variant::Replace | Variant::SyncError => true,
             Variant::DiskFull | Variant::SmallDisk | Variant::SmallDiskEmbedded | Variant::LoseUnsynced => true,
             Variant::Pause | Variant::LyingSync => false,
         }
@@ -118,10 +123,10 @@ impl Variant {
     fn weight(self) -> u64 {
         match self {
             Variant::Daemon | Variant::LoseUnsynced => 18,
-            Variant::Embedded | Variant::Wallet | Variant::Both => 14,
-            Variant::LyingSync => 7,
+            Variant::Embedded | Variant::Wallet | Variant::Both => 13,
+            Variant::LyingSync => 6,
             Variant::DiskFull => 5,
-            Variant::Pause => 4,
+            Variant::Pause | Variant::SyncError => 4,
             Variant::Replace | Variant::SmallDisk | Variant::SmallDiskEmbedded => 2,
         }
     }
@@ -166,7 +171,7 @@ mod tests {
 
     #[test]
     fn rounds_are_shared_out_to_the_last_one() {
-        for rounds in [11, 12, 50, 100, 2_000] {
+        for rounds in [12, 13, 50, 100, 2_000] {
             let shares = shares(&Variant::ALL, rounds);
             assert_eq!(shares.iter().map(|(_, share)| share).sum::<u64>(), rounds, "{shares:?}");
             assert!(shares.iter().all(|(_, share)| *share > 0), "{shares:?}");
@@ -183,7 +188,7 @@ mod tests {
             assert_eq!(serde_json::to_value(variant).unwrap(), variant.name());
         }
         assert_eq!(parse("daemon,both"), Ok(Variants(vec![Variant::Daemon, Variant::Both])));
-        assert_eq!(parse("all").map(|all| all.0.len()), Ok(11));
-        assert!(parse("deamon").unwrap_err().contains("lying-sync"));
+        assert_eq!(parse("all").map(|all| all.0.len()), Ok(12));
+        assert!(parse("deamon").unwrap_err().contains("sync-error"));
     }
 }

@@ -57,6 +57,9 @@ pub enum Connections {
 pub enum Recovery {
     /// It serves again; this is how long it took.
     Whole(Duration),
+    /// A part of it has ended by itself, as it must when its disk fails, and was started again; so it ended, and after so long it
+    /// served again.
+    Ended(String, Duration),
     /// It has found that its disk has lost what was acknowledged, and serves no more.
     Detected(String),
 }

@@ -71,6 +71,8 @@ pub enum Flaw {
     DoesNotEndWhenReplaced,
     /// It goes on with what a disk that lied has left.
     ServesAfterALie,
+    /// Its ledger goes on after a sync that failed.
+    PassesOverAFailedSync,
     /// Its ledger has an entry that nobody has a receipt for.
     HasAnEntryBesides,
 }

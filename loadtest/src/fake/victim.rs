@@ -40,7 +40,12 @@ impl Victim for Fake {
                 drop(state);
                 Ok(Connections::Broken)
             }
-            Variant::Daemon | Variant::DiskFull | Variant::SmallDisk | Variant::SmallDiskEmbedded | Variant::LoseUnsynced => {
+            Variant::Daemon
+            | Variant::DiskFull
+            | Variant::SmallDisk
+            | Variant::SmallDiskEmbedded
+            | Variant::LoseUnsynced
+            | Variant::SyncError => {
                 strike.begin_outage();
                 let refused = shared.refused.load(Ordering::SeqCst);
                 shared.outage.store(true, Ordering::SeqCst);
@@ -94,13 +99,17 @@ impl Victim for Fake {
             Variant::LyingSync if self.shared.flaw != Flaw::ServesAfterALie => {
                 return Ok(Recovery::Detected("the fake ends".into()));
             }
+            Variant::SyncError if self.shared.flaw != Flaw::PassesOverAFailedSync => {
+                return Ok(Recovery::Ended("the fake ends".into(), Duration::from_millis(1)));
+            }
             Variant::Daemon
             | Variant::DiskFull
             | Variant::SmallDisk
             | Variant::LoseUnsynced
             | Variant::Pause
             | Variant::Replace
-            | Variant::LyingSync => {}
+            | Variant::LyingSync
+            | Variant::SyncError => {}
         }
         self.shared.killed.store(false, Ordering::SeqCst);
         Ok(Recovery::Whole(Duration::from_millis(1)))

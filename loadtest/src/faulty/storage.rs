@@ -44,6 +44,12 @@ impl Switches {
         self.0.join("lie")
     }
 
+    /// While this file is there, syncs of segments fail: those that a commit waits for. A new segment that cannot be synced ahead is
+    /// lack of room to a ledger, and no commit would come that could fail.
+    pub fn fail_syncs(&self) -> PathBuf {
+        self.0.join("fail-syncs")
+    }
+
     /// Made as soon as so many syncs of segments have lied that the wallet must have got an acknowledgement for the first.
     pub fn lied(&self) -> PathBuf {
         self.0.join("lied")
@@ -246,8 +252,12 @@ impl StorageFile for FaultyFile {
     fn sync(&self) -> io::Result<()> {
         // First what the disk has: the longest stretch of a commit, during which nothing of this write is safe.
         self.file.sync()?;
+        let commits = self.kept.is_segment.load(Ordering::Relaxed);
+        if commits && self.shared.switches.fail_syncs().exists() {
+            // What is held is still read by this process, and goes with it: so does a cache whose pages could not be written.
+            return Err(rustix::io::Errno::IO.into());
+        }
         if self.shared.switches.lie().exists() {
-            let commits = self.kept.is_segment.load(Ordering::Relaxed);
             if commits && self.shared.lies.fetch_add(1, Ordering::Relaxed) + 1 == LIES_UNTIL_ACKNOWLEDGED {
                 fs::write(self.shared.switches.lied(), "")?;
             }
@@ -314,6 +324,28 @@ mod tests {
         fs::remove_file(switches.lie()).unwrap();
         file.sync().unwrap();
         assert_eq!(after_a_kill(place.path(), "segment-1"), [2; 400 * SECTOR_BYTES]);
+    }
+
+    #[test]
+    fn a_sync_of_a_segment_that_fails_leaves_what_was_written_to_readers_and_to_no_later_process() {
+        let place = tempfile::tempdir().unwrap();
+        let storage = storage(place.path());
+        let switches = Switches::in_directory(place.path());
+        let (file, other) = (storage.create("segment-1").unwrap(), storage.create("spare.tmp").unwrap());
+        file.write_at(&[1; 400 * SECTOR_BYTES], 0).unwrap();
+        file.sync().unwrap();
+        fs::write(switches.fail_syncs(), "").unwrap();
+        for file in [&file, &other] {
+            file.write_at(&[2; 400 * SECTOR_BYTES], 0).unwrap();
+        }
+        let failed = file.sync().unwrap_err();
+        assert_eq!(failed.raw_os_error(), Some(rustix::io::Errno::IO.raw_os_error()));
+        other.sync().unwrap();
+        assert_eq!(after_a_kill(place.path(), "spare.tmp"), [2; 400 * SECTOR_BYTES]);
+        let mut shown = [0; 400 * SECTOR_BYTES];
+        file.read_at(&mut shown, 0).unwrap();
+        assert_eq!(shown, [2; 400 * SECTOR_BYTES]);
+        assert!(after_a_kill(place.path(), "segment-1").contains(&1), "something is lost");
     }
 
     #[test]
