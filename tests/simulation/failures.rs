@@ -64,10 +64,15 @@ fn write(world: &mut World, op: Op, from: &str, to: &str, number: u64) {
     world.submit(ticket, Request::Write { entry: Entry::parse(&bytes).unwrap().0, ceiling: None });
 }
 
-fn balance(world: &mut World, rng: &mut Rng, account: &str) -> u128 {
+/// Asks core 0 for a balance.
+fn read(world: &mut World, account: &str) {
     let (account, asset) = (Account::new(account).unwrap(), Asset::new("roc").unwrap());
     let ticket = Ticket { core: CoreId(0), connection: 0, generation: 0, request: 0 };
     world.submit(ticket, Request::Balance { account, asset });
+}
+
+fn balance(world: &mut World, rng: &mut Rng, account: &str) -> u128 {
+    read(world, account);
     let answers = rounds(world, rng, 4);
     let found = answers.iter().find_map(|answer| if let Answer::Balance { amount, .. } = answer { Some(*amount) } else { None });
     found.expect("reads are served")
@@ -163,16 +168,19 @@ fn a_bit_that_flipped_in_the_log_keeps_the_server_from_starting() {
     assert!(message.contains("byte 8192") && message.contains("ronctl ledger verify"), "{message}");
 }
 
+/// The first account that this core owns.
+fn account_of(world: &World, core: u16) -> String {
+    let ring = svc_wallet::ring::Ring::new(world.cores.len() as u16);
+    let mut names = (0..).map(|number| format!("a{number}"));
+    names.find(|name| ring.owner(Account::new(name).unwrap()) == CoreId(core)).unwrap()
+}
+
 /// Row "a core's inbox is full": forwarded requests are refused as busy at the bound; credits wait and are never dropped, and no
 /// reply overtakes them.
 #[test]
 fn a_full_inbox_holds_credits_back_and_refuses_what_is_too_much() {
     let (mut world, mut rng) = quiet_world(8 << 20);
-    let owner =
-        |world: &World, name: &str| svc_wallet::ring::Ring::new(world.cores.len() as u16).owner(Account::new(name).unwrap());
-    let named =
-        |world: &World, core: u16| (0..).map(|n| format!("a{n}")).find(|name| owner(world, name) == CoreId(core)).unwrap();
-    let (here, there) = (named(&world, 0), named(&world, 1));
+    let (here, there) = (account_of(&world, 0), account_of(&world, 1));
     write(&mut world, Op::Issue, "", &here, 1);
     assert_eq!(receipts(&rounds(&mut world, &mut rng, 20)), 1);
     world.swarm.inbox_full_percent = 100;
@@ -187,6 +195,35 @@ fn a_full_inbox_holds_credits_back_and_refuses_what_is_too_much() {
     assert_eq!(answers.iter().filter(|answer| busy(answer)).count(), 1, "one more than there is room for beside the credit");
     assert_eq!(receipts(&answers), 1, "the reply that waited");
     assert_eq!(balance(&mut world, &mut rng, &here), 0);
+}
+
+/// The same row for reads: one of an account of the own core needs no inbox and is served; one that has to be forwarded is refused as
+/// busy where nothing more may wait for the other core, and is served once there is room.
+#[test]
+fn while_an_inbox_is_full_reads_of_the_own_core_are_served_and_forwarded_ones_refused() {
+    let (mut world, mut rng) = quiet_world(8 << 20);
+    let (here, there) = (account_of(&world, 0), account_of(&world, 1));
+    write(&mut world, Op::Issue, "", &here, 1);
+    write(&mut world, Op::Issue, "", &there, 2);
+    assert_eq!(receipts(&rounds(&mut world, &mut rng, 20)), 2, "both accounts have something");
+    world.swarm.inbox_full_percent = 100;
+    let waiting = OUTBOX_MAX as u64;
+    for number in 0..waiting {
+        write(&mut world, Op::Issue, "", &there, 10 + number);
+    }
+    for account in [&here, &there] {
+        read(&mut world, account);
+    }
+    let answers = rounds(&mut world, &mut rng, 1);
+    let as_told = matches!(&answers[..], [
+        Answer::Balance { account, amount: 1, .. },
+        Answer::Refused { code: Code::Busy, .. },
+    ] if *account == here);
+    assert!(as_told, "{answers:?}");
+    assert_eq!(balance(&mut world, &mut rng, &here), 1, "reads of the own core go on");
+    world.swarm.inbox_full_percent = 0;
+    assert_eq!(receipts(&rounds(&mut world, &mut rng, 40)) as u64, waiting, "what waited is done");
+    assert_eq!(balance(&mut world, &mut rng, &there), 1 + u128::from(waiting));
 }
 
 /// Row "kill -9, power loss": nothing acknowledged is lost, nothing unacknowledged is half applied.
