@@ -10,6 +10,7 @@ use crate::domain::{
     Entry, Found, HistoryAnswer, HistoryQuestion, KeyId, LogId, Page, PageQuestion, Period, Question, Root, Seq, UnixMs,
 };
 use std::ops::ControlFlow;
+use std::time::Instant;
 
 /// What the receiver of entries says to each: the entry, its position, and the chain hash of its batch.
 pub type EachEntry<'a> = &'a mut dyn FnMut(Seq, &Root, Entry<'_>) -> ControlFlow<()>;
@@ -107,9 +108,9 @@ impl<S: Storage> ReadLedger for Reader<S> {
     /// One index, one step of the history.
     fn prepare(&mut self) -> bool {
         if let Err(error) = self.index_one_segment() {
-            tracing::error!(%error, "a sealed segment could not be indexed");
+            tracing::error!(%error, "a sealed segment could not be indexed; that is tried again when an entry is looked up in it");
         }
-        self.advance_history(STEP_ENTRIES_MAX).unwrap_or_else(|error| {
+        self.advance_history_in_idle(STEP_ENTRIES_MAX, Instant::now()).unwrap_or_else(|error| {
             if matches!(error, LedgerError::Archived { .. }) {
                 // Nothing can be proven until the archived segments are back; whoever asks is told.
                 tracing::debug!(%error, "the history cannot be made again");

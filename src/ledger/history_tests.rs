@@ -3,6 +3,7 @@ use super::history::{verify_consistency, verify_inclusion, HISTORY_NAME};
 use super::sample::{entry, lane_batch, lane_batch_of, open, Dice};
 use super::{Log, MemoryStorage, Reader, Storage};
 use crate::domain::{Consistency, HistoryAnswer, HistoryQuestion, HistoryRoot, LaneBatch, Op, Proof, Seq, Unproven};
+use std::time::{Duration, Instant};
 
 pub(super) const SEGMENT: u64 = 64 << 10;
 /// Where the nodes begin in the file, in bytes, and how long one is.
@@ -277,4 +278,36 @@ fn a_damaged_segment_is_a_fault_of_the_ledger_and_not_of_the_history() {
     let reader = log.reader();
     assert!(reader.history(&HistoryQuestion::Root).is_err());
     assert!(reader.history(&HistoryQuestion::Root).is_err(), "and stays one");
+}
+
+#[test]
+fn in_idle_moments_a_segment_that_cannot_be_read_is_not_read_again_and_again() {
+    let storage = MemoryStorage::new();
+    let log = written(&storage, 10);
+    let flip = || storage.rot(&super::segment_name(1), 3 * 4096 + 200, 1);
+    let (reader, mut now) = (log.reader(), Instant::now());
+    let mut idle = |after: Duration| {
+        now += after;
+        reader.advance_history_in_idle(1000, now)
+    };
+    flip();
+    assert!(idle(Duration::ZERO).is_err());
+    for _ in 0..59 {
+        assert!(!idle(Duration::from_secs(1)).unwrap(), "it rests");
+    }
+    assert!(idle(Duration::from_secs(1)).is_err(), "and tries again");
+    flip();
+    assert!(!idle(Duration::from_secs(59)).unwrap());
+    assert_eq!(reader.history_peaks().1, Seq(0));
+    assert!(!idle(Duration::from_secs(1)).unwrap());
+    assert_eq!(reader.history_peaks().1, log.head().0);
+    // A question does not wait.
+    drop(log);
+    let (log, _, _) = open(&storage, SEGMENT).unwrap();
+    let reader = log.reader();
+    storage.remove(HISTORY_NAME).unwrap();
+    flip();
+    assert!(reader.advance_history_in_idle(1000, now).is_err());
+    flip();
+    assert_eq!(root(&reader).through, log.head().0);
 }

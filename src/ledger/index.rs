@@ -65,11 +65,15 @@ pub(super) struct Index<S: Storage> {
     accepted: BTreeMap<u64, Period>,
     /// Up to this segment the files have been seen to exist, or could not be written.
     built_through: u64,
+    /// Segments that could not be read when their index was to be made. Left to whoever asks: in idle moments the same damage would only be
+    /// read again and again.
+    unreadable: BTreeSet<u64>,
 }
 
 impl<S: Storage> Index<S> {
     pub(super) fn new(shared: Arc<Shared<S>>) -> Self {
-        Self { shared, cursor: None, active: Default::default(), accepted: BTreeMap::new(), built_through: 0 }
+        let (active, accepted, unreadable) = (Default::default(), BTreeMap::new(), BTreeSet::new());
+        Self { shared, cursor: None, active, accepted, built_through: 0, unreadable }
     }
 
     fn places(&self) -> RwLockReadGuard<'_, Places> {
@@ -107,6 +111,7 @@ impl<S: Storage> Index<S> {
                 return Ok(Some(self.first_of(segment + 1).min(wanted.before)));
             }
             let index = self.open_or_make(segment)?;
+            self.unreadable.remove(&segment);
             segments_left = segments_left.map(|left| if matches!(index, Segment::Made(_)) { 0 } else { left - 1 });
             self.accepted.insert(segment, index.accepted());
             if self.may_hold(segment, wanted) && self.offer(Some(index), segment, wanted, each)?.is_break() {
@@ -236,12 +241,23 @@ impl<S: Storage> Index<S> {
         self.shared.storage.sync_directory()
     }
 
-    /// Makes the first index file that is missing; whether there was one.
+    /// Makes the first index file that is missing; whether there was one. A segment that cannot be read is an error once: the next call
+    /// goes on behind it.
     pub(super) fn build_one(&mut self) -> Result<bool, LedgerError> {
         let (first, last) = self.range();
         for segment in first.max(self.built_through + 1)..last {
-            let made = matches!(self.open_or_make(segment)?, Segment::Made(_));
+            if self.unreadable.contains(&segment) {
+                continue;
+            }
+            let index = self.open_or_make(segment);
             self.built_through = segment;
+            let made = match index {
+                Ok(index) => matches!(index, Segment::Made(_)),
+                Err(error) => {
+                    self.unreadable.insert(segment);
+                    return Err(error);
+                }
+            };
             if made {
                 return Ok(true);
             }
@@ -344,4 +360,54 @@ fn walk<S: Storage>(cursor: &mut Cursor<S>, head: Seq, each: &mut dyn FnMut(Seq,
     }
     assert!(cursor.next_seq() > head, "the walk ends at the head");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::memory::{Faults, MemoryStorage, ReadFault};
+    use super::super::sample::{entry, lane_batch_of, open};
+    use super::super::storage::segment_name;
+    use super::*;
+    use crate::domain::{Nonce, Op, Question};
+    use crate::ledger::layout::BLOCK_BYTES;
+    use std::sync::Mutex;
+
+    /// Counts the reads of one segment.
+    struct Reads(u64);
+
+    impl Faults for Reads {
+        fn read(&mut self, file: &str, _: u64, _: usize) -> Option<ReadFault> {
+            self.0 += u64::from(file == segment_name(2));
+            None
+        }
+    }
+
+    #[test]
+    fn a_damaged_segment_is_read_once_in_idle_moments_and_those_behind_it_are_indexed() {
+        let storage = MemoryStorage::new();
+        let (mut log, ..) = open(&storage, 4 * BLOCK_BYTES as u64).unwrap();
+        assert!(log.append(&[lane_batch_of(0, 1, &[entry(Op::Issue, "", "alice", 100, 0)])]).is_ok());
+        for nonce in 1..10 {
+            let spend = entry(Op::Transfer, "alice", "bob", 1, nonce);
+            assert!(log.append(&[lane_batch_of(0, nonce + 1, &[spend])]).is_ok());
+        }
+        let (reader, reads) = (log.reader(), Arc::new(Mutex::new(Reads(0))));
+        let indexed = || (1..=5).filter(|segment| storage.open(&index_name(*segment)).is_ok()).collect::<Vec<_>>();
+        let spent = |nonce| reader.find(&Question::Debit { account: "alice".into(), nonce: Nonce(nonce) });
+        storage.rot(&segment_name(2), 2 * BLOCK_BYTES as u64 + 300, 1);
+        storage.set_faults(reads.clone());
+        assert!(reader.index_one_segment().unwrap());
+        let error = reader.index_one_segment().unwrap_err();
+        assert!(matches!(error, LedgerError::Damaged { .. }), "{error}");
+        reads.lock().unwrap().0 = 0;
+        while reader.index_one_segment().unwrap() {}
+        assert_eq!((indexed(), reads.lock().unwrap().0), (vec![1, 3, 4], 0));
+        // An index further to the front is made again without another look at it.
+        reader.discard_index(1).unwrap();
+        while reader.index_one_segment().unwrap() {}
+        assert_eq!((indexed(), reads.lock().unwrap().0), (vec![1, 3, 4], 0));
+        assert!(spent(3).is_err(), "whoever asks has it tried again");
+        storage.rot(&segment_name(2), 2 * BLOCK_BYTES as u64 + 300, 1);
+        assert_eq!((spent(3).unwrap().map(|found| found.seq), indexed()), (Some(Seq(4)), vec![1, 2, 3, 4]));
+    }
 }

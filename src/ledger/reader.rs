@@ -20,6 +20,7 @@ use crate::domain::{
 };
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 /// How much a scan reads at once, in bytes.
 const SCAN_WINDOW_BYTES: usize = 1 << 20;
@@ -218,6 +219,11 @@ impl<S: Storage> Reader<S> {
     /// at once.
     pub fn advance_history(&self, entries_max: u64) -> Result<bool, LedgerError> {
         self.history.lock().expect("no thread panics while it holds the history").advance(entries_max)
+    }
+
+    /// As [`Reader::advance_history`], for idle moments: after an error it rests for a while.
+    pub(super) fn advance_history_in_idle(&self, entries_max: u64, now: Instant) -> Result<bool, LedgerError> {
+        self.history.lock().expect("no thread panics while it holds the history").advance_in_idle(entries_max, now)
     }
 
     /// The peaks of the history as far as it has followed, and the last entry that it covers.

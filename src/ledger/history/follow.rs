@@ -18,12 +18,16 @@ use crate::ledger::storage::{Storage, StorageFile};
 use crate::ledger::LedgerError;
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// How much of a segment is read at once while following, in bytes.
 const WINDOW_BYTES: usize = 256 << 10;
 
 /// How many entries the history takes in at most before a question about it is answered, and in an idle moment.
 pub const STEP_ENTRIES_MAX: u64 = 32_768;
+
+/// How long the history rests in idle moments once the ledger could not be read: what is damaged stays so for longer than a moment.
+const REST_AFTER_ERROR: Duration = Duration::from_secs(60);
 
 /// Why the file of nodes did not yield what was asked of it.
 enum Fault {
@@ -62,6 +66,8 @@ pub(in crate::ledger) struct History<S: Storage> {
     base: Option<Base>,
     /// The snapshots of which none has what it could go on from.
     without: Option<Vec<Seq>>,
+    /// When and behind which entry it last failed in an idle moment.
+    failed: Option<(Instant, Seq)>,
 }
 
 impl<S: Storage> History<S> {
@@ -75,6 +81,7 @@ impl<S: Storage> History<S> {
             told: false,
             base: None,
             without: None,
+            failed: None,
         }
     }
 
@@ -118,6 +125,20 @@ impl<S: Storage> History<S> {
         }
         (self.peaks, self.through, self.cursor, self.told) = (peaks, through, Some(cursor), false);
         Ok(through < head)
+    }
+
+    /// As [`History::advance`], but after an error it rests before it tries the same entries again. A question does not wait for that.
+    pub fn advance_in_idle(&mut self, entries_max: u64, now: Instant) -> Result<bool, LedgerError> {
+        let through = self.through;
+        let rests = |(at, behind): (Instant, Seq)| behind == through && now.saturating_duration_since(at) < REST_AFTER_ERROR;
+        if self.failed.is_some_and(rests) {
+            return Ok(false);
+        }
+        let advanced = self.advance(entries_max);
+        // What is in an archive is looked for again at once: that reads no segment.
+        let failed = matches!(&advanced, Err(error) if !matches!(error, LedgerError::Archived { .. }));
+        self.failed = failed.then_some((now, self.through));
+        advanced
     }
 
     /// Goes on where the file ends, or begins anew if it is missing, damaged or foreign.
