@@ -66,4 +66,9 @@ pub trait Faults: Send {
     fn read(&mut self, _file: &str, _offset: u64, _bytes: usize) -> Option<ReadFault> {
         None
     }
+
+    /// The files are about to be listed; whether that fails.
+    fn list(&mut self) -> bool {
+        false
+    }
 }

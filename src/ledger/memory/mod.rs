@@ -264,7 +264,11 @@ impl Storage for MemoryStorage {
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
-        Ok(self.disk().names.keys().cloned().collect())
+        let disk = self.disk();
+        if disk.faults.as_ref().is_some_and(|faults| faults.lock().expect("no thread panics while it decides on faults").list()) {
+            return Err(io::Error::other("injected error of a listing"));
+        }
+        Ok(disk.names.keys().cloned().collect())
     }
 
     fn create(&self, name: &str) -> io::Result<MemoryFile> {

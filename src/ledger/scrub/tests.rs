@@ -422,6 +422,30 @@ fn a_pass_ends_although_there_is_always_a_newer_snapshot() {
     assert_eq!(ScrubState::read(&storage).unwrap().unwrap().last.unwrap().files, 8);
 }
 
+/// So many listings fail.
+struct Unlisted(u32);
+
+impl Faults for Unlisted {
+    fn list(&mut self) -> bool {
+        self.0 = self.0.saturating_sub(1);
+        self.0 > 0
+    }
+}
+
+#[test]
+fn a_pass_does_not_end_before_the_snapshots_could_be_listed() {
+    let (storage, _log, reader) = written();
+    let mut work = work(&reader);
+    // It begins, and reads three sealed segments and the one that is written.
+    (0..5).for_each(|_| assert_eq!(work.step(BEGIN), Next::Now));
+    storage.set_faults(Arc::new(Mutex::new(Unlisted(3))));
+    let again = |at: u64| UnixMs(BEGIN.0 + at * 60_000);
+    assert_eq!((work.step(BEGIN), work.step(again(1))), (Next::At(again(1)), Next::At(again(2))));
+    assert_eq!(work.figures().last_end, UnixMs(0));
+    assert_eq!((work.step(again(2)), work.step(again(2))), (Next::Now, Next::Now), "the snapshot, the end");
+    assert_eq!((work.figures().last_end, ScrubState::read(&storage).unwrap().unwrap().last.unwrap().files), (again(2), 8));
+}
+
 #[test]
 fn large_readings_are_made_in_pieces_with_a_rest_after_each() {
     let storage = MemoryStorage::new();

@@ -12,6 +12,7 @@ use crate::ledger::index_format::Subject;
 use crate::ledger::reader::Reader;
 use crate::ledger::snapshot::{snapshot_name, snapshots};
 use crate::ledger::storage::{index_name, segment_name, ReadFile, Storage};
+use std::io;
 use std::time::Duration;
 
 /// Pause after a file that the system did not let be judged.
@@ -85,10 +86,15 @@ impl<S: Storage> Work<S> {
             self.segment(&sealed)
         } else if let Some(active) = written.filter(|active| active.index >= self.state.next_segment) {
             self.active(&active)
-        } else if let Some(seq) = self.next_snapshot() {
-            self.snapshot(seq)
         } else {
-            return self.end(now, pass);
+            match self.next_snapshot() {
+                Ok(Some(seq)) => self.snapshot(seq),
+                Ok(None) => return self.end(now, pass),
+                Err(error) => {
+                    tracing::warn!(%error, "the snapshots could not be listed; that is tried again later, and the pass goes on");
+                    false
+                }
+            }
         };
         if !done && !self.paced.stopped() {
             return Next::At(UnixMs(now.0 + UNJUDGED_PAUSE.as_millis() as u64));
@@ -109,8 +115,9 @@ impl<S: Storage> Work<S> {
 
     /// Whether there is neither an entry nor a snapshot.
     fn has_nothing(&self) -> bool {
-        let names = self.reader.shared().storage.list().unwrap_or_default();
-        self.sealed_from(0).next().is_none() && self.written().is_none() && snapshots(&names).is_empty()
+        let names = self.reader.shared().storage.list();
+        // What cannot be listed may be there: the pass that begins then tries it again.
+        self.sealed_from(0).next().is_none() && self.written().is_none() && names.is_ok_and(|names| snapshots(&names).is_empty())
     }
 
     /// What a pass would read now, but for the indexes and the segment that is being written.
@@ -157,10 +164,11 @@ impl<S: Storage> Work<S> {
 
     /// The next snapshot of those that are there when the segments are done with. If they are large or many, another one is always taken
     /// while one is read: that one belongs to the next pass.
-    fn next_snapshot(&mut self) -> Option<Seq> {
+    fn next_snapshot(&mut self) -> io::Result<Option<Seq>> {
         let through = *self.snapshots_through.get_or_insert(self.reader.head());
-        let names = self.reader.shared().storage.list().unwrap_or_default();
-        snapshots(&names).into_iter().filter(|seq| (self.state.last_snapshot.0 + 1..=through.0).contains(&seq.0)).min()
+        let names = self.reader.shared().storage.list()?;
+        let left = self.state.last_snapshot.0 + 1..=through.0;
+        Ok(snapshots(&names).into_iter().filter(|seq| left.contains(&seq.0)).min())
     }
 
     fn begin(&mut self, now: UnixMs, bytes: u64, needed: Duration) {
