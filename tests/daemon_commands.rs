@@ -129,3 +129,37 @@ fn without_the_daemon_a_command_says_to_start_it_or_to_name_the_directory() {
     let directory = place.daemon.path("ledger");
     assert!(place.told(&format!("ledger verify --dir {}", directory.display())).contains("The ledger is whole."));
 }
+
+/// As in a container: the daemon goes on with the files that it has open, and under their path others are seen from here.
+#[test]
+fn a_directory_that_is_not_the_one_of_the_daemon_is_not_taken_for_it() {
+    let mut place = Place::start();
+    place.server.wallet().issue("a", 100);
+    let (directory, moved) = (place.daemon.path("ledger"), place.daemon.path("moved"));
+    place.told("ledger snapshot --out own.snap");
+    let mut other = Server::start();
+    other.wallet().issue("a", 7);
+    other.stop();
+    fs::rename(&directory, &moved).unwrap();
+    let refused = |found: &str| {
+        for command in
+            ["ledger verify", "ledger inspect", "ledger restore --from own.snap", "wallet seq --account a --from-ledger"]
+        {
+            let complaint = place.complaint(command, 2);
+            for part in [directory.to_str().unwrap(), found, "--dir DIR", "container"] {
+                assert!(complaint.contains(part), "{command}: {part} is missing in {complaint}");
+            }
+        }
+    };
+    refused("there is no such directory");
+    fs::create_dir(&directory).unwrap();
+    refused("no ledger is there");
+    fs::remove_dir(&directory).unwrap();
+    fs::rename(other.path("ledger"), &directory).unwrap();
+    refused("another ledger is there");
+    assert!(place.told(&format!("ledger verify --dir {}", moved.display())).contains("The ledger is whole."));
+    fs::rename(&directory, other.path("ledger")).unwrap();
+    fs::rename(&moved, &directory).unwrap();
+    assert!(place.told("ledger verify").contains("The ledger is whole."));
+    place.server.stop();
+}

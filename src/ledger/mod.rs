@@ -128,6 +128,7 @@ pub use scrub::{
     Kind as ScrubKind, Next as ScrubNext, ScrubPass, ScrubState, Scrubbed, Scrubbing, Work as ScrubWork, SCRUB_NAME,
 };
 pub use stats::CommitStats;
+pub(crate) use storage::segment_number;
 pub use storage::{segment_name, ReadFile, Storage, StorageFile};
 pub use verify::{verify, verify_directory, Extent, Progress, Refuted, Remark, Report, Start, Suspect, Verification, KEYS_TTL};
 pub use walk::{Batch, SegmentFile, SegmentUse, Walk, WalkEnd};

@@ -1,22 +1,25 @@
 //! Where a ledger behind a socket has its files: for commands on the same machine, which read them by themselves.
 use super::reader::{unexpected, Connection, Trouble};
+use crate::domain::LogId;
 use crate::ledger::protocol::{Inquiry, Reply, Request};
 use crate::ledger::LedgerError;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// The absolute path of the directory that the daemon behind this socket keeps its ledger in.
+/// The absolute path of the directory that the daemon behind this socket keeps its ledger in, as the daemon sees it, and which log that
+/// is: whoever looks from elsewhere may find another one under this path, or none.
 ///
 /// # Errors
 /// If the daemon cannot be reached, does not admit this user, or keeps its ledger in no directory.
-pub fn directory_behind(socket: &Path) -> Result<PathBuf, LedgerError> {
+pub fn directory_behind(socket: &Path) -> Result<(PathBuf, LogId), LedgerError> {
     const ID: u64 = 1;
     let place = || format!("unix://{}", socket.display());
     let asked = Connection::open(socket, None).and_then(|mut connection| {
         connection.send(&Request::Ask { id: ID, inquiry: Inquiry::Directory })?;
+        let log_id = connection.log_id();
         connection.receive(|reply| match reply {
-            Reply::Directory { id: ID, path } => Ok(PathBuf::from(OsStr::from_bytes(path))),
+            Reply::Directory { id: ID, path } => Ok((PathBuf::from(OsStr::from_bytes(path)), log_id)),
             Reply::Nothing { id: ID } => {
                 let what = "it keeps its ledger in no directory".to_owned();
                 Err(Trouble::Told(LedgerError::Declined { place: place(), what }))

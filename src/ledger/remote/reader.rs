@@ -34,6 +34,8 @@ pub struct RemoteReader {
 pub(super) struct Connection {
     stream: UnixStream,
     frames: Frames,
+    /// The log that the daemon has, once it has said so.
+    log_id: Option<LogId>,
 }
 
 /// Whether there is more to come of what comes in many frames.
@@ -77,14 +79,20 @@ impl Connection {
         let stream = UnixStream::connect(socket).map_err(failed)?;
         stream.set_read_timeout(Some(ANSWER_PATIENCE)).map_err(failed)?;
         stream.set_write_timeout(Some(ANSWER_PATIENCE)).map_err(failed)?;
-        let mut connection = Self { stream, frames: Frames::new(REPLY_BODY_BYTES_MAX) };
+        let mut connection = Self { stream, frames: Frames::new(REPLY_BODY_BYTES_MAX), log_id: None };
         connection.send(&Request::Hello(Role::Reader))?;
-        connection.receive(|reply| match reply {
-            Reply::Welcome { log_id: found, .. } if log_id.map_or(true, |expected| found == expected) => Ok(()),
+        let found = connection.receive(|reply| match reply {
+            Reply::Welcome { log_id: found, .. } if log_id.map_or(true, |expected| found == expected) => Ok(found),
             Reply::Welcome { .. } => Err("the daemon has another ledger now".to_owned().into()),
             other => Err(unexpected(&other)),
         })?;
+        connection.log_id = Some(found);
         Ok(connection)
+    }
+
+    /// The log that the daemon has.
+    pub(super) fn log_id(&self) -> LogId {
+        self.log_id.expect("a connection is handed out once the daemon has said it")
     }
 
     pub(super) fn send(&mut self, request: &Request<'_>) -> Result<(), Trouble> {

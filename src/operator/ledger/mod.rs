@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use crate::config::{Config, LedgerDep};
-use crate::ledger::{directory_behind, BackupError, DiskStorage, LedgerError, Walk};
+use crate::domain::LogId;
+use crate::ledger::{directory_behind, log_of, segment_number, BackupError, DiskStorage, LedgerError, Storage, Walk};
 
 /// What can be done with a ledger.
 #[derive(Debug, clap::Subcommand)]
@@ -47,6 +48,28 @@ impl Ledger {
     }
 }
 
+/// What is in a directory instead of this log; nothing if that log is there, or it cannot be told: then reading it says why.
+fn other_than(directory: &Path, log_id: LogId) -> Option<&'static str> {
+    let names = match DiskStorage::read_only(directory).and_then(|storage| storage.list().map(|names| (storage, names))) {
+        Ok((storage, names)) => match log_of(&storage) {
+            Some(found) => return (found != log_id).then_some("another ledger is there"),
+            None => names,
+        },
+        Err(fault) if fault.kind() == ErrorKind::NotFound => return Some("there is no such directory"),
+        Err(_) => return None,
+    };
+    let empty = !names.iter().any(|name| segment_number(name).is_some());
+    empty.then_some("no ledger is there")
+}
+
+fn elsewhere(socket: &Path, directory: &Path, found: &str) -> Failure {
+    let (socket, directory) = (socket.display(), directory.display());
+    Failure::usage(
+        format!("the daemon behind unix://{socket} says that its ledger is in {directory}, and seen from here {found}"),
+        "the daemon runs elsewhere, in a container for example: name the directory as it is seen from here with --dir DIR",
+    )
+}
+
 /// What to do about a directory that is not there.
 const NAME_IT: &str = "name the directory of the ledger with --dir";
 
@@ -66,13 +89,19 @@ impl Directory {
         }
         match context.config()?.deps.ledger {
             LedgerDep::Embedded(directory) => Ok(directory),
-            LedgerDep::Unix(socket) => directory_behind(&socket).map_err(|fault| {
-                let message = format!("the configured ledger is that of a daemon, which cannot tell its directory: {fault}");
-                Failure::unreachable(
-                    message,
-                    "name its directory: --dir DIR; commands that only read can also ask the daemon, once ron-ledger runs",
-                )
-            }),
+            LedgerDep::Unix(socket) => {
+                let (directory, log_id) = directory_behind(&socket).map_err(|fault| {
+                    let message = format!("the configured ledger is that of a daemon, which cannot tell its directory: {fault}");
+                    Failure::unreachable(
+                        message,
+                        "name its directory: --dir DIR; commands that only read can also ask the daemon, once ron-ledger runs",
+                    )
+                })?;
+                match other_than(&directory, log_id) {
+                    Some(found) => Err(elsewhere(&socket, &directory, found)),
+                    None => Ok(directory),
+                }
+            }
         }
     }
 
