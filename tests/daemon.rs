@@ -292,7 +292,7 @@ fn a_wallet_that_is_started_first_waits_says_so_and_can_be_ended() {
     server.signal(Signal::TERM);
     let exit = server.wait_exit();
     assert_eq!(exit.status.code(), Some(0), "{}", exit.log);
-    assert!(exit.log.contains("start_given_up") && exit.log.contains("is ron-ledger running there?"), "{}", exit.log);
+    assert!(exit.log.contains("start_given_up") && exit.log.contains("see whether ron-ledger runs there"), "{}", exit.log);
 
     server.launch_unready();
     daemon.launch();

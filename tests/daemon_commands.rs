@@ -163,3 +163,14 @@ fn a_directory_that_is_not_the_one_of_the_daemon_is_not_taken_for_it() {
     assert!(place.told("ledger verify").contains("The ledger is whole."));
     place.server.stop();
 }
+
+#[test]
+fn a_daemon_that_hangs_is_told_from_one_that_does_not_run() {
+    let place = Place::start();
+    place.server.wallet().issue("a", 100);
+    place.daemon.pause();
+    let complaint = place.complaint("ledger verify", 3);
+    place.daemon.signal(Signal::CONT);
+    assert!(complaint.contains("connected, but it has not answered within 10 s: it hangs or is stopped"), "{complaint}");
+    assert!(place.told("ledger verify").contains("The ledger is whole."));
+}

@@ -66,7 +66,7 @@ pub enum LedgerError {
     Unreachable {
         /// Where it should be.
         place: String,
-        /// What happened.
+        /// What happened, and what to do.
         what: String,
     },
     /// A newer writer has taken the ledger over: this one can never append again.
@@ -159,7 +159,7 @@ impl std::fmt::Display for LedgerError {
                 first.0
             ),
             LedgerError::Unreachable { place, what } => {
-                write!(f, "the ledger at {place} cannot be reached: {what}; see whether ron-ledger runs there and what it logs")
+                write!(f, "the ledger at {place} cannot be reached: {what}")
             }
             LedgerError::Fenced { place, own, newer } => write!(
                 f,

@@ -10,7 +10,7 @@ use crate::ledger::handles::{EachEntry, EachKeys, ReadLedger};
 use crate::ledger::protocol::{Frames, Inquiry, Reply, Request, Role, REPLY_BODY_BYTES_MAX};
 use crate::ledger::LedgerError;
 use std::cell::Cell;
-use std::io::{Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::ops::ControlFlow;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -75,7 +75,7 @@ impl From<String> for Trouble {
 impl Connection {
     /// Connects and says hello to a daemon that has the ledger `log_id`, or any if none is expected.
     pub(super) fn open(socket: &Path, log_id: Option<LogId>) -> Result<Self, Trouble> {
-        let failed = |error: std::io::Error| error.to_string();
+        let failed = |error: io::Error| not_reached(&error);
         let stream = UnixStream::connect(socket).map_err(failed)?;
         stream.set_read_timeout(Some(ANSWER_PATIENCE)).map_err(failed)?;
         stream.set_write_timeout(Some(ANSWER_PATIENCE)).map_err(failed)?;
@@ -98,7 +98,7 @@ impl Connection {
     pub(super) fn send(&mut self, request: &Request<'_>) -> Result<(), Trouble> {
         let mut bytes = Vec::new();
         request.encode(&mut bytes);
-        self.stream.write_all(&bytes).map_err(|error| error.to_string().into())
+        self.stream.write_all(&bytes).map_err(|error| not_reached(&error).into())
     }
 
     pub(super) fn receive<T>(&mut self, take: impl FnOnce(Reply<'_>) -> Result<T, Trouble>) -> Result<T, Trouble> {
@@ -110,12 +110,32 @@ impl Connection {
             }
             let stream = &mut self.stream;
             match self.frames.fill(READ_BYTES, |buffer| stream.read(buffer)) {
-                Ok(0) => return Err("the daemon has closed the connection".to_owned().into()),
+                Ok(0) => return Err(format!("the daemon has closed the connection; {LOOK_THERE}").into()),
                 Ok(_) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.to_string().into()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(not_reached(&error).into()),
             }
         }
+    }
+}
+
+/// What to do about a daemon that gives no answer.
+const LOOK_THERE: &str = "see whether ron-ledger runs there and what it logs";
+
+/// What an error of the socket means, and what to do.
+pub(super) fn not_reached(error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::PermissionDenied => format!(
+            "{error}: this is user {}, and the socket is for the user of ron-ledger and those whom its --allow-uid names and the modes of \
+             the socket and its directory let in; do this as one of them",
+            rustix::process::geteuid().as_raw()
+        ),
+        // What a socket says whose time for an answer is over.
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => format!(
+            "connected, but it has not answered within {} s: it hangs or is stopped; look at its process and at what it logs",
+            ANSWER_PATIENCE.as_secs()
+        ),
+        _ => format!("{error}; {LOOK_THERE}"),
     }
 }
 
@@ -131,7 +151,7 @@ fn told(place: &str, archived_before: Option<Seq>, text: &str) -> Trouble {
 pub(super) fn unexpected(reply: &Reply<'_>) -> Trouble {
     match reply {
         Reply::Fault(fault) => fault.text.clone().into(),
-        other => format!("the daemon has answered something else: {other:?}").into(),
+        other => format!("the daemon has answered something else: {other:?}; {LOOK_THERE}").into(),
     }
 }
 

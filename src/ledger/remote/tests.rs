@@ -7,6 +7,7 @@ use crate::ledger::snapshot::{newest_good, snapshot_name, SnapshotSource};
 use crate::ledger::storage::{ReadFile, Storage, StorageFile};
 use crate::ledger::{segment_name, Admitted, Held, LedgerError, Live, MemoryStorage, ReadLedger, Schedule, Server};
 use crate::ledger::{Audit, AuditLedger};
+use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
@@ -229,4 +230,19 @@ fn a_segment_that_cannot_be_read_is_told_and_is_no_lost_connection() {
     assert!(matches!(&refused, LedgerError::Declined { what, .. } if what.contains("segment-0000000001.log")), "{refused}");
     let refused = reader.keys_before(Seq(301), UnixMs(0), &mut |_, _| ControlFlow::Continue(())).unwrap_err();
     assert!(matches!(&refused, LedgerError::Declined { what, .. } if what.contains("segment-0000000001.log")), "{refused}");
+}
+
+#[test]
+fn an_error_of_the_socket_says_what_to_do_about_it() {
+    let told = |kind: ErrorKind| super::reader::not_reached(&std::io::Error::from(kind));
+    let refused = told(ErrorKind::PermissionDenied);
+    assert!(refused.contains("the user of ron-ledger") && refused.contains("--allow-uid"), "{refused}");
+    assert!(!refused.contains("runs there"), "{refused}");
+    for silent in [ErrorKind::WouldBlock, ErrorKind::TimedOut] {
+        let silent = told(silent);
+        assert!(silent.starts_with("connected, but it has not answered within 10 s: it hangs or is stopped"), "{silent}");
+    }
+    for gone in [ErrorKind::NotFound, ErrorKind::ConnectionRefused, ErrorKind::ConnectionReset] {
+        assert!(told(gone).ends_with("; see whether ron-ledger runs there and what it logs"), "{gone}");
+    }
 }

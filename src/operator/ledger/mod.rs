@@ -90,11 +90,14 @@ impl Directory {
         match context.config()?.deps.ledger {
             LedgerDep::Embedded(directory) => Ok(directory),
             LedgerDep::Unix(socket) => {
-                let (directory, log_id) = directory_behind(&socket).map_err(|fault| {
+                context.output.progress(&format!("asking ron-ledger behind unix://{} for its directory", socket.display()));
+                let told = directory_behind(&socket);
+                context.output.progress("");
+                let (directory, log_id) = told.map_err(|fault| {
                     let message = format!("the configured ledger is that of a daemon, which cannot tell its directory: {fault}");
                     Failure::unreachable(
                         message,
-                        "name its directory: --dir DIR; commands that only read can also ask the daemon, once ron-ledger runs",
+                        "name its directory: --dir DIR; commands that only read can also ask the daemon, once ron-ledger runs and answers this user",
                     )
                 })?;
                 match other_than(&directory, log_id) {
