@@ -248,6 +248,21 @@ fn of_a_damaged_ledger_is_shown_what_can_be_read() {
 }
 
 #[test]
+fn inspect_remarks_on_what_is_missing_and_ends_with_1() {
+    let (place, directory) = whole();
+    assert_eq!(json(place.path(), "ledger inspect --dir ledger", 0)["gaps"], serde_json::json!([]));
+    let last = fs::read(directory.join(segment_name(2))).unwrap();
+    damage(&directory, 2, 2 * BLOCK + 9);
+    let text = told(place.path(), "ledger inspect --dir ledger", 1);
+    assert!(text.contains("durable up to entry 11 before, and what can be read ends with entry 6"), "{text}");
+    fs::remove_file(directory.join(segment_name(2))).unwrap();
+    let gaps = json(place.path(), "ledger inspect --dir ledger", 1)["gaps"].to_string();
+    assert!(gaps.contains(&segment_name(2)) && gaps.contains("is missing"), "{gaps}");
+    fs::write(directory.join(segment_name(2)), last).unwrap();
+    told(place.path(), "ledger inspect --dir ledger", 0);
+}
+
+#[test]
 fn export_writes_the_range_and_the_accounts_that_are_asked_for() {
     let (place, _) = whole();
     let lines = told(place.path(), "ledger export --dir ledger --format jsonl", 0);

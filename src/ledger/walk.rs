@@ -182,6 +182,46 @@ impl<S: Storage> Walk<S> {
         Ok(used)
     }
 
+    /// What is missing of the log, by the surveys of its segments in their order, and by the mark: each in a sentence. What is gone from the
+    /// front is not: it may be in an archive.
+    pub fn gaps(&self, surveys: &[SegmentUse]) -> Vec<String> {
+        assert_eq!(surveys.len(), self.segments.len(), "a survey of every segment");
+        let missing = |first: u64, last: u64, although: String| match (segment_name(first), segment_name(last)) {
+            (first, last) if first == last => format!("{first} is missing, although {although}"),
+            (first, last) => format!("{first} to {last} are missing, although {although}"),
+        };
+        let end = |(segment, used): (&SegmentFile, &SegmentUse)| {
+            let begin = segment.header.as_ref().ok().map(|header| Seq(header.first_seq.0.saturating_sub(1)));
+            used.last.or(begin)
+        };
+        let mut gaps = Vec::new();
+        for (pair, used) in self.segments.windows(2).zip(surveys) {
+            let (segment, next) = (&pair[0], &pair[1]);
+            if next.index > segment.index + 1 {
+                let although = format!("{} exists", segment_name(next.index));
+                gaps.push(missing(segment.index + 1, next.index - 1, although));
+                continue;
+            }
+            let (Some(last), Ok(header)) = (end((segment, used)), &next.header) else { continue };
+            if used.fault.is_none() && header.first_seq.0 != last.0.saturating_add(1) {
+                let (file, behind, first) = (segment_name(segment.index), segment_name(next.index), header.first_seq.0);
+                gaps.push(format!("{file} ends with entry {}, and {behind} begins with entry {first}", last.0));
+            }
+        }
+        let Ok(Some(mark)) = &self.mark else { return gaps };
+        let last = self.segments[self.segments.len() - 1].index;
+        let head = self.segments.iter().zip(surveys).rev().find_map(end).unwrap_or_default();
+        if last < mark.segment {
+            gaps.push(missing(last + 1, mark.segment, "the file `epoch` names the last of them".to_owned()));
+        } else if head < mark.head {
+            gaps.push(format!(
+                "the log was durable up to entry {} before, and what can be read ends with entry {}",
+                mark.head.0, head.0
+            ));
+        }
+        gaps
+    }
+
     /// Hands over every batch from the one with the entry `from` on, until the receiver has enough or the log ends. What is wrong
     /// with the log before that is the error; what was handed over until then is good.
     pub fn from(
@@ -370,6 +410,41 @@ mod tests {
         assert!(entries_from(&walk, 5, 1).1.unwrap_err().to_string().contains("begins with entry 19"));
         storage.remove(&segment_name(2)).unwrap();
         assert!(Walk::open(storage).is_err_and(|fault| fault.to_string().contains("no ledger here")));
+    }
+
+    #[test]
+    fn what_is_missing_shows_in_the_headers_and_the_mark() {
+        let gaps = |storage: &MemoryStorage| {
+            let walk = Walk::open(storage.fork()).unwrap();
+            let surveys: Vec<_> = walk.segments().iter().map(|segment| walk.survey(segment).unwrap()).collect();
+            walk.gaps(&surveys).join("; ")
+        };
+        let storage = MemoryStorage::new();
+        let (mut log, _, _) = open(&storage, SEGMENT).unwrap();
+        (0..30).for_each(|batch| assert!(log.append(&[lane_batch(1, 1 + 3 * batch, 3)]).is_ok()));
+        log.close().unwrap();
+        assert_eq!(Walk::open(storage.fork()).unwrap().segments().len(), 5);
+        let without = |gone: &[u64]| {
+            let storage = storage.fork();
+            gone.iter().for_each(|index| storage.remove(&segment_name(*index)).unwrap());
+            gaps(&storage)
+        };
+        let [second, third, fourth, fifth] = [2, 3, 4, 5].map(segment_name);
+        assert_eq!((without(&[]), without(&[1]), without(&[1, 2])), Default::default(), "they may be in an archive");
+        assert_eq!(without(&[3]), format!("{third} is missing, although {fourth} exists"));
+        assert_eq!(without(&[2, 3]), format!("{second} to {third} are missing, although {fourth} exists"));
+        assert_eq!(without(&[5]), format!("{fifth} is missing, although the file `epoch` names the last of them"));
+        let zeroed = |segment: u64, from: usize| {
+            let storage = storage.fork();
+            storage.tamper(&segment_name(segment), |bytes| bytes[from * BLOCK_BYTES..].fill(0));
+            gaps(&storage)
+        };
+        assert_eq!(zeroed(2, 6), format!("{second} ends with entry 30, and {third} begins with entry 37"));
+        let ends = |head: u64| format!("the log was durable up to entry 90 before, and what can be read ends with entry {head}");
+        assert_eq!((zeroed(5, 7), zeroed(5, 2)), (ends(87), ends(72)));
+        // The header of the last batch does not match its hash: it could pass for an interrupted write, but for the mark.
+        storage.tamper(&segment_name(5), |bytes| bytes[7 * BLOCK_BYTES + 9] ^= 1);
+        assert_eq!(gaps(&storage), ends(87));
     }
 
     #[test]

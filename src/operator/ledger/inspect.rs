@@ -99,7 +99,8 @@ fn overview(output: &Output, walk: &Walk<DiskStorage>) -> Result<Exit, Failure> 
     let scrub = walk.scrub();
     let scrubbed = scrub.as_ref().ok().and_then(Option::as_ref);
     let rotten = scrubbed.is_some_and(|state| state.figures().damaged[0] > 0);
-    let exit = if damaged || epoch_fault.is_some() || rotten { Exit::No } else { Exit::Done };
+    let gaps = walk.gaps(&surveyed.iter().map(|(_, used)| used.clone()).collect::<Vec<_>>());
+    let exit = if damaged || !gaps.is_empty() || epoch_fault.is_some() || rotten { Exit::No } else { Exit::Done };
     if output.json {
         let segments = surveyed.iter().map(|(file, used)| {
             json!({
@@ -111,7 +112,7 @@ fn overview(output: &Output, walk: &Walk<DiskStorage>) -> Result<Exit, Failure> 
         output.value(&json!({
             "log_id": log_id, "epoch": epoch, "head": head.0, "ledger_root": hex(&root), "root": hex(&root), "segments": segments.collect::<Vec<_>>(),
             "mark": mark.map(|mark| json!({"epoch": mark.epoch, "head": mark.head.0, "root": hex(&mark.root), "segment": mark.segment})),
-            "epoch_fault": epoch_fault, "other_files": walk.others(), "scrub": scrubbed.map(scrub_json),
+            "epoch_fault": epoch_fault, "gaps": gaps, "other_files": walk.others(), "scrub": scrubbed.map(scrub_json),
         }))?;
         return Ok(exit);
     }
@@ -134,6 +135,9 @@ fn overview(output: &Output, walk: &Walk<DiskStorage>) -> Result<Exit, Failure> 
     ]))?;
     for name in scrubbed.iter().flat_map(|state| &state.damaged) {
         output.line(&output.paint(Style::Bad, &format!("{name} was damaged when it was read again")))?;
+    }
+    for gap in &gaps {
+        output.line(&output.paint(Style::Bad, gap))?;
     }
     output.line("")?;
     let line = |cells: [&str; 8]| {
