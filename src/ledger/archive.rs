@@ -1,15 +1,15 @@
 //! Moving sealed segments out of a ledger's directory into an archive.
 //!
 //! Invariant: at every moment, also after a crash at any of them, each segment is whole and durable in one of the two places under
-//! its name. A segment is removed only after its chain was checked up to the segment that follows it, and its copy was synced and
-//! read back. Nothing in the archive is ever replaced. Which segments may go is for the caller to know.
-use super::layout::{SegmentHeader, BLOCK_BYTES};
+//! its name. Nothing goes before all that is to go was checked, each up to the segment that follows it; a segment is removed only after
+//! its copy was synced and read back. Nothing in the archive is ever replaced. Which segments may go is for the caller to know.
+use super::backup::BackupError;
+use super::layout::BLOCK_BYTES;
 use super::storage::{aligned_start, segment_name, ReadFile, Storage, StorageFile, TEMPORARY_SUFFIX};
 use super::walk::{SegmentFile, Walk};
 use super::LedgerError;
 use crate::domain::Root;
 use std::io;
-use std::ops::ControlFlow;
 
 /// How much is copied or read back at once, in bytes; whole blocks.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -18,40 +18,62 @@ const PROBE_NAME: &str = "archive-probe.tmp";
 
 const _: () = assert!(CHUNK_BYTES % BLOCK_BYTES == 0);
 
+/// A segment that is to go.
+struct Going<'a> {
+    segment: &'a SegmentFile,
+    /// Of the whole file, when its chain had just been checked.
+    digest: Root,
+    /// The archive has the same file already.
+    there: bool,
+}
+
 /// Moves the segments up to number `last` into the archive, the oldest first, and tells each that has gone. Returns how many.
 ///
-/// What an earlier call has not finished, this one does. Refused, before anything is removed, are an archive that is the ledger's own
-/// directory, and a `last` without a segment behind it: the newest segment is being written. A segment that is damaged, and one whose
-/// name stands for something else in the archive, end the call; what went before stays archived.
+/// What an earlier call has not finished, this one does. All of them are read and checked before the first one goes: nothing is moved if
+/// one of them is damaged, if its name stands for something else in the archive, if the archive is the ledger's own directory, or if no
+/// segment is behind `last`, because the newest one is being written.
+///
+/// # Errors
+/// Besides these, if the disk of one of the two fails midway; then [`BackupError::Halfway`] says what has gone.
 pub fn archive_segments<S: Storage, A: Storage>(
     ledger: &S,
     archive: &A,
     last: u64,
     each: &mut dyn FnMut(&SegmentFile),
-) -> Result<u64, LedgerError> {
+) -> Result<u64, BackupError> {
     let walk = Walk::open(ledger.clone())?;
     refuse_own_directory(ledger, archive)?;
     let segments = walk.segments();
     if segments.last().is_some_and(|newest| newest.index <= last) {
-        let what =
-            format!("{} is the newest segment or not there yet, and only segments before the newest can go", segment_name(last));
-        return Err(LedgerError::Incomplete { place: ledger.place(""), what });
+        return Err(BackupError::Place(format!(
+            "{} is the newest segment or not there yet, and only segments before the newest can go; no segment was moved",
+            ledger.place(&segment_name(last))
+        )));
     }
-    let mut moved = 0;
-    for (segment, next) in segments.iter().zip(segments.iter().skip(1)).take_while(|(segment, _)| segment.index <= last) {
-        check_chain(&walk, segment, next)?;
+    let pairs = segments.iter().zip(segments.iter().skip(1)).take_while(|(segment, _)| segment.index <= last);
+    let going = pairs.map(|(segment, next)| {
         let name = segment_name(segment.index);
-        copy(ledger, archive, &name)?;
-        ledger.remove(&name).map_err(LedgerError::io(segment.file.as_str(), "remove the archived segment"))?;
-        ledger.sync_directory().map_err(LedgerError::io(ledger.place(""), "sync the directory"))?;
+        walk.sealed(segment, next)?;
+        let digest = digest(ledger, &name).map_err(LedgerError::io(segment.file.as_str(), "read the segment"))?;
+        Ok(Going { segment, digest, there: has(archive, &name, &digest)? })
+    });
+    let going = going.collect::<Result<Vec<_>, BackupError>>()?;
+    let mut moved = 0;
+    let mut through = "";
+    for one in &going {
+        move_one(ledger, archive, one).map_err(|cause| match moved {
+            0 => cause,
+            moved => BackupError::Halfway { moved, through: through.to_owned(), cause: Box::new(cause) },
+        })?;
         moved += 1;
-        each(segment);
+        through = &one.segment.file;
+        each(one.segment);
     }
     Ok(moved)
 }
 
 /// Two names of one directory would make every segment its own copy.
-fn refuse_own_directory<S: Storage, A: Storage>(ledger: &S, archive: &A) -> Result<(), LedgerError> {
+fn refuse_own_directory<S: Storage, A: Storage>(ledger: &S, archive: &A) -> Result<(), BackupError> {
     let listed = || ledger.list().map_err(LedgerError::io(ledger.place(""), "list the directory"));
     let place = archive.place("");
     let before = listed()?.iter().any(|name| name == PROBE_NAME);
@@ -59,55 +81,59 @@ fn refuse_own_directory<S: Storage, A: Storage>(ledger: &S, archive: &A) -> Resu
     let after = listed()?.iter().any(|name| name == PROBE_NAME);
     archive.remove(PROBE_NAME).map_err(LedgerError::io(place.as_str(), "write to the archive"))?;
     if after || before {
-        return Err(LedgerError::Incomplete { place, what: "the archive is the directory of the ledger itself".into() });
+        let what =
+            format!("{place} is the directory of the ledger itself; no segment was moved; name another directory with --to");
+        return Err(BackupError::Place(what));
     }
     Ok(())
 }
 
-/// Reads the whole segment, which must end where the next one begins.
-fn check_chain<S: Storage>(walk: &Walk<S>, segment: &SegmentFile, next: &SegmentFile) -> Result<(), LedgerError> {
-    let damaged = |file: &SegmentFile, what: String| LedgerError::Incomplete { place: file.file.clone(), what };
-    let header =
-        |file: &SegmentFile| -> Result<SegmentHeader, LedgerError> { file.header.clone().map_err(|what| damaged(file, what)) };
-    let (own, following) = (header(segment)?, header(next)?);
-    let mut root: Root = own.prev;
-    let end = walk.segment(segment, &mut |batch| {
-        root = *batch.root();
-        Ok(ControlFlow::Continue(()))
-    })?;
-    if end.torn.is_some() || (following.first_seq.0, following.prev) != (end.head.0 + 1, root) || following.log_id != own.log_id {
-        return Err(damaged(next, "the segment does not continue the chain of the one before it".into()));
-    }
-    Ok(())
-}
-
-/// Makes the archive have this file, durably, unless it has it already.
-fn copy<S: Storage, A: Storage>(ledger: &S, archive: &A, name: &str) -> Result<(), LedgerError> {
+/// Whether the archive has this file already; then it is durable there.
+fn has<A: Storage>(archive: &A, name: &str, wanted: &Root) -> Result<bool, BackupError> {
     let place = archive.place(name);
-    let wanted = digest(ledger, name).map_err(LedgerError::io(ledger.place(name), "read the segment"))?;
     let names = archive.list().map_err(LedgerError::io(archive.place(""), "list the archive"))?;
-    if names.iter().any(|known| known == name) {
-        // An earlier attempt may have ended before the name was durable.
-        let file = archive.open(name).map_err(LedgerError::io(place.as_str(), "open the archived segment"))?;
-        file.sync().map_err(LedgerError::io(place.as_str(), "sync the archived segment"))?;
-        archive.sync_directory().map_err(LedgerError::io(archive.place(""), "sync the archive"))?;
-        let found = digest(archive, name).map_err(LedgerError::io(place.as_str(), "read the archived segment"))?;
-        if found != wanted {
-            let what = "another file of this name is in the archive; neither of them was touched".into();
-            return Err(LedgerError::Incomplete { place, what });
-        }
-        return Ok(());
+    if !names.iter().any(|known| known == name) {
+        return Ok(false);
     }
+    // An earlier attempt may have ended before the name was durable.
+    let file = archive.open(name).map_err(LedgerError::io(place.as_str(), "open the archived segment"))?;
+    file.sync().map_err(LedgerError::io(place.as_str(), "sync the archived segment"))?;
+    archive.sync_directory().map_err(LedgerError::io(archive.place(""), "sync the archive"))?;
+    let found = digest(archive, name).map_err(LedgerError::io(place.as_str(), "read the archived segment"))?;
+    if found != *wanted {
+        return Err(BackupError::Place(format!(
+            "{place} is another file than the segment of this name in the ledger, which is whole; no segment was moved; move that file \
+             aside, or name another archive with --to"
+        )));
+    }
+    Ok(true)
+}
+
+/// Makes the archive have a segment, durably, and removes it from the ledger.
+fn move_one<S: Storage, A: Storage>(ledger: &S, archive: &A, going: &Going<'_>) -> Result<(), BackupError> {
+    let name = segment_name(going.segment.index);
+    if !going.there {
+        copy(ledger, archive, &name, &going.digest)?;
+    }
+    let place = going.segment.file.as_str();
+    ledger.remove(&name).map_err(LedgerError::io(place, "remove the archived segment"))?;
+    Ok(ledger.sync_directory().map_err(LedgerError::io(ledger.place(""), "sync the directory"))?)
+}
+
+fn copy<S: Storage, A: Storage>(ledger: &S, archive: &A, name: &str, wanted: &Root) -> Result<(), BackupError> {
+    let place = archive.place(name);
     let temporary = format!("{name}{TEMPORARY_SUFFIX}");
     copy_bytes(ledger, archive, name, &temporary)
         .map_err(LedgerError::io(place.as_str(), "copy the segment into the archive"))?;
     let found = digest(archive, &temporary).map_err(LedgerError::io(place.as_str(), "read the archived segment"))?;
-    if found != wanted {
-        let what = "the copy in the archive does not read as it was written; the segment was kept".into();
-        return Err(LedgerError::Incomplete { place, what });
+    if found != *wanted {
+        return Err(BackupError::Place(format!(
+            "the copy for {place} does not read as the segment did when it was checked; that segment was kept; see whether one of the two \
+             disks fails"
+        )));
     }
     archive.rename(&temporary, name).map_err(LedgerError::io(place.as_str(), "name the archived segment"))?;
-    archive.sync_directory().map_err(LedgerError::io(archive.place(""), "sync the archive"))
+    Ok(archive.sync_directory().map_err(LedgerError::io(archive.place(""), "sync the archive"))?)
 }
 
 fn copy_bytes<S: Storage, A: Storage>(ledger: &S, archive: &A, name: &str, temporary: &str) -> io::Result<()> {
@@ -176,7 +202,7 @@ mod tests {
         Some(bytes)
     }
 
-    fn archive_all(ledger: &MemoryStorage, archive: &MemoryStorage, last: u64) -> Result<u64, LedgerError> {
+    fn archive_all(ledger: &MemoryStorage, archive: &MemoryStorage, last: u64) -> Result<u64, BackupError> {
         archive_segments(ledger, archive, last, &mut |_| ())
     }
 
@@ -234,7 +260,11 @@ mod tests {
     fn a_full_archive_keeps_what_does_not_fit_in_the_ledger() {
         let (ledger, archive) = (written(), MemoryStorage::new());
         archive.limit_bytes(Some(SEGMENT + 100));
-        assert!(matches!(archive_all(&ledger, &archive, 3), Err(LedgerError::Io { .. })));
+        let told = archive_all(&ledger, &archive, 3).unwrap_err();
+        let BackupError::Halfway { moved: 1, through, cause } = &told else { panic!("{told}") };
+        assert!(*through == ledger.place(&segment_name(1)), "{told}");
+        assert!(matches!(**cause, BackupError::Ledger(LedgerError::Io { .. })), "{told}");
+        assert!(told.to_string().starts_with(&format!("1 segment, up to {through}, was moved")), "{told}");
         assert_eq!([1, 2, 3].map(|index| content(&ledger, index).is_some()), [false, true, true]);
         archive.limit_bytes(None);
         assert_eq!(archive_all(&ledger, &archive, 3).unwrap(), 2);
@@ -258,9 +288,22 @@ mod tests {
         assert!(archive_all(&ledger, &ledger, 2).unwrap_err().to_string().contains("the ledger itself"));
         untouched(&ledger);
 
+        // What is wrong with the last one that is to go keeps the first one as well.
+        let archive = MemoryStorage::new();
+        let bad = ledger.fork();
+        bad.tamper(&segment_name(3), |bytes| bytes[2 * BLOCK_BYTES + 200] ^= 1);
+        let told = archive_all(&bad, &archive, 3).unwrap_err().to_string();
+        assert!(told.contains(&segment_name(3)) && told.contains("nothing was changed"), "{told}");
+        untouched(&bad);
+        archive.create(&segment_name(3)).unwrap();
+        let told = archive_all(&ledger, &archive, 3).unwrap_err().to_string();
+        assert!(told.contains("another file") && told.contains("no segment was moved"), "{told}");
+        untouched(&ledger);
+        assert_eq!(archive.list().unwrap(), [segment_name(3)]);
+
         let taken = MemoryStorage::new();
         taken.create(&segment_name(1)).unwrap().write_at(b"mine", 0).unwrap();
-        assert!(archive_all(&ledger, &taken, 2).unwrap_err().to_string().contains("another file of this name"));
+        assert!(archive_all(&ledger, &taken, 2).unwrap_err().to_string().contains("is another file"));
         assert_eq!(content(&taken, 1).unwrap(), b"mine");
         untouched(&ledger);
 

@@ -30,6 +30,15 @@ pub enum BackupError {
     Snapshot(SnapshotError),
     /// The place is not one where this can be done; the text says why and what to do.
     Place(String),
+    /// Segments have gone to an archive, and others that should have gone have not.
+    Halfway {
+        /// How many have gone.
+        moved: u64,
+        /// The last of them.
+        through: String,
+        /// What ended it.
+        cause: Box<BackupError>,
+    },
 }
 
 impl std::fmt::Display for BackupError {
@@ -38,6 +47,14 @@ impl std::fmt::Display for BackupError {
             BackupError::Ledger(error) => error.fmt(f),
             BackupError::Snapshot(error) => error.fmt(f),
             BackupError::Place(what) => f.write_str(what),
+            BackupError::Halfway { moved, through, cause } => {
+                let which = if *moved == 1 {
+                    format!("1 segment, up to {through}, was")
+                } else {
+                    format!("{moved} segments, up to {through}, were")
+                };
+                write!(f, "{which} moved into the archive, and the next one was not: {cause}")
+            }
         }
     }
 }

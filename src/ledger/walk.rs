@@ -253,6 +253,26 @@ impl<S: Storage> Walk<S> {
         self.run(at, at + 1, Seq(0), each)
     }
 
+    /// Reads a segment as a whole, which must end where the next one begins.
+    pub(super) fn sealed(&self, segment: &SegmentFile, next: &SegmentFile) -> Result<(), LedgerError> {
+        let header =
+            |file: &SegmentFile| file.header.clone().map_err(|what| LedgerError::Incomplete { place: file.file.clone(), what });
+        let (own, following) = (header(segment)?, header(next)?);
+        let mut root = own.prev;
+        let end = self.segment(segment, &mut |batch| {
+            root = *batch.root();
+            Ok(ControlFlow::Continue(()))
+        })?;
+        if end.torn.is_some()
+            || (following.first_seq.0, following.prev) != (end.head.0 + 1, root)
+            || following.log_id != own.log_id
+        {
+            let what = "the segment does not continue the chain of the one before it".into();
+            return Err(LedgerError::Incomplete { place: next.file.clone(), what });
+        }
+        Ok(())
+    }
+
     fn run(
         &self,
         begin: usize,

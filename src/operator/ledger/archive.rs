@@ -18,9 +18,9 @@ use crate::worker::unix_now;
   ronctl --json ledger archive --to /mnt/archive/ledger --dir /var/lib/ron/ledger
 
 Moved are sealed segments whose entries are all in both of the kept snapshots, which are read and checked first, whose batches are all in
-the history of proofs, and whose idempotency keys are over their time: a key that could still come again is looked up in its segment. If
-something is missing, nothing is moved and the message says what to do. Each segment is copied, synced,
-read back and only then removed; a call that was interrupted is finished by the next one. The server must not run meanwhile. Receipts,
+the history of proofs, and whose idempotency keys are over their time: a key that could still come again is looked up in its segment. All that are to go are read and checked before the first one moves:
+if something is missing or damaged, nothing is moved and the message says what to do. Each segment is copied, synced, read back and only
+then removed; a call that was interrupted is finished by the next one. The server must not run meanwhile. Receipts,
 repeats and proofs of archived entries are answered with 503 until their segments are moved back; balances and new spends need none.")]
 pub struct Archive {
     #[command(flatten)]
@@ -61,7 +61,7 @@ impl Archive {
                 context.output.hint(&format!("moved {}", segment.file));
                 moved.push(segment.file.clone());
             };
-            archive_segments(&ledger, &archive, last, &mut each).map_err(failed)?;
+            archive_segments(&ledger, &archive, last, &mut each).map_err(|error| refused(&error))?;
         }
         if context.output.json {
             context.output.value(&json!({"moved": moved, "archive": self.to.display().to_string()}))?;

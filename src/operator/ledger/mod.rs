@@ -152,6 +152,12 @@ pub fn refused(error: &BackupError) -> Failure {
         BackupError::Ledger(fault) => unreadable(fault),
         BackupError::Snapshot(_) => Failure { exit: Exit::No, message: error.to_string(), next },
         BackupError::Place(what) => Failure { exit: Exit::No, message: what.clone(), next: String::new() },
+        BackupError::Halfway { cause, .. } => Failure {
+            message: error.to_string(),
+            next: "every segment is whole in one of the two places; mend this, then repeat the command: it moves the others"
+                .to_owned(),
+            ..refused(cause)
+        },
     }
 }
 
