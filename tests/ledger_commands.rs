@@ -231,6 +231,31 @@ fn a_directory_that_is_not_there_is_told_as_such() {
     assert!(!place.path().join("nowhere").exists());
 }
 
+/// Whether something may go or not, of these nothing does.
+#[test]
+fn nothing_is_archived_from_what_is_no_ledger_or_one_that_no_start_opens() {
+    let (place, directory) = whole();
+    fs::create_dir(place.path().join("empty")).unwrap();
+    let refused = |directory: &str, says: &[&str]| {
+        let told = complaint(place.path(), &format!("ledger archive --dir {directory} --to archive"), 1);
+        assert!(says.iter().all(|part| told.contains(part)), "{told}");
+        assert!(!place.path().join("archive").exists(), "{told}");
+    };
+    refused("empty", &["empty: there is no ledger here"]);
+    assert_eq!(fs::read_dir(place.path().join("empty")).unwrap().count(), 0);
+    let (epoch, last) = (directory.join("epoch"), directory.join(segment_name(2)));
+    let good = fs::read(&epoch).unwrap();
+    let mut bad = good.clone();
+    bad[33] ^= 1;
+    fs::write(&epoch, bad).unwrap();
+    refused("ledger", &["epoch", "does not match its own hash"]);
+    fs::write(&epoch, good).unwrap();
+    fs::rename(&last, place.path().join("aside")).unwrap();
+    refused("ledger", &["segment-0000000002.log is missing"]);
+    fs::rename(place.path().join("aside"), &last).unwrap();
+    assert!(told(place.path(), "ledger archive --dir ledger --to archive", 0).contains("no segment may go"));
+}
+
 #[test]
 fn of_a_damaged_ledger_is_shown_what_can_be_read() {
     let (place, directory) = whole();

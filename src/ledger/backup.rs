@@ -10,6 +10,7 @@ use super::index_format::Subject;
 use super::layout::SegmentHeader;
 use super::log::link_segment;
 use super::mark::{Mark, EPOCH_NAME};
+use super::recovery::check_opens;
 use super::scan::{log_of, read_header, segments, Scan, Seen};
 use super::snapshot::{make, newest_good, newest_whole, snapshot_name, Cut, Snapshot, SnapshotError, SnapshotFault, Tail};
 use super::spares::{Attempts, Spares};
@@ -170,20 +171,19 @@ pub fn restore<S: Storage, T: Storage>(
 /// remembered no more: which were used is told by their segments. `None` if none may.
 ///
 /// # Errors
-/// If there is one that the snapshots stand in for, and the history does not have it: without its segments it cannot be made again.
+/// If there is no ledger, or one that no start would open; and if there is a segment that the snapshots stand in for, and the history
+/// does not have it: without its segments it cannot be made again.
 pub fn archivable_through<S: Storage>(ledger: &S, keys_over: UnixMs) -> Result<Option<u64>, BackupError> {
-    let (log_id, mut newest) = (log_of(ledger), Seq(u64::MAX));
-    for older in [false, true] {
-        let found = newest_good(ledger, log_id, newest).map_err(LedgerError::io(ledger.place(""), "look for snapshots"))?;
-        let Some(snapshot) = found else { return Ok(None) };
-        // Not only its head: what is to stand in for segments is read as a whole.
-        snapshot.verify()?;
-        newest = Seq(snapshot.head().seq.0.saturating_sub(1));
-        if older {
-            return archivable_behind(ledger, &snapshot, keys_over);
-        }
-    }
-    Ok(None)
+    let log_id = log_of(ledger);
+    let good = |newest| newest_good(ledger, log_id, newest).map_err(LedgerError::io(ledger.place(""), "look for snapshots"));
+    let newest = good(Seq(u64::MAX))?;
+    check_opens(ledger, newest.as_ref().map(Snapshot::start))?;
+    let Some(newest) = newest else { return Ok(None) };
+    let Some(older) = good(Seq(newest.head().seq.0.saturating_sub(1)))? else { return Ok(None) };
+    // Not only their heads: what is to stand in for segments is read as a whole.
+    newest.verify()?;
+    older.verify()?;
+    archivable_behind(ledger, &older, keys_over)
 }
 
 /// As [`archivable_through`], as far as the older of the two snapshots decides it.
@@ -455,6 +455,14 @@ mod tests {
             assert!(expected.iter().all(|expected| told.contains(expected)), "{told}");
         };
         refused(&|storage| storage.remove(HISTORY_NAME).unwrap(), &["is not there yet", "start the server"]);
+        // Nor is anything taken out of a ledger that no start would open.
+        let newest = storage.list().unwrap().iter().filter_map(|name| segment_number(name)).max().unwrap();
+        refused(&|storage| storage.tamper(EPOCH_NAME, |bytes| bytes[33] ^= 1), &["epoch"]);
+        refused(&|storage| storage.remove(&segment_name(newest)).unwrap(), &[&segment_name(newest), "is missing"]);
+        refused(
+            &|storage| storage.tamper(&segment_name(newest), |bytes| bytes[28_672..].fill(0)),
+            &["was durable up to entry 66"],
+        );
         refused(&|storage| storage.fail_syncs(true), &["cannot be used"]);
         refused(&|storage| storage.tamper(HISTORY_NAME, |bytes| bytes[16] ^= 1), &["another ledger", "remove that file"]);
         let whole = 4096 + 48 * (2 * 41 - 3);

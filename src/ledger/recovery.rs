@@ -225,6 +225,24 @@ pub(super) fn refuse_lost_segments<S: Storage>(storage: &S, mark: Option<Mark>, 
     Err(LedgerError::Incomplete { place: storage.place(""), what })
 }
 
+/// Errs if there is no ledger or no start would open it: reads what one reads behind this snapshot. Without one only names and the mark
+/// are looked at, not the log.
+pub(super) fn check_opens<S: Storage>(storage: &S, start: Option<Start>) -> Result<(), LedgerError> {
+    let mark = known_mark(storage)?;
+    let names = storage.list().map_err(LedgerError::io(storage.place(""), "list the directory"))?;
+    let Some(segments) = segments(storage, &names, mark, start.as_ref())? else {
+        refuse_lost_segments(storage, mark, start)?;
+        return Err(LedgerError::Incomplete {
+            place: storage.place(""),
+            what: "there is no ledger here: no segment file".into(),
+        });
+    };
+    if start.is_some() {
+        Scan { storage, segments, mark, start, sync: false, patient: false }.run(&mut |_| Ok(()))?;
+    }
+    Ok(())
+}
+
 /// Makes the first segment.
 fn create_first<S: Storage>(
     storage: &S,

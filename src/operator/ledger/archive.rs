@@ -18,7 +18,8 @@ use crate::worker::unix_now;
   ronctl --json ledger archive --to /mnt/archive/ledger --dir /var/lib/ron/ledger
 
 Moved are sealed segments whose entries are all in both of the kept snapshots, which are read and checked first, whose batches are all in
-the history of proofs, and whose idempotency keys are over their time: a key that could still come again is looked up in its segment. All that are to go are read and checked before the first one moves:
+the history of proofs, and whose idempotency keys are over their time: a key that could still come again is looked up in its segment. Nothing moves
+out of a ledger that a start would refuse. All that are to go are read and checked before the first one moves:
 if something is missing or damaged, nothing is moved and the message says what to do. Each segment is copied, synced, read back and only
 then removed; a call that was interrupted is finished by the next one. The server must not run meanwhile. Receipts,
 repeats and proofs of archived entries are answered with 503 until their segments are moved back; balances and new spends need none.")]
@@ -46,8 +47,8 @@ impl Archive {
     /// Moves what may go and says what went.
     pub fn run(&self, context: &Context) -> Result<Exit, Failure> {
         let path = self.directory.path(context)?;
-        // Looked at for reading first: a ledger that is not there must not be made.
-        self.directory.storage(context)?;
+        // Looked at for reading first: where there is no ledger, not even a lock is made.
+        self.directory.walk(context)?;
         let failed = |error: LedgerError| unreadable(&error);
         let ledger = DiskStorage::create(&path).map_err(LedgerError::io(path.display().to_string(), "open the ledger"));
         let ledger = ledger.map_err(failed)?;
