@@ -197,31 +197,36 @@ impl<S: Storage> Log<S> {
     /// before the first batch is written to it, so that entries in it cannot be lost with it unnoticed; and after its name is
     /// durable, so that no crash leaves a mark that asks for a segment which never was.
     fn roll(&mut self) -> Result<(), AppendError> {
-        if let Err(error) = self.mark(self.active.index + 1).prepare(&self.shared.storage) {
-            if !is_lack_of_room(&error) {
-                let place = self.shared.storage.place(EPOCH_NAME);
-                return Err(self.fail(LedgerError::io(place, "prepare the epoch file")(error)));
-            }
-            self.shared.attempts.note(false);
-            return Err(AppendError::NoRoom(error));
-        }
+        self.prepare_mark(self.active.index + 1)?;
         let spare = self.spares.as_mut().expect("set but while it is exchanged").take().map_err(AppendError::NoRoom)?;
         self.begin_segment(spare).map_err(|error| self.fail(error))
     }
 
     /// Names the segment in `epoch`, as an opening with a new epoch does, before anything is written to it.
     fn mark_now(&mut self) -> Result<(), AppendError> {
-        match self.mark(self.active.index).prepare(&self.shared.storage) {
-            Ok(()) => {}
-            Err(error) if is_lack_of_room(&error) => return Err(AppendError::NoRoom(error)),
-            Err(error) => {
-                let place = self.shared.storage.place(EPOCH_NAME);
-                return Err(self.fail(LedgerError::io(place, "prepare the epoch file")(error)));
-            }
-        }
+        self.prepare_mark(self.active.index)?;
         Mark::install(&self.shared.storage).map_err(|error| self.fail(error))?;
         self.marked = true;
         Ok(())
+    }
+
+    /// Writes the mark that names this segment aside: of all that the next batch needs, what takes room.
+    fn prepare_mark(&mut self, segment: u64) -> Result<(), AppendError> {
+        let prepared = self.mark(segment).prepare(&self.shared.storage);
+        match prepared {
+            Ok(()) => {
+                self.shared.attempts.note_mark(true);
+                Ok(())
+            }
+            Err(error) if is_lack_of_room(&error) => {
+                self.shared.attempts.note_mark(false);
+                Err(AppendError::NoRoom(error))
+            }
+            Err(error) => {
+                let place = self.shared.storage.place(EPOCH_NAME);
+                Err(self.fail(LedgerError::io(place, "prepare the epoch file")(error)))
+            }
+        }
     }
 
     fn begin_segment(&mut self, spare: S::File) -> Result<(), LedgerError> {
@@ -322,6 +327,10 @@ impl<S: Storage> Engine for Log<S> {
         let mark = Mark { epoch: self.epoch + 1, ..self.mark(self.active.index) };
         mark.write(&self.shared.storage)?;
         (self.epoch, self.marked) = (mark.epoch, true);
+        // So there is room for a mark, and what could not be appended may be tried again: nobody would, if its writer is gone and the
+        // next one is told that there is no room.
+        self.shared.attempts.note_mark(true);
+        self.note_room();
         Ok(self.tenure())
     }
 

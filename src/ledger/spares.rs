@@ -24,9 +24,12 @@ pub(crate) fn spare_name() -> String {
 /// How the attempts to allocate segments went, for whoever watches.
 #[derive(Debug, Default)]
 pub(crate) struct Attempts {
-    /// The last one failed.
+    /// The last one failed. Whoever allocates tries again by itself.
     starved: AtomicBool,
-    /// How many have failed since the log was opened.
+    /// There was no room for the mark that names the segment, when one was to be written last. Whoever appends or takes a new epoch
+    /// tries again, and nobody else.
+    unmarked: AtomicBool,
+    /// How many have failed since the log was opened, of either kind.
     failed: AtomicU64,
 }
 
@@ -36,9 +39,15 @@ impl Attempts {
         self.failed.fetch_add(u64::from(!succeeded), Ordering::Relaxed);
     }
 
-    /// Whether the last attempt failed.
+    /// There was room for a mark, or there was none.
+    pub(crate) fn note_mark(&self, written: bool) {
+        self.unmarked.store(!written, Ordering::Relaxed);
+        self.failed.fetch_add(u64::from(!written), Ordering::Relaxed);
+    }
+
+    /// Whether there was no room for the next segment, or for its mark, when that was tried last.
     pub(crate) fn starved(&self) -> bool {
-        self.starved.load(Ordering::Relaxed)
+        self.starved.load(Ordering::Relaxed) || self.unmarked.load(Ordering::Relaxed)
     }
 
     /// How many attempts have failed since the log was opened.

@@ -21,6 +21,8 @@ mod session;
 mod stepped;
 
 #[cfg(test)]
+mod full_disk_tests;
+#[cfg(test)]
 mod majority_tests;
 #[cfg(test)]
 mod simulation;

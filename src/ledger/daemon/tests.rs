@@ -109,7 +109,7 @@ fn a_wallet_goes_on_with_its_epoch_on_the_same_ledger_only() {
 }
 
 /// What the wallet hears once everything on its way has arrived.
-fn exchange(link: &mut Link, daemon: &mut SteppedDaemon<MemoryStorage>, line: &mut SteppedLine) -> Vec<Heard> {
+pub(super) fn exchange(link: &mut Link, daemon: &mut SteppedDaemon<MemoryStorage>, line: &mut SteppedLine) -> Vec<Heard> {
     let mut heard = Vec::new();
     for _ in 0..3 {
         line.arrive(link.output());

@@ -1,0 +1,113 @@
+//! A daemon whose disk is full: what its wallet is told, what waits, and that it goes on once there is room, whoever writes then.
+use super::stepped::{SteppedDaemon, SteppedLine};
+use super::tests::exchange;
+use crate::domain::Seq;
+use crate::ledger::layout::BLOCK_BYTES;
+use crate::ledger::protocol::Refused;
+use crate::ledger::sample::{lane_batch, open};
+use crate::ledger::spares::spare_name;
+use crate::ledger::{Heard, Link, Log, MemoryStorage, ReadFile, Storage};
+
+const SEGMENT: u64 = 64 << 10;
+const BLOCK: u64 = BLOCK_BYTES as u64;
+/// So many commits of one block fit into a segment.
+const COMMITS: u64 = SEGMENT / BLOCK - 2;
+
+/// A log that allocates ahead.
+fn log(storage: &MemoryStorage) -> Log<MemoryStorage> {
+    let (mut log, ..) = open(storage, SEGMENT).unwrap();
+    log.allocate_ahead().unwrap();
+    log
+}
+
+/// A disk that is full although the next segment is there: all that wants room is its mark.
+fn fill_behind_the_spare(storage: &MemoryStorage) {
+    while storage.open(&spare_name()).and_then(|spare| spare.size()).unwrap_or(0) < SEGMENT {
+        std::thread::yield_now();
+    }
+    storage.limit_bytes(Some(0));
+}
+
+/// A wallet that writes to a daemon without threads.
+struct Wallet {
+    link: Link,
+    line: SteppedLine,
+    /// What it was told last.
+    writable: bool,
+}
+
+impl Wallet {
+    /// Asks for the ledger; also what it is told.
+    fn connect(daemon: &mut SteppedDaemon<MemoryStorage>, pid: u32) -> (Self, Vec<Heard>) {
+        let mut link = Link::new(1, 1000);
+        link.connected();
+        let mut wallet = Self { link, line: daemon.accept(pid), writable: false };
+        let heard = wallet.exchange(daemon);
+        (wallet, heard)
+    }
+
+    fn exchange(&mut self, daemon: &mut SteppedDaemon<MemoryStorage>) -> Vec<Heard> {
+        let heard = exchange(&mut self.link, daemon, &mut self.line);
+        let told = |heard: &Heard| if let Heard::State { writable, .. } = heard { Some(*writable) } else { None };
+        self.writable = heard.iter().filter_map(told).last().unwrap_or(self.writable);
+        heard
+    }
+
+    /// Sends one entry after the other until it is told to stop; returns how many are durable.
+    fn fill(&mut self, daemon: &mut SteppedDaemon<MemoryStorage>) -> u64 {
+        assert!(self.writable, "there is much room in the segment");
+        for number in 1.. {
+            self.link.push(lane_batch(0, number, 1));
+            self.exchange(daemon);
+            if !self.writable {
+                return number - self.link.in_doubt() as u64;
+            }
+        }
+        unreachable!("a segment is full some time")
+    }
+}
+
+#[test]
+fn once_there_is_room_the_next_wallet_writes_although_the_one_whose_batch_waited_is_gone() {
+    let storage = MemoryStorage::new();
+    let log = log(&storage);
+    let mut daemon = SteppedDaemon::new(log);
+    let (mut first, _) = Wallet::connect(&mut daemon, 11);
+    fill_behind_the_spare(&storage);
+    assert_eq!((first.fill(&mut daemon), first.link.in_doubt()), (COMMITS, 1), "it is the next segment that has no room");
+    daemon.leave(&mut first.line);
+    let (_, heard) = Wallet::connect(&mut daemon, 12);
+    assert!(matches!(&heard[..], [Heard::Fault(fault)] if fault.refused == Refused::Unavailable), "{heard:?}");
+
+    storage.limit_bytes(None);
+    let (mut next, _) = Wallet::connect(&mut daemon, 12);
+    assert!(next.writable, "there was room for its epoch, so there may be room for the next segment");
+    next.link.push(lane_batch(0, 1, 1));
+    let heard = next.exchange(&mut daemon);
+    let durable = |heard: &Heard| matches!(heard, Heard::Durable(durable) if durable.first_seq == Seq(COMMITS + 1));
+    assert!(heard.iter().any(durable), "{heard:?}");
+    daemon.close().unwrap();
+}
+
+#[test]
+fn a_new_epoch_is_no_room_for_a_segment() {
+    let storage = MemoryStorage::new();
+    storage.limit_bytes(Some(SEGMENT + 3 * BLOCK));
+    let log = log(&storage);
+    let watch = log.watch();
+    let mut daemon = SteppedDaemon::new(log);
+    while watch.failed_allocations() == 0 {
+        std::thread::yield_now();
+    }
+    let (mut first, _) = Wallet::connect(&mut daemon, 11);
+    assert!(first.fill(&mut daemon) < COMMITS && first.link.in_doubt() == 0, "it hears of it before anything waits");
+    daemon.leave(&mut first.line);
+    let (mut next, _) = Wallet::connect(&mut daemon, 12);
+    assert!(next.link.is_up() && !next.writable);
+    storage.limit_bytes(None);
+    while !watch.is_writable() {
+        std::thread::yield_now();
+    }
+    next.exchange(&mut daemon);
+    assert!(next.writable, "the thread that allocates has found the room");
+}
