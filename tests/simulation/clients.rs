@@ -315,7 +315,7 @@ impl Clients {
             }
             Answer::Receipt { .. } | Answer::Refused { .. } => panic!("a read was answered with something else"),
         };
-        assert_eq!(account, read.account);
+        assert_eq!(account, read.account, "a read is answered for the account that was asked for");
         let Read { sent: call, asset, .. } = read;
         self.observed.push((account, Operation { call, answer: Some(moment), certain: true, asset, effect }));
     }
@@ -368,7 +368,7 @@ impl Clients {
     fn take_refusal(&mut self, write: &Write, code: Code, expected: Option<u64>, world: &mut World) {
         let wish = &mut self.wishes[write.wish];
         world.coverage.count(refusal_name(code));
-        assert_eq!(expected.is_some(), code == Code::NonceConflict);
+        assert_eq!(expected.is_some(), code == Code::NonceConflict, "a conflict of nonces, and nothing else, names the next one");
         // Not now is no answer to what was wished.
         wish.answered = !matches!(code, Code::UpstreamUnavailable | Code::RetryLater);
         let from = wish.from.clone().unwrap_or_default();
@@ -379,7 +379,7 @@ impl Clients {
                 if wish.amount > ISSUED_PER_CORE_MAX {
                     world.coverage.count("amount: no account has so much");
                 }
-                assert!(!enough || wish.op.draws_held(), "refused {from} what it certainly had");
+                assert!(!enough || wish.op.draws_held(), "a debit of what is certainly there is not refused: {from}");
             }
             Code::NonceConflict => {
                 let expected = expected.expect("just compared");
@@ -401,7 +401,11 @@ impl Clients {
             }
             Code::LimitsExceeded if wish.op == Op::Issue => {
                 let asked = self.asked_to_issue[wish.asset];
-                assert!(asked > ISSUED_PER_CORE_MAX, "{} of {asked} in all can be issued", wish.amount);
+                assert!(
+                    asked > ISSUED_PER_CORE_MAX,
+                    "what may still be issued is not refused: {} of {asked} in all",
+                    wish.amount
+                );
                 world.coverage.count(match wish.amount {
                     0..=1_000_000 => "amount: small, all was issued before",
                     1_000_001..=ISSUED_PER_CORE_MAX => "amount: beyond what may still be issued",

@@ -90,7 +90,7 @@ impl World {
         self.say(|| format!("{} of {} segments are archived", segments(&archive).len(), before.len()));
         let both: BTreeMap<_, _> = segments(&ledger).into_iter().chain(segments(&archive)).collect();
         assert!(both == before && segments(&ledger).len() + segments(&archive).len() == before.len(), "each is on one disk");
-        let Copy { log, engines, snapshot, recovery } = self.open_copy(&ledger).unwrap();
+        let Copy { log, engines, snapshot, recovery } = self.open_copy(&ledger).expect("I-7: what an archive leaves opens");
         assert!(snapshot.is_some() && recovery.torn.is_none(), "snapshots stand in for what was archived");
         assert_eq!(state(&engines), self.model.state(), "I-7: snapshot and remaining segments give the state");
         let first = log.reader().first();
@@ -107,7 +107,7 @@ impl World {
             return;
         }
         let target = MemoryStorage::with_sectors(self.swarm.sector_bytes);
-        back_up(&self.storage.fork(), &target, COPY, &mut |_| ()).unwrap();
+        back_up(&self.storage.fork(), &target, COPY, &mut |_| ()).expect("a ledger at rest can be backed up");
         for attempt in 0..=ATTEMPTS {
             let fresh = MemoryStorage::with_sectors(self.swarm.sector_bytes);
             let interrupted = attempt < ATTEMPTS;

@@ -90,7 +90,7 @@ impl World {
             (Ok(called), Ok(under_a_ceiling)) => {
                 if let Called::Write { ceiling, .. } = &called {
                     let ceiling = ceiling.map(Amount::minor_units);
-                    assert_eq!(ceiling, under_a_ceiling.then_some(CEILING), "the least daily ceiling of {grant:?} counts");
+                    assert_eq!(ceiling, under_a_ceiling.then_some(CEILING), "I-4: the least daily ceiling counts: {grant:?}");
                 }
                 Some(called)
             }
@@ -98,7 +98,10 @@ impl World {
                 self.coverage.count(refusal_name(grant, code));
                 None
             }
-            (told, expected) => panic!("I-4: {demand:?} with {grant:?} at {}: {told:?}, and not {expected:?}", now.0),
+            (told, expected) => panic!(
+                "I-4: a capability is taken for another than it is: {told:?}, and not {expected:?}, for {demand:?} with {grant:?} at {}",
+                now.0
+            ),
         }
     }
 }

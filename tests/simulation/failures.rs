@@ -106,7 +106,7 @@ fn receipts(answers: &[Answer]) -> usize {
 fn issue(world: &mut World, rng: &mut Rng, numbers: std::ops::RangeInclusive<u64>) {
     for number in numbers {
         write(world, Op::Issue, "", "alice", number);
-        assert_eq!(receipts(&rounds(world, rng, 30)), 1);
+        assert_eq!(receipts(&rounds(world, rng, 30)), 1, "an issue gets its receipt");
     }
 }
 
@@ -143,7 +143,7 @@ fn a_failed_sync_ends_the_process_and_what_was_not_acknowledged_is_gone() {
     issue(&mut world, &mut rng, 1..=3);
     world.storage.fail_syncs(true);
     write(&mut world, Op::Issue, "", "alice", 4);
-    assert_eq!(receipts(&rounds(&mut world, &mut rng, 20)), 0);
+    assert_eq!(receipts(&rounds(&mut world, &mut rng, 20)), 0, "I-6: nothing is acknowledged after a sync that failed");
     assert!(world.process.is_none(), "the process has ended");
     world.storage.fail_syncs(false);
     world.start(&mut rng, 2);
@@ -182,7 +182,7 @@ fn a_full_inbox_holds_credits_back_and_refuses_what_is_too_much() {
     let (mut world, mut rng) = quiet_world(8 << 20);
     let (here, there) = (account_of(&world, 0), account_of(&world, 1));
     write(&mut world, Op::Issue, "", &here, 1);
-    assert_eq!(receipts(&rounds(&mut world, &mut rng, 20)), 1);
+    assert_eq!(receipts(&rounds(&mut world, &mut rng, 20)), 1, "the account has something");
     world.swarm.inbox_full_percent = 100;
     write(&mut world, Op::Transfer, &here, &there, 1);
     assert_eq!(receipts(&rounds(&mut world, &mut rng, 20)), 0, "the reply waits for its credit");
@@ -194,7 +194,7 @@ fn a_full_inbox_holds_credits_back_and_refuses_what_is_too_much() {
     let answers = rounds(&mut world, &mut rng, 1);
     assert_eq!(answers.iter().filter(|answer| busy(answer)).count(), 1, "one more than there is room for beside the credit");
     assert_eq!(receipts(&answers), 1, "the reply that waited");
-    assert_eq!(balance(&mut world, &mut rng, &here), 0);
+    assert_eq!(balance(&mut world, &mut rng, &here), 0, "the transfer has debited it");
 }
 
 /// The same row for reads: one of an account of the own core needs no inbox and is served; one that has to be forwarded is refused as
@@ -284,7 +284,7 @@ fn while_the_daemon_is_gone_writes_are_refused_and_what_was_pending_settles_late
     }
     world.kill();
     world.lose_daemon(&mut rng);
-    assert_eq!(receipts(&rounds(&mut world, &mut rng, 20)), 0);
+    assert_eq!(receipts(&rounds(&mut world, &mut rng, 20)), 0, "I-6: nothing is acknowledged without the daemon");
     assert_eq!(balance(&mut world, &mut rng, "alice"), 3);
     write(&mut world, Op::Issue, "", "alice", 5);
     let refused = rounds(&mut world, &mut rng, 4);
@@ -293,7 +293,7 @@ fn while_the_daemon_is_gone_writes_are_refused_and_what_was_pending_settles_late
     assert_eq!(receipts(&rounds(&mut world, &mut rng, 30)), 1, "what was pending");
     issue(&mut world, &mut rng, 5..=5);
     assert_eq!(balance(&mut world, &mut rng, "alice"), 5);
-    assert_eq!(world.model.head(), 5);
+    assert_eq!(world.model.head(), 5, "I-1: what was repeated is there once");
 }
 
 /// Row "a wallet was paused and replaced": what the first one still had on its way never arrives, and it learns why.

@@ -186,9 +186,10 @@ pub fn answer(core: &mut Core, asked: &[u8], reader: &Reader<MemoryStorage>) -> 
     let entry = Entry::parse(asked).unwrap().0;
     core.engine.submit(ticket, Request::Write { entry, ceiling: None }, Gate::Open, &mut core.said);
     while let Some(repeat) = core.said.questions.pop_front() {
-        let found = reader.find(&repeat.question).unwrap();
+        let found = reader.find(&repeat.question).expect("what a used key is asked for can be read");
         core.engine.answered(repeat, found, Gate::Open, &mut core.said);
     }
-    let (_, answer) = core.said.replies.pop().unwrap_or_else(|| panic!("{entry:?} is let through"));
+    let (_, answer) =
+        core.said.replies.pop().unwrap_or_else(|| panic!("I-12: a key that was used is let through again: {entry:?}"));
     answer
 }

@@ -50,7 +50,7 @@ fn fixed_seeds_keep_every_promise_and_reach_everything() {
     let summary = run(&Plan { first: 0, seeds, seconds: None });
     println!("{summary}");
     summary.assert_no_failure();
-    assert_eq!(summary.coverage.unlisted(), Vec::<&str>::new());
+    assert_eq!(summary.coverage.unlisted(), Vec::<&str>::new(), "counted and not listed");
     if seeds >= FIXED {
         assert_eq!(summary.coverage.missing(), Vec::<&str>::new(), "never reached");
         let (decided, given_up) = (summary.coverage.get("linearizability: account checked"), summary.coverage.get(GIVEN_UP));

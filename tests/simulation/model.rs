@@ -100,10 +100,14 @@ impl Model {
             Op::Burn => moved.burned += amount,
             Op::Transfer | Op::Hold | Op::Capture | Op::Release => {}
         }
-        assert!(moved.issued <= ISSUED_MAX, "more of {asset} is issued than all cores may");
+        assert!(moved.issued <= ISSUED_MAX, "I-5: more of {asset} is issued than all cores may");
         if let Some(from) = entry.from() {
             let nonce = self.nonces.entry(from.as_str().to_owned()).or_default();
-            assert_eq!(entry.nonce().unwrap().0, *nonce + 1, "I-1: one entry per (account, nonce): {from}");
+            assert_eq!(
+                entry.nonce().expect("I-1: every debit has a nonce").0,
+                *nonce + 1,
+                "I-1: one entry per (account, nonce): {from}"
+            );
             *nonce += 1;
             self.debits.insert((from.as_str().to_owned(), *nonce), seq);
             let value = self.value(from.as_str(), asset);

@@ -187,7 +187,7 @@ impl World {
 
     /// Starts the process with the ledger on what is there, again and again until it runs or refuses for good.
     pub fn start_process(&mut self, rng: &mut Rng, cores: u16) {
-        assert!(self.process.is_none());
+        assert!(self.process.is_none(), "what runs is not started");
         // An operator who finds the disk full makes room; an error of the disk passes sooner or later.
         self.storage.limit_bytes(None);
         self.full_until = 0;
@@ -256,7 +256,7 @@ impl World {
             let kept = !entries.is_empty();
             self.coverage.count(if kept { "recovery: in-doubt commit kept" } else { "recovery: in-doubt commit gone" });
         } else {
-            assert!(more.is_empty(), "{} entries that nobody has committed", more.len());
+            assert!(more.is_empty(), "I-7: nothing is there that nobody has committed: {} entries", more.len());
         }
         self.in_doubt.clear();
         for (entry, root) in more {
@@ -327,7 +327,7 @@ impl World {
     /// A clean end and a new start.
     pub fn restart(&mut self, rng: &mut Rng, cores: u16) {
         let process = self.process.take().expect("a server runs between two steps");
-        process.log.close().expect("nothing failed");
+        process.log.close().expect("a ledger at rest is closed in order");
         if self.remote.is_some() {
             self.kill_wallet(rng);
         }

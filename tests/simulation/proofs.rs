@@ -14,7 +14,8 @@ impl World {
             return true;
         }
         let Some(HistoryAnswer::Root(Ok(root))) = self.ask(&HistoryQuestion::Root) else { return false };
-        assert_eq!((root.size, root.through), (self.model.commits.len() as u64, Seq(self.model.head())));
+        let whole = (self.model.commits.len() as u64, Seq(self.model.head()));
+        assert_eq!((root.size, root.through), whole, "the history has every commit");
         self.note_root(root);
         let seq = Seq(1 + rng.below(self.model.head()));
         let batch = self.model.commits.partition_point(|last| *last < seq.0) as u64;
@@ -24,7 +25,7 @@ impl World {
         };
         let placed = self.model.at(seq).expect("just chosen");
         assert_eq!((&*found.entry, found.root, inclusion.batch), (&*placed.entry, placed.root, batch), "the entry in its batch");
-        assert_eq!(inclusion.root.size, size.unwrap_or(root.size));
+        assert_eq!(inclusion.root.size, size.unwrap_or(root.size), "an entry is proven under the root that was asked for");
         self.note_root(inclusion.root);
         let proof = Proof { log_id: LogId([7; 16]), found, inclusion };
         verify_inclusion(&proof).unwrap_or_else(|fault| panic!("a proof does not verify: {fault:?}"));
@@ -56,14 +57,17 @@ impl World {
             }
         };
         let unproven = match &answer {
-            HistoryAnswer::NoEntry => panic!("there is no entry to {question:?}"),
+            HistoryAnswer::NoEntry => panic!("the history has every entry: none to {question:?}"),
             HistoryAnswer::Proof(_, outcome) => outcome.as_ref().err(),
             HistoryAnswer::Root(outcome) => outcome.as_ref().err(),
             HistoryAnswer::Consistency(outcome) => outcome.as_ref().err(),
         };
         if let Some(unproven) = unproven {
             let excused = excused || self.history_rotten || self.full_until > 0;
-            assert!(excused && *unproven == Unproven::Behind, "{question:?} cannot be proven: {unproven:?}");
+            assert!(
+                excused && *unproven == Unproven::Behind,
+                "the history proves what was committed: {unproven:?} to {question:?}"
+            );
             self.coverage.count("history: begun anew or behind");
             return None;
         }

@@ -57,7 +57,7 @@ impl World {
                 assert!(steps < STEPS_MAX, "a pass ends");
             }
         }
-        let state = ScrubState::read(&self.storage).unwrap().expect("a pass has ended");
+        let state = ScrubState::read(&self.storage).expect("what scrubbing notes can be read").expect("a pass has ended");
         let of_snapshots: BTreeSet<String> = state.damaged.into_iter().filter(|name| name.starts_with("snapshot-")).collect();
         let copy = self.storage.fork();
         let names = snapshots(&copy.list().unwrap()).into_iter().map(snapshot_name);

@@ -125,9 +125,14 @@ impl World {
         assert_eq!(names.first(), Some(&seq), "the newest snapshot is durable");
         assert!(names.len() <= 2 || self.failing || self.faults().told > told, "two snapshots are kept: {names:?}");
         assert!(base == Seq(0) || names.contains(&base), "the snapshot that it was made from is kept: {names:?}");
-        let snapshot = Snapshot::open(&durable, &snapshot_name(seq)).unwrap();
+        let snapshot = Snapshot::open(&durable, &snapshot_name(seq)).expect("a snapshot that has its name is whole");
         let placed = self.model.at(seq).expect("a snapshot is of what is durable");
-        assert_eq!((snapshot.head().root, snapshot.head().batches), (placed.root, self.model.commits.len() as u64));
+        let head = snapshot.head();
+        assert_eq!(
+            (head.root, head.batches),
+            (placed.root, self.model.commits.len() as u64),
+            "a snapshot names the root and the batches that it is of"
+        );
         let peaks = snapshot.front().peaks.as_ref().expect("the auditor has followed from the first entry on");
         let root = self.roots.get(&peaks.size()).map(|root| root.hash);
         assert!(
@@ -147,7 +152,7 @@ impl World {
             nonces.insert(name.to_owned(), state.last_nonce.0);
             Ok(())
         });
-        each.unwrap();
+        each.expect("a snapshot that has its name is whole");
         assert_eq!((values, nonces), self.model.state(), "I-7: a snapshot has the state that the entries add up to");
         if several {
             self.coverage.count("snapshot: several assets on an account");
@@ -163,10 +168,11 @@ impl World {
         for seq in snapshots(&whole.list().unwrap()) {
             whole.remove(&snapshot_name(seq)).unwrap();
         }
-        let (log, _) = Log::open(whole.clone(), &self.options(), &mut |_, _, _| Ok(())).unwrap();
+        let opened = Log::open(whole.clone(), &self.options(), &mut |_, _, _| Ok(()));
+        let (log, _) = opened.expect("I-7: the ledger opens without its snapshots");
         let mut work = self.audit_work(&log.reader(), None);
-        while work.step().unwrap() {}
-        work.snapshot(&mut |_| Pace::Piecewise).unwrap();
+        while work.step().expect("I-7: the auditor reads the whole ledger") {}
+        work.snapshot(&mut |_| Pace::Piecewise).expect("I-7: the whole ledger gives a snapshot");
         assert_eq!(
             bytes(&self.storage, &name),
             bytes(&whole, &name),
@@ -183,9 +189,10 @@ impl World {
         let opened = Log::open_after(storage, &self.options(), snapshot.as_ref(), &mut |seq, _, entry| {
             engines.iter_mut().try_for_each(|engine| engine.replay(&entry, seq, now))
         });
-        let (log, _) = opened.unwrap();
+        let (log, _) = opened.expect("I-7: a copy of the ledger opens");
         if let Some(snapshot) = &snapshot {
-            self.guard_earlier_keys(&log.reader(), snapshot.head().seq, &mut engines).unwrap();
+            self.guard_earlier_keys(&log.reader(), snapshot.head().seq, &mut engines)
+                .expect("I-7: the keys of a copy can be read");
         }
         let mut copies: Vec<Core> = engines.into_iter().map(Core::new).collect();
         self.probe(&mut copies, &log.reader(), snapshot.is_some(), rng);
@@ -200,7 +207,10 @@ impl World {
             let owner = usize::from(Ring::new(copies.len() as u16).owner(probe.first.owner()).0);
             for (asked, expected) in probe.requests(copies[owner].engine.shard()) {
                 let answered = answer(&mut copies[owner], &asked, reader);
-                assert!(expected.fits(&answered), "I-12: {asked:?} after a start is answered with {answered:?}");
+                assert!(
+                    expected.fits(&answered),
+                    "I-12: after a start a used key is answered with {answered:?}, and was asked with {asked:?}"
+                );
             }
             self.coverage.count(if from_snapshot { "probe: key behind a snapshot" } else { "probe: key after a whole replay" });
         }

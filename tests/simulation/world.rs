@@ -398,7 +398,7 @@ impl World {
                 }
                 if self.lied().is_none() && self.tick % 4 == 0 {
                     let durable = self.storage.crash(&mut || false).fork();
-                    let mark = Mark::read(&durable).unwrap().expect("a log that is open has an epoch");
+                    let mark = Mark::read(&durable).expect("the epoch file is whole").expect("a log that is open has an epoch");
                     assert_eq!(mark.head.0, self.model.head(), "a quiet moment notes durably how far the ledger reaches");
                 }
             }

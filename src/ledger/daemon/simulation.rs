@@ -184,7 +184,7 @@ impl World {
         let some = self.dice.below(wire.to_wallet.len() as u64 + 1) as usize;
         let arrived: Vec<u8> = wire.to_wallet.drain(..some).collect();
         self.link.input().push(&arrived);
-        while let Some(heard) = self.link.next().unwrap() {
+        while let Some(heard) = self.link.next().expect("what the daemon says is of the protocol") {
             match heard {
                 Heard::Durable(durable) => {
                     self.events.acknowledged += 1;
@@ -197,7 +197,7 @@ impl World {
                 Heard::Fault(Fault { refused: Refused::InUse, .. }) => {}
                 // No epoch could be taken: it may have been said some time ago.
                 Heard::Fault(Fault { refused: Refused::Unavailable, .. }) if self.events.trouble > 0 => {}
-                Heard::Fault(fault) => panic!("{fault:?}"),
+                Heard::Fault(fault) => panic!("a wallet is refused for no reason: {fault:?}"),
             }
         }
         if wire.line.ended() && wire.to_wallet.is_empty() {
@@ -261,7 +261,8 @@ impl World {
             assert_eq!(batch.lane_first, *number, "{scene}: acknowledged once and in order");
             *number += u64::from(batch.count);
             let first = first_seq.0 as usize - 1;
-            assert_eq!(entries[first..first + batch.count as usize].concat(), batch.bytes, "{scene}");
+            let there = entries.get(first..first + batch.count as usize).map(<[_]>::concat);
+            assert_eq!(there.as_ref(), Some(&batch.bytes), "{scene}: what was acknowledged is in the log");
         }
         let mut seen: BTreeMap<&[u8], usize> = BTreeMap::new();
         entries.iter().for_each(|entry| *seen.entry(entry).or_default() += 1);
