@@ -55,6 +55,7 @@ pub struct Swarm {
     pub lane_full_percent: u64,
     pub lose_acknowledgement_percent: u64,
     pub repeat_acknowledgement_percent: u64,
+    /// How late an acknowledgement of a commit reaches a core at most.
     pub slow_ticks: u64,
     pub cut_link: u64,
     pub power_loss: u64,

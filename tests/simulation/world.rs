@@ -432,7 +432,7 @@ impl World {
         let Self { cores, process, coverage, swarm, tick, model, .. } = self;
         let slow = rng.below(swarm.slow_ticks + 1);
         if slow > 3 {
-            coverage.count("disk: slow");
+            coverage.count("commit: acknowledged late, as by a slow disk");
         }
         process.as_mut().expect("a server runs between two steps").group.settle(placed, |durable| {
             let first = model.at(durable.first_seq).expect("what is acknowledged is durable");
