@@ -210,7 +210,8 @@ fn of_a_bad_copy_no_directory_is_made() {
         let mut bad = good.clone();
         bad[at] ^= 1;
         fs::write(place.path().join("bad.snap"), bad).unwrap();
-        complaint(place.path(), "ledger restore --from bad.snap --dir new", 1);
+        let told = complaint(place.path(), "ledger restore --from bad.snap --dir new", 1);
+        assert!(told.contains("name a file that `ronctl ledger snapshot` has written"), "{told}");
     }
     fs::write(place.path().join("bad.snap"), &good[..good.len() / 2]).unwrap();
     complaint(place.path(), "ledger restore --from bad.snap --dir new", 1);

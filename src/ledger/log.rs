@@ -451,7 +451,7 @@ impl<S: Storage> Watch<S> {
     }
 }
 
-pub(super) fn is_lack_of_room(error: &std::io::Error) -> bool {
+pub(crate) fn is_lack_of_room(error: &std::io::Error) -> bool {
     use rustix::io::Errno;
     matches!(Errno::from_io_error(error), Some(Errno::NOSPC | Errno::DQUOT))
 }

@@ -110,6 +110,7 @@ pub use desk::{Answer, LookupDesk, Told};
 pub use disk::{DiskFile, DiskStorage};
 pub use error::LedgerError;
 pub use handles::{AuditLedger, EachEntry, EachKeys, ReadLedger, WatchLedger};
+pub(crate) use log::is_lack_of_room;
 pub use log::{AppendError, Log, Options, Watch};
 pub use mark::Mark;
 pub use memory::{Fate, Faults, MemoryFile, MemoryStorage, ReadFault, SyncFault, WriteFault};

@@ -84,11 +84,11 @@ fn ask(context: &Context) -> Result<Told, Failure> {
         match told.take(&mut admin, true) {
             // No socket, or not for this user: the other port may still answer.
             Ok(()) | Err(ClientError::Connect { .. }) => {}
-            Err(fault) => return Err(unreachable(&fault)),
+            Err(fault) => return Err(silent(&fault)),
         }
     }
     if told.readiness.is_null() || told.version.is_null() {
-        told.take(&mut metrics, false).map_err(|fault| unreachable(&fault))?;
+        told.take(&mut metrics, false).map_err(|fault| silent(&fault))?;
     }
     if told.readiness.is_null() {
         return Err(unreachable(&ClientError::NotUnderstood {
@@ -97,6 +97,18 @@ fn ask(context: &Context) -> Result<Told, Failure> {
         }));
     }
     Ok(told)
+}
+
+/// A server that does not tell its status: this command is what others send people to.
+fn silent(fault: &ClientError) -> Failure {
+    let failure = unreachable(fault);
+    match fault {
+        ClientError::TimedOut { .. } => Failure {
+            next: "it accepts connections and hangs or is stopped: look at its process and at its log".to_owned(),
+            ..failure
+        },
+        ClientError::Connect { .. } | ClientError::Broken { .. } | ClientError::NotUnderstood { .. } => failure,
+    }
 }
 
 impl Told {
@@ -276,6 +288,16 @@ ledger segment bytes  3
 per core 0            connections 1
 per core 1            connections 4";
         assert_eq!(summary(&PLAIN, &told), expected);
+    }
+
+    #[test]
+    fn nobody_is_sent_from_here_to_here() {
+        let address = super::super::client::Address::Unix("/run/admin.sock".into());
+        let failure = silent(&ClientError::TimedOut { address: address.clone(), timeout: std::time::Duration::from_secs(5) });
+        assert!(failure.exit == Exit::Unreachable && failure.next.contains("hangs or is stopped"), "{failure}");
+        assert!(!failure.next.contains("ronctl status"), "{failure}");
+        let gone = silent(&ClientError::Connect { address, source: std::io::ErrorKind::ConnectionRefused.into() });
+        assert!(gone.next.contains("start it"), "{gone}");
     }
 
     #[test]

@@ -181,7 +181,8 @@ impl Export {
         if !self.force && fs::symlink_metadata(path).is_ok() {
             return Err(taken());
         }
-        let failed = |fault: &io::Error| Failure::internal(format!("cannot write {}: {fault}", path.display()), "");
+        let failed =
+            |fault: &io::Error| Failure::internal(format!("cannot write {}: {fault}", path.display()), super::after_io(fault));
         let mut partial = path.as_os_str().to_owned();
         partial.push(".partial");
         let partial = PathBuf::from(partial);

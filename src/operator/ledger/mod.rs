@@ -15,7 +15,10 @@ use super::context::Context;
 use super::exit::{Exit, Failure};
 use crate::config::{Config, LedgerDep};
 use crate::domain::LogId;
-use crate::ledger::{directory_behind, log_of, segment_number, BackupError, DiskStorage, LedgerError, Storage, Walk};
+use crate::ledger::snapshot::SnapshotError;
+use crate::ledger::{
+    directory_behind, is_lack_of_room, log_of, segment_number, BackupError, DiskStorage, LedgerError, Storage, Walk,
+};
 
 /// What can be done with a ledger.
 #[derive(Debug, clap::Subcommand)]
@@ -147,10 +150,13 @@ impl Directory {
 
 /// A copy that cannot be made or restored, with the exit code that belongs to it.
 pub fn refused(error: &BackupError) -> Failure {
-    let next = "`ronctl ledger verify` says more about a ledger".to_owned();
     match error {
         BackupError::Ledger(fault) => unreadable(fault),
-        BackupError::Snapshot(_) => Failure { exit: Exit::No, message: error.to_string(), next },
+        BackupError::Snapshot(SnapshotError::Io(fault)) => Failure::internal(error.to_string(), after_io(fault)),
+        BackupError::Snapshot(SnapshotError::Fault(_) | SnapshotError::Rule(_)) => {
+            let next = "`ronctl ledger verify` says more about the ledger".to_owned();
+            Failure { exit: Exit::No, message: error.to_string(), next }
+        }
         BackupError::Place(what) => Failure { exit: Exit::No, message: what.clone(), next: String::new() },
         BackupError::Halfway { cause, .. } => Failure {
             message: error.to_string(),
@@ -158,6 +164,15 @@ pub fn refused(error: &BackupError) -> Failure {
                 .to_owned(),
             ..refused(cause)
         },
+    }
+}
+
+/// What to do about something that the operating system did not let be written.
+fn after_io(fault: &std::io::Error) -> &'static str {
+    if is_lack_of_room(fault) {
+        "make room on that disk, then repeat this command; the ledger is as it was"
+    } else {
+        ""
     }
 }
 
@@ -176,7 +191,8 @@ pub fn unreadable(fault: &LedgerError) -> Failure {
     match fault {
         LedgerError::Io { source, .. } if source.kind() == ErrorKind::NotFound => Failure::usage(fault.to_string(), NAME_IT),
         LedgerError::InUse { place } => in_use(place),
-        LedgerError::Io { .. } | LedgerError::Unreachable { .. } | LedgerError::Fenced { .. } | LedgerError::Declined { .. } => {
+        LedgerError::Io { source, .. } => Failure::internal(fault.to_string(), after_io(source)),
+        LedgerError::Unreachable { .. } | LedgerError::Fenced { .. } | LedgerError::Declined { .. } => {
             Failure::internal(fault.to_string(), "")
         }
         LedgerError::Damaged { .. }
@@ -193,5 +209,29 @@ pub fn unreadable(fault: &LedgerError) -> Failure {
             message: fault.to_string(),
             next: format!("ask for entries from {} on, or move the archived segments back", first.0),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::snapshot::SnapshotFault;
+    use rustix::io::Errno;
+
+    #[test]
+    fn a_disk_without_room_is_the_operating_system_that_refuses() {
+        for errno in [Errno::NOSPC, Errno::DQUOT] {
+            let in_ledger = LedgerError::Io { place: "p".to_owned(), doing: "allocate", source: errno.into() };
+            for error in [BackupError::from(SnapshotError::Io(errno.into())), BackupError::from(in_ledger)] {
+                let failure = refused(&error);
+                assert_eq!(failure.exit, Exit::Internal, "{failure}");
+                assert!(failure.next.starts_with("make room on that disk"), "{failure}");
+            }
+        }
+        let other = refused(&SnapshotError::Io(Errno::IO.into()).into());
+        assert_eq!((other.exit, &*other.next), (Exit::Internal, ""), "{other}");
+        let fault = SnapshotFault { file: "f".to_owned(), what: "w".to_owned() };
+        let damaged = refused(&fault.into());
+        assert!(damaged.exit == Exit::No && damaged.next.contains("ledger verify"), "{damaged}");
     }
 }

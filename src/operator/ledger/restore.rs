@@ -76,7 +76,10 @@ impl Restore {
         let keys_ttl = self.directory.setting(context, KEYS_TTL, |config| config.idempotency.ttl)?;
         // All of it is read before a directory is made: of a bad copy nothing is to be left.
         let copy = Snapshot::open(&source, name).and_then(|copy| copy.verify());
-        copy.map_err(|fault| refused(&BackupError::from(fault)))?;
+        copy.map_err(|fault| Failure {
+            next: "name a file that `ronctl ledger snapshot` has written, or an older copy; nothing was made".to_owned(),
+            ..refused(&BackupError::from(fault))
+        })?;
         let ledger = DiskStorage::create(&directory).map_err(LedgerError::io(place(&directory), "make the ledger's directory"));
         let ledger = ledger.map_err(|error| Failure::internal(error.to_string(), ""))?;
         let made = restore(&source, name, &ledger, segment_bytes).map_err(|error| refused(&error))?;

@@ -136,6 +136,11 @@ pub(super) fn refusal(reply: &Reply) -> Failure {
         401 => {
             "the server does not accept the token: use the server's own keyring (--config), or make one with `ronctl cap mint`"
         }
+        // Refused whatever the token: the server's words begin so.
+        403 if text("message").starts_with("the policy") => {
+            "no token helps: the policy of the server (the file in security.policy_file) decides this; correct the request, or list it there \
+             and restart the server"
+        }
         403 => "the token may not do this: make one with `ronctl cap mint --scopes wallet:read`",
         429 | 503 => "try again in a moment; `ronctl status` says what the server waits for",
         _ => "",
@@ -177,6 +182,12 @@ mod tests {
         assert_eq!(failure.exit, Exit::No);
         assert_eq!(failure.message, "the server says no: 401 UNAUTHORIZED: expired");
         assert!(failure.next.contains("ronctl cap mint"));
+        let unlisted = br#"{"code":"FORBIDDEN","http":403,"message":"the policy does not list this asset"}"#.to_vec();
+        let failure = refusal(&Reply { status: 403, body: unlisted, ..reply.clone() });
+        assert!(failure.next.contains("security.policy_file") && !failure.next.contains("cap mint"), "{}", failure.next);
+        let narrow = br#"{"code":"FORBIDDEN","http":403,"message":"the token does not allow this account"}"#.to_vec();
+        let failure = refusal(&Reply { status: 403, body: narrow, ..reply.clone() });
+        assert!(failure.next.contains("ronctl cap mint"), "{}", failure.next);
         let archived = br#"{"code":"UPSTREAM_UNAVAILABLE","http":503,"message":"a","details":{"archived":true}}"#.to_vec();
         let failure = refusal(&Reply { status: 503, body: archived, ..reply });
         assert!(failure.next.contains("move the archived segments back"), "{}", failure.next);
