@@ -40,7 +40,8 @@ pub(super) struct Watcher {
     pressed: Cell<bool>,
     /// Whether the ledger takes entries, as it was found at the last look.
     writable: Cell<bool>,
-    audit: RefCell<Audit>,
+    /// What the audit has found, as far as it has answered.
+    audit: RefCell<Option<Audit>>,
 }
 
 impl Watcher {
@@ -55,7 +56,7 @@ impl Watcher {
     ) -> Self {
         let registry = RefCell::new(registry);
         let (started, published, pressed) = (Instant::now(), Cell::new(None), Cell::new(false));
-        let audit = RefCell::new(Audit::default());
+        let audit = RefCell::new(None);
         let writable = Cell::new(ledger.trouble().is_none());
         Self { publisher, registry, version, status, ledger, epoch, driver, started, published, pressed, writable, audit }
     }
@@ -101,10 +102,11 @@ impl Watcher {
             (true, false) => Gate::NotReady,
         });
         self.absorb(workers.stats());
-        if self.publish_if_due(readiness, counting, log) {
-            if let Some(auditor) = auditor {
-                self.note_audit(auditor.audit());
+        if self.is_due() {
+            if let Some(found) = auditor.and_then(AuditLedger::found) {
+                self.note_audit(found);
             }
+            self.publish_now(readiness, counting, log);
             workers.ask_stats();
         }
     }
@@ -114,8 +116,8 @@ impl Watcher {
         self.publisher.audited(audit.through, audit.snapshot);
         self.publisher.scrubbed(audit.scrub.last_end, audit.scrub.damaged);
         self.publisher.newest_snapshot(audit.snapshot_newest, audit.snapshot_ms);
-        let before = self.audit.replace(audit);
-        let after = self.audit.borrow();
+        let before = self.audit.replace(Some(audit.clone())).unwrap_or_default();
+        let after = audit;
         self.publisher.snapshots(true, after.snapshots_taken.saturating_sub(before.snapshots_taken));
         self.publisher.snapshots(false, after.snapshots_failed.saturating_sub(before.snapshots_failed));
         if after.reads_failed > before.reads_failed {
@@ -135,13 +137,15 @@ impl Watcher {
         }
     }
 
-    /// Publishes what is not the cores' if it was not done within the last second. Returns whether it was now.
-    pub fn publish_if_due(&self, readiness: &Readiness, counting: &Counting, log: &LogGuard) -> bool {
-        let due = self.published.get().map_or(true, |published| published.elapsed() >= PUBLISH_EVERY);
-        if due {
+    fn is_due(&self) -> bool {
+        self.published.get().map_or(true, |published| published.elapsed() >= PUBLISH_EVERY)
+    }
+
+    /// Publishes what is not the cores' if it was not done within the last second.
+    pub fn publish_if_due(&self, readiness: &Readiness, counting: &Counting, log: &LogGuard) {
+        if self.is_due() {
             self.publish_now(readiness, counting, log);
         }
-        due
     }
 
     /// Publishes what is not the cores'.
@@ -157,6 +161,8 @@ impl Watcher {
         self.publisher.ledger_height(self.ledger.head());
         self.publisher.accounting_lag(lag);
         self.publisher.run_upkeep();
+        let audit = self.audit.borrow();
+        let commit_us = |quantile| (!stats.commit_us.is_empty()).then(|| stats.commit_us.value_at_quantile(quantile));
         let status = serde_json::json!({
             "service": SERVICE,
             "version": env!("CARGO_PKG_VERSION"),
@@ -168,13 +174,13 @@ impl Watcher {
                 "height": self.ledger.head().0,
                 "epoch": self.epoch,
                 "writable": self.writable.get(),
-                "audited": self.audit.borrow().through.0,
-                "snapshot": self.audit.borrow().snapshot.0,
-                "commit_us_p50": stats.commit_us.value_at_quantile(0.5),
-                "commit_us_p99": stats.commit_us.value_at_quantile(0.99),
+                "audited": audit.as_ref().map(|audit| audit.through.0),
+                "snapshot": audit.as_ref().map(|audit| audit.snapshot.0),
+                "commit_us_p50": commit_us(0.5),
+                "commit_us_p99": commit_us(0.99),
             },
-            "audit": audit_status(&self.audit.borrow()),
-            "scrub": scrub_status(&self.audit.borrow()),
+            "audit": audit.as_ref().map(audit_status),
+            "scrub": audit.as_ref().map(scrub_status),
             "accounting_lag_seconds": lag,
             "registry_version": self.registry.borrow().current().version(),
             "cores": self.publisher.figures(),

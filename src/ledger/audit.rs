@@ -74,9 +74,9 @@ impl Findings {
         *self.lock() = Some(audit);
     }
 
-    /// What was found last; nothing before the first look.
-    pub fn audit(&self) -> Audit {
-        self.lock().clone().unwrap_or_default()
+    /// What was found last; `None` before the first look.
+    pub fn found(&self) -> Option<Audit> {
+        self.lock().clone()
     }
 
     /// The last entry that was replayed, without a copy of the rest.

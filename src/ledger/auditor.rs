@@ -133,9 +133,9 @@ impl Auditor {
 }
 
 impl AuditLedger for Auditor {
-    fn audit(&self) -> Audit {
+    fn found(&self) -> Option<Audit> {
         let scrub = self.scrubber.as_ref().map(Scrubber::figures).unwrap_or_default();
-        Audit { scrub, ..self.findings.audit() }
+        self.findings.found().map(|found| Audit { scrub, ..found })
     }
 
     fn broken(&self) -> Option<String> {

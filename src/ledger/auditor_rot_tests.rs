@@ -37,12 +37,12 @@ fn behind_a_snapshot_that_rots_the_one_before_it_or_the_whole_log_is_replayed_ag
         }
         assert!(desk.follow(false));
         desk.publish();
-        let before = desk.findings.audit();
+        let before = desk.findings.found().unwrap();
         rotten.iter().for_each(|spent| rot(&storage, *spent));
         desk.snapshot();
         assert_eq!((desk.failed, desk.work.audit().snapshot, desk.work.audit().broken), (1, Seq(from), None));
         desk.publish();
-        let told = desk.findings.audit();
+        let told = desk.findings.found().unwrap();
         assert_eq!((told.through, &told.sums), (before.through, &before.sums), "what was replayed stays so for everybody else");
         assert!(desk.follow(false) && desk.due());
         desk.snapshot();

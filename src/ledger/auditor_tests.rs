@@ -220,7 +220,7 @@ fn a_snapshot_that_failed_is_tried_again_after_a_pause_that_grows_or_at_once_if_
         (0..3).for_each(|_| assert_eq!(round(&mut desk), failed));
     }
     desk.publish();
-    assert_eq!((desk.findings.audit().snapshots_failed, desk.work.audit().snapshot), (5, Seq(0)));
+    assert_eq!((desk.findings.found().unwrap().snapshots_failed, desk.work.audit().snapshot), (5, Seq(0)));
     // Where there is no room for more accounts the pause is kept as well, and the end waits for nothing.
     desk.touched_max = 1;
     (0..5).for_each(|_| assert!(!desk.follow(false)));

@@ -124,8 +124,13 @@ impl<S: Storage> ReadLedger for Reader<S> {
 
 /// What the audit of the ledger has found, wherever it runs; never waits.
 pub trait AuditLedger {
-    /// All of it.
-    fn audit(&self) -> Audit;
+    /// All of it; nothing before the first answer of whoever audits.
+    fn found(&self) -> Option<Audit>;
+
+    /// As [`AuditLedger::found`], with zeros before the first answer.
+    fn audit(&self) -> Audit {
+        self.found().unwrap_or_default()
+    }
 
     /// Whether a rule is broken, without a look at the rest.
     fn broken(&self) -> Option<String>;

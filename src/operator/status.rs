@@ -37,6 +37,9 @@ const SHOWN: [&str; 22] = [
     "scrub",
 ];
 
+/// What is said of a figure that the server does not know yet.
+const UNKNOWN: &str = "not yet known: the auditor of the ledger has not answered since the start";
+
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -188,6 +191,9 @@ fn ready_line(output: &Output, readiness: &Value) -> String {
 
 /// What the audit has found: that a rule is broken comes first, because nothing else matters then.
 fn audit_line(output: &Output, audit: &Value) -> String {
+    if audit.is_null() {
+        return UNKNOWN.to_owned();
+    }
     let count = |name: &str| audit[name].as_u64().unwrap_or(0);
     if let Some(broken) = audit["broken"].as_str() {
         let what = printable(broken);
@@ -208,6 +214,9 @@ fn audit_line(output: &Output, audit: &Value) -> String {
 
 /// When everything was read again last, and what was damaged.
 fn scrub_line(output: &Output, scrub: &Value) -> String {
+    if scrub.is_null() {
+        return UNKNOWN.to_owned();
+    }
     let ended = scrub["last_end"].as_u64().and_then(rfc3339);
     let ended = ended.map_or_else(|| "no pass has ended yet".to_owned(), |end| format!("last pass ended {end}"));
     let kinds = [("damaged_segments", "segments"), ("damaged_indexes", "indexes"), ("damaged_snapshots", "snapshots")];
@@ -236,6 +245,8 @@ fn missing_rows(readiness: &Value) -> Vec<(String, String)> {
 /// Rows for a value: one for a plain value, one for each member of an object, one for each object of a list.
 fn flatten(name: &str, value: &Value, rows: &mut Vec<(String, String)>) {
     match value {
+        Value::Null if name.starts_with("ledger commit") => rows.push((name.to_owned(), "none in the last second".to_owned())),
+        Value::Null if name.starts_with("ledger ") => rows.push((name.to_owned(), "not yet known".to_owned())),
         Value::Object(members) => {
             for (inner, value) in members {
                 flatten(&format!("{name} {}", inner.replace('_', " ")), value, rows);
@@ -288,6 +299,22 @@ ledger segment bytes  3
 per core 0            connections 1
 per core 1            connections 4";
         assert_eq!(summary(&PLAIN, &told), expected);
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_told_as_nothing() {
+        let ledger = r#"{"height":7,"audited":null,"snapshot":null,"commit_us_p50":null}"#;
+        let shown = summary(&PLAIN, &told(r#"{"ready":true}"#, &format!(r#"{{"ledger":{ledger},"audit":null,"scrub":null}}"#)));
+        for line in [
+            "audit                 not yet known: the auditor",
+            "scrubbing             not yet known: the auditor",
+            "ledger height         7",
+            "ledger audited        not yet known",
+            "ledger snapshot       not yet known",
+            "ledger commit us p50  none in the last second",
+        ] {
+            assert!(shown.contains(line), "{line} is missing in\n{shown}");
+        }
     }
 
     #[test]

@@ -102,8 +102,8 @@ fn look(
 }
 
 impl AuditLedger for RemoteAuditor {
-    fn audit(&self) -> Audit {
-        self.findings.audit()
+    fn found(&self) -> Option<Audit> {
+        self.findings.found()
     }
 
     fn broken(&self) -> Option<String> {
