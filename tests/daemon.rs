@@ -260,7 +260,11 @@ fn a_wallet_that_was_paused_and_replaced_ends_and_says_why() {
     let refused = second.launch_refused();
     assert_eq!(refused.status.code(), Some(1), "{}", refused.log);
     let pid = format!("process {} of user", first.pid().as_raw_nonzero());
-    assert!(refused.log.contains("in use") && refused.log.contains(&pid), "{}", refused.log);
+    let last = refused.log.lines().last().unwrap();
+    assert!(last.contains("it is in use, and was for 4 s") && last.contains(&pid), "{}", refused.log);
+    assert_eq!(last.matches("stop that").count(), 1, "{last}");
+    let noted = refused.log.matches("no connection to the ledger").count();
+    assert!((1..=6).contains(&noted), "{noted} lines for one reason: {}", refused.log);
 
     first.signal(Signal::STOP);
     second.launch();

@@ -36,6 +36,8 @@ const IN_USE_PATIENCE: Duration = Duration::from_secs(4);
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 /// Pause between two looks at what is still missing then.
 const CLOSE_LOOK_EVERY: Duration = Duration::from_millis(5);
+/// Time between two log lines about connections that were lost for the same reason.
+const LOSS_NOTE_EVERY: Duration = Duration::from_secs(1);
 /// What is read of the socket at once.
 const READ_BYTES: usize = 64 << 10;
 /// Bytes that wait for the socket before no more batches are taken from the lanes.
@@ -95,6 +97,7 @@ impl RemoteWriter {
             beaten: Instant::now(),
             pause: CONNECT_PAUSE,
             next_attempt: Instant::now(),
+            noted: Noted::default(),
             started: Instant::now(),
         };
         let run = move || {
@@ -172,7 +175,27 @@ struct Runner {
     beaten: Instant,
     pause: Duration,
     next_attempt: Instant,
+    noted: Noted,
     started: Instant,
+}
+
+/// Why a connection was lost, as it was logged last.
+#[derive(Default)]
+struct Noted {
+    reason: String,
+    at: Option<Instant>,
+}
+
+impl Noted {
+    /// Whether this is to be logged now: the same reason not too often.
+    fn is_due(&mut self, reason: &str, now: Instant) -> bool {
+        let recent = self.at.is_some_and(|at| now.saturating_duration_since(at) < LOSS_NOTE_EVERY);
+        if recent && self.reason == reason {
+            return false;
+        }
+        (self.reason, self.at) = (reason.to_owned(), Some(now));
+        true
+    }
 }
 
 /// Why a connection is given up.
@@ -254,7 +277,8 @@ impl Runner {
 
     fn lose(&mut self, reason: &str) {
         self.state.errors.fetch_add(1, Ordering::Relaxed);
-        if self.socket.take().is_some() || self.pause == CONNECT_PAUSE {
+        let is_new = self.socket.take().is_some() || self.pause == CONNECT_PAUSE;
+        if is_new && self.noted.is_due(reason, Instant::now()) {
             tracing::warn!(%reason, in_doubt = self.link.in_doubt(), "no connection to the ledger; trying again and again");
         }
         if self.link.is_up() {
@@ -383,11 +407,29 @@ impl Runner {
         match (refused, self.link.epoch()) {
             (Refused::Foreign, _) => Loss::Final(LedgerError::Declined { place, what: text }),
             (Refused::InUse, None) if self.started.elapsed() > IN_USE_PATIENCE => {
-                Loss::Final(LedgerError::InUse { place: format!("{place} ({text})") })
+                let waited = IN_USE_PATIENCE.as_secs();
+                Loss::Final(LedgerError::Declined { place, what: format!("it is in use, and was for {waited} s: {text}") })
             }
             (Refused::Fenced | Refused::InUse | Refused::Malformed | Refused::Unavailable | Refused::Stranger, _) => {
                 Loss::Broken(text)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_reason_is_logged_once_a_second_and_another_one_at_once() {
+        let (mut noted, began) = (Noted::default(), Instant::now());
+        let mut due = |reason: &str, after_ms| noted.is_due(reason, began + Duration::from_millis(after_ms));
+        assert_eq!([due("in use", 0), due("in use", 1), due("in use", 999)], [true, false, false]);
+        assert_eq!(
+            [due("in use", 1_000), due("in use", 1_001), due("gone", 1_002), due("gone", 1_003)],
+            [true, false, true, false]
+        );
+        assert!(due("in use", 1_004));
     }
 }
