@@ -206,6 +206,7 @@ fn without_a_daemon_writes_are_refused_soon_and_what_was_pending_settles_later()
     let server = Server::with(&[("deps.ledger_sock", &daemon.sock()), ("timeouts.write_ms", "20000")]);
     let mut wallet = server.wallet();
     let issued = wallet.issue("a", 1_000);
+    server.metric_reaches("wallet_audited_height", 1.0);
     // Stopped, the daemon takes the spend and does not answer; killed, it never will.
     daemon.pause();
     let spend = wallet.transfer("a", "b", 3, 1, "k-1");
@@ -218,9 +219,14 @@ fn without_a_daemon_writes_are_refused_soon_and_what_was_pending_settles_later()
     wallet.spend("a", "b", 4, 2, "k-2").refused(503, "UPSTREAM_UNAVAILABLE");
     // Far below the 20 s of the time limit; how far is a figure, and this machine may be busy.
     assert!(pending < Duration::from_secs(5), "{pending:?}");
-    assert_eq!((wallet.balance("a"), wallet.balance("b")), (1_000, 0), "reads go on");
+    // What the wallet has itself is served.
+    assert_eq!((wallet.balance("a"), wallet.balance("b"), wallet.seq("a").0), (1_000, 0, 0), "reads go on");
+    assert_eq!(wallet.get("/v1/assets/roc/totals").ok().json()["issued_minor"], "1000");
     // What only the ledger has can be had again later, and the client is told so.
     wallet.tx(&issued.txid()).refused(503, "UPSTREAM_UNAVAILABLE");
+    for target in ["/v1/accounts/a/entries", "/v1/ledger/root", &format!("/v1/tx/{}/proof", issued.txid())] {
+        wallet.get(target).refused(503, "UPSTREAM_UNAVAILABLE");
+    }
     let repeat = wallet.write("/v1/issue", "issue-a", r#"{"to":"a","asset":"roc","amount_minor":"1000"}"#);
     let told = wallet.client.call(&repeat).refused(503, "UPSTREAM_UNAVAILABLE");
     assert_eq!(told.json()["retryable"].as_bool(), Some(true), "{told}");

@@ -169,8 +169,13 @@ fn version_line(version: &Value) -> String {
 
 fn ready_line(output: &Output, readiness: &Value) -> String {
     let flag = |name: &str| readiness[name].as_bool();
+    let missing = readiness["missing"].as_array().is_some_and(|missing| missing.contains(&json!("ledger")));
     let served = match (flag("reads"), flag("writes")) {
         (Some(true), Some(true)) => "reads and writes are served",
+        // The state of the accounts is in the cores; everything else is read from the ledger.
+        (Some(true), Some(false)) if missing => {
+            "balances, sequences and totals are served; entries, receipts and proofs as far as the ledger can be read; writes are not"
+        }
         (Some(true), Some(false)) => "reads are served, writes are not",
         (Some(false), Some(true)) => "writes are served, reads are not",
         (Some(false), Some(false)) => "neither reads nor writes are served",
@@ -334,8 +339,13 @@ per core 1            connections 4";
             "{}",
         );
         let shown = summary(&PLAIN, &told);
-        assert!(shown.contains("no, it is shutting down, reads are served, writes are not"), "{shown}");
+        assert!(
+            shown.contains("no, it is shutting down, balances, sequences and totals are served; entries, receipts"),
+            "{shown}"
+        );
         assert!(shown.contains("missing           ledger: disk full\nmissing           policy\n"), "{shown}");
+        let starting = summary(&PLAIN, &self::told(r#"{"ready":false,"missing":["policy"],"reads":true,"writes":false}"#, "{}"));
+        assert!(starting.contains("no, reads are served, writes are not"), "{starting}");
     }
 
     #[test]
