@@ -302,8 +302,7 @@ impl<S: Storage> Desk<S> {
         }
         self.reads_failed += 1;
         let what = error.to_string();
-        let damaged =
-            matches!(error, LedgerError::Damaged { .. } | LedgerError::Unsupported { .. } | LedgerError::Incomplete { .. });
+        let damaged = error.is_damage();
         if damaged && self.damaged.as_ref() == Some(&what) && !self.is_behind_itself() {
             tracing::error!(%what, "what was committed is damaged; nothing more is written");
             self.work.broken = Some(what);

@@ -104,8 +104,7 @@ fn read_behind<S: Storage>(
     let names = ledger.list().map_err(LedgerError::io(ledger.place(""), "list the directory"))?;
     let start = base.map(Snapshot::start);
     let Some(segments) = segments(ledger, &names, mark, start.as_ref())? else {
-        let what = "there is no ledger here: no segment file".to_owned();
-        return Err(LedgerError::Incomplete { place: ledger.place(""), what }.into());
+        return Err(LedgerError::no_ledger(ledger.place("")).into());
     };
     let hasher = RandomState::new();
     let mut tail = match base {

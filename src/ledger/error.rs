@@ -46,6 +46,17 @@ pub enum LedgerError {
         /// What is missing or foreign.
         what: String,
     },
+    /// A file that is missing or damaged, and for which there is a better remedy than a backup of the directory.
+    Mendable {
+        /// The file, or the directory where it is missing.
+        place: String,
+        /// Whether something is missing; otherwise what is there is not what it should be.
+        missing: bool,
+        /// What is wrong.
+        what: String,
+        /// What to do about it.
+        next: String,
+    },
     /// The first segments are not there, and no snapshot stands in for them.
     Uncovered {
         /// The directory.
@@ -104,6 +115,23 @@ impl LedgerError {
         "if they are in an archive, move them back into the directory (RUNBOOK.md, Old segments) and \
          start again; otherwise restore the directory from a backup (RUNBOOK.md, Back up and restore)";
 
+    /// Whether it is what is on the disk that is wrong: reading it again comes to the same.
+    pub(crate) fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            LedgerError::Damaged { .. }
+                | LedgerError::Unsupported { .. }
+                | LedgerError::Incomplete { .. }
+                | LedgerError::Mendable { .. }
+        )
+    }
+
+    /// There is no segment in this directory, and nothing says that there has been one.
+    pub(crate) fn no_ledger(place: String) -> Self {
+        let next = "name the directory of the ledger with --dir; if this is it, restore it from a backup".into();
+        LedgerError::Mendable { place, missing: true, what: "there is no ledger here: no segment file".into(), next }
+    }
+
     /// Which segments are missing, and why nothing stands in for them, if that is what is wrong.
     pub(crate) fn uncovered(&self) -> Option<String> {
         let LedgerError::Uncovered { missing, snapshots, .. } = self else { return None };
@@ -146,6 +174,10 @@ impl std::fmt::Display for LedgerError {
             LedgerError::Incomplete { place, what } => {
                 write!(f, "the ledger is incomplete in {place}: {what}; nothing was changed; restore the directory from a backup")
             }
+            LedgerError::Mendable { place, missing, what, next } => {
+                let kind = if *missing { "incomplete" } else { "damaged" };
+                write!(f, "the ledger is {kind} in {place}: {what}; nothing was changed; {next}")
+            }
             LedgerError::Uncovered { place, .. } => write!(
                 f,
                 "the ledger in {place} begins behind its first entry: {}; nothing was changed; {}",
@@ -185,6 +217,7 @@ impl std::error::Error for LedgerError {
             | LedgerError::Damaged { .. }
             | LedgerError::Unsupported { .. }
             | LedgerError::Incomplete { .. }
+            | LedgerError::Mendable { .. }
             | LedgerError::Uncovered { .. }
             | LedgerError::Archived { .. }
             | LedgerError::Unreachable { .. }

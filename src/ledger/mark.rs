@@ -11,6 +11,11 @@ use crate::domain::{LogId, Root, Seq};
 /// Name of the file.
 pub const EPOCH_NAME: &str = "epoch";
 
+/// What to do about a damaged file. Nobody but a person may go on without it, because it may be all that knows of a lost last segment.
+const MOVE_ASIDE: &str = "do not restore the directory for this, which would lose all that came after the backup: compare the last receipts \
+    with head and chain hash of `ronctl ledger inspect`, move this file aside, and start; the file `witness` or the last batch stands in \
+    for it, and it is written again (RUNBOOK.md, The ledger is damaged)";
+
 const MAGIC: [u8; 8] = *b"RONEPOCH";
 const SEGMENT_AT: usize = 80;
 const HASH_AT: usize = SEGMENT_AT + 8;
@@ -60,7 +65,12 @@ impl Mark {
         match Self::decode(&bytes[..read]) {
             Some(Ok(mark)) => Ok(Some(mark)),
             Some(Err(version)) => Err(LedgerError::Unsupported { file: place, offset: 0, version }),
-            None => Err(LedgerError::Incomplete { place, what: "the epoch file does not match its own hash".into() }),
+            None => Err(LedgerError::Mendable {
+                place,
+                missing: false,
+                what: "the file does not match its own hash; no entry is in it".into(),
+                next: MOVE_ASIDE.into(),
+            }),
         }
     }
 
@@ -116,6 +126,7 @@ mod tests {
             assert!(Mark::read(&bad).is_err(), "byte {byte}");
         }
         storage.tamper(EPOCH_NAME, |bytes| bytes.truncate(50));
-        assert!(Mark::read(&storage).unwrap_err().to_string().contains("epoch"));
+        let told = Mark::read(&storage).unwrap_err().to_string();
+        assert!(told.contains("damaged in memory:epoch") && told.contains("move this file aside, and start"), "{told}");
     }
 }

@@ -232,10 +232,7 @@ pub(super) fn check_opens<S: Storage>(storage: &S, start: Option<Start>) -> Resu
     let names = storage.list().map_err(LedgerError::io(storage.place(""), "list the directory"))?;
     let Some(segments) = segments(storage, &names, mark, start.as_ref())? else {
         refuse_lost_segments(storage, mark, start)?;
-        return Err(LedgerError::Incomplete {
-            place: storage.place(""),
-            what: "there is no ledger here: no segment file".into(),
-        });
+        return Err(LedgerError::no_ledger(storage.place("")));
     };
     if start.is_some() {
         Scan { storage, segments, mark, start, sync: false, patient: false }.run(&mut |_| Ok(()))?;

@@ -112,8 +112,7 @@ impl<S: Storage> Walk<S> {
             segments.push(look_at(&storage, index, indexed)?);
         }
         if segments.is_empty() {
-            let what = "there is no ledger here: no segment file".into();
-            return Err(LedgerError::Incomplete { place: storage.place(""), what });
+            return Err(LedgerError::no_ledger(storage.place("")));
         }
         let others = names.into_iter().filter(|name| segment_number(name).is_none()).collect();
         Ok(Self { storage, mark, segments, others })

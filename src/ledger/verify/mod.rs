@@ -20,6 +20,8 @@ mod start;
 #[cfg(test)]
 mod entries_tests;
 #[cfg(test)]
+mod remedies_tests;
+#[cfg(test)]
 mod tests;
 
 pub use remarks::Remark;

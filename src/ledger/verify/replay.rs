@@ -202,7 +202,7 @@ impl Verification {
         let mut base = Base::oldest_if_needed(storage, &names, mark)?;
         let start = base.snapshot.as_ref().map(|snapshot| snapshot.start());
         let Some(segments) = segments(storage, &names, mark, start.as_ref())? else {
-            return Err(LedgerError::Incomplete { place, what: "there is no ledger here: no segment file".into() }.into());
+            return Err(LedgerError::no_ledger(place).into());
         };
         let sizes = sizes(storage, segments.clone())?;
         let scan = Scan { storage, segments: segments.clone(), mark, start: None, sync: false, patient: true };

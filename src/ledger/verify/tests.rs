@@ -155,7 +155,8 @@ fn kind(fault: &LedgerError) -> &'static str {
         LedgerError::Damaged { .. } => "damaged",
         LedgerError::Broken { .. } => "inconsistent",
         LedgerError::Unsupported { .. } => "unsupported",
-        LedgerError::Incomplete { .. } => "incomplete",
+        LedgerError::Incomplete { .. } | LedgerError::Mendable { missing: true, .. } => "incomplete",
+        LedgerError::Mendable { missing: false, .. } => "damaged",
         other => panic!("{other}"),
     }
 }
@@ -321,9 +322,9 @@ fn cases() -> Vec<Case> {
         case(
             "a bit in the epoch file",
             |l| flip(l, EPOCH_NAME, 33),
-            Fault("incomplete"),
+            Fault("damaged"),
             EPOCH_NAME.into(),
-            &["does not match its own hash"],
+            &["does not match its own hash", "do not restore the directory", "move this file aside, and start"],
             REFUSED,
         ),
         case(

@@ -203,7 +203,9 @@ pub fn unreadable(fault: &LedgerError) -> Failure {
             message: fault.to_string(),
             next: "`ronctl ledger verify` says what else is wrong".to_owned(),
         },
-        LedgerError::Uncovered { .. } => Failure { exit: Exit::No, message: fault.to_string(), next: String::new() },
+        LedgerError::Mendable { .. } | LedgerError::Uncovered { .. } => {
+            Failure { exit: Exit::No, message: fault.to_string(), next: String::new() }
+        }
         LedgerError::Archived { first, .. } => Failure {
             exit: Exit::No,
             message: fault.to_string(),

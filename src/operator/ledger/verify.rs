@@ -204,7 +204,7 @@ struct Finding<'a> {
     entry: Option<u64>,
     what: String,
     means: &'static str,
-    next: &'static str,
+    next: &'a str,
     suspect: Option<&'a Suspect>,
 }
 
@@ -219,6 +219,19 @@ fn broken(output: &Output, refuted: &Refuted) -> Result<Exit, Failure> {
         | LedgerError::Unreachable { .. }
         | LedgerError::Fenced { .. }
         | LedgerError::Declined { .. } => return Err(Failure::internal(refuted.fault.to_string(), "")),
+        LedgerError::Mendable { place, missing, what, next } => Finding {
+            kind: if *missing { "incomplete" } else { "damaged" },
+            file: place,
+            offset: None,
+            entry: None,
+            what: what.clone(),
+            means: match missing {
+                true => "a file that belongs to the ledger is not there",
+                false => "this file is not what it should be; no entry is in it, and none is lost by it",
+            },
+            next,
+            suspect: None,
+        },
         LedgerError::Uncovered { place, .. } => Finding {
             kind: "incomplete",
             file: place,
