@@ -4,7 +4,7 @@
 //! Of those, the state before is not known, so no balance can be. But the nonces of each account must follow each other and lead to the one
 //! that the snapshot has, and the chain must lead to the snapshot's place.
 use super::replay::seeds;
-use super::snapshots::refuted;
+use super::snapshots::Bad;
 use crate::domain::{Entry, LogId, Seq};
 use crate::ledger::books::Books;
 use crate::ledger::mark::Mark;
@@ -20,8 +20,8 @@ pub(super) struct Base<F> {
     pub books: Books,
     /// Whose books they are, if not all segments are here.
     pub snapshot: Option<Snapshot<F>>,
-    /// An older snapshot that is damaged.
-    pub damaged: Option<LedgerError>,
+    /// Older snapshots that are damaged.
+    pub damaged: Vec<Bad>,
 }
 
 impl<F: StorageFile> Base<F> {
@@ -31,7 +31,7 @@ impl<F: StorageFile> Base<F> {
         names: &[String],
         mark: Option<Mark>,
     ) -> Result<Self, LedgerError> {
-        let mut base = Self { books: Books::new(seeds()), snapshot: None, damaged: None };
+        let mut base = Self { books: Books::new(seeds()), snapshot: None, damaged: Vec::new() };
         let first = names.iter().filter_map(|name| segment_number(name)).min();
         let Some(first) = first.filter(|first| *first > 1) else { return Ok(base) };
         let scan = Scan { storage, segments: first..=first, mark, start: None, sync: false, patient: true };
@@ -43,11 +43,14 @@ impl<F: StorageFile> Base<F> {
                     return Ok(base);
                 }
                 Ok(None) => {}
-                Err(fault) => base.damaged = base.damaged.or(Some(refuted(&fault.file, &fault.what))),
+                Err(fault) => base.damaged.push(Bad::rotten(fault)),
             }
         }
         // Without one, nothing stands in for what is gone.
-        base.damaged.take().map_or(Ok(base), Err)
+        if base.damaged.is_empty() {
+            return Ok(base);
+        }
+        Err(Bad::fault(&base.damaged, true))
     }
 
     /// What is known before the first segment that is here.
@@ -147,13 +150,13 @@ impl Before {
         }
         if (start.seq, start.root) != (batch.header.last_seq(), batch.root) {
             let what = format!("the log has no batch that ends with entry {} and its chain hash", start.seq.0);
-            return Err(refuted(file, &what));
+            return Err(Bad::fault(&[Bad::contradicted(file, what)], true));
         }
         for (account, nonce) in std::mem::take(&mut self.nonces) {
             let known = books.account(&account).map_or(0, |books| books.last_nonce.0);
             if known != nonce {
                 let what = format!("it has {account} at nonce {known}, and the entries up to there have brought it to {nonce}");
-                return Err(refuted(file, &what));
+                return Err(Bad::fault(&[Bad::contradicted(file, what)], true));
             }
         }
         Ok(())

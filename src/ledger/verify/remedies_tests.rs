@@ -1,10 +1,11 @@
 //! What `verify` advises about a damaged ledger, done: it helps, and costs no entry.
-use super::tests::{flip, ledger, start, verified, SEGMENT};
+use super::tests::{copy, flip, ledger, start, verified, SEGMENT};
 use crate::domain::Seq;
 use crate::ledger::mark::EPOCH_NAME;
 use crate::ledger::sample::open;
+use crate::ledger::snapshot::snapshot_name;
 use crate::ledger::witness::WITNESS_NAME;
-use crate::ledger::Storage;
+use crate::ledger::{segment_name, LedgerError, MemoryStorage, Storage};
 
 /// What is advised about a damaged `epoch` helps, with every entry.
 #[test]
@@ -23,4 +24,38 @@ fn a_damaged_epoch_that_is_moved_aside_costs_nothing() {
         open(&storage, SEGMENT).unwrap().0.close().unwrap();
         assert_eq!(verified(&storage).unwrap().remarks, []);
     }
+}
+
+/// What is said of snapshots that are damaged, and what to do.
+fn told(storage: &MemoryStorage, damaged: &[u64]) -> String {
+    damaged.iter().for_each(|seq| flip(storage, &snapshot_name(Seq(*seq)), 4_200));
+    let fault = verified(storage).unwrap_err().fault;
+    assert!(matches!(fault, LedgerError::Mendable { missing: false, .. }), "{fault}");
+    let told = fault.to_string();
+    assert!(damaged.iter().all(|seq| told.contains(&snapshot_name(Seq(*seq)))), "each is named: {told}");
+    told
+}
+
+#[test]
+fn a_damaged_snapshot_may_only_go_where_no_start_depends_on_it() {
+    let whole = ledger(1);
+    for (damaged, begins) in [(&[8][..], Some(Seq(14))), (&[14], Some(Seq(8))), (&[8, 14], None)] {
+        let storage = whole.fork();
+        let told = told(&storage, damaged);
+        assert!(told.contains("no entry is lost") && told.contains("a start passes it over"), "{told}");
+        assert_eq!(start(&storage).unwrap(), (begins, Seq(20)));
+    }
+    let archived = whole.fork();
+    archived.remove(&segment_name(1)).unwrap();
+    for (damaged, begins) in [(&[8][..], Seq(14)), (&[14], Seq(8))] {
+        let storage = archived.fork();
+        let told = told(&storage, damaged);
+        assert!(told.contains("a start passes it over"), "the other one stands in: {told}");
+        assert_eq!(start(&storage).unwrap(), (Some(begins), Seq(20)));
+    }
+    let told = told(&archived, &[8, 14]);
+    assert!(told.contains("do not remove it") && told.contains("move those back"), "{told}");
+    assert!(start(&archived).is_err());
+    copy(&whole, &archived, &segment_name(1));
+    assert_eq!(start(&archived).unwrap(), (None, Seq(20)));
 }

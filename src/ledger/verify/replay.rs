@@ -213,7 +213,8 @@ impl Verification {
             KeyPasses { storage, segments, mark, base: base.snapshot.as_ref(), rule, fingerprints, keys_max: self.keys_max };
         let first = Seq(beginning.head.0 + 1);
         let log_id = log_of(storage);
-        let mut comparison = Comparison::begin(storage, &names, base.snapshot.as_ref(), log_id, base.damaged.take())?;
+        let mut comparison =
+            Comparison::begin(storage, &names, base.snapshot.as_ref(), log_id, std::mem::take(&mut base.damaged))?;
         let mut audit = Auditor {
             books: base.books,
             before: Before::new(base.snapshot.as_ref().map(|snapshot| (snapshot.start(), snapshot.place().to_owned()))),

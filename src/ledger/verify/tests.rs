@@ -347,17 +347,17 @@ fn cases() -> Vec<Case> {
         case(
             "a bit in the newest snapshot",
             |l| flip(l, &snapshot_name(Seq(14)), 4_200),
-            Fault("incomplete"),
+            Fault("damaged"),
             snapshot(14),
-            &["remove this snapshot"],
+            &["a start passes it over"],
             Some(Some(8)),
         ),
         case(
             "the same in the older one",
             |l| flip(l, &snapshot_name(Seq(8)), 4_200),
-            Fault("incomplete"),
+            Fault("damaged"),
             snapshot(8),
-            &["remove this snapshot"],
+            &["a start passes it over"],
             NEWEST,
         ),
         case(
@@ -374,9 +374,9 @@ fn cases() -> Vec<Case> {
                 work.snapshot(&mut |_| Pace::AtOnce).unwrap();
                 copy(&other, l, &snapshot_name(Seq(20)));
             },
-            Fault("incomplete"),
+            Fault("damaged"),
             snapshot(20),
-            &["it has a with 962 roc free", "brought it to 981", "remove this snapshot"],
+            &["it has a with 962 roc free", "brought it to 981", "a start may believe it: remove"],
             Some(Some(20)),
         ),
         case(

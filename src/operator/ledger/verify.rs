@@ -310,7 +310,7 @@ fn show(output: &Output, finding: &Finding<'_>, refuted: &Refuted) -> Result<(),
     }));
     rows.push(("what", finding.what.clone()));
     rows.push(("means", finding.means.to_owned()));
-    rows.extend(refuted.start.as_ref().map(|start| ("a start", refused_text(start, &refuted.fault.to_string()))));
+    rows.extend(refuted.start.as_ref().map(|start| ("a start", refused_text(start, &refuted.fault))));
     rows.push(("next", finding.next.to_owned()));
     output.line(&output.fields(&rows))?;
     let Some(suspect) = finding.suspect else { return Ok(()) };
@@ -330,11 +330,13 @@ fn show(output: &Output, finding: &Finding<'_>, refuted: &Refuted) -> Result<(),
 }
 
 /// The same beside a fault, which need not be said twice.
-fn refused_text(start: &Start, fault: &str) -> String {
-    match start {
-        Start::Refuses(why) if why == fault => "refuses for this reason; nothing is changed by it".to_owned(),
-        Start::Refuses(_) => start_text(start),
-        Start::Serves { .. } => format!("{}; what is damaged is refused by its hash, never served", start_text(start)),
+fn refused_text(start: &Start, fault: &LedgerError) -> String {
+    match (start, fault) {
+        (Start::Refuses(why), _) if *why == fault.to_string() => "refuses for this reason; nothing is changed by it".to_owned(),
+        (Start::Serves { .. }, LedgerError::Damaged { .. }) => {
+            format!("{}; what is damaged is refused by its hash, never served", start_text(start))
+        }
+        _ => start_text(start),
     }
 }
 
