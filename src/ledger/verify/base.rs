@@ -4,7 +4,7 @@
 //! Of those, the state before is not known, so no balance can be. But the nonces of each account must follow each other and lead to the one
 //! that the snapshot has, and the chain must lead to the snapshot's place.
 use super::replay::seeds;
-use super::snapshots::Bad;
+use super::snapshots::{is_gone, Bad};
 use crate::domain::{Entry, LogId, Seq};
 use crate::ledger::books::Books;
 use crate::ledger::mark::Mark;
@@ -43,6 +43,8 @@ impl<F: StorageFile> Base<F> {
                     return Ok(base);
                 }
                 Ok(None) => {}
+                // A server has replaced it meanwhile, and has a newer one.
+                Err(_) if is_gone(storage, seq) => {}
                 Err(fault) => base.damaged.push(Bad::rotten(fault)),
             }
         }

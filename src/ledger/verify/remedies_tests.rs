@@ -1,4 +1,5 @@
 //! What `verify` advises about a damaged ledger, done: it helps, and costs no entry.
+use super::base::Base;
 use super::tests::{copy, flip, ledger, start, verified, SEGMENT};
 use crate::domain::Seq;
 use crate::ledger::mark::EPOCH_NAME;
@@ -58,4 +59,16 @@ fn a_damaged_snapshot_may_only_go_where_no_start_depends_on_it() {
     assert!(start(&archived).is_err());
     copy(&whole, &archived, &segment_name(1));
     assert_eq!(start(&archived).unwrap(), (None, Seq(20)));
+}
+
+#[test]
+fn a_snapshot_that_a_server_replaces_before_the_books_begin_is_no_fault() {
+    let storage = ledger(1);
+    storage.remove(&segment_name(1)).unwrap();
+    let mut names = storage.list().unwrap();
+    names.push(snapshot_name(Seq(5)));
+    let base = Base::oldest_if_needed(&storage, &names, None).unwrap();
+    assert_eq!((base.snapshot.map(|snapshot| snapshot.head().seq), base.damaged.len()), (Some(Seq(8)), 0));
+    storage.create(&snapshot_name(Seq(5))).unwrap();
+    assert_eq!(Base::oldest_if_needed(&storage, &names, None).unwrap().damaged.len(), 1, "one that is there and empty is");
 }
