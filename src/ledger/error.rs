@@ -132,6 +132,15 @@ impl LedgerError {
         LedgerError::Mendable { place, missing: true, what: "there is no ledger here: no segment file".into(), next }
     }
 
+    /// This segment is not in the directory, although a later one is.
+    pub(crate) fn gap(place: String, missing: u64, later: u64) -> Self {
+        let what = format!("{} is missing, although {} exists", segment_name(missing), segment_name(later));
+        let next = "put back that one file, from the archive or from any backup that has a later segment as well: a segment that another \
+                    one follows never changes; do not restore the whole directory, which would lose what came after the backup \
+                    (RUNBOOK.md, The ledger is damaged)";
+        LedgerError::Mendable { place, missing: true, what, next: next.into() }
+    }
+
     /// Which segments are missing, and why nothing stands in for them, if that is what is wrong.
     pub(crate) fn uncovered(&self) -> Option<String> {
         let LedgerError::Uncovered { missing, snapshots, .. } = self else { return None };

@@ -107,7 +107,6 @@ pub(crate) fn segments<S: Storage>(
 ) -> Result<Option<Segments>, LedgerError> {
     let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
     numbers.sort_unstable();
-    let incomplete = |what| Err(LedgerError::Incomplete { place: storage.place(""), what });
     let (Some(first), Some(last)) = (numbers.first().copied(), numbers.last().copied()) else { return Ok(None) };
     // The snapshot may be all that is left of what came before: then the log goes on with the next segment.
     let first_max = start.map_or(1, |start| start.last_batch.segment + 1);
@@ -120,17 +119,18 @@ pub(crate) fn segments<S: Storage>(
         });
     }
     if first > first_max {
-        return incomplete(format!("{} is missing, although {} exists", segment_name(first_max), segment_name(first)));
+        return Err(LedgerError::gap(storage.place(""), first_max, first));
     }
     for (expected, number) in (first..).zip(&numbers) {
         if expected != *number {
-            return incomplete(format!("{} is missing, although {} exists", segment_name(expected), segment_name(*number)));
+            return Err(LedgerError::gap(storage.place(""), expected, *number));
         }
     }
     let last_min = mark.map_or(0, |mark| mark.segment).max(start.map_or(0, |start| start.last_batch.segment));
     if last < last_min {
         let missing = segment_name(last + 1);
-        return incomplete(format!("{missing} is missing, although segments up to number {last_min} have been noted"));
+        let what = format!("{missing} is missing, although segments up to number {last_min} have been noted");
+        return Err(LedgerError::Incomplete { place: storage.place(""), what });
     }
     Ok(Some(first..=last))
 }

@@ -287,8 +287,7 @@ impl<S: Storage> Walk<S> {
         for (at, segment) in self.segments.iter().enumerate().take(behind).skip(begin) {
             let expected = self.segments[begin].index + (at - begin) as u64;
             if segment.index != expected {
-                let what = format!("{} is missing, although {} exists", segment_name(expected), segment_name(segment.index));
-                return Err(LedgerError::Incomplete { place: self.storage.place(""), what });
+                return Err(LedgerError::gap(self.storage.place(""), expected, segment.index));
             }
             let mut enough = false;
             let mut head = end.head;

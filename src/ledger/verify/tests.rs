@@ -284,7 +284,7 @@ fn cases() -> Vec<Case> {
             |l| l.remove(&segment_name(2)).unwrap(),
             Fault("incomplete"),
             String::new(),
-            &["segment-0000000002.log is missing", "restore"],
+            &["segment-0000000002.log is missing", "put back that one file", "do not restore the whole directory"],
             REFUSED,
         ),
         case(
