@@ -41,6 +41,8 @@ pub enum Appended {
 pub struct ReadBatch<'a> {
     /// Its first entry.
     pub first_seq: Seq,
+    /// Chain hash before it.
+    pub prev: Root,
     /// Chain hash after it.
     pub root: Root,
     /// What each lane has put into it.

@@ -372,7 +372,8 @@ impl<S: Storage> Engine for Log<S> {
                 expected: batch.place.first_seq,
                 what: fault.to_string(),
             })?;
-            if each(ReadBatch { first_seq: batch.place.first_seq, root: batch.root, sections }).is_break() {
+            let (first_seq, prev, root) = (batch.place.first_seq, batch.header.prev, batch.root);
+            if each(ReadBatch { first_seq, prev, root, sections }).is_break() {
                 break;
             }
         }

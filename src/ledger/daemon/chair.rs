@@ -163,11 +163,16 @@ impl<E: Engine> Chair<E> {
         Ok(group)
     }
 
-    /// Whether the chain hash after the batch of this entry is the one that the wallet knows.
+    /// Whether the chain hash after the batch of this entry, which is durable, is the one that the wallet knows. What follows the entry
+    /// is read, not the entry itself: that is not there if a restored ledger begins behind it.
     fn holds(&mut self, (seq, root): (Seq, Root)) -> Result<bool, Turned> {
-        let mut found = if seq == Seq(0) { Some([0; 32]) } else { None };
-        let read = self.writer.engine().read(seq, &mut |batch| {
-            found = found.or(Some(batch.root));
+        let Tenure { head, root: newest, .. } = self.writer.tenure();
+        if seq == head {
+            return Ok(root == newest);
+        }
+        let mut found = None;
+        let read = self.writer.engine().read(Seq(seq.0 + 1), &mut |batch| {
+            found = Some(if batch.first_seq > seq { batch.prev } else { batch.root });
             ControlFlow::Break(())
         });
         read.map_err(|error| fault(Refused::Unavailable, 0, format!("the ledger cannot be read: {error}")))?;

@@ -239,7 +239,8 @@ impl Engine for Majority {
     }
 
     fn read(&mut self, from: Seq, each: &mut dyn FnMut(ReadBatch<'_>) -> ControlFlow<()>) -> Result<(), LedgerError> {
-        for stored in self.log.iter().filter(|stored| stored.first_seq.0 + stored.count > from.0) {
+        let before = std::iter::once([0; 32]).chain(self.log.iter().map(|stored| stored.root));
+        for (stored, prev) in self.log.iter().zip(before).filter(|(stored, _)| stored.first_seq.0 + stored.count > from.0) {
             let sections = stored.sections.iter();
             let sections = sections.map(|(lane, lane_first, count, bytes)| Section {
                 lane: *lane,
@@ -248,7 +249,7 @@ impl Engine for Majority {
                 bytes,
             });
             let Stored { first_seq, root, .. } = *stored;
-            if each(ReadBatch { first_seq, root, sections: sections.collect() }).is_break() {
+            if each(ReadBatch { first_seq, prev, root, sections: sections.collect() }).is_break() {
                 break;
             }
         }

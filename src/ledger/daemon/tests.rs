@@ -8,7 +8,7 @@ use crate::ledger::engine::Tenure;
 use crate::ledger::layout::BLOCK_BYTES;
 use crate::ledger::protocol::{Fault, Frames, Refused, Reply, Request, Role, Tenant, FRAME_HEAD_BYTES, REPLY_BODY_BYTES_MAX};
 use crate::ledger::sample::{lane_batch, open};
-use crate::ledger::{Heard, LedgerError, Link, Log, MemoryStorage, Options, Schedule, Storage};
+use crate::ledger::{back_up, restore, Heard, LedgerError, Link, Log, MemoryStorage, Options, Schedule, Storage};
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -106,6 +106,55 @@ fn a_wallet_goes_on_with_its_epoch_on_the_same_ledger_only() {
         assert_eq!(away(second.admit(seat, batch)).refused, Refused::Malformed);
     }
     assert_eq!(away(second.place(seat, 0, 1, 1)).refused, Refused::Malformed);
+}
+
+/// The end and the chain hash of an entry that the wallet knows, where `fits` says whether the ledger has them.
+fn check_resume(chair: &mut Chair<Log<MemoryStorage>>, through: &[u64], cases: &[(u64, Root, bool)]) {
+    for (seq, root, fits) in cases {
+        let resumed = chair.resume(ALICE, &tenant(LOG, 2, (Seq(*seq), *root), Seq(3), [0, 0]), at(1));
+        match fits {
+            true => assert_eq!(epoch_of(resumed.unwrap()).2, through, "entry {seq}"),
+            false => assert_eq!(away(resumed).refused, Refused::Foreign, "entry {seq}"),
+        }
+    }
+}
+
+#[test]
+fn a_wallet_goes_on_with_its_epoch_on_a_restored_ledger_before_and_after_its_first_commit() {
+    let (source, elsewhere, storage) = (MemoryStorage::new(), MemoryStorage::new(), MemoryStorage::new());
+    open(&source, SEGMENT).unwrap().0.append(&[lane_batch(0, 1, 3)]).unwrap();
+    back_up(&source, &elsewhere, "ledger.snap", &mut |_| {}).unwrap();
+    restore(&elsewhere, "ledger.snap", &storage, SEGMENT).unwrap();
+    let started = |storage: &MemoryStorage| {
+        let options = Options::for_simulation(SEGMENT, LOG);
+        let (log, ..) = Log::recover_from_snapshot(storage.clone(), &options, &mut |_| Ok(())).unwrap();
+        assert_eq!(log.reader().first(), Seq(4), "what was restored begins behind the snapshot");
+        let tenure = log.tenure();
+        Chair::new(log, tenure, LOG)
+    };
+    let mut chair = started(&storage);
+    let (_, Reply::Granted { epoch: 2, head: Seq(3), root: restored, .. }) = chair.acquire(ALICE, 2, at(0)).unwrap() else {
+        panic!("the first epoch of the restored ledger is another one")
+    };
+    let nothing = [(3, restored, true), (3, [9; 32], false)];
+    check_resume(&mut chair, &[0, 0], &nothing);
+    drop(chair);
+    let storage = storage.crash(&mut || false);
+    let mut chair = started(&storage);
+    check_resume(&mut chair, &[0, 0], &nothing);
+
+    // Both lanes get into one batch, and nothing or only a part of that has reached the wallet.
+    let (seat, ..) = epoch_of(chair.resume(ALICE, &tenant(LOG, 2, (Seq(3), restored), Seq(3), [0, 0]), at(1)).unwrap());
+    for batch in [lane_batch(0, 1, 2), lane_batch(1, 1, 2)] {
+        assert_eq!(chair.admit(seat, batch).unwrap(), Ok(None));
+    }
+    let Committed::Durable(told) = chair.commit(seat).unwrap() else { panic!("nothing was committed") };
+    let root = told[0].root;
+    let something =
+        [(3, restored, true), (3, root, false), (5, root, true), (5, restored, false), (7, root, true), (7, restored, false)];
+    check_resume(&mut chair, &[2, 2], &something);
+    drop(chair);
+    check_resume(&mut started(&storage.crash(&mut || false)), &[2, 2], &something);
 }
 
 /// What the wallet hears once everything on its way has arrived.
