@@ -94,18 +94,26 @@ impl<S: Storage> Connection<S> {
         let quiet = self.quiet.left(Instant::now());
         // Whether there is room for the next segment is found out by another thread, which wakes nobody.
         let room_matters = self.line.seat().is_some() && self.site.watch.is_nearly_full();
-        let timeout = match (self.line.is_full(), self.line.holds_back()) {
+        let (full, holds_back) = (self.line.is_full(), self.line.holds_back());
+        let timeout = match (full, holds_back) {
             (true, _) => Some(RETRY),
             (false, true) => Some(Duration::ZERO),
             (false, false) if room_matters => Some(quiet.map_or(RETRY, |left| left.min(RETRY))),
             (false, false) => quiet,
         };
         let timeout = timeout.map(|wait| Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: i64::from(wait.subsec_nanos()) });
-        let mut waiting = [PollFd::new(&self.stream, PollFlags::IN), PollFd::new(&self.site.stop, PollFlags::IN)];
+        // As long as a batch is held back nothing is read: what has arrived must not end the wait, or there would be none.
+        let wanted = if holds_back { PollFlags::empty() } else { PollFlags::IN };
+        let mut waiting = [PollFd::new(&self.stream, wanted), PollFd::new(&self.site.stop, PollFlags::IN)];
         // A signal may end the wait early; then there is nothing to read.
         let _ = poll(&mut waiting, timeout.as_ref());
-        if !waiting[1].revents().is_empty() {
+        let [socket, stop] = waiting.map(|waited| waited.revents());
+        if !stop.is_empty() {
             return Err(self.end(ending()));
+        }
+        if full && holds_back && socket.intersects(PollFlags::HUP | PollFlags::ERR) {
+            // The wallet is gone. Reading would show it, but not before there is room.
+            return Err(Over);
         }
         Ok(())
     }

@@ -1,17 +1,22 @@
 //! A daemon whose disk is full: what its wallet is told, what waits, and that it goes on once there is room, whoever writes then.
+use super::server::{Admitted, Server};
 use super::stepped::{SteppedDaemon, SteppedLine};
-use super::tests::exchange;
+use super::tests::{exchange, Silent};
 use crate::domain::Seq;
 use crate::ledger::layout::BLOCK_BYTES;
-use crate::ledger::protocol::Refused;
+use crate::ledger::protocol::{Refused, Request, Role};
 use crate::ledger::sample::{lane_batch, open};
-use crate::ledger::spares::spare_name;
-use crate::ledger::{Heard, Link, Log, MemoryStorage, ReadFile, Storage};
+use crate::ledger::spares::{spare_name, RETRY};
+use crate::ledger::{Heard, LedgerError, Link, Log, MemoryStorage, ReadFile, Schedule, Storage};
+use std::os::unix::net::UnixListener;
+use std::time::{Duration, Instant};
 
 const SEGMENT: u64 = 64 << 10;
 const BLOCK: u64 = BLOCK_BYTES as u64;
 /// So many commits of one block fit into a segment.
 const COMMITS: u64 = SEGMENT / BLOCK - 2;
+/// Longer than anything takes; only a test that has failed waits for so long.
+const SOON: Duration = Duration::from_secs(60);
 
 /// A log that allocates ahead.
 fn log(storage: &MemoryStorage) -> Log<MemoryStorage> {
@@ -110,4 +115,58 @@ fn a_new_epoch_is_no_room_for_a_segment() {
     }
     next.exchange(&mut daemon);
     assert!(next.writable, "the thread that allocates has found the room");
+}
+
+fn until(so: impl Fn() -> bool, what: &str) {
+    let began = Instant::now();
+    while !so() {
+        assert!(began.elapsed() < SOON, "{what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn with_a_batch_held_back_a_full_disk_is_tried_at_its_pace_and_not_for_a_wallet_that_is_gone() {
+    let storage = MemoryStorage::new();
+    let (log, ..) = open(&storage, SEGMENT).unwrap();
+    let watch = log.watch();
+    let place = tempfile::tempdir().unwrap();
+    let socket = place.path().join("l.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let user = rustix::process::geteuid().as_raw();
+    let fatal = Box::new(|error: &LedgerError| panic!("{error}"));
+    let server = Server::start(log, None, Schedule::no_snapshots(), listener, Admitted(vec![user]), fatal).unwrap();
+    let mut wallet = Silent::connect(&socket);
+    wallet.say(&[Request::Hello(Role::Writer { lanes: 1, keys_ttl_ms: 5 }), Request::Acquire]);
+    assert!(wallet.hear_writable());
+    fill_behind_the_spare(&storage);
+    // One segment takes some of it, one commit has room for some more, and there is more than that.
+    let batches: Vec<_> = (0..).map(|number| lane_batch(0, 1 + 30 * number, 30)).take(60).collect();
+    let bytes: usize = batches.iter().map(|batch| batch.bytes.len()).sum();
+    assert!((2 * SEGMENT + 1..3 * SEGMENT).contains(&(bytes as u64)), "{bytes} bytes");
+    for batch in &batches {
+        wallet.say(&[Request::Batch { lane: 0, lane_first: batch.lane_first, count: 30, entries: &batch.bytes }]);
+    }
+    // The first of these attempts may have begun before all of that had arrived.
+    let tried = || watch.failed_allocations();
+    let before = tried();
+    until(|| tried() >= before.max(1) + 2, "the segment is full");
+    // Nobody reads this, and it must not keep the daemon awake.
+    wallet.say(&[Request::Heartbeat]);
+    let (before, began) = (tried(), Instant::now());
+    until(|| tried() >= before + 4, "it is tried again");
+    assert!(began.elapsed() >= 3 * RETRY, "four attempts within {:?}", began.elapsed());
+
+    drop(wallet);
+    let rests = || {
+        let before = tried();
+        std::thread::sleep(3 * RETRY);
+        tried() == before
+    };
+    until(rests, "what a wallet has sent that is gone is tried no more");
+    storage.limit_bytes(None);
+    let mut next = Silent::connect(&socket);
+    next.say(&[Request::Hello(Role::Writer { lanes: 1, keys_ttl_ms: 5 }), Request::Acquire]);
+    assert!(next.hear_writable());
+    server.stop().unwrap();
 }

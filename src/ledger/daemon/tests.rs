@@ -319,20 +319,20 @@ fn a_writer_is_owed_word_of_each_change_and_nobody_else_is() {
 }
 
 /// A writing wallet that asks for nothing by itself.
-struct Silent {
+pub(super) struct Silent {
     stream: UnixStream,
     frames: Frames,
 }
 
 impl Silent {
-    fn connect(socket: &Path) -> Self {
+    pub(super) fn connect(socket: &Path) -> Self {
         let stream = UnixStream::connect(socket).unwrap();
         // Only a test that has failed waits for so long.
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         Self { stream, frames: Frames::new(REPLY_BODY_BYTES_MAX) }
     }
 
-    fn say(&mut self, requests: &[Request<'_>]) {
+    pub(super) fn say(&mut self, requests: &[Request<'_>]) {
         let mut bytes = Vec::new();
         requests.iter().for_each(|request| request.encode(&mut bytes));
         self.stream.write_all(&bytes).unwrap();
@@ -353,7 +353,7 @@ impl Silent {
         }
     }
 
-    fn hear_writable(&mut self) -> bool {
+    pub(super) fn hear_writable(&mut self) -> bool {
         self.hear(|reply| if let Reply::State { writable, .. } = reply { Some(writable) } else { None })
     }
 }
