@@ -16,7 +16,7 @@ mod signals;
 mod slices;
 mod socket;
 mod version;
-mod watch;
+pub(crate) mod watch;
 
 #[cfg(test)]
 pub(crate) mod sample;

@@ -9,14 +9,21 @@ use crate::ledger::{Audit, AuditLedger, WatchLedger};
 use crate::registry::RegistryFile;
 use crate::telemetry::logs::LogGuard;
 use crate::telemetry::{Check, CoreStats, Publisher, Reload};
-use crate::worker::{Site, Workers};
+use crate::worker::{Site, Workers, LEDGER_DOWN_PATIENCE, SWEEP_EVERY};
 use crossbeam_channel::Receiver;
 use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Time between two looks at what the service depends on.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Within this time after the connection to the ledger was lost writes are refused, those that wait for their commit included.
+const REFUSED_WITHIN: Duration = Duration::from_millis(200);
+// The loss is found at the next look. What was let in just before it has its patience then, and is given up by the next sweep.
+const _: () = assert!(
+    LOOK_EVERY.as_millis() + LEDGER_DOWN_PATIENCE.as_millis() + SWEEP_EVERY.as_millis() < REFUSED_WITHIN.as_millis(),
+    "without the ledger writes are refused in time, and there is room for threads that wake late"
+);
 /// Time between two collections of figures.
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 /// Lag of the counters beyond which the service is not ready (runbook: counters drift alert).
@@ -96,11 +103,7 @@ impl Watcher {
         }
         self.pressed.set(under_pressure(self.pressed.get(), site.admission.in_flight(), site.admission.ceiling()));
         readiness.pressure(self.pressed.get());
-        site.gate.set(match (writable, readiness.writes_open()) {
-            (true, true) => Gate::Open,
-            (false, _) => Gate::LedgerDown,
-            (true, false) => Gate::NotReady,
-        });
+        site.gate.set(gate_for(writable, readiness.writes_open()));
         self.absorb(workers.stats());
         if self.is_due() {
             if let Some(found) = auditor.and_then(AuditLedger::found) {
@@ -234,6 +237,15 @@ fn scrub_status(audit: &Audit) -> serde_json::Value {
     })
 }
 
+/// What becomes of writes, by whether the ledger takes entries and whether everything that writes need is ready.
+pub(crate) fn gate_for(writable: bool, writes_open: bool) -> Gate {
+    match (writable, writes_open) {
+        (true, true) => Gate::Open,
+        (false, _) => Gate::LedgerDown,
+        (true, false) => Gate::NotReady,
+    }
+}
+
 /// Whether more arrives than is done. Between the two bounds it stays as it was, so that readiness does not flap.
 fn under_pressure(before: bool, in_flight: usize, ceiling: usize) -> bool {
     let percent = in_flight.saturating_mul(100) / ceiling;
@@ -273,6 +285,12 @@ mod tests {
         for (kind, member) in ScrubKind::ALL.iter().zip(["damaged_segments", "damaged_indexes", "damaged_snapshots"]) {
             assert!(member.contains(&kind.as_str()[..5]) && told[member] == *kind as u64 + 1, "{told}");
         }
+    }
+
+    #[test]
+    fn a_ledger_that_takes_nothing_is_the_reason_whatever_else_is_missing() {
+        let gates = [(true, true), (true, false), (false, true), (false, false)].map(|(writable, open)| gate_for(writable, open));
+        assert_eq!(gates, [Gate::Open, Gate::NotReady, Gate::LedgerDown, Gate::LedgerDown]);
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub use labels::{METHOD_LABELS, ROUTE_LABELS, SERVED};
 pub use listener::bind;
 pub use mailbox::{mailbox, Asked, Inbox, Letter, Mailbox, Order};
 pub use site::{ControlPlane, ControlReply, SharedGate, Site};
-pub use sweep::Timeouts;
+pub use sweep::{Timeouts, LEDGER_DOWN_PATIENCE, SWEEP_EVERY};
 
 use self::core::{Core, SharedCore};
 use crate::domain::CoreId;

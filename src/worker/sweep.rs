@@ -15,7 +15,7 @@ pub const SWEEP_EVERY: Duration = Duration::from_millis(50);
 
 /// How long a write waits for its commit while the ledger is known to take nothing: with the time until that is known and the
 /// time between two sweeps, its client has its answer within 200 ms. Reads go on while the ledger is away and wait for no commit.
-const LEDGER_DOWN_PATIENCE: Duration = Duration::from_millis(40);
+pub const LEDGER_DOWN_PATIENCE: Duration = Duration::from_millis(40);
 
 /// The limits that a sweep enforces.
 #[derive(Clone, Copy, Debug)]
@@ -95,27 +95,36 @@ pub fn sweep(core: &mut Core, timeouts: &Timeouts) {
 mod tests {
     use super::*;
     use crate::api::Method;
+    use crate::control::watch::{gate_for, LOOK_EVERY};
+    use crate::domain::{Account, Amount, Asset, CoreId, Draft, Entry, Key, Op, TokenId, UnixMs};
+    use crate::engine::{Engine, Outcome, Output, Repeat, Request};
     use crate::http;
+    use crate::ring::Ring;
+    use crate::shard::Settings;
     use crate::worker::connection::{Corr, Meta};
+    use crate::worker::SharedGate;
 
     const TIMEOUTS: Timeouts =
         Timeouts { read: Duration::from_secs(1), write: Duration::from_secs(2), idle: Duration::from_secs(3) };
+
+    fn meta(route: Route, started_us: u64) -> Meta {
+        Meta {
+            route,
+            method: Method::Other,
+            connection: http::Connection::Stays,
+            admitted: true,
+            owner: None,
+            corr: Corr::made(1, 2),
+            trace: None,
+            started_us,
+        }
+    }
 
     /// The routes of those of these requests, all complete at the beginning, that are late after this time.
     fn late(gate: Gate, timeouts: &Timeouts, after: Duration) -> Vec<Route> {
         let mut connection = Connection::new(1, 0, 0);
         for route in Route::ALL {
-            let number = connection.expect(Meta {
-                route,
-                method: Method::Other,
-                connection: http::Connection::Stays,
-                admitted: true,
-                owner: None,
-                corr: Corr::made(1, 2),
-                trace: None,
-                started_us: 1,
-            });
-            assert_eq!(number, route as u64);
+            assert_eq!(connection.expect(meta(route, 1)), route as u64);
         }
         let now_us = 1 + after.as_micros() as u64;
         overdue(&connection, timeouts, gate, now_us).map(|number| Route::ALL[number as usize]).collect()
@@ -135,5 +144,109 @@ mod tests {
         }
         let short = Timeouts { write: LEDGER_DOWN_PATIENCE / 2, ..TIMEOUTS };
         assert_eq!(late(Gate::LedgerDown, &short, short.write), Route::ALL, "a shorter limit holds for all");
+    }
+
+    /// When the connection to the ledger is lost, in milliseconds, and how long the test goes on.
+    const LOST_MS: u64 = 300;
+    const END_MS: u64 = 600;
+
+    /// What the engine says to a write that it refuses.
+    #[derive(Default)]
+    struct Refused(Option<Code>);
+
+    impl Output for Refused {
+        fn reply(&mut self, _: Ticket, outcome: Outcome<'_>) {
+            let Outcome::Refused(refusal) = outcome else { unreachable!("nothing is committed or read here") };
+            self.0 = Some(refusal.code);
+        }
+
+        fn ask(&mut self, _: Repeat) -> Result<(), Repeat> {
+            unreachable!("no key is used twice here")
+        }
+    }
+
+    fn issue(number: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let key = number.to_string();
+        let draft = Draft {
+            op: Op::Issue,
+            from: None,
+            to: Account::new("account"),
+            asset: Asset::new("roc").unwrap(),
+            amount: Amount::new(1).unwrap(),
+            nonce: None,
+            key: Key::new(&key).unwrap(),
+            memo: None,
+            corr: "c",
+            token: TokenId::default(),
+            ceiling: false,
+            ts: UnixMs(number),
+        };
+        draft.encode(&mut bytes);
+        bytes
+    }
+
+    /// A write comes every millisecond, and none is committed: the time at which each was refused, by the time at which it came. The
+    /// control thread looks, and the core sweeps, at these times and as often as they do; everything else takes no time.
+    fn refusals(first_look_ms: u64, first_sweep_ms: u64) -> Vec<Option<u64>> {
+        let gate = SharedGate::new(Gate::Open);
+        let mut connection = Connection::new(1, 0, 0);
+        let settings = Settings { hash_seeds: [1, 2, 3, 4], idempotency_ttl_ms: 1 << 40, keys_max: 1 << 12 };
+        let mut engine = Engine::new(CoreId(0), Ring::new(1), settings);
+        let mut refused = vec![None; END_MS as usize];
+        for now_ms in 0..END_MS {
+            // Nothing comes at the very beginning of the clock, which is longer ago than any patience.
+            let now_us = now_ms * 1_000 + 1;
+            let is_due = |first_ms: u64, every: Duration| now_ms % every.as_millis() as u64 == first_ms;
+            if is_due(first_look_ms, LOOK_EVERY) {
+                gate.set(gate_for(now_ms < LOST_MS, true));
+            }
+            if is_due(first_sweep_ms, SWEEP_EVERY) {
+                let late: Vec<u64> = overdue(&connection, &TIMEOUTS, gate.get(), now_us).collect();
+                for number in late {
+                    connection.answer(number, |_| ());
+                    refused[number as usize] = Some(now_ms);
+                }
+            }
+            let request = connection.expect(meta(Route::Issue, now_us));
+            assert_eq!(request, now_ms, "one write in each millisecond");
+            let (entry, mut said) = (issue(now_ms), Refused::default());
+            let write = Request::Write { entry: Entry::parse(&entry).unwrap().0, ceiling: None };
+            engine.submit(Ticket { core: CoreId(0), connection: 0, generation: 1, request }, write, gate.get(), &mut said);
+            if let Some(code) = said.0 {
+                assert_eq!(code, Code::UpstreamUnavailable);
+                connection.answer(request, |_| ());
+                refused[request as usize] = Some(now_ms);
+            }
+        }
+        refused
+    }
+
+    /// Whenever the control thread looks and the core sweeps: a write that comes after the next look is refused at once, and whatever
+    /// waits for its commit is answered after one look, one patience and one sweep.
+    #[test]
+    fn without_the_ledger_every_write_is_refused_within_a_look_a_patience_and_a_sweep() {
+        const PHASES: usize = 7;
+        let [look, patience, sweep] = [LOOK_EVERY, LEDGER_DOWN_PATIENCE, SWEEP_EVERY].map(|time| time.as_millis() as u64);
+        let bound = LOST_MS + look + patience + sweep;
+        let mut slowest = 0;
+        for (first_look, first_sweep) in
+            (0..look).step_by(PHASES).flat_map(|look| (0..sweep).step_by(PHASES).map(move |sweep| (look, sweep)))
+        {
+            let refused = refusals(first_look, first_sweep);
+            let first = refused.iter().flatten().min().copied().unwrap();
+            assert!(
+                (LOST_MS..=LOST_MS + look).contains(&first),
+                "looks from {first_look} ms on: the first refusal at {first} ms"
+            );
+            for (came, refused) in (0..).zip(refused) {
+                let phases = format!("looks from {first_look} ms on, sweeps from {first_sweep} ms on");
+                let at = refused.unwrap_or_else(|| panic!("{phases}: what came at {came} ms has no answer"));
+                assert!(at <= bound.max(came), "{phases}: what came at {came} ms was refused at {at} ms");
+                slowest = slowest.max(if came < bound { at } else { 0 });
+            }
+        }
+        // All three matter: without any of them no write would wait so long.
+        assert!(slowest + 3 * PHASES as u64 >= bound, "the slowest refusal came at {slowest} ms, the bound is {bound} ms");
     }
 }
