@@ -132,6 +132,21 @@ fn verify_explains_the_entry_that_breaks_a_rule() {
 }
 
 #[test]
+fn verify_names_what_is_damaged_behind_the_first_damage() {
+    let (place, directory) = whole();
+    damage(&directory, 1, 4 * BLOCK + 250);
+    let text = told(place.path(), "ledger verify --dir ledger", 1);
+    assert!(text.contains("it stopped here. 1 segment was read by itself: its hashes are right"), "{text}");
+    damage(&directory, 2, 3 * BLOCK + 250);
+    let text = told(place.path(), "ledger verify --dir ledger", 1);
+    for part in ["at byte   16384", "Damaged as well", "segment-0000000002.log", "at byte 12288: the body does not match"] {
+        assert!(text.contains(part), "{part} is missing in\n{text}");
+    }
+    let found = json(place.path(), "ledger verify --dir ledger", 1);
+    assert_eq!((&found["rest"]["read_apart"], found["rest"]["damaged"].as_array().unwrap().len()), (&1.into(), 1));
+}
+
+#[test]
 fn inspect_goes_from_the_log_down_to_one_entry() {
     let (place, _) = whole();
     let log = json(place.path(), "ledger inspect --dir ledger", 0);
@@ -265,7 +280,8 @@ fn of_a_damaged_ledger_is_shown_what_can_be_read() {
     assert_eq!((lines.status.code(), String::from_utf8(lines.stdout).unwrap().lines().count()), (Some(1), 2));
     assert!(String::from_utf8(lines.stderr).unwrap().contains("at byte 16384"));
     told(place.path(), "ledger inspect --dir ledger --entry 2", 0);
-    assert!(complaint(place.path(), "ledger inspect --dir ledger --entry 5", 1).contains("at byte 16384"));
+    let refused = complaint(place.path(), "ledger inspect --dir ledger --entry 5", 1);
+    assert!(refused.contains("at byte 16384") && refused.contains("`ronctl ledger verify --dir ledger`"), "{refused}");
     told(place.path(), "ledger inspect --dir ledger --entry 8", 0);
     damage(&directory, 1, 3 * BLOCK);
     let log = json(place.path(), "ledger inspect --dir ledger", 1);

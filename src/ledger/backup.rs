@@ -4,6 +4,7 @@
 //! the chain of the one that was copied, its history goes on from the peaks in the copy, and it takes its first batch in a segment of its
 //! own. What was in the segments before the copy is not in it: repeats, receipts and proofs of old entries need those segments as well.
 use super::audit::apply;
+use super::error::verify_beside;
 use super::history::{coverage, HISTORY_NAME};
 use super::index_file::IndexFile;
 use super::index_format::Subject;
@@ -209,8 +210,9 @@ fn accepted_until<S: Storage>(ledger: &S, log_id: LogId, segment: u64) -> Result
         let name = segment_name(segment);
         let read = ledger.open(&name).and_then(|file| read_header(&file));
         let read = read.map_err(LedgerError::io(ledger.place(&name), "read the header of the segment"))?;
-        let (header, _) =
-            read.map_err(|fault| BackupError::Place(format!("{}: {fault}; run `ronctl ledger verify`", ledger.place(&name))))?;
+        let (header, _) = read.map_err(|fault| {
+            BackupError::Place(format!("{0}: {fault}; run {1}", ledger.place(&name), verify_beside(&ledger.place(&name))))
+        })?;
         Ok(header.first_seq)
     };
     let subject = Subject { log_id, segment, first: first(segment)?, last: Seq(first(segment + 1)?.0 - 1) };
@@ -257,8 +259,9 @@ fn check_history<S: Storage>(ledger: &S, older: &Snapshot<S::File>, from_the_fir
     if found.peaks.first().zip(older.front().peaks.as_ref()).is_some_and(|(peaks, claimed)| peaks != claimed) {
         let what = "do not agree on the first";
         return Err(format!(
-            "{kept}, and {place} and {} {what} {batches} batches; `ronctl ledger verify` says which is wrong",
-            older.place()
+            "{kept}, and {place} and {} {what} {batches} batches; {} says which is wrong",
+            older.place(),
+            verify_beside(&place)
         ));
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! What can go wrong with a ledger, in sentences that say where and what to do next.
 use super::storage::segment_name;
 use crate::domain::Seq;
+use std::path::Path;
 
 /// A fault of the ledger. None of them is a client's mistake, and after most of them the process must not serve writes.
 #[derive(Debug)]
@@ -171,9 +172,10 @@ impl std::fmt::Display for LedgerError {
             }
             LedgerError::Damaged { file, offset, expected, what } => write!(
                 f,
-                "the ledger is damaged in {file} at byte {offset}, where entry {} is expected: {what}; nothing was changed; run `ronctl \
-                 ledger verify` for the extent, then restore this file from a backup",
-                expected.0
+                "the ledger is damaged in {file} at byte {offset}, where entry {} is expected: {what}; nothing was changed; run {} for the \
+                 extent, then restore this file from a backup",
+                expected.0,
+                verify_beside(file)
             ),
             LedgerError::Unsupported { file, offset, version } => write!(
                 f,
@@ -211,10 +213,24 @@ impl std::fmt::Display for LedgerError {
             LedgerError::Broken { file, offset, seq, what } => write!(
                 f,
                 "entry {} of the ledger, in the batch in {file} at byte {offset}, does not fit what came before it: {what}; keep a copy \
-                 of the directory and run `ronctl ledger verify`",
-                seq.0
+                 of the directory and run {}",
+                seq.0,
+                verify_beside(file)
             ),
         }
+    }
+}
+
+/// The command that verifies the ledger to which this file belongs.
+pub(crate) fn verify_beside(file: &str) -> String {
+    verify_in(Path::new(file).parent().unwrap_or(Path::new("")))
+}
+
+/// The command that verifies the ledger in this directory.
+pub(crate) fn verify_in(directory: &Path) -> String {
+    match directory.as_os_str().is_empty() {
+        true => "`ronctl ledger verify`".to_owned(),
+        false => format!("`ronctl ledger verify --dir {}`", directory.display()),
     }
 }
 

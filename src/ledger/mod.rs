@@ -109,6 +109,7 @@ pub use daemon::{Admitted, Served, Server, SteppedDaemon, SteppedLine};
 pub use desk::{Answer, LookupDesk, Told};
 pub use disk::{DiskFile, DiskStorage};
 pub use error::LedgerError;
+pub(crate) use error::{verify_beside, verify_in};
 pub use handles::{AuditLedger, EachEntry, EachKeys, ReadLedger, WatchLedger};
 pub(crate) use log::is_lack_of_room;
 pub use log::{AppendError, Log, Options, Watch};
@@ -131,6 +132,8 @@ pub use scrub::{
 pub use stats::CommitStats;
 pub(crate) use storage::segment_number;
 pub use storage::{segment_name, ReadFile, Storage, StorageFile};
-pub use verify::{verify, verify_directory, Extent, Progress, Refuted, Remark, Report, Start, Suspect, Verification, KEYS_TTL};
+pub use verify::{
+    verify, verify_directory, Elsewhere, Extent, Progress, Refuted, Remark, Report, Rest, Start, Suspect, Verification, KEYS_TTL,
+};
 pub use walk::{Batch, SegmentFile, SegmentUse, Walk, WalkEnd};
 pub use witness::WITNESS_NAME;

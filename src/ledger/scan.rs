@@ -290,6 +290,11 @@ impl<S: Storage> Scan<'_, S> {
         Ok((file, header))
     }
 
+    /// Whether a segment goes on where `end` says that the log has come.
+    pub(super) fn follows(&self, index: u64, end: &End) -> Result<(), LedgerError> {
+        self.open(index, end, true).map(drop)
+    }
+
     /// Reads one segment, which goes on where `end` says that the log has come.
     pub(super) fn segment(
         &self,

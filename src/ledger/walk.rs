@@ -254,22 +254,17 @@ impl<S: Storage> Walk<S> {
 
     /// Reads a segment as a whole, which must end where the next one begins.
     pub(super) fn sealed(&self, segment: &SegmentFile, next: &SegmentFile) -> Result<(), LedgerError> {
-        let header =
-            |file: &SegmentFile| file.header.clone().map_err(|what| LedgerError::Incomplete { place: file.file.clone(), what });
-        let (own, following) = (header(segment)?, header(next)?);
-        let mut root = own.prev;
-        let end = self.segment(segment, &mut |batch| {
-            root = *batch.root();
-            Ok(ControlFlow::Continue(()))
-        })?;
-        if end.torn.is_some()
-            || (following.first_seq.0, following.prev) != (end.head.0 + 1, root)
-            || following.log_id != own.log_id
-        {
-            let what = "the segment does not continue the chain of the one before it".into();
-            return Err(LedgerError::Incomplete { place: next.file.clone(), what });
-        }
-        Ok(())
+        let at = self.segments.iter().position(|known| known.index == segment.index);
+        let mut end = self.beginning(at.expect("a segment of this walk"))?;
+        let scan = self.scan();
+        scan.segment(segment.index, &mut end, &mut |_| Ok(()))?;
+        scan.follows(next.index, &end)
+    }
+
+    fn scan(&self) -> Scan<'_, S> {
+        let mark = self.mark.as_ref().ok().copied().flatten();
+        let segments = self.segments[0].index..=self.segments[self.segments.len() - 1].index;
+        Scan { storage: &self.storage, segments, mark, start: None, sync: false, patient: true }
     }
 
     fn run(
@@ -280,9 +275,7 @@ impl<S: Storage> Walk<S> {
         each: &mut dyn FnMut(&Batch<'_>) -> Result<ControlFlow<()>, LedgerError>,
     ) -> Result<WalkEnd, LedgerError> {
         let last = &self.segments[self.segments.len() - 1];
-        let mark = self.mark.as_ref().ok().copied().flatten();
-        let segments = self.segments[0].index..=last.index;
-        let scan = Scan { storage: &self.storage, segments, mark, start: None, sync: false, patient: true };
+        let scan = self.scan();
         let mut end = self.beginning(begin)?;
         for (at, segment) in self.segments.iter().enumerate().take(behind).skip(begin) {
             let expected = self.segments[begin].index + (at - begin) as u64;
@@ -306,7 +299,7 @@ impl<S: Storage> Walk<S> {
             }
             scanned?;
         }
-        if let Some(mark) = mark.filter(|mark| mark.head > end.head && behind == self.segments.len()) {
+        if let Some(mark) = scan.mark.filter(|mark| mark.head > end.head && behind == self.segments.len()) {
             let what = format!("the log was durable up to entry {} before, but ends here", mark.head.0);
             let expected = Seq(end.head.0 + 1);
             return Err(LedgerError::Damaged { file: last.file.clone(), offset: end.offset, expected, what });

@@ -8,12 +8,14 @@
 //! | `keys` | as many passes over keys as memory needs |
 //! | `snapshots` | what snapshots say, against the books and the history |
 //! | `start` | what a start of the server would do |
+//! | `rest` | what else is wrong behind the fault that ended a verification |
 //! | `remarks` | what is not as it should be and harms no entry |
 mod base;
 mod keys;
 mod remarks;
 mod repeats;
 mod replay;
+mod rest;
 mod snapshots;
 mod start;
 
@@ -26,4 +28,5 @@ mod tests;
 
 pub use remarks::Remark;
 pub use replay::{verify, verify_directory, Extent, Progress, Refuted, Report, Suspect, Verification, KEYS_TTL};
+pub use rest::{Elsewhere, Rest};
 pub use start::Start;

@@ -1,7 +1,8 @@
-//! What `verify` advises about a damaged ledger, done: it helps, and costs no entry.
+//! What `verify` says and advises about a damaged ledger: the advice, done, helps and costs no entry, and everything damaged is named.
 use super::base::Base;
-use super::tests::{copy, flip, ledger, start, verified, SEGMENT};
+use super::tests::{batch_at, copy, flip, flip_batch, ledger, start, verified, SEGMENT};
 use crate::domain::Seq;
+use crate::ledger::layout::BLOCK_BYTES;
 use crate::ledger::mark::EPOCH_NAME;
 use crate::ledger::sample::open;
 use crate::ledger::snapshot::snapshot_name;
@@ -71,4 +72,40 @@ fn a_snapshot_that_a_server_replaces_before_the_books_begin_is_no_fault() {
     assert_eq!((base.snapshot.map(|snapshot| snapshot.head().seq), base.damaged.len()), (Some(Seq(8)), 0));
     storage.create(&snapshot_name(Seq(5))).unwrap();
     assert_eq!(Base::oldest_if_needed(&storage, &names, None).unwrap().damaged.len(), 1, "one that is there and empty is");
+}
+
+/// What is named besides the fault that ended the verification, and how many segments were read for it.
+fn rest(plant: impl Fn(&MemoryStorage)) -> (u64, Vec<(String, String)>) {
+    let storage = ledger(1);
+    plant(&storage);
+    let rest = verified(&storage).unwrap_err().rest;
+    let faults = rest.faults.into_iter().map(|fault| (fault.file.rsplit(':').next().unwrap().to_owned(), fault.what)).collect();
+    (rest.apart, faults)
+}
+
+#[test]
+fn behind_the_first_damage_all_other_is_named() {
+    assert_eq!(rest(|l| flip_batch(l, 3, 20)), (3, Vec::new()));
+    let (apart, faults) = rest(|l| [3, 9, 20].iter().for_each(|seq| flip_batch(l, *seq, 200)));
+    assert_eq!((apart, faults.len()), (3, 2), "{faults:?}");
+    for ((file, what), seq) in faults.iter().zip([9, 20]) {
+        assert!(*file == batch_at(seq).0 && what.starts_with(&format!("at byte {}", batch_at(seq).1)), "{file}: {what}");
+    }
+    // A header, what it leaves unsaid of its neighbour, and a snapshot.
+    let (apart, faults) = rest(|l| {
+        flip_batch(l, 3, 20);
+        [40, BLOCK_BYTES + 40].iter().for_each(|at| flip(l, &segment_name(3), *at));
+        flip(l, &snapshot_name(Seq(8)), 4_200);
+    });
+    let files: Vec<&str> = faults.iter().map(|(file, _)| &**file).collect();
+    assert_eq!((apart, &files[..]), (3, &[&*snapshot_name(Seq(8)), &*segment_name(3)][..]), "{faults:?}");
+    // Where nothing could be read in order, everything is.
+    assert_eq!(rest(|l| flip(l, EPOCH_NAME, 33)), (4, Vec::new()));
+    let (apart, faults) = rest(|l| {
+        l.remove(&segment_name(2)).unwrap();
+        flip_batch(l, 15, 20);
+    });
+    assert_eq!((apart, &*faults[0].0, faults.len()), (3, &*segment_name(3), 1));
+    // And where everything was read, nothing again.
+    assert_eq!(rest(|l| flip(l, &snapshot_name(Seq(14)), 4_200)), (0, Vec::new()));
 }

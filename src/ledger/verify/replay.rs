@@ -6,6 +6,7 @@ use super::base::{Base, Before};
 use super::keys::KeyPasses;
 use super::remarks::{remarks, Remark};
 use super::repeats::{key_id, Candidates, Fingerprints, Rule, FINGERPRINTS_MAX};
+use super::rest::Rest;
 use super::snapshots::Comparison;
 use super::start::{rehearse, Start};
 use crate::domain::{Entry, Found, LogId, Root, Seq};
@@ -100,6 +101,8 @@ pub struct Refuted {
     pub entries: u64,
     /// What a start would do; nothing if that could not be found out.
     pub start: Option<Start>,
+    /// What came of what was not verified because of it.
+    pub rest: Rest,
 }
 
 /// An intact entry that breaks a rule of the books.
@@ -138,7 +141,7 @@ impl std::error::Error for Refuted {
 
 impl From<LedgerError> for Refuted {
     fn from(fault: LedgerError) -> Self {
-        Self { fault, suspect: None, entries: 0, start: None }
+        Self { fault, suspect: None, entries: 0, start: None, rest: Rest::all() }
     }
 }
 
@@ -186,10 +189,11 @@ impl Verification {
     /// Checks chain, density, hashes, keys and the books of everything that is here.
     ///
     /// # Errors
-    /// The first thing that is wrong, and what a start would make of it.
+    /// The first thing that is wrong, what a start would make of it, and what else is wrong with segments behind it.
     pub fn run<S: Storage>(&self, storage: &S, progress: &mut dyn FnMut(Progress)) -> Result<Report, Refuted> {
         self.replay(storage, progress).map_err(|mut refuted| {
             refuted.start = rehearse(storage, &refuted);
+            Rest::read(&mut refuted, storage, progress);
             refuted
         })
     }
@@ -253,13 +257,16 @@ impl Verification {
             Some(LedgerError::Broken { seq, .. }) => Seq(seq.0 - 1),
             Some(_) | None => Seq(first.0 + entries - 1),
         };
+        // A segment that was opened and not read to its end is one of those.
+        let unverified = fault.map(|_| told.now.segment);
         told.now.again = true;
         let told_again = &mut |batch: &SeenBatch<'_>| told.again(batch);
         let repeats = passes.run(keys, first, through, told_again);
-        let refute = |fault, suspect| Refuted { fault, suspect, entries, start: None };
+        let rest = Rest { unverified, faults: fault.map_or_else(Vec::new, |_| comparison.given_up()), ..Rest::default() };
+        let refute = |fault, suspect| Refuted { fault, suspect, entries, start: None, rest: rest.clone() };
         // A key that was used twice comes before whatever ended the scan.
         let end = match (scanned, repeats) {
-            (_, Ok(Some(repeat))) => return Err(repeat.refuted(entries)),
+            (_, Ok(Some(repeat))) => return Err(Refuted { rest: rest.clone(), ..repeat.refuted(entries) }),
             (Err(fault), _) => return Err(refute(fault, suspect)),
             (Ok(_), Err(fault)) => return Err(refute(fault, None)),
             (Ok(end), Ok(None)) => end,

@@ -3,6 +3,7 @@
 //! The auditor that makes snapshots and the history's file come to the peaks each for itself: where they agree, both are right. Where the
 //! file is missing or says something else, the peaks are made of the entries. That takes a hash of each, more work than everything else
 //! that a verification does, so a thread of its own does it, of copies of the batches, and only up to the newest snapshot.
+use super::rest::Elsewhere;
 use crate::domain::{LogId, Root, Seq};
 use crate::ledger::books::Books;
 use crate::ledger::history::{append_batch, coverage, Peaks, HISTORY_NAME};
@@ -233,6 +234,11 @@ impl<F: StorageFile> Comparison<F> {
         if batches.send(copied).is_err() || last >= self.newest {
             self.batches = None;
         }
+    }
+
+    /// The snapshots of which it is known that they are of no use, if the log could not be read to its end.
+    pub fn given_up(&mut self) -> Vec<Elsewhere> {
+        self.bad.drain(..).map(|bad| Elsewhere { file: bad.file, what: bad.what }).collect()
     }
 
     /// What was found, once the thread has come to its end and the log to its head: the newest snapshot, and the files of those that

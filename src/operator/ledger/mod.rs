@@ -17,7 +17,8 @@ use crate::config::{Config, LedgerDep};
 use crate::domain::LogId;
 use crate::ledger::snapshot::SnapshotError;
 use crate::ledger::{
-    directory_behind, is_lack_of_room, log_of, segment_number, BackupError, DiskStorage, LedgerError, Storage, Walk,
+    directory_behind, is_lack_of_room, log_of, segment_number, verify_beside, verify_in, BackupError, DiskStorage, LedgerError,
+    Storage, Walk,
 };
 
 /// What can be done with a ledger.
@@ -154,7 +155,7 @@ pub fn refused(error: &BackupError) -> Failure {
         BackupError::Ledger(fault) => unreadable(fault),
         BackupError::Snapshot(SnapshotError::Io(fault)) => Failure::internal(error.to_string(), after_io(fault)),
         BackupError::Snapshot(SnapshotError::Fault(_) | SnapshotError::Rule(_)) => {
-            let next = "`ronctl ledger verify` says more about the ledger".to_owned();
+            let next = "`ronctl ledger verify` says more about a ledger".to_owned();
             Failure { exit: Exit::No, message: error.to_string(), next }
         }
         BackupError::Place(what) => Failure { exit: Exit::No, message: what.clone(), next: String::new() },
@@ -195,14 +196,14 @@ pub fn unreadable(fault: &LedgerError) -> Failure {
         LedgerError::Unreachable { .. } | LedgerError::Fenced { .. } | LedgerError::Declined { .. } => {
             Failure::internal(fault.to_string(), "")
         }
-        LedgerError::Damaged { .. }
-        | LedgerError::Unsupported { .. }
-        | LedgerError::Incomplete { .. }
-        | LedgerError::Broken { .. } => Failure {
-            exit: Exit::No,
-            message: fault.to_string(),
-            next: "`ronctl ledger verify` says what else is wrong".to_owned(),
-        },
+        LedgerError::Damaged { file: place, .. }
+        | LedgerError::Unsupported { file: place, .. }
+        | LedgerError::Incomplete { place, .. }
+        | LedgerError::Broken { file: place, .. } => {
+            let directory = Path::new(place);
+            let command = if directory.is_dir() { verify_in(directory) } else { verify_beside(place) };
+            Failure { exit: Exit::No, message: fault.to_string(), next: format!("{command} says what else is wrong") }
+        }
         LedgerError::Mendable { .. } | LedgerError::Uncovered { .. } => {
             Failure { exit: Exit::No, message: fault.to_string(), next: String::new() }
         }

@@ -10,7 +10,9 @@ use serde_json::{json, Value};
 use super::entry::{hex, Shown};
 use super::Directory;
 use crate::domain::{Entry, Found, Seq};
-use crate::ledger::{AccountBooks, Extent, LedgerError, Progress, Refuted, Report, Start, Suspect, Verification, KEYS_TTL};
+use crate::ledger::{
+    AccountBooks, Elsewhere, Extent, LedgerError, Progress, Refuted, Report, Rest, Start, Suspect, Verification, KEYS_TTL,
+};
 use crate::operator::context::Context;
 use crate::operator::exit::{Exit, Failure};
 use crate::operator::output::{bar, grouped, Output, Style};
@@ -32,7 +34,8 @@ const BAR_WIDTH: usize = 24;
 Checked are the chain of hashes, the numbering of entries, the nonces of every account, that no idempotency key was used twice
 while it is remembered, that no balance was ever below zero, and for each asset that what was issued and not burned is what the
 accounts hold; and that snapshots were taken where they say and have the peaks of the history up to there. All segments that are
-here are read; if the first ones are gone, balances begin with the oldest snapshot. Said is also what a start of the server would
+here are read; if the first ones are gone, balances begin with the oldest snapshot. The first thing that is wrong ends this; then each
+segment behind it is read by itself, and all are named whose own hashes do not hold. Said is also what a start of the server would
 do, and what is not as it should be and harms no entry, such as a damaged index. Nothing is written; a server may run meanwhile.
 Ends with 0 if the ledger is whole, 1 if it is not.")]
 pub struct Verify {
@@ -295,7 +298,7 @@ fn show(output: &Output, finding: &Finding<'_>, refuted: &Refuted) -> Result<(),
         return output.value(&json!({
             "whole": false, "kind": finding.kind, "file": finding.file, "offset": finding.offset, "entry": finding.entry,
             "what": finding.what, "means": finding.means, "next": finding.next, "entries_in_whole_batches": refuted.entries,
-            "suspect": finding.suspect.map(suspect_json), "start": refuted.start.as_ref().map(start_json),
+            "suspect": finding.suspect.map(suspect_json), "start": refuted.start.as_ref().map(start_json), "rest": rest_json(&refuted.rest),
         }));
     }
     output.line(&output.paint(Style::Bad, &format!("The ledger is {}.", finding.kind)))?;
@@ -312,7 +315,12 @@ fn show(output: &Output, finding: &Finding<'_>, refuted: &Refuted) -> Result<(),
     rows.push(("means", finding.means.to_owned()));
     rows.extend(refuted.start.as_ref().map(|start| ("a start", refused_text(start, &refuted.fault))));
     rows.push(("next", finding.next.to_owned()));
+    rows.extend(refuted.rest.unverified.map(|_| ("the rest", rest_text(&refuted.rest))));
     output.line(&output.fields(&rows))?;
+    for Elsewhere { file, what } in &refuted.rest.faults {
+        output.line(&format!("\n{}", output.paint(Style::Bad, "Damaged as well")))?;
+        output.line(&output.fields(&[("where", file.clone()), ("what", what.clone())]))?;
+    }
     let Some(suspect) = finding.suspect else { return Ok(()) };
     output.line(&format!("\n{}", output.paint(Style::Strong, "The entry")))?;
     output.line(&output.fields(&shown(suspect, &suspect.found).fields()))?;
@@ -327,6 +335,22 @@ fn show(output: &Output, finding: &Finding<'_>, refuted: &Refuted) -> Result<(),
     let accounts: Vec<(&str, String)> =
         suspect.accounts.iter().map(|books| (books.account.as_str(), account_text(books))).collect();
     output.line(&output.fields(&accounts))
+}
+
+/// What can be said of the segments behind the fault.
+fn rest_text(rest: &Rest) -> String {
+    let apart = match (rest.apart, rest.faults.len()) {
+        (0, _) => return "was not looked at: it stopped here".to_owned(),
+        (1, _) => "1 segment was read by itself".to_owned(),
+        (apart, _) => format!("{} segments were read, each by itself", grouped(u128::from(apart))),
+    };
+    let found = if rest.faults.is_empty() { "its hashes are right" } else { "what is damaged there is below" };
+    format!("was not verified: it stopped here. {apart}: {found}; balances, nonces and keys were not checked")
+}
+
+fn rest_json(rest: &Rest) -> Value {
+    let faults = rest.faults.iter().map(|fault| json!({"file": fault.file, "what": fault.what}));
+    json!({"unverified_from_segment": rest.unverified, "read_apart": rest.apart, "damaged": faults.collect::<Vec<_>>()})
 }
 
 /// The same beside a fault, which need not be said twice.
