@@ -202,6 +202,8 @@ fn a_restored_ledger_ends_where_its_snapshot_does() {
         assert_eq!((&restored["mark"]["head"], &restored["segments"][0]["bytes"]), (&11.into(), &bytes.into()));
         let text = told(place.path(), &format!("ledger inspect --dir {directory}"), 0);
         assert!(text.contains("last entry   11\n"), "{text}");
+        let text = told(place.path(), &format!("ledger verify --dir {directory}"), 0);
+        assert!(text.contains(": the next one is 12\n") && !text.contains("12 to 11"), "{text}");
         let gone = complaint(place.path(), &format!("ledger inspect --dir {directory} --entry 12"), 1);
         assert!(gone.contains("ends with entry 11"), "{gone}");
     }
@@ -368,6 +370,8 @@ fn an_exported_file_is_complete_or_not_there() {
     let output = ronctl(place.path(), "ledger export --dir ledger --format jsonl");
     assert_eq!((output.status.code(), String::from_utf8(output.stdout).unwrap().lines().count()), (Some(1), 8));
     assert!(String::from_utf8(output.stderr).unwrap().contains("incomplete, it ends after entry 8"));
+    let told = complaint(place.path(), "ledger export --dir ledger --format jsonl --from 10", 1);
+    assert!(told.contains("nothing was exported: ") && told.contains("where entry 9 is expected"), "{told}");
     complaint(place.path(), &format!("{command} --force"), 1);
     complaint(place.path(), "ledger export --dir ledger --format jsonl --out other.jsonl", 1);
     assert_eq!(fs::read(&file).unwrap(), good, "what was there stays");

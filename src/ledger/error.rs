@@ -26,7 +26,7 @@ pub enum LedgerError {
         file: String,
         /// Where in the file, in bytes.
         offset: u64,
-        /// The entry that should begin there.
+        /// The entry that should begin there; 0 if that is not known.
         expected: Seq,
         /// What is wrong.
         what: String,
@@ -170,13 +170,14 @@ impl std::fmt::Display for LedgerError {
             LedgerError::Io { place, doing, source } => {
                 write!(f, "could not {doing} ({place}): {source}; check the disk, its free space and the permissions, then start again")
             }
-            LedgerError::Damaged { file, offset, expected, what } => write!(
-                f,
-                "the ledger is damaged in {file} at byte {offset}, where entry {} is expected: {what}; nothing was changed; run {} for the \
-                 extent, then restore this file from a backup",
-                expected.0,
-                verify_beside(file)
-            ),
+            LedgerError::Damaged { file, offset, expected, what } => {
+                write!(f, "the ledger is damaged in {file} at byte {offset}")?;
+                if *expected > Seq(0) {
+                    write!(f, ", where entry {} is expected", expected.0)?;
+                }
+                let verify = verify_beside(file);
+                write!(f, ": {what}; nothing was changed; run {verify} for the extent, then restore this file from a backup")
+            }
             LedgerError::Unsupported { file, offset, version } => write!(
                 f,
                 "{file} at byte {offset} has format version {version}, which this server does not know; nothing was changed; start a \

@@ -8,6 +8,7 @@ use super::mark::Mark;
 use super::places::Place;
 use super::snapshot::snapshot_seq;
 use super::storage::{read_zero_filled, segment_name, segment_number, ReadFile, Storage, StorageFile};
+use super::walk::first_of;
 use super::window::Window;
 use super::witness::known_mark;
 use super::LedgerError;
@@ -209,11 +210,24 @@ impl<S: Storage> Scan<'_, S> {
                 Some(_) | None => self.segment(index, &mut end, each)?,
             }
         }
-        if let Some(mark) = self.mark.filter(|mark| mark.head > end.head) {
-            let what = format!("the log was durable up to entry {} before, but ends here", mark.head.0);
-            return Err(self.damaged(end.segments, end.offset, end.head, what));
-        }
+        self.check_reached(&end)?;
         Ok(end)
+    }
+
+    /// Errs if the log was durable beyond its end.
+    pub(super) fn check_reached(&self, end: &End) -> Result<(), LedgerError> {
+        let Some(mark) = self.mark.filter(|mark| mark.head > end.head) else { return Ok(()) };
+        let cut = self.cut_short(end.segments, end.segment_bytes);
+        let what = format!("the log was durable up to entry {} before, but ends here{cut}", mark.head.0);
+        Err(self.damaged(end.segments, end.offset, end.head, what))
+    }
+
+    /// What to add to a message about entries that are not there, if the file is shorter than its header says.
+    fn cut_short(&self, index: u64, segment_bytes: u64) -> String {
+        match self.storage.open(&segment_name(index)).and_then(|file| file.size()) {
+            Ok(size) if size < segment_bytes => format!("; the file has {size} bytes, its header says {segment_bytes}"),
+            Ok(_) | Err(_) => String::new(),
+        }
     }
 
     /// A segment that the snapshot has: it must be there and belong here, and is not read.
@@ -255,7 +269,14 @@ impl<S: Storage> Scan<'_, S> {
         if matches!(read, Ok((_, 1))) {
             tracing::warn!(file = %place, "the first copy of the segment header is damaged, the second is good");
         }
-        let refuse = |what: String| self.damaged(index, 0, end.head, what);
+        let refuse = |what: String| match continues {
+            true => self.damaged(index, 0, end.head, what),
+            // What is known is the end of a snapshot, and the segment lies before that.
+            false => {
+                let file = self.storage.place(&segment_name(index));
+                LedgerError::Damaged { file, offset: 0, expected: first_of(self.storage, index), what }
+            }
+        };
         let (header, _) = read.map_err(|fault| match fault {
             Fault::Version(version) => LedgerError::Unsupported { file: place.clone(), offset: 0, version },
             Fault::HeaderHash | Fault::BodyHash => refuse("neither copy of the segment header matches its hash".into()),
@@ -273,7 +294,9 @@ impl<S: Storage> Scan<'_, S> {
             return Err(refuse(format!("the file is segment {} under another name", header.index)));
         }
         if continues && header.first_seq.0 > end.head.0 + 1 {
-            let what = format!("entries {} to {} are missing: {place} begins after them", end.head.0 + 1, header.first_seq.0 - 1);
+            let cut = self.cut_short(index - 1, end.segment_bytes);
+            let (first, last) = (end.head.0 + 1, header.first_seq.0 - 1);
+            let what = format!("entries {first} to {last} are missing: {place} begins after them{cut}");
             return Err(self.damaged(index - 1, end.offset, end.head, what));
         }
         if continues && (header.first_seq.0 != end.head.0 + 1 || header.prev != end.root) {

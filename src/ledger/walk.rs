@@ -5,12 +5,12 @@
 //! Segments that are gone from the front of the directory are no fault here; the books are for `verify`.
 use super::batch::{check_place, sections, Section};
 use super::layout::{is_zero, BatchHeader, SegmentHeader, BATCH_HEAD_BYTES, BLOCK_BYTES, SEGMENT_HEAD_BYTES};
-use super::mark::Mark;
+use super::mark::{Mark, EPOCH_NAME};
 use super::reader::visit;
 use super::scan::{read_header, End, Scan, Seen, SeenBatch, Torn};
 use super::scrub::ScrubState;
 use super::storage::{index_name, read_zero_filled, segment_name, segment_number, ReadFile, Storage};
-use super::witness::known_mark;
+use super::witness::{known_mark, WITNESS_NAME};
 use super::LedgerError;
 use crate::domain::{Entry, LogId, Root, Seq};
 use std::ops::ControlFlow;
@@ -133,6 +133,13 @@ impl<S: Storage> Walk<S> {
         self.mark.as_ref().map(Option::as_ref)
     }
 
+    /// The file that says how far the log has certainly reached, if one does: of two, the one that knows more.
+    pub fn noted_in(&self) -> Option<&'static str> {
+        let mark = self.mark.as_ref().ok()?.as_ref()?;
+        let noted = Mark::read(&self.storage).ok().flatten();
+        Some(if noted.is_some_and(|noted| noted.head >= mark.head) { EPOCH_NAME } else { WITNESS_NAME })
+    }
+
     /// What is kept of the scrubbing, without what was found of segments that were archived since; `None` if nothing is.
     ///
     /// # Errors
@@ -152,33 +159,7 @@ impl<S: Storage> Walk<S> {
 
     /// Goes through the headers of the batches of a segment, not their bodies, as far as one follows the other.
     pub fn survey(&self, segment: &SegmentFile) -> Result<SegmentUse, LedgerError> {
-        let Ok(header) = &segment.header else { return Ok(SegmentUse::default()) };
-        let broken = || LedgerError::io(segment.file.as_str(), "read the segment");
-        let file = self.storage.open(&segment_name(segment.index)).map_err(broken())?;
-        let mut used = SegmentUse { bytes_used: SEGMENT_HEAD_BYTES, ..SegmentUse::default() };
-        while used.bytes_used + BLOCK_BYTES as u64 <= header.segment_bytes {
-            let mut bytes = [0; BATCH_HEAD_BYTES];
-            read_zero_filled(&file, &mut bytes, used.bytes_used).map_err(broken())?;
-            if is_zero(&bytes) {
-                break;
-            }
-            let checked = BatchHeader::decode(&bytes).and_then(|(batch, root)| {
-                check_place(&batch, header.log_id, segment.index, used.bytes_used, header.segment_bytes)?;
-                Ok((batch, root))
-            });
-            match checked {
-                Ok((batch, root)) => {
-                    used.batches += 1;
-                    (used.last, used.root, used.epoch) = (Some(batch.last_seq()), Some(root), batch.epoch);
-                    used.bytes_used += batch.extent_bytes();
-                }
-                Err(fault) => {
-                    used.fault = Some(fault.to_string());
-                    break;
-                }
-            }
-        }
-        Ok(used)
+        survey(&self.storage, segment)
     }
 
     /// What is missing of the log, by the surveys of its segments in their order, and by the mark: each in a sentence. What is gone from the
@@ -235,7 +216,7 @@ impl<S: Storage> Walk<S> {
                 let first = &self.segments[0];
                 Err(match &first.header {
                     Ok(header) => LedgerError::Archived { place: self.storage.place(""), first: header.first_seq },
-                    Err(what) => LedgerError::Incomplete { place: first.file.clone(), what: what.clone() },
+                    Err(what) => self.headless(first, what),
                 })
             }
         }
@@ -274,7 +255,6 @@ impl<S: Storage> Walk<S> {
         from: Seq,
         each: &mut dyn FnMut(&Batch<'_>) -> Result<ControlFlow<()>, LedgerError>,
     ) -> Result<WalkEnd, LedgerError> {
-        let last = &self.segments[self.segments.len() - 1];
         let scan = self.scan();
         let mut end = self.beginning(begin)?;
         for (at, segment) in self.segments.iter().enumerate().take(behind).skip(begin) {
@@ -299,21 +279,21 @@ impl<S: Storage> Walk<S> {
             }
             scanned?;
         }
-        if let Some(mark) = scan.mark.filter(|mark| mark.head > end.head && behind == self.segments.len()) {
-            let what = format!("the log was durable up to entry {} before, but ends here", mark.head.0);
-            let expected = Seq(end.head.0 + 1);
-            return Err(LedgerError::Damaged { file: last.file.clone(), offset: end.offset, expected, what });
+        if behind == self.segments.len() {
+            scan.check_reached(&end)?;
         }
         Ok(WalkEnd { head: end.head, torn: end.torn })
+    }
+
+    fn headless(&self, segment: &SegmentFile, what: &str) -> LedgerError {
+        let (file, expected) = (segment.file.clone(), first_of(&self.storage, segment.index));
+        LedgerError::Damaged { file, offset: 0, expected, what: what.to_owned() }
     }
 
     /// What a scan knows before this segment, taken from the segment's own header.
     fn beginning(&self, at: usize) -> Result<End, LedgerError> {
         let segment = &self.segments[at];
-        let header = segment
-            .header
-            .as_ref()
-            .map_err(|what| LedgerError::Incomplete { place: segment.file.clone(), what: what.clone() })?;
+        let header = segment.header.as_ref().map_err(|what| self.headless(segment, what))?;
         Ok(End {
             log_id: header.log_id,
             segments: self.segments[self.segments.len() - 1].index,
@@ -326,6 +306,51 @@ impl<S: Storage> Walk<S> {
             torn: None,
         })
     }
+}
+
+/// Goes through the headers of the batches of a segment, as far as one follows the other.
+fn survey<S: Storage>(storage: &S, segment: &SegmentFile) -> Result<SegmentUse, LedgerError> {
+    let Ok(header) = &segment.header else { return Ok(SegmentUse::default()) };
+    let broken = || LedgerError::io(segment.file.as_str(), "read the segment");
+    let file = storage.open(&segment_name(segment.index)).map_err(broken())?;
+    let mut used = SegmentUse { bytes_used: SEGMENT_HEAD_BYTES, ..SegmentUse::default() };
+    while used.bytes_used + BLOCK_BYTES as u64 <= header.segment_bytes {
+        let mut bytes = [0; BATCH_HEAD_BYTES];
+        read_zero_filled(&file, &mut bytes, used.bytes_used).map_err(broken())?;
+        if is_zero(&bytes) {
+            break;
+        }
+        let checked = BatchHeader::decode(&bytes).and_then(|(batch, root)| {
+            check_place(&batch, header.log_id, segment.index, used.bytes_used, header.segment_bytes)?;
+            Ok((batch, root))
+        });
+        match checked {
+            Ok((batch, root)) => {
+                used.batches += 1;
+                (used.last, used.root, used.epoch) = (Some(batch.last_seq()), Some(root), batch.epoch);
+                used.bytes_used += batch.extent_bytes();
+            }
+            Err(fault) => {
+                used.fault = Some(fault.to_string());
+                break;
+            }
+        }
+    }
+    Ok(used)
+}
+
+/// The entry with which a segment begins, told by the headers of the one before it; 0 if they do not tell it.
+pub(super) fn first_of<S: Storage>(storage: &S, index: u64) -> Seq {
+    if index == 1 {
+        return Seq(1);
+    }
+    let last_before = || {
+        let segment = look_at(storage, index.checked_sub(1)?, false).ok()?;
+        let whole = segment.header.as_ref().is_ok_and(|header| header.segment_bytes == segment.size);
+        let used = survey(storage, &segment).ok()?;
+        used.last.filter(|_| whole && used.fault.is_none())
+    };
+    last_before().map_or(Seq(0), |last| Seq(last.0 + 1))
 }
 
 fn look_at<S: Storage>(storage: &S, index: u64, indexed: bool) -> Result<SegmentFile, LedgerError> {

@@ -109,3 +109,23 @@ fn behind_the_first_damage_all_other_is_named() {
     // And where everything was read, nothing again.
     assert_eq!(rest(|l| flip(l, &snapshot_name(Seq(14)), 4_200)), (0, Vec::new()));
 }
+
+/// A start that begins behind a snapshot looks at the segments before it all the same, and says which entry belongs there.
+#[test]
+fn a_header_that_is_damaged_before_a_snapshot_is_no_place_behind_it() {
+    for (segment, expected) in [(1, 1), (2, 7)] {
+        let storage = ledger(1);
+        [40, BLOCK_BYTES + 40].iter().for_each(|at| flip(&storage, &segment_name(segment), *at));
+        let place = format!("{} at byte 0, where entry {expected} is expected", segment_name(segment));
+        for told in [start(&storage).unwrap_err().to_string(), verified(&storage).unwrap_err().to_string()] {
+            assert!(told.contains(&place), "{told}");
+        }
+        // What comes before it is in an archive, so nobody knows.
+        if segment == 2 {
+            storage.remove(&segment_name(1)).unwrap();
+            for told in [start(&storage).unwrap_err().to_string(), verified(&storage).unwrap_err().to_string()] {
+                assert!(told.contains(&format!("{} at byte 0: ", segment_name(segment))), "{told}");
+            }
+        }
+    }
+}

@@ -301,10 +301,11 @@ impl Export {
 
 fn cut_short(fault: &LedgerError, written: Written) -> Failure {
     let failure = unreadable(fault);
-    Failure {
-        message: format!("the export is incomplete, it ends after entry {}: {}", written.through, failure.message),
-        ..failure
-    }
+    let how = match written.through {
+        0 => "nothing was exported".to_owned(),
+        through => format!("the export is incomplete, it ends after entry {through}"),
+    };
+    Failure { message: format!("{how}: {}", failure.message), ..failure }
 }
 
 /// Gives the finished file its name, durably; without `force` never in place of another one.

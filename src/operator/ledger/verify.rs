@@ -113,7 +113,10 @@ fn whole(output: &Output, report: &Report, elapsed: Duration) -> Result<Exit, Fa
     if report.books_from > Seq(0) {
         let Extent { segments, batches, entries } = report.ever;
         let [gone, first, from] = [report.archived_through.0, report.archived_through.0 + 1, report.books_from.0].map(count);
-        rows[0].1 += &format!(": {first} to {}", count(report.head.0));
+        rows[0].1 += &match report.here.entries {
+            0 => format!(": the next one is {first}"),
+            _ => format!(": {first} to {}", count(report.head.0)),
+        };
         rows[2].1 += &format!(": {} to {segments}", report.first_segment);
         let all = format!("{} entries, {} batches, {} segments", count(entries), count(batches), count(segments));
         rows.push(("in all", format!("{all}; what is not here is in an archive, or was left behind by a restore")));
@@ -249,7 +252,7 @@ fn broken(output: &Output, refuted: &Refuted) -> Result<Exit, Failure> {
             kind: "damaged",
             file,
             offset: Some(*offset),
-            entry: Some(expected.0),
+            entry: Some(expected.0).filter(|entry| *entry > 0),
             what: what.clone(),
             means: "these bytes are not what the server wrote there: disk, file system or a hand has changed them",
             next: "stop the server, keep a copy of the directory, and restore this file from a backup",
