@@ -148,13 +148,18 @@ fn verify_names_what_is_damaged_behind_the_first_damage() {
 
 #[test]
 fn inspect_goes_from_the_log_down_to_one_entry() {
-    let (place, _) = whole();
+    let (place, directory) = whole();
     let log = json(place.path(), "ledger inspect --dir ledger", 0);
     assert_eq!((&log["head"], &log["epoch"], &log["log_id"]), (&11.into(), &1.into(), &"09".repeat(16).into()));
     let segments: Vec<_> =
         log["segments"].as_array().unwrap().iter().map(|one| (&one["first"], &one["last"], &one["sealed"])).collect();
     assert_eq!(segments, [(&1.into(), &6.into(), &true.into()), (&7.into(), &11.into(), &false.into())]);
-    assert!(told(place.path(), "ledger inspect --dir ledger", 0).contains("sealed"));
+    let text = told(place.path(), "ledger inspect --dir ledger", 0);
+    assert!(text.contains("sealed") && text.contains("through entry 11, noted in the file `epoch`"), "{text}");
+    fs::rename(directory.join("epoch"), place.path().join("epoch")).unwrap();
+    let text = told(place.path(), "ledger inspect --dir ledger", 0);
+    assert!(text.contains("through entry 11, noted in the file `witness`"), "{text}");
+    fs::rename(place.path().join("epoch"), directory.join("epoch")).unwrap();
 
     let lines = told(place.path(), "--json ledger inspect --dir ledger --segment 2", 0);
     let batches: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

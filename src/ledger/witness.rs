@@ -4,6 +4,7 @@
 //! leaves what was written back by then: never more than the truth. So it only ever raises the mark of the file `epoch`: a damaged
 //! last batch cannot be taken for an interrupted write if one of these names it. A mark that is torn or damaged, or of another log,
 //! is evidence that is missing, and no fault; a file that the disk does not let be read is one, as for every other file.
+use super::layout::is_zero;
 use super::log::is_lack_of_room;
 use super::mark::{Mark, MARK_BYTES};
 use super::scan::log_of_segments;
@@ -101,6 +102,22 @@ pub(super) fn known_mark<S: Storage>(storage: &S) -> Result<Option<Mark>, Ledger
         }
         (noted, seen) => noted.or(seen),
     })
+}
+
+/// What is wrong with the file, if it is there and something is. Marks that were never written are no fault.
+pub(super) fn flaw<S: Storage>(storage: &S) -> io::Result<Option<String>> {
+    let file = match storage.open(WITNESS_NAME) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    let mut bytes = [0; SLOTS * SECTOR_BYTES];
+    let read = file.read_at(&mut bytes, 0)?;
+    if read < bytes.len() {
+        return Ok(Some(format!("it has {read} bytes, and should have {}", bytes.len())));
+    }
+    let is_bad = |sector: &&[u8]| !is_zero(sector) && !matches!(Mark::decode(&sector[..MARK_BYTES]), Some(Ok(_)));
+    let bad = bytes.chunks(SECTOR_BYTES).filter(is_bad).count();
+    Ok((bad > 0).then(|| format!("{bad} of the {SLOTS} marks in it are damaged")))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use crate::ledger::layout::{SegmentHeader, BLOCK_BYTES};
 use crate::ledger::mark::{Mark, EPOCH_NAME};
 use crate::ledger::scrub::{index_verdict, Verdict};
 use crate::ledger::storage::{index_name, read_zero_filled, segment_name, Storage};
+use crate::ledger::witness::{flaw, WITNESS_NAME};
 use std::io::ErrorKind;
 
 /// Something that does no harm to any entry, and what becomes of it.
@@ -31,13 +32,14 @@ pub(super) fn remarks<S: Storage>(
     if mark.is_none() && head > Seq(0) {
         remarks.push(Remark {
             file: storage.place(EPOCH_NAME),
-            what: "it is missing, and so is `witness`: nothing says how far the log has certainly reached, so entries or segments that are lost from its end \
+            what: "it is missing, and `witness` has no mark either: nothing says how far the log has certainly reached, so entries or segments that are lost from its end \
                    would not be noticed"
                 .into(),
             next: "a start warns, goes on with the epoch after that of the last batch, and writes the file again; before it, compare head \
                    and root with the last receipt or root that is kept elsewhere, and see that no other server has the ledger",
         });
     }
+    remarks.extend(bad_witness(storage));
     headers.iter().for_each(|header| remarks.extend(bad_copy(storage, header)));
     let sealed = headers.iter().zip(headers.iter().skip(1));
     remarks.extend(sealed.filter_map(|(header, next)| bad_index(storage, header, Seq(next.first_seq.0 - 1))));
@@ -48,6 +50,18 @@ pub(super) fn remarks<S: Storage>(
         next: "a start passes it over; move it to where it belongs, or remove it",
     }));
     remarks
+}
+
+fn bad_witness<S: Storage>(storage: &S) -> Option<Remark> {
+    let look = || flaw(storage).unwrap_or_else(|error| Some(error.to_string()));
+    // A server may have been writing it.
+    look()?;
+    Some(Remark {
+        file: storage.place(WITNESS_NAME),
+        what: look()?,
+        next: "a start goes on, and the next commits write it anew; until then, damage to the very last batch may pass for an interrupted \
+               write unless `epoch` has noted that batch; see whether the disk has other faults",
+    })
 }
 
 /// A segment of whose header one copy is damaged.

@@ -110,6 +110,16 @@ fn behind_the_first_damage_all_other_is_named() {
     assert_eq!(rest(|l| flip(l, &snapshot_name(Seq(14)), 4_200)), (0, Vec::new()));
 }
 
+#[test]
+fn a_witness_that_was_cut_short_is_remarked_on_and_costs_nothing() {
+    let storage = ledger(1);
+    storage.tamper(WITNESS_NAME, |bytes| bytes.truncate(700));
+    let report = verified(&storage).unwrap();
+    let [remark] = &report.remarks[..] else { panic!("{:?}", report.remarks) };
+    assert!(remark.file.ends_with(WITNESS_NAME) && remark.what == "it has 700 bytes, and should have 4096", "{remark:?}");
+    assert_eq!(start(&storage).unwrap(), (Some(Seq(14)), Seq(20)));
+}
+
 /// A start that begins behind a snapshot looks at the segments before it all the same, and says which entry belongs there.
 #[test]
 fn a_header_that_is_damaged_before_a_snapshot_is_no_place_behind_it() {

@@ -343,6 +343,14 @@ fn cases() -> Vec<Case> {
             &["durable up to entry 25"],
             REFUSED,
         ),
+        case(
+            "a bit in the witness",
+            |l| flip(l, WITNESS_NAME, 3 * 512 + 50),
+            Remark("1 of the 8 marks in it are damaged"),
+            WITNESS_NAME.into(),
+            &["very last batch"],
+            NEWEST,
+        ),
         case("no epoch file", unmark, Remark("it is missing"), EPOCH_NAME.into(), &["a start warns", "no other server"], NEWEST),
         case(
             "a bit in the newest snapshot",

@@ -118,8 +118,11 @@ fn overview(output: &Output, walk: &Walk<DiskStorage>) -> Result<Exit, Failure> 
     }
     let noted = match (mark, &epoch_fault) {
         (_, Some(fault)) => fault.clone(),
-        (None, None) => "the files `epoch` and `witness` are missing".to_owned(),
-        (Some(mark), None) => format!("through entry {}, noted in the file `epoch`", grouped(u128::from(mark.head.0))),
+        (None, None) => "neither `epoch` nor `witness` says how far".to_owned(),
+        (Some(mark), None) => {
+            let file = walk.noted_in().unwrap_or_default();
+            format!("through entry {}, noted in the file `{file}`", grouped(u128::from(mark.head.0)))
+        }
     };
     output.line(&output.fields(&[
         ("ledger", log_id),
