@@ -1,7 +1,10 @@
 //! The committer from the outside: acknowledgements, wakes, a full disk, a disk that fails, the writer lock.
 use super::layout::BLOCK_BYTES;
 use super::sample::{lane_batch, open};
-use super::{Committer, DiskStorage, LaneSender, LedgerError, Log, Mark, MemoryStorage, Options, Reader, Storage, Watch};
+use super::spares::spare_name;
+use super::{
+    Committer, DiskStorage, LaneSender, LedgerError, Log, Mark, MemoryStorage, Options, ReadFile, Reader, Storage, Watch,
+};
 use crate::domain::limits::SEGMENT_BYTES_MIN;
 use crate::domain::{Durable, Entry, LaneBatch, Question, Root, Seq};
 use crossbeam_channel::{unbounded, Receiver};
@@ -147,6 +150,34 @@ fn a_full_disk_holds_commits_back_and_loses_none() {
     assert!(watch.is_writable() && died.is_empty());
     committer.close().unwrap();
     assert_eq!(open(&storage, SEGMENT).unwrap().2.len() as u64, room + 1);
+}
+
+#[test]
+fn without_file_descriptors_commits_wait_as_they_do_for_room() {
+    let storage = MemoryStorage::new();
+    let (committer, watch, _, acknowledged, died) = start_and_look(&storage, 1);
+    let started = Instant::now();
+    while storage.open(&spare_name()).and_then(|spare| spare.size()).unwrap_or(0) < SEGMENT {
+        assert!(started.elapsed() < SOON, "the next segment is allocated ahead");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    storage.refuse_files(true);
+    let room = (SEGMENT / BLOCK_BYTES as u64) - 2;
+    for number in 1..=room + 1 {
+        push(&committer.lane(0), lane_batch(0, number, 1));
+    }
+    let started = Instant::now();
+    while watch.is_writable() {
+        assert!(died.is_empty(), "the process ends for want of descriptors");
+        assert!(started.elapsed() < SOON, "a lack of descriptors shows");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    storage.refuse_files(false);
+    let places: Vec<_> = (0..=room).map(|_| acknowledged.recv_timeout(SOON).expect("goes on by itself").first_seq.0).collect();
+    assert_eq!(places, (1..=room + 1).collect::<Vec<_>>());
+    assert!(watch.is_writable() && died.is_empty());
+    committer.close().unwrap();
+    assert_eq!(open(&storage.crash(&mut || false), SEGMENT).unwrap().2.len() as u64, room + 1);
 }
 
 #[test]

@@ -261,7 +261,7 @@ impl<E: Engine> Runner<E> {
                 Written::Ended(error) => return Err(error),
                 Written::NoRoom(error) => {
                     if !was_full {
-                        tracing::error!(%error, entries, "no room for the next ledger segment; free some space, commits wait for it");
+                        tracing::error!(%error, entries, "no room for the next ledger segment, or no file descriptor, as the error says; commits wait for it");
                     }
                     was_full = true;
                     if self.signals.closing.load(Ordering::Acquire) {

@@ -22,6 +22,8 @@ const DIRECTORY_MODE: u32 = 0o700;
 #[derive(Clone, Debug)]
 pub struct DiskStorage {
     directory: Arc<Path>,
+    /// Stays open, so that a name can be made durable also when the process has no file descriptor left.
+    handle: Arc<File>,
     read_only: bool,
 }
 
@@ -29,13 +31,13 @@ impl DiskStorage {
     /// The directory, created with its parents if it is not there; it is then for the server's user alone, its parents are not.
     pub fn create(directory: &Path) -> io::Result<Self> {
         make_directory(directory, &mut sync_directory)?;
-        Ok(Self { directory: directory.into(), read_only: false })
+        Ok(Self { directory: directory.into(), handle: Arc::new(File::open(directory)?), read_only: false })
     }
 
     /// A directory that exists, to be looked at only: files open without write access, everything else is an error.
     pub fn read_only(directory: &Path) -> io::Result<Self> {
         fs::read_dir(directory)?;
-        Ok(Self { directory: directory.into(), read_only: true })
+        Ok(Self { directory: directory.into(), handle: Arc::new(File::open(directory)?), read_only: true })
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -124,7 +126,7 @@ impl Storage for DiskStorage {
     }
 
     fn sync_directory(&self) -> io::Result<()> {
-        sync_directory(&self.directory)
+        self.handle.sync_all()
     }
 
     fn place(&self, name: &str) -> String {
@@ -229,6 +231,15 @@ mod tests {
         fs::write(place.path().join("file"), "").unwrap();
         assert!(DiskStorage::create(&place.path().join("file")).is_err());
         assert!(DiskStorage::create(&place.path().join("file/ledger")).is_err());
+    }
+
+    #[test]
+    fn a_name_is_made_durable_without_opening_anything() {
+        let place = tempfile::tempdir().unwrap();
+        let storage = DiskStorage::create(&place.path().join("ledger")).unwrap();
+        fs::rename(place.path().join("ledger"), place.path().join("elsewhere")).unwrap();
+        assert!(storage.list().is_err(), "nothing can be opened by its path any more");
+        storage.sync_directory().unwrap();
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub enum Appended {
         /// The epoch of the newer writer.
         epoch: u64,
     },
-    /// There is no room. Nothing was written; the same call may succeed later.
+    /// There is no room, or something else is missing that may be there again. Nothing was written; the same call may succeed later.
     NoRoom(std::io::Error),
     /// Whether it is durable cannot be told.
     Unknown(LedgerError),

@@ -97,7 +97,8 @@ pub(super) struct Active<F> {
 /// Why a batch was not appended.
 #[derive(Debug)]
 pub enum AppendError {
-    /// There is no room for the next segment. Nothing was written; the same call may succeed later.
+    /// There is no room for the next segment, or no file descriptor to make it with. Nothing was written; the same call may succeed
+    /// later.
     NoRoom(std::io::Error),
     /// A write or sync failed. Whether the batch is durable is unknown, and the log takes no further one.
     Failed(LedgerError),
@@ -193,7 +194,7 @@ impl<S: Storage> Log<S> {
         AppendError::Failed(error)
     }
 
-    /// Begins the next segment. What needs room comes first, so that without it nothing has changed. `epoch` names the segment
+    /// Begins the next segment. What needs room comes first, so that without it nothing has changed; nothing after that opens a file. `epoch` names the segment
     /// before the first batch is written to it, so that entries in it cannot be lost with it unnoticed; and after its name is
     /// durable, so that no crash leaves a mark that asks for a segment which never was.
     fn roll(&mut self) -> Result<(), AppendError> {
@@ -210,7 +211,7 @@ impl<S: Storage> Log<S> {
         Ok(())
     }
 
-    /// Writes the mark that names this segment aside: of all that the next batch needs, what takes room.
+    /// Writes the mark that names this segment aside: of all that the next batch needs, what takes room and a file descriptor.
     fn prepare_mark(&mut self, segment: u64) -> Result<(), AppendError> {
         let prepared = self.mark(segment).prepare(&self.shared.storage);
         match prepared {
@@ -218,7 +219,7 @@ impl<S: Storage> Log<S> {
                 self.shared.attempts.note_mark(true);
                 Ok(())
             }
-            Err(error) if is_lack_of_room(&error) => {
+            Err(error) if is_lack_of_room(&error) || is_lack_of_descriptors(&error) => {
                 self.shared.attempts.note_mark(false);
                 Err(AppendError::NoRoom(error))
             }
@@ -455,4 +456,10 @@ impl<S: Storage> Watch<S> {
 pub(crate) fn is_lack_of_room(error: &std::io::Error) -> bool {
     use rustix::io::Errno;
     matches!(Errno::from_io_error(error), Some(Errno::NOSPC | Errno::DQUOT))
+}
+
+/// The process has too many files open, or the system has.
+fn is_lack_of_descriptors(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }

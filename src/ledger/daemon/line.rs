@@ -177,7 +177,7 @@ impl Line {
             }
             Committed::NoRoom(error) => {
                 if !std::mem::replace(&mut self.full, true) {
-                    tracing::error!(%error, "no room for the next ledger segment; free some space, commits wait for it");
+                    tracing::error!(%error, "no room for the next ledger segment, or no file descriptor, as the error says; commits wait for it");
                 }
                 Ok(Outcome::NoRoom)
             }

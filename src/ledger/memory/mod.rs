@@ -38,6 +38,8 @@ struct Disk {
     /// The state of the directory after each change that is not durable yet.
     changes: Vec<BTreeMap<String, usize>>,
     bytes_max: Option<u64>,
+    /// Opening fails: the process has no file descriptor left.
+    refuse_files: bool,
     fail_syncs: bool,
     /// How many more changes succeed.
     changes_left: Option<u64>,
@@ -55,6 +57,7 @@ impl Default for Disk {
             durable_names: BTreeMap::new(),
             changes: Vec::new(),
             bytes_max: None,
+            refuse_files: false,
             fail_syncs: false,
             changes_left: None,
             syncs: 0,
@@ -101,6 +104,14 @@ impl Disk {
                 Ok(())
             }
         }
+    }
+
+    /// Called before every file that is opened or made.
+    fn descriptor(&self) -> io::Result<()> {
+        if self.refuse_files {
+            return Err(rustix::io::Errno::MFILE.into());
+        }
+        Ok(())
     }
 
     fn find(&self, name: &str) -> io::Result<usize> {
@@ -180,7 +191,7 @@ impl MemoryStorage {
             disk.durable_names = change;
         }
         disk.names.clone_from(&disk.durable_names);
-        (disk.fail_syncs, disk.changes_left) = (false, None);
+        (disk.refuse_files, disk.fail_syncs, disk.changes_left) = (false, false, None);
         Self { disk: Arc::new(Mutex::new(disk)), writer: Arc::default() }
     }
 
@@ -211,6 +222,11 @@ impl MemoryStorage {
     /// Lets files grow only while all of them together have at most so many bytes.
     pub fn limit_bytes(&self, bytes_max: Option<u64>) {
         self.disk().bytes_max = bytes_max;
+    }
+
+    /// From now on no file can be opened or made, for want of file descriptors, or it can again.
+    pub fn refuse_files(&self, refuse: bool) {
+        self.disk().refuse_files = refuse;
     }
 
     /// Lets so many changes (writes, syncs, names) succeed and every later one fail: the moment at which the power goes.
@@ -273,6 +289,7 @@ impl Storage for MemoryStorage {
 
     fn create(&self, name: &str) -> io::Result<MemoryFile> {
         let mut disk = self.disk();
+        disk.descriptor()?;
         disk.step()?;
         let at = disk.files.len();
         disk.files.push(Contents::default());
@@ -282,7 +299,9 @@ impl Storage for MemoryStorage {
     }
 
     fn open(&self, name: &str) -> io::Result<MemoryFile> {
-        let at = self.disk().find(name)?;
+        let disk = self.disk();
+        disk.descriptor()?;
+        let at = disk.find(name)?;
         Ok(MemoryFile { disk: Arc::clone(&self.disk), at, unbuffered: false })
     }
 
