@@ -2,6 +2,7 @@
 //!
 //! Invariants: one wallet at a time; a wallet that was replaced is refused for ever after, whatever of it still arrives; a batch that
 //! comes again is answered with its old place; what is told to be durable is. It uses no clock: the time comes in.
+use super::peer::Peer;
 use crate::domain::{LaneBatch, LogId, Root, Seq};
 use crate::ledger::engine::{Engine, Tenure};
 use crate::ledger::merge::{GroupCommit, LanePlace, Standing};
@@ -13,15 +14,6 @@ use std::time::Duration;
 
 /// A connected wallet that was not heard for so long may be replaced.
 pub const SILENCE_MAX: Duration = Duration::from_secs(2);
-
-/// The process at the other end of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// Its number.
-    pub pid: u32,
-    /// Its user.
-    pub uid: u32,
-}
 
 /// The right of one connection to write; worthless as soon as another one has been given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,12 +74,10 @@ impl<E: Engine> Chair<E> {
     /// A wallet wants to write in a new epoch.
     pub fn acquire(&mut self, who: Peer, lanes: u16, now: Duration) -> Result<(Seat, Reply<'static>), Turned> {
         // The same process asks again if its grant was lost with its connection.
-        if let Some(holder) = self.holder.as_ref().filter(|holder| holder.connected && holder.who != who) {
+        if let Some(holder) = self.holder.as_ref().filter(|holder| holder.connected && !holder.who.is_the_process(&who)) {
             let silent = now.saturating_sub(holder.heard);
             if silent < SILENCE_MAX {
-                let Peer { pid, uid } = holder.who;
-                let text =
-                    format!("process {pid} of user {uid} has the ledger; stop that wallet, or give this one a ledger of its own");
+                let text = format!("{} has the ledger; stop that wallet, or give this one a ledger of its own", holder.who);
                 return Err(fault(Refused::InUse, self.writer.tenure().epoch, text).into());
             }
             tracing::warn!(pid = holder.who.pid, by = who.pid, "a wallet that was not heard any more is replaced");

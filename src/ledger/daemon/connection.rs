@@ -3,8 +3,9 @@
 //!
 //! The thread of the wallet that writes commits by itself: while it waits for the disk, what the wallet sends collects in the
 //! socket, and all of that goes into the next commit. So there is no queue here and nobody to wake.
-use super::chair::{Chair, Peer, Turned};
+use super::chair::{Chair, Turned};
 use super::line::{Done, Line, Outcome};
+use super::peer::Peer;
 use super::server::Site;
 use super::session::{Session, Wanted};
 use crate::domain::Seq;

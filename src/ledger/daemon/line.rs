@@ -2,7 +2,8 @@
 //!
 //! Invariants: what does not fit into the commit waits, and nothing behind it is looked at before it; whatever the wallet is told to be
 //! durable is. It uses no clock: the time comes in.
-use super::chair::{Chair, Committed, Peer, Seat, Turned};
+use super::chair::{Chair, Committed, Seat, Turned};
+use super::peer::Peer;
 use super::session::{Session, Wanted};
 use crate::domain::LaneBatch;
 use crate::ledger::engine::Engine;

@@ -1,7 +1,8 @@
 //! Another engine than the local log in its place: three replicas in memory, of which two decide, behind a network that loses messages,
 //! answers, and time. Chair and committer are the shipped ones. Whatever happens, what was acknowledged is in the log once and at its
 //! place, nothing is in it twice or out of order, and a writer that was replaced commits nothing any more.
-use super::chair::{Chair, Committed, Peer, Turned};
+use super::chair::{Chair, Committed, Turned};
+use super::peer::Peer;
 use crate::domain::{Durable, LaneBatch, LogId, Root, Seq};
 use crate::ledger::batch::Section;
 use crate::ledger::committer::Committer;

@@ -5,6 +5,7 @@
 //! | `session` | one connection as bytes in, requests out, replies as bytes out (pure) |
 //! | `chair` | who may write, what is committed for it, what it is told |
 //! | `line` | the daemon's end of a connection without I/O: what a wallet that writes wants is done with the chair |
+//! | `peer` | the process at the other end |
 //! | `idle` | what is done ahead of questions |
 //! | `server`, `connection` | the socket and the threads around them |
 //! | `answers` | what a connection that reads is told |
@@ -16,6 +17,7 @@ mod chair;
 mod connection;
 mod idle;
 mod line;
+mod peer;
 mod server;
 mod session;
 mod stepped;

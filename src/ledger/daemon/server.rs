@@ -1,9 +1,10 @@
 //! The socket of the daemon: who may connect, one thread for each connection, the end of all of them.
 //!
 //! Invariant: the ledger is closed once, by the one who stops the server; no connection commits after that.
-use super::chair::{Chair, Peer};
+use super::chair::Chair;
 use super::connection::Connection;
 use super::idle;
+use super::peer::Peer;
 use crate::domain::LogId;
 use crate::ledger::audit::Audit;
 use crate::ledger::auditor::Auditor;
@@ -19,7 +20,6 @@ use crate::ledger::snapshot::Snapshot;
 use crate::ledger::storage::Storage;
 use crate::ledger::LedgerError;
 use rustix::event::{poll, PollFd, PollFlags};
-use rustix::net::sockopt::socket_peercred;
 use std::io::ErrorKind;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -202,8 +202,8 @@ fn accept<S: Storage>(site: &Arc<Site<S>>, listener: &UnixListener, admitted: &A
                 continue;
             }
         };
-        let peer = match socket_peercred(&stream) {
-            Ok(peer) => Peer { pid: peer.pid.as_raw_nonzero().get().unsigned_abs(), uid: peer.uid.as_raw() },
+        let peer = match Peer::of(&stream) {
+            Ok(peer) => peer,
             Err(error) => {
                 tracing::warn!(%error, "the process at the other end cannot be told; its connection is closed");
                 continue;

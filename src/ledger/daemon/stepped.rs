@@ -2,8 +2,9 @@
 //!
 //! For tests and for the simulator: in place of `server` and `connection`, around the same lines and the same chair. Connections that read
 //! are not in it: a reader of the log answers their questions.
-use super::chair::{Chair, Peer, Turned};
+use super::chair::{Chair, Turned};
 use super::line::{Done, Line, Outcome};
+use super::peer::Peer;
 use super::session::{Session, Wanted};
 use crate::domain::{Durable, LaneBatch, LogId};
 use crate::ledger::log::{Log, Watch};

@@ -1,5 +1,6 @@
 //! The chair and the session one by one: who may sit down, who is turned away, what a malformed connection is told.
-use super::chair::{Chair, Committed, Peer, Seat, Turned, SILENCE_MAX};
+use super::chair::{Chair, Committed, Seat, Turned, SILENCE_MAX};
+use super::peer::Peer;
 use super::server::{Admitted, Server};
 use super::session::{Session, Wanted};
 use super::stepped::{SteppedDaemon, SteppedLine};
@@ -73,6 +74,21 @@ fn a_wallet_that_is_heard_keeps_the_ledger_and_a_silent_or_gone_one_is_replaced_
     assert_eq!(epoch_of(chair.acquire(ALICE, 2, at(4_000)).unwrap()).1, 3, "who is gone is replaced at once");
     chair.close().unwrap();
     assert_eq!(open(&storage, SEGMENT).unwrap().2.concat(), lane_batch(0, 1, 2).bytes);
+}
+
+#[test]
+fn wallets_whose_processes_the_daemon_cannot_see_are_not_taken_for_one() {
+    let mut chair = chair(&MemoryStorage::new());
+    let unseen = Peer { pid: 0, uid: 1 };
+    let (first, ..) = epoch_of(chair.acquire(unseen, 1, at(0)).unwrap());
+    let fault = away(chair.acquire(unseen, 1, at(1)));
+    assert_eq!(fault.refused, Refused::InUse);
+    assert!(fault.text.starts_with("a process of user 1 in another PID namespace has the ledger"), "{}", fault.text);
+    chair.leave(first);
+    assert_eq!(epoch_of(chair.acquire(unseen, 1, at(1)).unwrap()).1, 2);
+    assert_eq!(epoch_of(chair.acquire(unseen, 1, at(1) + SILENCE_MAX).unwrap()).1, 3);
+    assert_eq!(epoch_of(chair.acquire(ALICE, 1, at(2) + 2 * SILENCE_MAX).unwrap()).1, 4);
+    assert_eq!(epoch_of(chair.acquire(ALICE, 1, at(2) + 2 * SILENCE_MAX).unwrap()).1, 5, "its grant was lost");
 }
 
 #[test]
