@@ -165,7 +165,7 @@ impl Watcher {
         self.publisher.accounting_lag(lag);
         self.publisher.run_upkeep();
         let audit = self.audit.borrow();
-        let commit_us = |quantile| (!stats.commit_us.is_empty()).then(|| stats.commit_us.value_at_quantile(quantile));
+        let [commit_us_p50, commit_us_p99] = [0.5, 0.99].map(|quantile| known_quantile(&stats.commit_us, quantile));
         let status = serde_json::json!({
             "service": SERVICE,
             "version": env!("CARGO_PKG_VERSION"),
@@ -179,11 +179,11 @@ impl Watcher {
                 "writable": self.writable.get(),
                 "audited": audit.as_ref().map(|audit| audit.through.0),
                 "snapshot": audit.as_ref().map(|audit| audit.snapshot.0),
-                "commit_us_p50": commit_us(0.5),
-                "commit_us_p99": commit_us(0.99),
+                "commit_us_p50": commit_us_p50,
+                "commit_us_p99": commit_us_p99,
             },
-            "audit": audit.as_ref().map(audit_status),
-            "scrub": audit.as_ref().map(scrub_status),
+            "audit": audit_status(audit.as_ref()),
+            "scrub": scrub_status(audit.as_ref()),
             "accounting_lag_seconds": lag,
             "registry_version": self.registry.borrow().current().version(),
             "cores": self.publisher.figures(),
@@ -216,8 +216,14 @@ impl Watcher {
     }
 }
 
-/// What the audit has found, for the operator; `broken` is null as long as every rule holds.
-fn audit_status(audit: &Audit) -> serde_json::Value {
+/// A quantile, if anything was recorded.
+fn known_quantile(recorded: &hdrhistogram::Histogram<u64>, quantile: f64) -> Option<u64> {
+    (!recorded.is_empty()).then(|| recorded.value_at_quantile(quantile))
+}
+
+/// What the audit has found, for the operator, and null before it has said anything; `broken` is null as long as every rule holds.
+fn audit_status(audit: Option<&Audit>) -> serde_json::Value {
+    let Some(audit) = audit else { return serde_json::Value::Null };
     serde_json::json!({
         "through": audit.through.0,
         "broken": audit.broken,
@@ -226,8 +232,10 @@ fn audit_status(audit: &Audit) -> serde_json::Value {
     })
 }
 
-/// What reading everything again has found, for the operator; `last_end` is null before the first pass has ended.
-fn scrub_status(audit: &Audit) -> serde_json::Value {
+/// What reading everything again has found, for the operator, and null as long as the audit is; `last_end` is null before the first pass
+/// has ended.
+fn scrub_status(audit: Option<&Audit>) -> serde_json::Value {
+    let Some(audit) = audit else { return serde_json::Value::Null };
     let [segments, indexes, snapshots] = audit.scrub.damaged;
     serde_json::json!({
         "last_end": (audit.scrub.last_end.0 > 0).then_some(audit.scrub.last_end.0),
@@ -266,20 +274,21 @@ mod tests {
     fn the_status_has_what_audit_and_scrubbing_have_found() {
         use crate::domain::{Seq, UnixMs};
         use crate::ledger::{ScrubKind, Scrubbed};
+        assert!(audit_status(None).is_null() && scrub_status(None).is_null(), "what nobody has said is not claimed");
         let fresh = Audit::default();
         assert_eq!(
-            audit_status(&fresh),
+            audit_status(Some(&fresh)),
             serde_json::json!({"through": 0, "broken": null, "reads_failed": 0, "snapshots_failed": 0})
         );
-        assert!(scrub_status(&fresh)["last_end"].is_null());
+        assert!(scrub_status(Some(&fresh))["last_end"].is_null());
         let scrub = Scrubbed { last_end: UnixMs(1_500), damaged: [1, 2, 3] };
         let found =
             Audit { through: Seq(9), broken: Some("a rule".to_owned()), reads_failed: 4, snapshots_failed: 5, scrub, ..fresh };
         assert_eq!(
-            audit_status(&found),
+            audit_status(Some(&found)),
             serde_json::json!({"through": 9, "broken": "a rule", "reads_failed": 4, "snapshots_failed": 5})
         );
-        let told = scrub_status(&found);
+        let told = scrub_status(Some(&found));
         assert_eq!(told["last_end"], 1_500);
         // Named by kind, in the order in which they are counted.
         for (kind, member) in ScrubKind::ALL.iter().zip(["damaged_segments", "damaged_indexes", "damaged_snapshots"]) {
@@ -291,6 +300,14 @@ mod tests {
     fn a_ledger_that_takes_nothing_is_the_reason_whatever_else_is_missing() {
         let gates = [(true, true), (true, false), (false, true), (false, false)].map(|(writable, open)| gate_for(writable, open));
         assert_eq!(gates, [Gate::Open, Gate::NotReady, Gate::LedgerDown, Gate::LedgerDown]);
+    }
+
+    #[test]
+    fn without_a_commit_no_time_of_one_is_claimed() {
+        let mut recorded = hdrhistogram::Histogram::new(3).unwrap();
+        assert_eq!(known_quantile(&recorded, 0.5), None);
+        recorded.record(7).unwrap();
+        assert_eq!(known_quantile(&recorded, 0.5), Some(7));
     }
 
     #[test]
