@@ -175,10 +175,10 @@ fn the_file_is_named_by_flag_then_environment_then_default() {
     let absent = Path::new("/nonexistent/svc-wallet.toml");
     // A default that is not there is no file; a named one that is not there is an error.
     assert!(inflight(None, None, Some(absent)).unwrap_err().to_string().contains("LEDGER_SOCK"));
-    assert!(inflight(Some(absent), None, default)
-        .unwrap_err()
-        .to_string()
-        .contains("/nonexistent/svc-wallet.toml: cannot be read"));
+    let error = inflight(Some(absent), None, default).unwrap_err();
+    assert!(error.to_string().contains("/nonexistent/svc-wallet.toml: cannot be read"), "{error}");
+    let error = load_with(Some(absent), &[], &[]).unwrap_err();
+    assert_eq!(error.problems.len(), 1, "what the file would have said is no problem of its own: {error}");
 }
 
 #[test]

@@ -39,7 +39,7 @@ const NAME_BYTES_MAX: usize = 64;
 
 /// Reads every key and checks what they must have in common.
 pub(super) fn config(merged: Merged) -> Result<Config, ConfigError> {
-    let mut reader = Reader { values: merged.values, problems: merged.problems };
+    let mut reader = Reader { values: merged.values, problems: merged.problems, unread: merged.unread };
     let sections = (
         reader.service(),
         reader.bind(),
@@ -74,6 +74,8 @@ pub(super) fn config(merged: Merged) -> Result<Config, ConfigError> {
 struct Reader {
     values: BTreeMap<&'static str, (Raw, Origin)>,
     problems: Vec<Problem>,
+    /// See [`Merged::unread`].
+    unread: bool,
 }
 
 impl Reader {
@@ -209,6 +211,8 @@ impl Reader {
     fn value<T>(&mut self, key: &'static str, read: impl FnOnce(&Raw) -> Reading<T>) -> Option<T> {
         match self.optional(key, read)? {
             Some(value) => Some(value),
+            // The file is the problem.
+            None if self.unread => None,
             None => {
                 let env = find(key).and_then(|key| key.env);
                 let or_env = env.map_or(String::new(), |name| format!(", set {name} in the environment"));

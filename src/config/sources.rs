@@ -52,11 +52,13 @@ pub(super) struct Merged {
     pub file: Option<PathBuf>,
     /// Unknown names, unreadable files, malformed flags.
     pub problems: Vec<Problem>,
+    /// There is a file that could not be read, which is a problem: what has no value may have one in there.
+    pub unread: bool,
 }
 
 /// Merges the sources, weakest first, so that each stronger one replaces what stands.
 pub(super) fn merge(sources: &Sources<'_>) -> Merged {
-    let mut merged = Merged { values: BTreeMap::new(), file: None, problems: Vec::new() };
+    let mut merged = Merged { values: BTreeMap::new(), file: None, problems: Vec::new(), unread: false };
     for key in &KEYS {
         if let Some(default) = key.default {
             merged.values.insert(key.name, (Raw::Text(default.to_owned()), Origin::Default));
@@ -68,7 +70,10 @@ pub(super) fn merge(sources: &Sources<'_>) -> Merged {
     if let Some(path) = file {
         match read(&path) {
             Ok(text) => merged.add_file(&path, &text),
-            Err(message) => merged.problem(path.display().to_string(), None, message),
+            Err(message) => {
+                merged.problem(path.display().to_string(), None, message);
+                merged.unread = true;
+            }
         }
         merged.file = Some(path);
     }
@@ -104,6 +109,7 @@ impl Merged {
         let document = match parse(text) {
             Ok(document) => document,
             Err((message, line)) => {
+                self.unread = true;
                 return self.problem(path.display().to_string(), Some(at(line)), message);
             }
         };
