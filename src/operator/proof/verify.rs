@@ -1,7 +1,7 @@
 //! `ronctl proof verify`: whether a transaction is part of the history with a trusted root, without a server.
 use super::trusted::Trusted;
 use super::{consistency, content, not_proven, proven, read_body, Doubt};
-use crate::api::proof::{ProofBody, RootBody};
+use crate::api::proof::{ConsistencyBody, ProofBody, RootBody};
 use crate::api::reply;
 use crate::domain::{Entry, HistoryRoot, Proof};
 use crate::ledger::history::verify_inclusion;
@@ -64,7 +64,13 @@ struct Verdict {
 }
 
 fn checked(bytes: &[u8], continued: Option<&[u8]>, kept: Option<&[u8]>, trusted: &Trusted) -> Result<Verdict, Doubt> {
-    let body: ProofBody = read_body(bytes, "the proof")?;
+    let body: ProofBody = read_body(bytes, "the proof").map_err(|doubt| match serde_json::from_slice::<ConsistencyBody>(bytes) {
+        Ok(_) => Doubt::new(
+            "this is a proof that one root continues another, and not one of a transaction",
+            "check it with `ronctl proof consistency --proof FILE`, or give it with --consistency beside the proof of a transaction",
+        ),
+        Err(_) => doubt,
+    })?;
     let next = "fetch it again with `ronctl proof get --tx TXID`";
     let proof = body.read().map_err(|fault| Doubt::new(format!("the proof contradicts itself: {fault}"), next))?;
     verify_inclusion(&proof).map_err(|fault| Doubt::new(format!("the proof does not hold: {fault}"), next))?;

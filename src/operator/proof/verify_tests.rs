@@ -58,7 +58,7 @@ fn what_is_not_proven_is_told_with_its_reason() {
     type Case<'a> = (&'a [u8], Option<&'a [u8]>, Option<&'a [u8]>, Trusted, &'a str);
     let moved = text(&|body| body["history"]["index"] = 6.into());
     let foreign = text(&|body| body["log_id"] = "00".repeat(16).into());
-    let cases: [Case<'_>; 11] = [
+    let cases: [Case<'_>; 12] = [
         (&good, None, None, root(9), "another root than the trusted one"),
         (&good, None, None, root(8).of_size(Some(9)), "has 8 batches"),
         (&good, Some(&same), None, root(9), "another root than the trusted one"),
@@ -67,6 +67,7 @@ fn what_is_not_proven_is_told_with_its_reason() {
         (&good, None, Some(&other), root(8), "amount_minor is \"1\" in the receipt"),
         (&good, None, Some(&less), root(8), "receipt_hash is nothing in the receipt"),
         (&good, None, Some(&more), root(8), "extra is 1 in the receipt and nothing in the ledger"),
+        (&same, None, None, root(8), "one root continues another, and not one of a transaction"),
         (&good[1..], None, None, root(8), "the proof is not what the server sends"),
         (&moved, None, None, root(8), "the proof does not hold"),
         (&foreign, None, None, root(8), "contradicts itself: txid"),
