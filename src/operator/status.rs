@@ -208,7 +208,7 @@ fn audit_line(output: &Output, audit: &Value) -> String {
     let failed: Vec<String> = [("reads_failed", "looks could not read the ledger"), ("snapshots_failed", "snapshots failed")]
         .iter()
         .filter(|(name, _)| count(name) > 0)
-        .map(|(name, what)| format!("{} {what} since the start", count(name)))
+        .map(|(name, what)| format!("{} {what} since the start", grouped(u128::from(count(name)))))
         .collect();
     if failed.is_empty() {
         output.paint(Style::Good, &holds)
@@ -247,6 +247,11 @@ fn missing_rows(readiness: &Value) -> Vec<(String, String)> {
         .collect()
 }
 
+/// A value as all figures of this output are written.
+fn figure(value: &Value) -> String {
+    value.as_u64().map_or_else(|| readable(value), |number| grouped(u128::from(number)))
+}
+
 /// Rows for a value: one for a plain value, one for each member of an object, one for each object of a list.
 fn flatten(name: &str, value: &Value, rows: &mut Vec<(String, String)>) {
     match value {
@@ -261,12 +266,12 @@ fn flatten(name: &str, value: &Value, rows: &mut Vec<(String, String)>) {
             for (index, item) in items.iter().enumerate() {
                 let members = item.as_object().cloned().unwrap_or_default();
                 let parts: Vec<String> =
-                    members.iter().map(|(inner, value)| format!("{} {}", inner.replace('_', " "), readable(value))).collect();
+                    members.iter().map(|(inner, value)| format!("{} {}", inner.replace('_', " "), figure(value))).collect();
                 rows.push((format!("{name} {index}"), parts.join(", ")));
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
-            rows.push((name.to_owned(), readable(value)));
+            rows.push((name.to_owned(), figure(value)));
         }
     }
 }
@@ -290,7 +295,7 @@ mod tests {
     fn a_ready_server_is_told_in_a_few_lines() {
         let told = told(
             r#"{"ready":true,"reads":true,"writes":true,"draining":false,"pressure":false}"#,
-            r#"{"ready":true,"cores":2,"ledger":{"head":12,"segment_bytes":3},"per_core":[{"connections":1},{"connections":4}]}"#,
+            r#"{"ready":true,"cores":2,"ledger":{"head":12345,"segment_bytes":3},"per_core":[{"connections":1},{"connections":4}]}"#,
         );
         let expected = "\
 server                svc-wallet 1.2.3, revision abc (asked at unix:/run/admin.sock)
@@ -299,7 +304,7 @@ driver                io_uring
 policy version        7
 registry version      -
 cores                 2
-ledger head           12
+ledger head           12_345
 ledger segment bytes  3
 per core 0            connections 1
 per core 1            connections 4";

@@ -106,8 +106,8 @@ impl<'a> Shown<'a> {
         rows.extend(row.from.map(|name| ("from", name.to_owned())));
         rows.extend(row.to.map(|name| ("to", name.to_owned())));
         rows.push(("asset", row.asset.to_owned()));
-        rows.push(("amount", format!("{} minor units", row.amount_minor)));
-        rows.extend(row.nonce.map(|nonce| ("nonce", nonce.to_string())));
+        rows.push(("amount", format!("{} minor units", grouped(self.entry.amount().minor_units()))));
+        rows.extend(row.nonce.map(|nonce| ("nonce", grouped(u128::from(nonce)))));
         rows.push(("key", row.idem.to_owned()));
         rows.extend(row.memo.map(|memo| ("memo", printable(memo))));
         rows.push(("time", row.time));
@@ -158,6 +158,7 @@ mod tests {
         assert_eq!(serde_json::to_string(&shown.row()).unwrap(), expected);
         let fields = shown.fields();
         assert!(fields.contains(&("memo", "tea\u{fffd}".to_owned())), "{fields:?}");
+        assert!(fields.contains(&("amount", format!("{} minor units", grouped(u128::MAX)))), "{fields:?}");
         assert!(shown.receipt().starts_with(&format!("{{\"txid\":\"{}\",\"op\":\"transfer\"", shown.txid())));
     }
 

@@ -9,6 +9,7 @@ use serde_json::{json, Value};
 use super::entry::{hex, Shown};
 use super::{unreadable, Directory};
 use crate::domain::{Entry, LogId, Root, Seq, TxId};
+use crate::ledger::layout::BatchHeader;
 use crate::ledger::{Batch, DiskStorage, LedgerError, ScrubPass, ScrubState, SegmentFile, SegmentUse, Walk};
 use crate::operator::context::Context;
 use crate::operator::exit::{Exit, Failure};
@@ -75,6 +76,15 @@ impl Inspect {
     }
 }
 
+fn number(number: u64) -> String {
+    grouped(u128::from(number))
+}
+
+/// The first and the last entry of a batch.
+fn range(header: &BatchHeader) -> String {
+    format!("{} to {}", number(header.first_seq.0), number(header.last_seq().0))
+}
+
 fn no(message: String, next: &str) -> Failure {
     Failure { exit: Exit::No, message, next: next.to_owned() }
 }
@@ -126,7 +136,7 @@ fn overview(output: &Output, walk: &Walk<DiskStorage>) -> Result<Exit, Failure> 
     };
     output.line(&output.fields(&[
         ("ledger", log_id),
-        ("epoch", epoch.to_string()),
+        ("epoch", number(epoch)),
         ("last entry", grouped(u128::from(head.0))),
         ("chain hash", hex(&root)),
         ("certain", noted),
@@ -150,7 +160,7 @@ fn overview(output: &Output, walk: &Walk<DiskStorage>) -> Result<Exit, Failure> 
     let names = ["segment", "first entry", "last entry", "batches", "bytes used", "bytes", "state", "index"];
     output.line(&output.paint(Style::Faint, &line(names)))?;
     for (file, used) in &surveyed {
-        let [batches, bytes_used, size] = [used.batches, used.bytes_used, file.size].map(|number| grouped(u128::from(number)));
+        let [batches, bytes_used, size] = [used.batches, used.bytes_used, file.size].map(number);
         let entry = |seq: Option<Seq>| seq.map_or_else(|| "-".to_owned(), |seq| grouped(u128::from(seq.0)));
         let first = entry(file.header.as_ref().ok().map(|header| header.first_seq));
         let state = if Some(file.index) == last { "active" } else { "sealed" };
@@ -158,7 +168,7 @@ fn overview(output: &Output, walk: &Walk<DiskStorage>) -> Result<Exit, Failure> 
         output.line(&line([&file.index.to_string(), &first, &entry(used.last), &batches, &bytes_used, &size, state, index]))?;
         if let Some(what) = fault(file, used) {
             let at = if file.header.is_ok() { used.bytes_used } else { 0 };
-            output.line(&output.paint(Style::Bad, &format!("          at byte {at}: {what}")))?;
+            output.line(&output.paint(Style::Bad, &format!("          at byte {}: {what}", number(at))))?;
         }
     }
     Ok(exit)
@@ -229,7 +239,7 @@ fn segment(output: &Output, walk: &Walk<DiskStorage>, index: u64) -> Result<Exit
             output.value(&batch_json(batch)?)
         } else {
             let [offset, first, entries, epoch] =
-                [header.offset, header.first_seq.0, u64::from(header.entries), header.epoch].map(|number| number.to_string());
+                [header.offset, header.first_seq.0, u64::from(header.entries), header.epoch].map(number);
             output.line(&line([&offset, &first, &entries, &epoch, &hex(batch.root()), &lanes_text(batch)?]))
         };
         unwritten = told.err();
@@ -287,11 +297,14 @@ fn show_batch(output: &Output, batch: &Batch<'_>, log_id: LogId) -> Result<Exit,
         return Ok(Exit::Done);
     }
     output.line(&output.fields(&[
-        ("entries", format!("{} to {}, {} in all", header.first_seq.0, header.last_seq().0, header.entries)),
+        ("entries", format!("{}, {} in all", range(header), number(header.entries.into()))),
         ("file", batch.file().to_owned()),
-        ("at byte", format!("{}, {} bytes, body {}", header.offset, header.extent_bytes(), header.body_bytes)),
-        ("epoch", header.epoch.to_string()),
-        ("durable before", format!("through entry {}", header.durable_through.0)),
+        ("at byte", {
+            let [offset, extent, body] = [header.offset, header.extent_bytes(), u64::from(header.body_bytes)].map(number);
+            format!("{offset}, {extent} bytes, body {body}")
+        }),
+        ("epoch", number(header.epoch)),
+        ("durable before", format!("through entry {}", number(header.durable_through.0))),
         ("chain hash", hex(batch.root())),
         ("before it", hex(&header.prev)),
         ("body hash", hex(&header.body_hash)),
@@ -304,9 +317,9 @@ fn show_batch(output: &Output, batch: &Batch<'_>, log_id: LogId) -> Result<Exit,
 
 fn in_short(seq: Seq, entry: &Entry<'_>) -> String {
     let name = |account: Option<crate::domain::Account<'_>>| account.map_or_else(|| "-".to_owned(), |name| name.to_string());
-    let (op, amount) = (entry.op().as_str(), entry.amount().minor_units());
-    let nonce = entry.nonce().map_or_else(String::new, |nonce| format!(", nonce {}", nonce.0));
-    format!("{:>12}  {op:<9}{} -> {}  {amount} {}{nonce}", seq.0, name(entry.from()), name(entry.to()), entry.asset())
+    let (op, amount) = (entry.op().as_str(), grouped(entry.amount().minor_units()));
+    let nonce = entry.nonce().map_or_else(String::new, |nonce| format!(", nonce {}", number(nonce.0)));
+    format!("{:>12}  {op:<9}{} -> {}  {amount} {}{nonce}", number(seq.0), name(entry.from()), name(entry.to()), entry.asset())
 }
 
 fn show_entry(output: &Output, batch: &Batch<'_>, log_id: LogId, wanted: Wanted) -> Result<Exit, Failure> {
@@ -338,11 +351,8 @@ fn show_entry(output: &Output, batch: &Batch<'_>, log_id: LogId, wanted: Wanted)
         return Ok(Exit::Done);
     }
     let mut rows = shown.fields();
-    rows.push((
-        "place",
-        format!("{}, batch at byte {}, entries {} to {}", batch.file(), header.offset, header.first_seq.0, header.last_seq().0),
-    ));
-    rows.push(("chain hash", format!("{}, epoch {}", hex(batch.root()), header.epoch)));
+    rows.push(("place", format!("{}, batch at byte {}, entries {}", batch.file(), number(header.offset), range(header))));
+    rows.push(("chain hash", format!("{}, epoch {}", hex(batch.root()), number(header.epoch))));
     rows.push(("receipt", shown.receipt()));
     output.line(&output.fields(&rows))?;
     Ok(Exit::Done)
