@@ -7,12 +7,8 @@ use rustix::process::Signal;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::process::{Command, Output};
-use std::time::{SystemTime, UNIX_EPOCH};
 use support::{body, eventually, request, Client, Server};
-use svc_wallet::domain::{Account, Amount, Asset, Draft, Key, LaneBatch, LogId, Op, TokenId, UnixMs};
-use svc_wallet::ledger::{DiskStorage, Log, Options};
 
 #[test]
 fn the_pages_are_those_of_the_contract_on_both_ports() {
@@ -436,65 +432,4 @@ fn a_server_that_cannot_start_says_which_file_is_to_blame() {
     std::fs::set_permissions(server.path("wallet.keyring"), std::fs::Permissions::from_mode(0o644)).unwrap();
     let exit = server.launch_refused();
     assert!(exit.status.code() == Some(1) && exit.log.contains("wallet.keyring") && exit.log.contains("644"), "{}", exit.log);
-}
-
-/// An issue that was accepted ten minutes ago, in a ledger that no server has opened yet.
-fn write_old_ledger(directory: &Path) {
-    let ten_minutes_ago = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64 - 600_000;
-    let mut bytes = Vec::new();
-    let draft = Draft {
-        op: Op::Issue,
-        from: None,
-        to: Some(Account::new("a").unwrap()),
-        asset: Asset::new("roc").unwrap(),
-        amount: Amount::new(1_000).unwrap(),
-        nonce: None,
-        key: Key::new("old").unwrap(),
-        memo: None,
-        corr: "corr",
-        token: TokenId([4; 16]),
-        ceiling: false,
-        ts: UnixMs(ten_minutes_ago),
-    };
-    draft.encode(&mut bytes);
-    let options = Options::for_simulation(8 << 20, LogId([9; 16]));
-    let (mut log, _) = Log::open(DiskStorage::create(directory).unwrap(), &options, &mut |_, _, _| Ok(())).unwrap();
-    log.append(&[LaneBatch { lane: 0, lane_first: 1, count: 1, bytes }]).unwrap();
-    log.close().unwrap();
-}
-
-/// The counters are to hold an entry that is older than their bound, and their disk takes nothing. They are flushed every ten seconds, so
-/// that is how long this takes.
-#[test]
-fn counters_that_cannot_be_written_end_readiness_past_their_bound_and_neither_writes_nor_reads() {
-    let mut server = Server::prepared(&[("deps.ledger_sock", "embedded:./ledger")]);
-    write_old_ledger(&server.path("ledger"));
-    std::fs::create_dir(server.path("accounting")).unwrap();
-    let counters = server.path("accounting/counters.jsonl");
-    std::os::unix::fs::symlink("/dev/full", &counters).unwrap();
-    server.launch();
-
-    let missing = eventually("readiness drops", || {
-        let ready = server.page("/readyz");
-        (ready.status == 503).then_some(ready)
-    });
-    let json = missing.json();
-    assert_eq!(json["missing"], serde_json::json!(["accounting"]), "{missing}");
-    assert_eq!((json["writes"].as_bool(), json["reads"].as_bool()), (Some(true), Some(true)), "{missing}");
-    server.metric_reaches("accounting_flush_lag_seconds", 600.0);
-    server.metric_reaches("wallet_accounting_flushes_total{outcome=\"failed\"}", 1.0);
-    eventually("the metric says so", || (server.metric("wallet_ready") == 0.0).then_some(()));
-    assert!(server.log().contains("accounting_flush_failed"), "{}", server.log());
-    let mut wallet = server.wallet();
-    wallet.spend("a", "b", 10, 1, "k-1").ok();
-    assert_eq!((wallet.balance("a"), wallet.balance("b")), (990, 10));
-
-    // With a disk that takes them, the counters catch up with all that the ledger has.
-    server.stop();
-    std::fs::remove_file(&counters).unwrap();
-    server.launch();
-    server.stop();
-    let counted = std::fs::read_to_string(&counters).unwrap();
-    let last: serde_json::Value = serde_json::from_str(counted.lines().last().unwrap()).unwrap();
-    assert_eq!(last["through_seq"], 2, "{counted}");
 }
