@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // Helpers of tests may fail as loudly as tests do.
 mod support;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 use support::{eventually, Server};
@@ -63,9 +64,33 @@ fn counters_that_cannot_be_written_end_readiness_past_their_bound_and_neither_wr
     // With a disk that takes them, the counters catch up with all that the ledger has.
     server.stop();
     std::fs::remove_file(&counters).unwrap();
-    server.launch();
-    server.stop();
-    let counted = std::fs::read_to_string(&counters).unwrap();
-    let last: serde_json::Value = serde_json::from_str(counted.lines().last().unwrap()).unwrap();
-    assert_eq!(last["through_seq"], 2, "{counted}");
+    for start in 1..=2 {
+        server.launch();
+        server.stop();
+        check_counted_once(&std::fs::read_to_string(&counters).unwrap(), start);
+    }
+}
+
+/// The counters have the issue of the old ledger and the spend, each once, however often the server has started.
+fn check_counted_once(counted: &str, start: u32) {
+    let (mut sums, mut through) = (BTreeMap::new(), 0);
+    for line in counted.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(line["from_seq"], through + 1, "start {start}: the lines cover the ledger without a gap: {counted}");
+        through = line["through_seq"].as_u64().unwrap();
+        for delta in line["deltas"].as_array().unwrap() {
+            let column = |number: usize| delta[number].as_str().unwrap().to_owned();
+            let (count, amount) = sums.entry([0, 1, 2, 3].map(column)).or_insert((0, 0));
+            *count += delta[4].as_u64().unwrap();
+            *amount += column(5).parse::<u128>().unwrap();
+        }
+    }
+    assert_eq!(through, 2, "start {start}: {counted}");
+    let sum = |delta: [&str; 4], amount| (delta.map(str::to_owned), (1, amount));
+    let expected = BTreeMap::from([
+        sum(["a", "roc", "issue", "credit"], 1_000),
+        sum(["a", "roc", "transfer", "debit"], 10),
+        sum(["b", "roc", "transfer", "credit"], 10),
+    ]);
+    assert_eq!(sums, expected, "start {start}: each entry is counted once: {counted}");
 }
