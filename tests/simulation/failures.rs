@@ -136,6 +136,31 @@ fn a_full_disk_refuses_writes_and_serves_reads_until_there_is_room() {
     assert_eq!(balance(&mut world, &mut rng, "alice"), durable + 2);
 }
 
+/// The same behind the daemon: its wallet is told so, refuses by itself before anything is sent, and is told of the room.
+#[test]
+fn while_the_disk_of_the_daemon_is_full_its_wallet_refuses_writes_and_serves_reads() {
+    let (mut world, mut rng) = quiet_world_behind_a_daemon();
+    world.full_until = u64::MAX;
+    world.storage.limit_bytes(Some(0));
+    let mut number = 0;
+    while matches!(world.gate_of_wallet(), Some(Gate::Open)) {
+        number += 1;
+        write(&mut world, Op::Issue, "", "alice", number);
+        rounds(&mut world, &mut rng, 20);
+    }
+    let durable = u128::from(world.model.head());
+    assert_eq!((durable, world.wallet().link.in_doubt()), (u128::from(number) - 1, 1), "one waits for room");
+    assert_eq!(balance(&mut world, &mut rng, "alice"), durable);
+    write(&mut world, Op::Issue, "", "alice", number + 1);
+    let refused = rounds(&mut world, &mut rng, 4);
+    assert!(matches!(refused[..], [Answer::Refused { code: Code::UpstreamUnavailable, .. }]), "{refused:?}");
+    assert_eq!((u128::from(world.model.head()), world.wallet().link.in_doubt()), (durable, 1), "and nothing else");
+    world.storage.limit_bytes(None);
+    assert_eq!(receipts(&rounds(&mut world, &mut rng, 20)), 1, "what waited for room is committed");
+    issue(&mut world, &mut rng, number + 2..=number + 2);
+    assert_eq!(balance(&mut world, &mut rng, "alice"), durable + 2);
+}
+
 /// Row "fdatasync error": nothing is acknowledged, the process ends, and recovery believes the disk and not the cache.
 #[test]
 fn a_failed_sync_ends_the_process_and_what_was_not_acknowledged_is_gone() {
