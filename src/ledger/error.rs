@@ -54,9 +54,9 @@ pub enum LedgerError {
         /// Whether something is missing; otherwise what is there is not what it should be.
         missing: bool,
         /// What is wrong.
-        what: String,
+        what: Box<str>,
         /// What to do about it.
-        next: String,
+        next: Box<str>,
     },
     /// The first segments are not there, and no snapshot stands in for them.
     Uncovered {
@@ -139,7 +139,7 @@ impl LedgerError {
         let next = "put back that one file, from the archive or from any backup that has a later segment as well: a segment that another \
                     one follows never changes; do not restore the whole directory, which would lose what came after the backup \
                     (RUNBOOK.md, The ledger is damaged)";
-        LedgerError::Mendable { place, missing: true, what, next: next.into() }
+        LedgerError::Mendable { place, missing: true, what: what.into(), next: next.into() }
     }
 
     /// Which segments are missing, and why nothing stands in for them, if that is what is wrong.

@@ -54,7 +54,7 @@ impl Wallet {
     fn exchange(&mut self, daemon: &mut SteppedDaemon<MemoryStorage>) -> Vec<Heard> {
         let heard = exchange(&mut self.link, daemon, &mut self.line);
         let told = |heard: &Heard| if let Heard::State { writable, .. } = heard { Some(*writable) } else { None };
-        self.writable = heard.iter().filter_map(told).last().unwrap_or(self.writable);
+        self.writable = heard.iter().rev().find_map(told).unwrap_or(self.writable);
         heard
     }
 

@@ -164,8 +164,8 @@ impl Engine for Majority {
         for _ in 0..ASKED_MAX {
             cluster.deliver_late();
             if let Some(own) = held {
-                let answers: Vec<Replica> =
-                    (0..3).filter_map(|of| (!cluster.is_lost()).then(|| cluster.replicas[of].clone())).collect();
+                let all = cluster.replicas.clone();
+                let answers: Vec<Replica> = all.into_iter().filter(|_| !cluster.is_lost()).collect();
                 let theirs = answers.iter().filter(|replica| replica.promised > own && replica.promised_to != self.number);
                 if let Some(newer) = theirs.map(|replica| replica.promised).max() {
                     return Err(LedgerError::Fenced { place: self.place(), own, newer });

@@ -2,7 +2,6 @@
 //! to be used twice or did not fit memory.
 use super::repeats::{key_id, Candidates, Fingerprints, Repeat, Repeats, Rule};
 use super::replay::{seeds, Refuted, Suspect};
-use super::rest::Rest;
 use crate::domain::{Entry, Found, LogId, Seq, UsedKey};
 use crate::ledger::batch::for_each_entry;
 use crate::ledger::layout::Fault;
@@ -187,6 +186,6 @@ impl DoubledKey {
         let fault = LedgerError::Broken { file: self.file, offset: self.offset, seq: self.found.seq, what };
         let (found, earlier) = (self.found, self.earlier);
         let suspect = Suspect { log_id: self.log_id, found, accounts: Vec::new(), repeats: Some(repeats), earlier };
-        Refuted { fault, suspect: Some(Box::new(suspect)), entries, start: None, rest: Rest::default() }
+        Refuted { fault, suspect: Some(Box::new(suspect)), entries, start: None, rest: Box::default() }
     }
 }

@@ -102,7 +102,7 @@ pub struct Refuted {
     /// What a start would do; nothing if that could not be found out.
     pub start: Option<Start>,
     /// What came of what was not verified because of it.
-    pub rest: Rest,
+    pub rest: Box<Rest>,
 }
 
 /// An intact entry that breaks a rule of the books.
@@ -141,7 +141,7 @@ impl std::error::Error for Refuted {
 
 impl From<LedgerError> for Refuted {
     fn from(fault: LedgerError) -> Self {
-        Self { fault, suspect: None, entries: 0, start: None, rest: Rest::all() }
+        Self { fault, suspect: None, entries: 0, start: None, rest: Box::new(Rest::all()) }
     }
 }
 
@@ -262,7 +262,8 @@ impl Verification {
         told.now.again = true;
         let told_again = &mut |batch: &SeenBatch<'_>| told.again(batch);
         let repeats = passes.run(keys, first, through, told_again);
-        let rest = Rest { unverified, faults: fault.map_or_else(Vec::new, |_| comparison.given_up()), ..Rest::default() };
+        let rest =
+            Box::new(Rest { unverified, faults: fault.map_or_else(Vec::new, |_| comparison.given_up()), ..Rest::default() });
         let refute = |fault, suspect| Refuted { fault, suspect, entries, start: None, rest: rest.clone() };
         // A key that was used twice comes before whatever ended the scan.
         let end = match (scanned, repeats) {

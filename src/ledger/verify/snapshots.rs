@@ -64,7 +64,7 @@ impl Claim {
              snapshot while no server runs",
             head.0
         );
-        LedgerError::Mendable { place: self.file.clone(), missing: true, what, next }
+        LedgerError::Mendable { place: self.file.clone(), missing: true, what: what.into(), next: next.into() }
     }
 
     /// Whether it has all accounts as the entries up to there have left them.
@@ -91,7 +91,7 @@ impl Claim {
         if let Some(place) = self.contradicted_by.clone().filter(|_| self.log_id == log_id) {
             let what = format!("it does not have the first {size} batches as they are");
             let next = "move segments that are in an archive back, then remove this file while no server runs; it is made again";
-            return Err(LedgerError::Mendable { place, missing: false, what, next: next.into() });
+            return Err(LedgerError::Mendable { place, missing: false, what: what.into(), next: next.into() });
         }
         Ok(None)
     }
@@ -136,7 +136,7 @@ impl Bad {
             }
         };
         let what = first.what.clone() + &others.collect::<String>();
-        LedgerError::Mendable { place: first.file.clone(), missing: false, what, next: next.into() }
+        LedgerError::Mendable { place: first.file.clone(), missing: false, what: what.into(), next: next.into() }
     }
 }
 
@@ -201,7 +201,7 @@ impl<F: StorageFile> Comparison<F> {
                     "move the archived segments back into the directory (RUNBOOK.md, Old segments) and verify again: then the \
                             entries tell which; or put the copies of both from one backup in their place"
                         .into();
-                return Err(LedgerError::Mendable { place: claim.file, missing: false, what, next });
+                return Err(LedgerError::Mendable { place: claim.file, missing: false, what: what.into(), next });
             }
             open.retain(|open| open.seq > after);
         }

@@ -23,7 +23,7 @@ pub enum Start {
         entries: u64,
     },
     /// It ends, with this message.
-    Refuses(String),
+    Refuses(Box<str>),
 }
 
 /// What a start would do although the verification has found this; nothing if the disk does not let that be known.
@@ -31,7 +31,7 @@ pub(super) fn rehearse<S: Storage>(storage: &S, refuted: &Refuted) -> Option<Sta
     match attempt(storage, refuted) {
         Ok(start) => Some(start),
         Err(LedgerError::Io { .. }) => None,
-        Err(fault) => Some(Start::Refuses(fault.to_string())),
+        Err(fault) => Some(Start::Refuses(fault.to_string().into())),
     }
 }
 
@@ -42,7 +42,7 @@ fn attempt<S: Storage>(storage: &S, refuted: &Refuted) -> Result<Start, LedgerEr
     let start = snapshot.as_ref().map(Snapshot::start);
     let from = start.map_or(Seq(0), |start| start.seq);
     if met_behind(refuted, from) {
-        return Ok(Start::Refuses(refuted.fault.to_string()));
+        return Ok(Start::Refuses(refuted.fault.to_string().into()));
     }
     let names = storage.list().map_err(LedgerError::io(place.as_str(), "list the directory"))?;
     let Some(segments) = segments(storage, &names, mark, start.as_ref())? else {
@@ -60,7 +60,7 @@ fn attempt<S: Storage>(storage: &S, refuted: &Refuted) -> Result<Start, LedgerEr
     })?;
     books.close().map_err(|what| LedgerError::Incomplete { place: place.clone(), what })?;
     if let Some(why) = met_among_keys(storage, here, &refuted.fault) {
-        return Ok(Start::Refuses(why));
+        return Ok(Start::Refuses(why.into()));
     }
     Ok(Start::Serves { snapshot: snapshot.map(|snapshot| snapshot.head().seq), entries: end.head.0 - from.0 })
 }

@@ -489,7 +489,7 @@ pub(super) fn check_start(name: &str, storage: &MemoryStorage, said: &Start, beg
             assert_eq!((*snapshot, from), (expected.map(Seq), expected.map(Seq)), "{name}");
             assert_eq!(*entries, head.0 - from.map_or(0, |from| from.0), "{name}");
         }
-        (Start::Refuses(why), None, Err(fault)) => assert_eq!(*why, fault.to_string(), "{name}"),
+        (Start::Refuses(why), None, Err(fault)) => assert_eq!(**why, *fault.to_string(), "{name}"),
         (said, _, came) => panic!("{name}: said {said:?}, came {came:?}"),
     }
 }

@@ -230,7 +230,7 @@ fn broken(output: &Output, refuted: &Refuted) -> Result<Exit, Failure> {
             file: place,
             offset: None,
             entry: None,
-            what: what.clone(),
+            what: what.to_string(),
             means: match missing {
                 true => "a file that belongs to the ledger is not there",
                 false => "this file is not what it should be; no entry is in it, and none is lost by it",
@@ -359,7 +359,7 @@ fn rest_json(rest: &Rest) -> Value {
 /// The same beside a fault, which need not be said twice.
 fn refused_text(start: &Start, fault: &LedgerError) -> String {
     match (start, fault) {
-        (Start::Refuses(why), _) if *why == fault.to_string() => "refuses for this reason; nothing is changed by it".to_owned(),
+        (Start::Refuses(why), _) if **why == *fault.to_string() => "refuses for this reason; nothing is changed by it".to_owned(),
         (Start::Serves { .. }, LedgerError::Damaged { .. }) => {
             format!("{}; what is damaged is refused by its hash, never served", start_text(start))
         }
