@@ -4,11 +4,13 @@
 //! |---|---|
 //! | `link` | the writing connection as bytes in and out, over all its lives (pure) |
 //! | `writer`, `state` | the thread around it, and what others see of it |
+//! | `connect` | how each of its connections is made |
 //! | `reader` | the connection for questions and for reading all entries |
 //! | `directory` | where its files are, for commands that read them |
 //! | `snapshots` | its snapshots, in pieces |
 //! | `auditor` | what the daemon's audit has found, compared with what is served |
 mod auditor;
+mod connect;
 mod directory;
 pub(super) mod link;
 mod reader;

@@ -2,6 +2,7 @@
 //!
 //! A connection that failed is given up, and the next question makes a new one. While the writing connection is in trouble no
 //! question is even tried, so that nobody waits for a daemon that is known to be gone.
+use super::connect::connect_to;
 use super::state::State;
 use crate::domain::{Entry, Found, HistoryAnswer, HistoryQuestion, LogId, Page, PageQuestion, Question, Root, Seq, UnixMs};
 use crate::ledger::audit::{Audit, Findings};
@@ -76,7 +77,8 @@ impl Connection {
     /// Connects and says hello to a daemon that has the ledger `log_id`, or any if none is expected.
     pub(super) fn open(socket: &Path, log_id: Option<LogId>) -> Result<Self, Trouble> {
         let failed = |error: io::Error| not_reached(&error);
-        let stream = UnixStream::connect(socket).map_err(failed)?;
+        let stream = connect_to(socket).map_err(failed)?;
+        stream.set_nonblocking(false).map_err(failed)?;
         stream.set_read_timeout(Some(ANSWER_PATIENCE)).map_err(failed)?;
         stream.set_write_timeout(Some(ANSWER_PATIENCE)).map_err(failed)?;
         let mut connection = Self { stream, frames: Frames::new(REPLY_BODY_BYTES_MAX), log_id: None };

@@ -3,6 +3,7 @@
 //!
 //! Invariants: it never waits for the socket alone, so lanes are emptied and acknowledgements delivered whatever the daemon does;
 //! what is not acknowledged stays in the link, or in the lane's queue when the link has enough.
+use super::connect::connect_to;
 use super::link::{Heard, Link};
 use super::reader::{not_reached, RemoteReader};
 use super::snapshots::RemoteSnapshots;
@@ -266,8 +267,7 @@ impl Runner {
     }
 
     fn connect(&mut self) -> Result<(), Loss> {
-        let socket = UnixStream::connect(&self.state.socket)
-            .and_then(|socket| socket.set_nonblocking(true).map(|()| socket))
+        let socket = connect_to(&self.state.socket)
             .map_err(|error| Loss::Broken(format!("{}: {}", self.state.place(), not_reached(&error))))?;
         self.socket = Some(socket);
         (self.unanswered, self.quiet) = (Some(Instant::now()), false);
