@@ -11,11 +11,6 @@ use crate::domain::{LogId, Root, Seq};
 /// Name of the file.
 pub const EPOCH_NAME: &str = "epoch";
 
-/// What to do about a damaged file. Nobody but a person may go on without it, because it may be all that knows of a lost last segment.
-const MOVE_ASIDE: &str = "do not restore the directory for this, which would lose all that came after the backup: compare the last receipts \
-    with head and chain hash of `ronctl ledger inspect`, move this file aside, and start; the file `witness` or the last batch stands in \
-    for it, and it is written again (RUNBOOK.md, The ledger is damaged)";
-
 const MAGIC: [u8; 8] = *b"RONEPOCH";
 const SEGMENT_AT: usize = 80;
 const HASH_AT: usize = SEGMENT_AT + 8;
@@ -69,7 +64,7 @@ impl Mark {
                 place,
                 missing: false,
                 what: "the file does not match its own hash; no entry is in it".into(),
-                next: MOVE_ASIDE.into(),
+                next: move_aside(&storage.place("")).into(),
             }),
         }
     }
@@ -106,6 +101,15 @@ impl Mark {
     pub fn install<S: Storage>(storage: &S) -> Result<(), LedgerError> {
         install(storage, EPOCH_NAME).map_err(LedgerError::io(storage.place(EPOCH_NAME), "replace the epoch file"))
     }
+}
+
+/// What to do about a damaged file. Only a person may go on without it, because it may be all that knows of a lost last segment.
+fn move_aside(directory: &str) -> String {
+    format!(
+        "do not restore the directory for this, which would lose all that came after the backup: compare the last receipts with head and \
+         chain hash of `ronctl ledger inspect --dir {directory}`, move this file aside, and start; the file `witness` or the last batch \
+         stands in for it, and it is written again (RUNBOOK.md, The ledger is damaged)"
+    )
 }
 
 #[cfg(test)]

@@ -106,6 +106,8 @@ fn behind_the_first_damage_all_other_is_named() {
         flip_batch(l, 15, 20);
     });
     assert_eq!((apart, &*faults[0].0, faults.len()), (3, &*segment_name(3), 1));
+    let empty = verified(&MemoryStorage::new()).unwrap_err();
+    assert_eq!((&empty.fault.to_string().contains("no ledger here"), empty.rest.unverified), (&true, None));
     // And where everything was read, nothing again.
     assert_eq!(rest(|l| flip(l, &snapshot_name(Seq(14)), 4_200)), (0, Vec::new()));
 }

@@ -39,7 +39,12 @@ impl Rest {
         let Some(unverified) = refuted.rest.unverified.filter(|_| !matches!(refuted.fault, LedgerError::Io { .. })) else {
             return;
         };
-        let Ok(walk) = Walk::open(storage.clone()) else { return };
+        let walk = match Walk::open(storage.clone()) {
+            Ok(walk) => walk,
+            Err(LedgerError::Io { .. }) => return,
+            // There is no segment.
+            Err(_) => return refuted.rest.unverified = None,
+        };
         let segments = walk.segments();
         let known = file_of(&refuted.fault);
         let size = |segments: &[SegmentFile]| segments.iter().map(|segment| segment.size).sum::<u64>();
