@@ -78,7 +78,8 @@ impl World {
 
     /// In an idle moment the desk makes an index and follows the history.
     pub fn prepare(&mut self, rng: &mut Rng) {
-        let (told, before) = (self.faults().told, self.indexes());
+        let told = self.faults().told;
+        let before = self.indexes();
         let process = self.process();
         let (indexed, followed) = (process.reader.index_one_segment(), process.reader.advance_history(1 + rng.below(40)));
         let excused = self.lied().is_some() || self.failing || self.faults().told > told;
