@@ -123,7 +123,9 @@ impl World {
     /// What a wallet lets its cores do; nothing if the ledger is embedded.
     pub fn gate_of_wallet(&self) -> Option<Gate> {
         let wallet = self.remote.as_ref()?.wallet.as_ref();
-        let writes = wallet.is_some_and(|wallet| wallet.link.is_up() && !wallet.full);
+        // Once there is room, the thread that allocates ahead finds it, and the wallet is told.
+        let full = |wallet: &Wallet| wallet.full && self.full_until > 0;
+        let writes = wallet.is_some_and(|wallet| wallet.link.is_up() && !full(wallet));
         Some(if writes { Gate::Open } else { Gate::LedgerDown })
     }
 
