@@ -101,7 +101,8 @@ const CRASH_HELP: &str = "Variants:
                  is permitted; it is gone with the processes. Where it is not, all leaves this one and the next out, and says so
   small-disk-embedded  the same with an embedded ledger; then SIGKILL of the wallet
   lose-unsynced  SIGKILL of the daemon, or of both, on a disk that loses any part of what was not synced
-  lying-sync     SIGKILL of the daemon on a disk that said it had synced and had not: the loss must be detected
+  lying-sync     SIGKILL of the daemon on a disk that said it had synced and had not: what was
+                 acknowledged and is lost must be detected
   sync-error     every sync of a commit fails from a moment on: the daemon must end by itself and say which; reads go on, and with the
                  disk good again and the daemon started the wallet goes on by itself
 

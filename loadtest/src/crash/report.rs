@@ -37,7 +37,7 @@ pub struct Sums {
     pub negative: u64,
     /// Everything else that should not have been.
     pub unexplained: u64,
-    /// Rounds in which a disk that lied was found out.
+    /// Rounds in which a disk that lied was found out. If it was not, everything acknowledged must be there all the same.
     pub detected: u64,
     /// Rounds in which a daemon whose syncs failed ended by itself and said why, and everything was there exactly once.
     pub ended: u64,
@@ -229,10 +229,15 @@ impl CrashReport {
     /// What the rounds were: a paused process or a disk that lied is no kill that was survived.
     fn tell_kills(&self) -> String {
         let rounds = |of: &dyn Fn(&Sums) -> u64| self.variants.iter().map(of).sum::<u64>();
+        let harmless = self.rounds.iter().filter(|round| round.variant.ends_its_ledger() && round.ok && round.detected.is_none());
+        let harmless = match harmless.count() {
+            0 => String::new(),
+            some => format!(" ({some} had cost nothing that was acknowledged)"),
+        };
         let others = |variant| rounds(&|sums| if sums.variant == variant { sums.rounds } else { 0 });
         format!(
             "{} kills (SIGKILL) after each of which everything was there exactly once; besides, {} rounds with a pause, {} with a wallet \
-             that was replaced, {} of {} disks that lied found out, and {} of {} daemons that ended by themselves when a sync failed",
+             that was replaced, {} of {} disks that lied found out{harmless}, and {} of {} daemons that ended by themselves when a sync failed",
             grouped(rounds(&|sums| sums.kills_survived)),
             others(Variant::Pause),
             others(Variant::Replace),

@@ -162,6 +162,16 @@ fn a_wallet_that_was_replaced_and_goes_on_is_caught() {
 #[test]
 fn a_wallet_that_believes_a_disk_that_lied_is_caught() {
     is_caught(Flaw::ServesAfterALie, Variant::LyingSync, unexplained, "what a disk had lost was not noticed");
+    is_caught(Flaw::ServesAfterALie, Variant::LyingSync, missing, "an acknowledged receipt, fetched: 404 NOT_FOUND");
+}
+
+#[test]
+fn a_wallet_that_goes_on_after_a_lie_that_cost_nothing_is_right() {
+    let report = crash(Flaw::LosesNothingByALie, Variant::LyingSync);
+    assert!(report.ok, "{report:?}");
+    let sums = &report.variants[0];
+    assert_eq!((sums.rounds, sums.detected, sums.ledgers_verified), (ROUNDS, 0, ROUNDS));
+    report.print();
 }
 
 #[test]

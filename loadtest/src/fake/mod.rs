@@ -71,6 +71,8 @@ pub enum Flaw {
     DoesNotEndWhenReplaced,
     /// It goes on with what a disk that lied has left.
     ServesAfterALie,
+    /// It goes on after a lie, and is right: it had acknowledged nothing of what is gone.
+    LosesNothingByALie,
     /// Its ledger goes on after a sync that failed.
     PassesOverAFailedSync,
     /// Its ledger has an entry that nobody has a receipt for.
@@ -383,7 +385,7 @@ impl Shared {
         let receipt = self.receipt(state.sequence, op, &from, &to, &fields, key);
         state.by_txid.insert(receipt[memory_range()].to_owned(), receipt.clone());
         state.by_key.insert(scope, (body.to_vec(), receipt.clone()));
-        if self.flaw == Flaw::ForgetsAtRestart {
+        if matches!(self.flaw, Flaw::ForgetsAtRestart | Flaw::ServesAfterALie) {
             // What is forgotten is everything after the round's first spends.
             self.older.lock().unwrap().get_or_insert_with(|| state.clone());
         }

@@ -95,9 +95,11 @@ impl Victim for Fake {
 
     fn recover(&mut self, _stop: &AtomicBool) -> Result<Recovery, Fault> {
         match self.shared.variant {
-            Variant::Embedded | Variant::Wallet | Variant::Both | Variant::SmallDiskEmbedded => self.restart(),
-            Variant::LyingSync if self.shared.flaw != Flaw::ServesAfterALie => {
+            Variant::LyingSync if !matches!(self.shared.flaw, Flaw::ServesAfterALie | Flaw::LosesNothingByALie) => {
                 return Ok(Recovery::Detected("the fake ends".into()));
+            }
+            Variant::Embedded | Variant::Wallet | Variant::Both | Variant::SmallDiskEmbedded | Variant::LyingSync => {
+                self.restart()
             }
             Variant::SyncError if self.shared.flaw != Flaw::PassesOverAFailedSync => {
                 return Ok(Recovery::Ended("the fake ends".into(), Duration::from_millis(1)));
@@ -108,7 +110,6 @@ impl Victim for Fake {
             | Variant::LoseUnsynced
             | Variant::Pause
             | Variant::Replace
-            | Variant::LyingSync
             | Variant::SyncError => {}
         }
         self.shared.killed.store(false, Ordering::SeqCst);
@@ -158,7 +159,7 @@ impl Fake {
                     _later => state.by_txid.extend(mislaid.take()),
                 }
             }
-            Flaw::ForgetsAtRestart => {
+            Flaw::ForgetsAtRestart | Flaw::ServesAfterALie => {
                 if let Some(older) = self.shared.older.lock().unwrap().take() {
                     *state = older;
                 }
