@@ -81,7 +81,9 @@ impl<S: Storage> Connection<S> {
             let rest = self.commit()?;
             self.line.settle_state(&self.site.watch);
             self.send()?;
-            if !goes_on || self.line.session.ended() {
+            // What was sent before the wallet went is still committed, unless there is no room for it.
+            let waits = self.line.holds_back() && !self.line.is_full();
+            if !(goes_on || waits) || self.line.session.ended() {
                 return Ok(Over);
             }
             if !rest.is_zero() {
@@ -103,8 +105,9 @@ impl<S: Storage> Connection<S> {
             (false, false) => quiet,
         };
         let timeout = timeout.map(|wait| Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: i64::from(wait.subsec_nanos()) });
-        // As long as a batch is held back nothing is read: what has arrived must not end the wait, or there would be none.
-        let wanted = if holds_back { PollFlags::empty() } else { PollFlags::IN };
+        // What is not read must not end the wait, or there would be none.
+        let reads = self.reads();
+        let wanted = if reads { PollFlags::IN } else { PollFlags::empty() };
         let mut waiting = [PollFd::new(&self.stream, wanted), PollFd::new(&self.site.stop, PollFlags::IN)];
         // A signal may end the wait early; then there is nothing to read.
         let _ = poll(&mut waiting, timeout.as_ref());
@@ -112,22 +115,32 @@ impl<S: Storage> Connection<S> {
         if !stop.is_empty() {
             return Err(self.end(ending()));
         }
-        if full && holds_back && socket.intersects(PollFlags::HUP | PollFlags::ERR) {
+        if full && !reads && socket.intersects(PollFlags::HUP | PollFlags::ERR) {
             // The wallet is gone. Reading would show it, but not before there is room.
             return Err(Over);
         }
         Ok(())
     }
 
-    /// Takes what has arrived; false if nothing more will.
+    /// Whether more is read before what waits is worked on.
+    fn reads(&mut self) -> bool {
+        self.line.session.input().waiting() < READ_AHEAD_BYTES_MAX
+    }
+
+    /// Takes what has arrived, also if a batch is held back: the wallet may have nothing to say but that it lives. False if nothing more
+    /// will arrive.
     fn read(&mut self) -> Result<bool, Over> {
-        while !self.line.holds_back() && self.line.session.input().waiting() < READ_AHEAD_BYTES_MAX {
+        while self.reads() {
             let stream = &self.stream;
             let read = |buffer: &mut [u8]| recv(stream, buffer, RecvFlags::DONTWAIT).map(|(_, count)| count);
             match self.line.session.input().fill(READ_BYTES, read) {
                 Ok(0) => return Ok(false),
-                Ok(count) if count < READ_BYTES => return Ok(true),
-                Ok(_) => {}
+                Ok(count) => {
+                    self.line.heard();
+                    if count < READ_BYTES {
+                        return Ok(true);
+                    }
+                }
                 Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => return Ok(true),
                 Err(_) => return Err(Over),
             }

@@ -1,14 +1,13 @@
 //! A daemon whose disk is full: what its wallet is told, what waits, and that it goes on once there is room, whoever writes then.
-use super::server::{Admitted, Server};
+use super::chair::SILENCE_MAX;
 use super::stepped::{SteppedDaemon, SteppedLine};
-use super::tests::{exchange, Silent};
+use super::tests::{exchange, serve, Silent};
 use crate::domain::Seq;
 use crate::ledger::layout::BLOCK_BYTES;
-use crate::ledger::protocol::{Refused, Request, Role};
+use crate::ledger::protocol::{Refused, Request};
 use crate::ledger::sample::{lane_batch, open};
 use crate::ledger::spares::{spare_name, RETRY};
-use crate::ledger::{Heard, LedgerError, Link, Log, MemoryStorage, ReadFile, Schedule, Storage};
-use std::os::unix::net::UnixListener;
+use crate::ledger::{Heard, Link, Log, MemoryStorage, ReadFile, Storage};
 use std::time::{Duration, Instant};
 
 const SEGMENT: u64 = 64 << 10;
@@ -44,15 +43,23 @@ struct Wallet {
 impl Wallet {
     /// Asks for the ledger; also what it is told.
     fn connect(daemon: &mut SteppedDaemon<MemoryStorage>, pid: u32) -> (Self, Vec<Heard>) {
+        Self::connect_at(daemon, pid, Duration::ZERO)
+    }
+
+    fn connect_at(daemon: &mut SteppedDaemon<MemoryStorage>, pid: u32, now: Duration) -> (Self, Vec<Heard>) {
         let mut link = Link::new(1, 1000);
         link.connected();
         let mut wallet = Self { link, line: daemon.accept(pid), writable: false };
-        let heard = wallet.exchange(daemon);
+        let heard = wallet.exchange_at(daemon, now);
         (wallet, heard)
     }
 
     fn exchange(&mut self, daemon: &mut SteppedDaemon<MemoryStorage>) -> Vec<Heard> {
-        let heard = exchange(&mut self.link, daemon, &mut self.line);
+        self.exchange_at(daemon, Duration::ZERO)
+    }
+
+    fn exchange_at(&mut self, daemon: &mut SteppedDaemon<MemoryStorage>, now: Duration) -> Vec<Heard> {
+        let heard = exchange(&mut self.link, daemon, &mut self.line, now);
         let told = |heard: &Heard| if let Heard::State { writable, .. } = heard { Some(*writable) } else { None };
         self.writable = heard.iter().rev().find_map(told).unwrap_or(self.writable);
         heard
@@ -117,6 +124,32 @@ fn a_new_epoch_is_no_room_for_a_segment() {
     assert!(next.writable, "the thread that allocates has found the room");
 }
 
+#[test]
+fn a_wallet_whose_batch_is_held_back_is_heard_all_the_same_and_replaced_only_once_it_is_silent() {
+    let storage = MemoryStorage::new();
+    let mut daemon = SteppedDaemon::new(log(&storage));
+    let (mut wallet, _) = Wallet::connect(&mut daemon, 11);
+    fill_behind_the_spare(&storage);
+    for number in 0..60 {
+        wallet.link.push(lane_batch(0, 1 + 30 * number, 30));
+    }
+    wallet.exchange(&mut daemon);
+    let admitted = wallet.line.admitted().len();
+    assert!(!wallet.writable && (1..60).contains(&admitted), "one batch waits for the commit after {admitted}");
+    let late = SILENCE_MAX - Duration::from_millis(1);
+    wallet.link.beat();
+    wallet.exchange_at(&mut daemon, late);
+    let refused = |daemon: &mut SteppedDaemon<MemoryStorage>, now| {
+        let (_, heard) = Wallet::connect_at(daemon, 12, now);
+        let [Heard::Fault(fault)] = &heard[..] else { panic!("{heard:?}") };
+        fault.refused
+    };
+    assert_eq!(refused(&mut daemon, 2 * late), Refused::InUse);
+    // It says nothing more, however often the daemon looks; what it has sent before is still there.
+    wallet.exchange_at(&mut daemon, 2 * late);
+    assert_eq!(refused(&mut daemon, late + SILENCE_MAX), Refused::Unavailable, "there is no room for a new epoch");
+}
+
 fn until(so: impl Fn() -> bool, what: &str) {
     let began = Instant::now();
     while !so() {
@@ -132,12 +165,8 @@ fn with_a_batch_held_back_a_full_disk_is_tried_at_its_pace_and_not_for_a_wallet_
     let watch = log.watch();
     let place = tempfile::tempdir().unwrap();
     let socket = place.path().join("l.sock");
-    let listener = UnixListener::bind(&socket).unwrap();
-    let user = rustix::process::geteuid().as_raw();
-    let fatal = Box::new(|error: &LedgerError| panic!("{error}"));
-    let server = Server::start(log, None, Schedule::no_snapshots(), listener, Admitted(vec![user]), fatal).unwrap();
-    let mut wallet = Silent::connect(&socket);
-    wallet.say(&[Request::Hello(Role::Writer { lanes: 1, keys_ttl_ms: 5 }), Request::Acquire]);
+    let server = serve(log, &socket);
+    let mut wallet = Silent::writer(&socket);
     assert!(wallet.hear_writable());
     fill_behind_the_spare(&storage);
     // One segment takes some of it, one commit has room for some more, and there is more than that.
@@ -151,11 +180,11 @@ fn with_a_batch_held_back_a_full_disk_is_tried_at_its_pace_and_not_for_a_wallet_
     let tried = || watch.failed_allocations();
     let before = tried();
     until(|| tried() >= before.max(1) + 2, "the segment is full");
-    // Nobody reads this, and it must not keep the daemon awake.
+    // Nothing that is sent may keep the daemon awake for longer than it takes to read it.
     wallet.say(&[Request::Heartbeat]);
     let (before, began) = (tried(), Instant::now());
-    until(|| tried() >= before + 4, "it is tried again");
-    assert!(began.elapsed() >= 3 * RETRY, "four attempts within {:?}", began.elapsed());
+    until(|| tried() >= before + 6, "it is tried again");
+    assert!(began.elapsed() >= 4 * RETRY, "six attempts within {:?}", began.elapsed());
 
     drop(wallet);
     let rests = || {
@@ -165,8 +194,7 @@ fn with_a_batch_held_back_a_full_disk_is_tried_at_its_pace_and_not_for_a_wallet_
     };
     until(rests, "what a wallet has sent that is gone is tried no more");
     storage.limit_bytes(None);
-    let mut next = Silent::connect(&socket);
-    next.say(&[Request::Hello(Role::Writer { lanes: 1, keys_ttl_ms: 5 }), Request::Acquire]);
+    let mut next = Silent::writer(&socket);
     assert!(next.hear_writable());
     server.stop().unwrap();
 }

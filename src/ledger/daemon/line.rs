@@ -23,6 +23,8 @@ pub(super) struct Line {
     places: Vec<Acknowledged>,
     /// Something was admitted and could not be committed.
     full: bool,
+    /// Something has arrived since the last turn.
+    heard: bool,
 }
 
 /// What was done for a wallet that writes.
@@ -52,7 +54,7 @@ pub(super) enum Outcome {
 impl Line {
     /// A connection that has just been made.
     pub fn new(peer: Peer, session: Session) -> Self {
-        Self { peer, session, seat: None, held_back: None, places: Vec::new(), full: false }
+        Self { peer, session, seat: None, held_back: None, places: Vec::new(), full: false, heard: false }
     }
 
     /// Its right to write, if it has had one; to be given up when the connection is gone.
@@ -78,9 +80,14 @@ impl Line {
         self.session.next()
     }
 
+    /// Something has arrived, whatever it is.
+    pub fn heard(&mut self) {
+        self.heard = true;
+    }
+
     /// Begins a turn: whoever sends something lives, and what was held back is tried again.
     pub fn begin<E: Engine>(&mut self, chair: &mut Chair<E>, now: Duration) -> Result<Option<Done>, Turned> {
-        if let (Some(seat), true) = (self.seat, self.session.input().waiting() > 0) {
+        if let (Some(seat), true) = (self.seat, std::mem::take(&mut self.heard)) {
             chair.heard(seat, now)?;
         }
         self.held_back.take().map(|batch| self.admit(batch, chair)).transpose()

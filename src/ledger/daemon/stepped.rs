@@ -47,6 +47,9 @@ fn copy(batch: &LaneBatch) -> LaneBatch {
 impl SteppedLine {
     /// Takes bytes that have arrived.
     pub fn arrive(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.line.heard();
+        }
         self.line.session.input().push(bytes);
     }
 

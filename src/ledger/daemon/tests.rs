@@ -174,12 +174,17 @@ fn a_wallet_goes_on_with_its_epoch_on_a_restored_ledger_before_and_after_its_fir
 }
 
 /// What the wallet hears once everything on its way has arrived.
-pub(super) fn exchange(link: &mut Link, daemon: &mut SteppedDaemon<MemoryStorage>, line: &mut SteppedLine) -> Vec<Heard> {
+pub(super) fn exchange(
+    link: &mut Link,
+    daemon: &mut SteppedDaemon<MemoryStorage>,
+    line: &mut SteppedLine,
+    now: Duration,
+) -> Vec<Heard> {
     let mut heard = Vec::new();
     for _ in 0..3 {
         line.arrive(link.output());
         link.output().clear();
-        daemon.serve(line, at(0)).unwrap();
+        daemon.serve(line, now).unwrap();
         link.input().push(line.output());
         line.output().clear();
         while let Some(next) = link.next().unwrap() {
@@ -199,7 +204,7 @@ fn an_older_connection_that_is_served_late_costs_a_wallet_its_connection_and_not
         daemon.accept(pid)
     };
     let mut line = connect(&mut link, &mut daemon, 11);
-    assert!(matches!(exchange(&mut link, &mut daemon, &mut line)[..], [Heard::Granted(Tenure { epoch: 1, .. }), ..]));
+    assert!(matches!(exchange(&mut link, &mut daemon, &mut line, at(0))[..], [Heard::Granted(Tenure { epoch: 1, .. }), ..]));
     // It connects again, and asks for its ledger; that is lost on the way, or so it seems.
     let mut late = connect(&mut link, &mut daemon, 11);
     late.arrive(link.output());
@@ -209,22 +214,22 @@ fn an_older_connection_that_is_served_late_costs_a_wallet_its_connection_and_not
     assert_eq!(link.next().unwrap(), None, "it asks to go on once it is welcome");
     let asked = link.output().clone();
     let mut line = connect(&mut link, &mut daemon, 11);
-    assert!(matches!(exchange(&mut link, &mut daemon, &mut line)[..], [Heard::Granted(Tenure { epoch: 1, .. }), ..]));
+    assert!(matches!(exchange(&mut link, &mut daemon, &mut line, at(0))[..], [Heard::Granted(Tenure { epoch: 1, .. }), ..]));
     late.arrive(&asked);
     daemon.serve(&mut late, at(0)).unwrap();
     link.push(lane_batch(0, 1, 2));
-    let heard = exchange(&mut link, &mut daemon, &mut line);
+    let heard = exchange(&mut link, &mut daemon, &mut line, at(0));
     let [Heard::Fault(fault)] = &heard[..] else { panic!("{heard:?}") };
     assert_eq!((fault.refused, fault.epoch, link.is_replaced(fault)), (Refused::Fenced, 1, false), "{}", fault.text);
     let mut line = connect(&mut link, &mut daemon, 11);
-    let heard = exchange(&mut link, &mut daemon, &mut line);
+    let heard = exchange(&mut link, &mut daemon, &mut line, at(0));
     assert!(heard.iter().any(|heard| matches!(heard, Heard::Durable(durable) if durable.first_seq == Seq(1))), "{heard:?}");
     // And another that takes its place; the daemon knows them by their process.
     let mut other = Link::new(1, 1000);
     let mut its = connect(&mut other, &mut daemon, 11);
-    assert!(matches!(exchange(&mut other, &mut daemon, &mut its)[..], [Heard::Granted(Tenure { epoch: 2, .. }), ..]));
+    assert!(matches!(exchange(&mut other, &mut daemon, &mut its, at(0))[..], [Heard::Granted(Tenure { epoch: 2, .. }), ..]));
     link.beat();
-    let heard = exchange(&mut link, &mut daemon, &mut line);
+    let heard = exchange(&mut link, &mut daemon, &mut line, at(0));
     let Some(Heard::Fault(fault)) = heard.last() else { panic!("{heard:?}") };
     assert!(link.is_replaced(fault), "{}", fault.text);
 }
@@ -340,8 +345,23 @@ pub(super) struct Silent {
     frames: Frames,
 }
 
+/// A daemon that admits this user.
+pub(super) fn serve(log: Log<MemoryStorage>, socket: &Path) -> Server<MemoryStorage> {
+    let listener = UnixListener::bind(socket).unwrap();
+    let user = rustix::process::geteuid().as_raw();
+    let fatal = Box::new(|error: &LedgerError| panic!("{error}"));
+    Server::start(log, None, Schedule::no_snapshots(), listener, Admitted(vec![user]), fatal).unwrap()
+}
+
 impl Silent {
-    pub(super) fn connect(socket: &Path) -> Self {
+    /// Asks for the ledger.
+    pub(super) fn writer(socket: &Path) -> Self {
+        let mut wallet = Self::connect(socket);
+        wallet.say(&[Request::Hello(Role::Writer { lanes: 1, keys_ttl_ms: 5 }), Request::Acquire]);
+        wallet
+    }
+
+    fn connect(socket: &Path) -> Self {
         let stream = UnixStream::connect(socket).unwrap();
         // Only a test that has failed waits for so long.
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
@@ -381,12 +401,8 @@ fn a_writer_that_does_not_ask_hears_of_a_full_disk_before_anything_waits_and_of_
     storage.limit_bytes(Some(SEGMENT + 2 * BLOCK_BYTES as u64));
     let place = tempfile::tempdir().unwrap();
     let socket = place.path().join("l.sock");
-    let listener = UnixListener::bind(&socket).unwrap();
-    let user = rustix::process::geteuid().as_raw();
-    let fatal = Box::new(|error: &LedgerError| panic!("{error}"));
-    let server = Server::start(log, None, Schedule::no_snapshots(), listener, Admitted(vec![user]), fatal).unwrap();
-    let mut wallet = Silent::connect(&socket);
-    wallet.say(&[Request::Hello(Role::Writer { lanes: 1, keys_ttl_ms: 5 }), Request::Acquire]);
+    let server = serve(log, &socket);
+    let mut wallet = Silent::writer(&socket);
     assert!(wallet.hear_writable(), "there is much room in the segment");
     // Three quarters of the segment, a block each: there is room for all of it.
     let mut writable = true;
