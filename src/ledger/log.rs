@@ -270,6 +270,12 @@ impl<S: Storage> Log<S> {
         Ok(())
     }
 
+    /// One attempt at the next segment, unless it is there: what that thread does, for drivers that have none. How it went is seen by
+    /// whoever watches.
+    pub fn attempt_ahead(&mut self) {
+        self.spares.as_mut().expect("set but while it is exchanged").attempt();
+    }
+
     /// The largest body that one append takes, in bytes, section headers included.
     pub fn body_bytes_max(&self) -> usize {
         body_bytes_max(self.segment_bytes.min(self.active.segment_bytes))

@@ -248,8 +248,8 @@ impl<S: Storage> Allocator<S> {
 
 /// Where the log gets its next segment from.
 pub(crate) enum Spares<S: Storage> {
-    /// Written when it is needed, by whoever needs it: for the first segment, and for single-threaded drivers.
-    Inline { storage: S, segment_bytes: u64, attempts: Arc<Attempts> },
+    /// Written when it is needed, by whoever needs it, or before at its word: for the first segment, and for single-threaded drivers.
+    Inline { storage: S, segment_bytes: u64, attempts: Arc<Attempts>, ready: Option<S::File> },
     /// Written ahead by a thread of its own.
     Ahead(Ahead<S>),
 }
@@ -263,12 +263,12 @@ pub(crate) struct Ahead<S: Storage> {
 impl<S: Storage> Spares<S> {
     /// No thread yet.
     pub(crate) fn inline(storage: S, segment_bytes: u64, attempts: Arc<Attempts>) -> Self {
-        Spares::Inline { storage, segment_bytes, attempts }
+        Spares::Inline { storage, segment_bytes, attempts, ready: None }
     }
 
     /// From now on ahead, by a thread of its own.
     pub(crate) fn into_ahead(self) -> io::Result<Self> {
-        let Spares::Inline { storage, segment_bytes, attempts } = self else { return Ok(self) };
+        let Spares::Inline { storage, segment_bytes, attempts, .. } = self else { return Ok(self) };
         let allocator = Arc::new(Allocator::new(storage, segment_bytes, attempts));
         let shared = Arc::clone(&allocator);
         let thread = std::thread::Builder::new().name("ledger-spares".into()).spawn(move || shared.run())?;
@@ -278,12 +278,22 @@ impl<S: Storage> Spares<S> {
     /// The next spare; waits while it is being written. An error means that there is no room now.
     pub(crate) fn take(&mut self) -> io::Result<S::File> {
         match self {
-            Spares::Inline { storage, segment_bytes, attempts } => {
+            Spares::Inline { ready, .. } if ready.is_some() => Ok(ready.take().expect("just seen")),
+            Spares::Inline { storage, segment_bytes, attempts, .. } => {
                 let allocated = allocate(storage, *segment_bytes, None);
                 attempts.note(allocated.is_ok());
                 allocated
             }
             Spares::Ahead(ahead) => ahead.allocator.take(),
+        }
+    }
+
+    /// Makes one attempt at the next spare, unless it is there: for drivers that have no thread for it.
+    pub(crate) fn attempt(&mut self) {
+        let Spares::Inline { storage, segment_bytes, attempts, ready } = self else { return };
+        if ready.is_none() {
+            *ready = allocate(storage, *segment_bytes, None).ok();
+            attempts.note(ready.is_some());
         }
     }
 

@@ -46,6 +46,14 @@ impl Writing {
         self.alone().note()
     }
 
+    /// What the thread does that allocates segments ahead.
+    pub fn attempt_ahead(&mut self) {
+        match self {
+            Writing::Alone(log) => log.attempt_ahead(),
+            Writing::Served(daemon) => daemon.attempt_ahead(),
+        }
+    }
+
     pub fn head(&mut self) -> (Seq, Root) {
         self.alone().head()
     }
@@ -123,9 +131,7 @@ impl World {
     /// What a wallet lets its cores do; nothing if the ledger is embedded.
     pub fn gate_of_wallet(&self) -> Option<Gate> {
         let wallet = self.remote.as_ref()?.wallet.as_ref();
-        // Once there is room, the thread that allocates ahead finds it, and the wallet is told.
-        let full = |wallet: &Wallet| wallet.full && self.full_until > 0;
-        let writes = wallet.is_some_and(|wallet| wallet.link.is_up() && !full(wallet));
+        let writes = wallet.is_some_and(|wallet| wallet.link.is_up() && !wallet.full);
         Some(if writes { Gate::Open } else { Gate::LedgerDown })
     }
 

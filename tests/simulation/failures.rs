@@ -110,12 +110,22 @@ fn issue(world: &mut World, rng: &mut Rng, numbers: std::ops::RangeInclusive<u64
     }
 }
 
+/// The disk has no room for anything more; the next segment is there already, and wants room for its mark.
+fn fill_behind_the_next_segment(world: &mut World, rng: &mut Rng) {
+    rounds(world, rng, 1);
+    fill(world);
+}
+
+fn fill(world: &mut World) {
+    world.full_until = u64::MAX;
+    world.storage.limit_bytes(Some(0));
+}
+
 /// Row "disk full": writes are refused before anything is written, reads are served, and it ends by itself once there is room.
 #[test]
 fn a_full_disk_refuses_writes_and_serves_reads_until_there_is_room() {
     let (mut world, mut rng) = quiet_world(SMALL);
-    world.full_until = u64::MAX;
-    world.storage.limit_bytes(Some(0));
+    fill_behind_the_next_segment(&mut world, &mut rng);
     let mut number = 0;
     while !world.process().full {
         number += 1;
@@ -140,8 +150,7 @@ fn a_full_disk_refuses_writes_and_serves_reads_until_there_is_room() {
 #[test]
 fn while_the_disk_of_the_daemon_is_full_its_wallet_refuses_writes_and_serves_reads() {
     let (mut world, mut rng) = quiet_world_behind_a_daemon();
-    world.full_until = u64::MAX;
-    world.storage.limit_bytes(Some(0));
+    fill_behind_the_next_segment(&mut world, &mut rng);
     let mut number = 0;
     while matches!(world.gate_of_wallet(), Some(Gate::Open)) {
         number += 1;
@@ -159,6 +168,25 @@ fn while_the_disk_of_the_daemon_is_full_its_wallet_refuses_writes_and_serves_rea
     assert_eq!(receipts(&rounds(&mut world, &mut rng, 20)), 1, "what waited for room is committed");
     issue(&mut world, &mut rng, number + 2..=number + 2);
     assert_eq!(balance(&mut world, &mut rng, "alice"), durable + 2);
+}
+
+/// Found ahead: there is no room for the next segment while the present one has some left, so nothing comes to wait for it.
+#[test]
+fn a_disk_without_room_for_the_next_segment_refuses_writes_before_any_waits() {
+    for (mut world, mut rng) in [quiet_world(SMALL), quiet_world_behind_a_daemon()] {
+        fill(&mut world);
+        let mut number = 0;
+        while world.gate(0) == Gate::Open {
+            number += 1;
+            write(&mut world, Op::Issue, "", "alice", number);
+            rounds(&mut world, &mut rng, 20);
+        }
+        assert!(number > 2 && world.model.head() == number, "{} of {number} are durable", world.model.head());
+        world.storage.limit_bytes(None);
+        rounds(&mut world, &mut rng, 20);
+        issue(&mut world, &mut rng, number + 1..=number + 1);
+        assert_eq!(balance(&mut world, &mut rng, "alice"), u128::from(number) + 1);
+    }
 }
 
 /// Row "fdatasync error": nothing is acknowledged, the process ends, and recovery believes the disk and not the cache.
@@ -268,8 +296,7 @@ fn whatever_was_acknowledged_survives_a_power_loss_inside_of_a_commit() {
     }
 }
 
-/// The same at every change that a commit makes to the disk which begins a segment: the mark, the new file, its header and name, the
-/// batch.
+/// The same at every change that a commit makes to the disk which begins a segment: the mark, header and name of the new file, the batch.
 #[test]
 fn whatever_was_acknowledged_survives_a_power_loss_at_every_step_to_a_new_segment() {
     let (mut world, mut rng) = quiet_world(SMALL);
@@ -295,7 +322,7 @@ fn whatever_was_acknowledged_survives_a_power_loss_at_every_step_to_a_new_segmen
         }
         changes += 1;
     }
-    assert!((12..SEGMENT_CHANGES).contains(&changes), "{changes} changes");
+    assert!((10..SEGMENT_CHANGES).contains(&changes), "{changes} changes");
 }
 
 /// Row "the daemon is gone, comes back": reads are served, writes are refused, what was pending is committed later, once.

@@ -148,6 +148,10 @@ fn trouble(world: &mut World, clients: &mut Clients, rng: &mut Rng) {
         world.second_writer();
     }
     if rng.rarely(swarm.full_disk) {
+        if rng.percent(50) {
+            // The next segment is there, and its mark will be the first for which there is no room.
+            world.attempt_ahead();
+        }
         world.full_until = world.tick + 1 + rng.below(150);
         world.storage.limit_bytes(Some(0));
     }

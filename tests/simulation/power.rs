@@ -285,13 +285,14 @@ impl World {
         self.epoch = recovery.epoch;
         let group = GroupCommit::new(engines.len() as u16, log.body_bytes_max());
         let reader = log.reader();
+        let watch = log.watch();
         let work = self.audit_work(&reader, snapshot);
         let scrub = scrub_work(&reader);
         let log = match self.remote {
             None => Writing::Alone(Box::new(log)),
             Some(_) => Writing::Served(Box::new(SteppedDaemon::new(log))),
         };
-        self.process = Some(Process { reader, group, work, scrub, full: false, log });
+        self.process = Some(Process { reader, watch, group, work, scrub, full: false, log });
         if self.remote.is_some() {
             self.say(|| format!("the daemon runs from entry {} on, behind entry {begin}", self.model.head()));
             return;

@@ -157,7 +157,9 @@ impl Swarm {
         if lie.is_none() && rng.percent(10) {
             // It takes sealed segments behind two snapshots, and keys whose time is over, for something to go to an archive.
             let (segment_bytes, snapshot) = (40 << 10, swarm.snapshot + 150);
-            return Self { steps: 600, act_percent: 60, forgetful: true, segment_bytes, snapshot, ..swarm };
+            // And many forgotten keys for one that was never used to be taken for one of them.
+            let keys_max = if rng.percent(40) { 2 } else { keys_max };
+            return Self { steps: 600, act_percent: 60, forgetful: true, segment_bytes, snapshot, keys_max, ..swarm };
         }
         if lie != Some(Lie::OlderExtent) {
             return swarm;

@@ -15,12 +15,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use svc_wallet::domain::{Durable, Entry, HistoryRoot, UnixMs};
 use svc_wallet::engine::{Gate, Message, Request, Ticket};
-use svc_wallet::ledger::{AppendError, AuditWork, GroupCommit, Mark, MemoryStorage, Placed, Reader, ScrubWork};
+use svc_wallet::ledger::{AppendError, AuditWork, GroupCommit, Mark, MemoryStorage, Placed, Reader, ScrubWork, Watch};
 use svc_wallet::shard::Settings;
 
 /// The process that has the ledger open for writing: the server itself, or the daemon.
 pub struct Process {
     pub log: Writing,
+    pub watch: Watch<MemoryStorage>,
     pub reader: Reader<MemoryStorage>,
     pub group: GroupCommit,
     /// What the auditor's thread does.
@@ -151,8 +152,8 @@ impl World {
         if let Some(gate) = self.gate_of_wallet() {
             return gate;
         }
-        let full = self.process.as_ref().is_some_and(|process| process.full);
-        if full || self.cores[index].link.is_cut(self.tick) {
+        let full = |process: &Process| process.full || !process.watch.is_writable();
+        if self.process.as_ref().is_some_and(full) || self.cores[index].link.is_cut(self.tick) {
             return Gate::LedgerDown;
         }
         Gate::Open
@@ -181,6 +182,7 @@ impl World {
             5 if self.remote.is_some() => self.commit(rng),
             4 => return self.release(index),
             6 => self.look_after(rng),
+            7 if rng.percent(20) => self.attempt_ahead(),
             5 if self.cores[index].link.is_overdue(self.tick) => {
                 self.coverage.count("link: batches sent again");
                 self.cores[index].link.send_again();
@@ -200,8 +202,19 @@ impl World {
                 self.cores[index].link.send_again();
             }
         }
+        self.attempt_ahead();
         self.commit(rng);
         replies
+    }
+
+    /// What the thread does that allocates segments ahead.
+    pub fn attempt_ahead(&mut self) {
+        let Some(process) = &mut self.process else { return };
+        let failed = process.watch.failed_allocations();
+        process.log.attempt_ahead();
+        if process.watch.failed_allocations() > failed {
+            self.coverage.count("disk: no room for the next segment, found ahead");
+        }
     }
 
     /// A core does all that it can.

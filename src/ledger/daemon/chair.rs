@@ -256,6 +256,11 @@ impl<E: Engine> Chair<E> {
         self.writer.note();
     }
 
+    /// What it commits with.
+    pub fn engine(&mut self) -> &mut E {
+        self.writer.engine()
+    }
+
     /// Lets go of the ledger in order.
     pub fn close(self) -> Result<(), LedgerError> {
         self.writer.close()

@@ -139,6 +139,11 @@ impl<S: Storage> SteppedDaemon<S> {
         }
     }
 
+    /// One attempt at the next segment, as by the thread that allocates ahead.
+    pub fn attempt_ahead(&mut self) {
+        self.chair.engine().attempt_ahead();
+    }
+
     /// The other end of this connection is gone.
     pub fn leave(&mut self, line: &mut SteppedLine) {
         line.admitted.clear();
