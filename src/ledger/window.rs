@@ -47,13 +47,20 @@ impl<F: StorageFile> Window<F> {
     pub(crate) fn get(&mut self, offset: u64, length: usize) -> Result<&[u8], LedgerError> {
         let end = self.start + self.length as u64;
         if offset < self.start || offset + length as u64 > end {
-            (self.start, self.length) = (offset, length.max(self.bytes_max));
+            let ahead = self.ahead(offset).map_err(LedgerError::io(self.place.as_str(), "see how long the segment is"))?;
+            (self.start, self.length) = (offset, length.max(ahead));
             self.room.resize((self.length + BLOCK_BYTES).max(self.room.len()), 0);
             self.room_start = aligned_start(&self.room);
             self.fill().map_err(LedgerError::io(self.place.as_str(), "read the segment"))?;
         }
         let at = self.room_start + (offset - self.start) as usize;
         Ok(&self.room[at..at + length])
+    }
+
+    /// How much to read at this place: not far beyond the end of the file, where there is nothing but zeros.
+    fn ahead(&self, offset: u64) -> io::Result<usize> {
+        let left = self.file.size()?.saturating_sub(offset).next_multiple_of(BLOCK_BYTES as u64);
+        Ok(self.bytes_max.min(usize::try_from(left).unwrap_or(usize::MAX)))
     }
 
     fn fill(&mut self) -> io::Result<()> {

@@ -41,7 +41,7 @@ pub fn number(name: &str) -> Option<u64> {
 /// Plays all seeds of the plan.
 pub fn run(plan: &Plan) -> Summary {
     let started = Instant::now();
-    let next = AtomicU64::new(plan.first);
+    let (next, told) = (AtomicU64::new(plan.first), AtomicU64::new(0));
     let (failed, failures_max) = (AtomicU64::new(0), number("SIM_FAILURES_MAX").unwrap_or(FAILURES_MAX));
     let work = || {
         let mut summary = Summary::default();
@@ -66,6 +66,10 @@ pub fn run(plan: &Plan) -> Summary {
                 }
             }
             summary.histories += 1;
+            let minutes = started.elapsed().as_secs() / 60;
+            if told.fetch_max(minutes, Ordering::Relaxed) < minutes {
+                let _ = writeln!(std::io::stderr(), "{} histories after {minutes} min", seed + 1 - plan.first);
+            }
         }
     };
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
