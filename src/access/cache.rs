@@ -1,13 +1,15 @@
 //! The capabilities that one core has verified, by the whole text of their tokens.
 //!
 //! Invariants: bounded by a number of entries, each bounded by the caps on token and discharges; service, time and caveats
-//! that are not understood are looked at on every use; a token that fails verification is not remembered. When full, the
-//! entry goes that was not used since the hand last passed it (second chance).
+//! that are not understood are looked at on every use; a token that fails verification is not remembered; what is sent is
+//! compared with what is remembered in constant time, or nearly a token would be told from another one by the time it takes. When
+//! full, the entry goes that was not used since the hand last passed it (second chance).
 use super::capability::Capability;
 use super::keyring::Keyring;
 use super::token;
 use crate::domain::{Refusal, UnixMs};
 use ahash::RandomState;
+use constant_time_eq::constant_time_eq;
 use hashbrown::HashTable;
 use std::sync::Arc;
 
@@ -23,6 +25,8 @@ pub struct TokenCache {
     hand: usize,
     /// The place that was asked for last.
     newest: usize,
+    /// Whether that was found for the request at hand.
+    believed: bool,
     lookups: Lookups,
 }
 
@@ -59,6 +63,7 @@ impl TokenCache {
             slots: Vec::new(),
             hand: 0,
             newest: 0,
+            believed: false,
             lookups: Lookups::default(),
         }
     }
@@ -69,15 +74,27 @@ impl TokenCache {
     /// out of its time, and with FORBIDDEN what has a caveat that is not understood.
     pub fn verify(&mut self, token: &[u8], discharges: Option<&[u8]>, now: UnixMs) -> Result<&Arc<Capability>, Refusal> {
         self.newest = self.place_of(token, discharges)?;
+        self.believed = true;
         let slot = &mut self.slots[self.newest];
         slot.used = true;
         slot.capability.check(&self.audience, now)?;
         Ok(&slot.capability)
     }
 
+    /// Forgets who asked last; to be called when a new request is begun.
+    pub fn begin(&mut self) {
+        self.believed = false;
+    }
+
+    /// Whose capability the request since [`TokenCache::begin`] has come with, whatever became of it; `None` unless its signature was
+    /// right.
+    pub fn holder(&self) -> Option<&Capability> {
+        self.believed.then(|| &*self.slots[self.newest].capability)
+    }
+
     /// The place of a token, which is verified in full if it has none.
     fn place_of(&mut self, token: &[u8], discharges: Option<&[u8]>) -> Result<usize, Refusal> {
-        let same = |slot: &Slot| *slot.token == *token && slot.discharges.as_deref() == discharges;
+        let same = |slot: &Slot| constant_time_eq(&slot.token, token) && same_discharges(slot.discharges.as_deref(), discharges);
         // Requests of one client come together, and comparing costs less than hashing.
         if self.slots.get(self.newest).is_some_and(same) {
             self.lookups.hits += 1;
@@ -90,7 +107,8 @@ impl TokenCache {
         }
         self.lookups.misses += 1;
         let capability = Arc::new(token::verify(&self.keyring, token, discharges)?);
-        Ok(self.insert(Slot { hash, token: token.into(), discharges: discharges.map(Box::from), capability, used: false }))
+        let (token, discharges) = (token.into(), discharges.map(Box::from));
+        Ok(self.insert(Slot { hash, token, discharges, capability, used: false }))
     }
 
     fn insert(&mut self, slot: Slot) -> usize {
@@ -135,3 +153,15 @@ impl TokenCache {
         self.slots.is_empty()
     }
 }
+
+fn same_discharges(known: Option<&[u8]>, sent: Option<&[u8]>) -> bool {
+    match (known, sent) {
+        (Some(known), Some(sent)) => constant_time_eq(known, sent),
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
+    }
+}
+
+#[cfg(test)]
+#[path = "cache_tests.rs"]
+mod tests;

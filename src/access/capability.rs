@@ -6,7 +6,7 @@
 //! Deliberately not known here: signatures, bytes of tokens, and what was debited today (the owner core counts that).
 use super::caveat::{Caveat, List, Patterns};
 use super::scope::ScopeSet;
-use crate::domain::{Account, Amount, Asset, Code, Key, Refusal, TokenId, UnixMs};
+use crate::domain::{Account, Amount, Asset, Code, Key, Refusal, TokenId, UnixMs, Why};
 
 /// What a holder may do. Only made from a token whose signature was right.
 #[derive(Debug)]
@@ -95,13 +95,13 @@ impl Capability {
     /// The caveats that do not depend on the request: service, time, and that all of them were understood.
     pub(super) fn check(&self, audience: &str, now: UnixMs) -> Result<(), Refusal> {
         if self.audiences.iter().any(|named| **named != *audience) {
-            return Err(Refusal::new(Code::Unauthorized, "the capability is for another service; use one made for this wallet"));
+            return Err(Refusal::unauthorized(Why::Audience));
         }
         if self.expires.is_some_and(|expires| now >= expires) {
-            return Err(Refusal::new(Code::Unauthorized, "the capability has expired; get a new one"));
+            return Err(Refusal::unauthorized(Why::Expired));
         }
         if now < self.not_before {
-            return Err(Refusal::new(Code::Unauthorized, "the capability is not valid yet; wait, or get another one"));
+            return Err(Refusal::unauthorized(Why::NotYet));
         }
         if self.not_understood {
             return Err(Refusal::caveat("the capability has a caveat that this wallet does not understand, which denies"));

@@ -62,6 +62,11 @@ impl<'a> Identifier<'a> {
     }
 }
 
+/// A token id for people: 32 hexadecimal digits.
+pub fn token_id_text(TokenId(bytes): TokenId) -> String {
+    format!("{:032x}", u128::from_be_bytes(bytes))
+}
+
 /// 1 to 32 bytes of `a-z 0-9 -`.
 pub(super) fn key_id_well_formed(text: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';

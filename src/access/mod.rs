@@ -17,10 +17,12 @@ mod mint;
 mod policy;
 mod policy_reader;
 mod scope;
+mod signature;
 mod token;
 
 pub use cache::{Lookups, TokenCache};
 pub use capability::{Capability, Demand, Permit};
+pub use identifier::token_id_text;
 pub use inspect::{inspect, Description};
 pub use keyring::{Keyring, KeyringFault};
 pub use mint::{mint, MintFault, MintRequest};

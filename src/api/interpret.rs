@@ -11,7 +11,7 @@ use super::query::{decoded, given, parameters};
 use super::routes::{account_text, asset_text, proven_txid_text, txid_text, Route};
 use crate::access::{Capability, Demand, Policy, TokenCache};
 use crate::domain::limits::{ACCOUNT_BYTES_MAX, PAGE_ENTRIES_MAX};
-use crate::domain::{Account, Amount, Asset, Code, Draft, Entry, HistoryQuestion, Key, Op, Refusal, Seq, TxId, UnixMs};
+use crate::domain::{Account, Amount, Asset, Code, Draft, Entry, HistoryQuestion, Key, Op, Refusal, Seq, TxId, UnixMs, Why};
 use crate::http;
 use std::sync::Arc;
 
@@ -120,6 +120,7 @@ pub fn interpret<'a>(
     corr: &str,
     scratch: &'a mut Scratch,
 ) -> Result<Call<'a>, Refusal> {
+    tokens.begin();
     let scopes = incoming.route.scopes().expect("control routes are answered before");
     incoming.headers.check()?;
     let token = bearer(incoming.headers.authorization)?;
@@ -269,7 +270,7 @@ const BEARER: &[u8] = b"bearer ";
 
 /// The token of `Authorization: Bearer <token>`; the scheme is compared without regard to case (RFC 9110, 11.1).
 fn bearer(authorization: Option<&[u8]>) -> Result<&[u8], Refusal> {
-    let unauthorized = || Refusal::new(Code::Unauthorized, "no capability; send Authorization: Bearer <macaroon>");
+    let unauthorized = || Refusal::unauthorized(Why::NoToken);
     let (scheme, token) = authorization.and_then(|value| value.split_at_checked(BEARER.len())).ok_or_else(unauthorized)?;
     let token = token.trim_ascii();
     if !scheme.eq_ignore_ascii_case(BEARER) || token.is_empty() {

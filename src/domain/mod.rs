@@ -23,7 +23,7 @@ pub use key_id::KeyId;
 pub use lane::{Durable, KeyUse, LaneBatch, Page, PageQuestion, Question};
 pub use op::Op;
 pub use receipt::{Balance, Found, LastNonce, Root};
-pub use refusal::{Code, Reason, Refusal};
+pub use refusal::{Code, Reason, Refusal, Why};
 pub use state::{AccountState, AssetValue, DayCount, Payer, UsedKey, DAY_MS};
 pub use totals::{Totals, Untold};
 pub use txid::{LogId, TxId};

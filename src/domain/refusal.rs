@@ -136,6 +136,60 @@ impl Reason {
     }
 }
 
+/// Why nothing is authorized: for the log alone. A client is told the same for all of them, because whoever tries tokens could learn
+/// from the difference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Why {
+    /// There is no bearer token.
+    NoToken,
+    /// It is no macaroon in the form of this service, or one of its discharges is none.
+    Malformed,
+    /// It names a key that is not on the keyring.
+    UnknownKey,
+    /// Its signature is wrong.
+    Signature,
+    /// A discharge is missing, foreign, not bound to the token, or not asked for.
+    Discharge,
+    /// It was revoked, or its subject or key was.
+    Revoked,
+    /// It is for another service.
+    Audience,
+    /// It has expired.
+    Expired,
+    /// It is not valid yet.
+    NotYet,
+}
+
+impl Why {
+    /// All of them.
+    pub const ALL: [Why; 9] = [
+        Why::NoToken,
+        Why::Malformed,
+        Why::UnknownKey,
+        Why::Signature,
+        Why::Discharge,
+        Why::Revoked,
+        Why::Audience,
+        Why::Expired,
+        Why::NotYet,
+    ];
+
+    /// The word in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Why::NoToken => "no_token",
+            Why::Malformed => "malformed",
+            Why::UnknownKey => "unknown_key",
+            Why::Signature => "signature",
+            Why::Discharge => "discharge",
+            Why::Revoked => "revoked",
+            Why::Audience => "audience",
+            Why::Expired => "expired",
+            Why::NotYet => "not_yet",
+        }
+    }
+}
+
 /// A refused request: the code that clients branch on, and a sentence for people that says what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -151,7 +205,12 @@ pub struct Refusal {
     pub expected: Option<Nonce>,
     /// For UPSTREAM_UNAVAILABLE whether the answer is in an archive, so that no repeat helps before the operator has acted.
     pub archived: bool,
+    /// For UNAUTHORIZED why, which the client is not told.
+    pub why: Option<Why>,
 }
+
+/// What every client is told that has no valid capability, whatever is wrong with what it sent.
+const UNAUTHORIZED: &str = "no capability that is valid here and now; send Authorization: Bearer <macaroon>, or get a new one";
 
 impl Refusal {
     /// A refusal with the status and the reason that belong to the code (403 for LIMITS_EXCEEDED).
@@ -167,7 +226,12 @@ impl Refusal {
             Code::InternalError => 500,
             Code::RetryLater | Code::UpstreamUnavailable => 503,
         };
-        Self { code, status, reason: code.reason(), message: message.into(), expected: None, archived: false }
+        Self { code, status, reason: code.reason(), message: message.into(), expected: None, archived: false, why: None }
+    }
+
+    /// UNAUTHORIZED, with the one message that all of them have.
+    pub fn unauthorized(why: Why) -> Self {
+        Self { why: Some(why), ..Self::new(Code::Unauthorized, UNAUTHORIZED) }
     }
 
     /// LIMITS_EXCEEDED for something too large to be read: status 413.

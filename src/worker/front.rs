@@ -7,6 +7,7 @@ mod lookups;
 
 use super::clock::Clock;
 use super::connection::{Connections, Corr, Meta, Phase};
+use super::denials::Denials;
 use super::mailbox::Asked;
 use super::site::Site;
 use super::terms::method_of;
@@ -45,6 +46,7 @@ pub struct Front {
     /// What happened since the figures were last handed over.
     pub stats: Box<CoreStats>,
     tokens: TokenCache,
+    denials: Denials,
     /// Taken out while a request that borrows from it is handed in.
     scratch: Option<Box<api::Scratch>>,
     writes: Writes,
@@ -66,6 +68,7 @@ impl Front {
             connections: Connections::default(),
             stats,
             tokens,
+            denials: Denials::default(),
             scratch: Some(Box::default()),
             writes: Writes::default(),
             desk,
@@ -236,7 +239,12 @@ impl Front {
     ) {
         let mut scratch = self.scratch.take().expect("put back after each request");
         match api::interpret(incoming, &mut self.tokens, policy, now, corr, &mut scratch) {
-            Err(refusal) => self.refuse(ticket, refusal),
+            Err(refusal) => {
+                if let Some(meta) = self.waiting(ticket) {
+                    self.denials.log(self.clock.now_us() / 1000, &meta, &refusal, self.tokens.holder());
+                }
+                self.refuse(ticket, refusal);
+            }
             Ok(Call::Tx { id, capability }) => self.ask_transaction(ticket, id, capability),
             Ok(Call::History { question, of }) => self.ask_history(ticket, question, of),
             Ok(Call::Entries { account, before, limit, capability }) => {

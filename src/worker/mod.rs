@@ -6,6 +6,7 @@ mod admission;
 mod clock;
 mod connection;
 mod core;
+mod denials;
 mod driver;
 mod front;
 mod labels;

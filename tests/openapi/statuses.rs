@@ -148,6 +148,7 @@ fn made() -> BTreeSet<(String, &'static str)> {
             made.insert((path.clone(), code.as_str()));
         }
         let shorthands = [
+            ("Refusal::unauthorized(", Code::Unauthorized),
             ("Refusal::caveat(", Code::Forbidden),
             ("Refusal::nonce(", Code::NonceConflict),
             ("Refusal::too_large(", Code::LimitsExceeded),

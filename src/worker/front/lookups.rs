@@ -28,9 +28,18 @@ impl Front {
             return self.refuse(ticket, not_found());
         }
         match api::may_read(capability, &entry) {
-            Err(refusal) => self.refuse(ticket, refusal),
+            Err(refusal) => self.deny(ticket, refusal, Some(capability)),
             Ok(()) => self.reply(ticket, Outcome::Receipt { entry, seq: found.seq, root: found.root, replayed: false }),
         }
+    }
+
+    /// Refuses what was asked with this capability, and logs it if the capability is the cause.
+    fn deny(&mut self, ticket: Ticket, refusal: Refusal, holder: Option<&Capability>) {
+        if let Some(meta) = self.waiting(ticket) {
+            let now_ms = self.now_ms();
+            self.denials.log(now_ms, &meta, &refusal, holder);
+        }
+        self.refuse(ticket, refusal);
     }
 
     pub(super) fn ask_page(
@@ -68,7 +77,7 @@ impl Front {
     pub fn history(&mut self, ticket: Ticket, of: Option<(TxId, Arc<Capability>)>, answer: &HistoryAnswer) {
         let of = of.as_ref().map(|(id, capability)| (*id, &**capability));
         match api::proof::history(self.site.log_id, of, answer) {
-            Err(refusal) => self.refuse(ticket, refusal),
+            Err(refusal) => self.deny(ticket, refusal, of.map(|(_, capability)| capability)),
             Ok(body) => self.reply_with(ticket, 200, &[], |out| out.extend_from_slice(&body)),
         }
     }

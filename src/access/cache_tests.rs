@@ -1,0 +1,88 @@
+//! Proves what a core's cache of verified tokens may and may not remember: never past expiry or its bound.
+use super::*;
+use crate::access::{mint, MintRequest};
+use crate::domain::{Code, Why};
+
+const NOW: UnixMs = UnixMs(1_800_000_000_000);
+const AUDIENCE: &str = "svc-wallet";
+
+struct Bench {
+    keyring: Arc<Keyring>,
+    _directory: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let keyring = Arc::new(Keyring::open_or_create(&directory.path().join("keyring.json")).unwrap());
+        Self { keyring, _directory: directory }
+    }
+
+    fn cache(&self) -> TokenCache {
+        TokenCache::new(self.keyring.clone(), AUDIENCE, 8)
+    }
+
+    fn token(&self, subject: &str) -> String {
+        let wanted = MintRequest {
+            subject: subject.into(),
+            scopes: vec!["wallet:*".into()],
+            ttl: Duration::from_secs(900),
+            audience: AUDIENCE.into(),
+            ..MintRequest::default()
+        };
+        mint(&self.keyring, &wanted, NOW).unwrap()
+    }
+}
+
+fn why(cache: &mut TokenCache, token: &str, now: UnixMs) -> Option<Why> {
+    let told = cache.verify(token.as_bytes(), None, now).map(drop);
+    told.err().map(|refusal| refusal.why.expect("only UNAUTHORIZED is met here"))
+}
+
+#[test]
+fn a_cached_token_expires_and_keeps_its_discharges_apart() {
+    let bench = Bench::new();
+    let mut cache = bench.cache();
+    let token = bench.token("alice");
+    assert_eq!(why(&mut cache, &token, NOW), None);
+    assert_eq!(why(&mut cache, &token, UnixMs(NOW.0 + 899_999)), None);
+    assert_eq!(why(&mut cache, &token, UnixMs(NOW.0 + 900_000)), Some(Why::Expired));
+    assert_eq!(why(&mut cache, &token, NOW), None);
+    assert!(cache.verify(token.as_bytes(), Some(b"AAAA"), NOW).is_err(), "a discharge is part of what was verified");
+    assert_eq!(cache.len(), 1);
+}
+
+#[test]
+fn the_cache_is_bounded_and_keeps_what_is_used() {
+    let bench = Bench::new();
+    let mut cache = bench.cache();
+    assert!(cache.is_empty());
+    let busy = bench.token("busy");
+    for round in 0..100 {
+        assert_eq!(why(&mut cache, &busy, NOW), None);
+        assert_eq!(why(&mut cache, "garbage", NOW), Some(Why::Malformed));
+        let token = bench.token(&format!("subject-{round}"));
+        let first = Arc::as_ptr(cache.verify(token.as_bytes(), None, NOW).unwrap());
+        assert_eq!(first, Arc::as_ptr(cache.verify(token.as_bytes(), None, NOW).unwrap()), "the second look is a hit");
+        assert!(cache.len() <= 8);
+    }
+}
+
+#[test]
+fn only_a_right_signature_makes_a_holder() {
+    let bench = Bench::new();
+    let mut cache = bench.cache();
+    let token = bench.token("alice");
+    cache.begin();
+    assert!(cache.holder().is_none());
+    assert_eq!(why(&mut cache, &token, UnixMs(u64::MAX)), Some(Why::Expired));
+    assert_eq!(cache.holder().map(|holder| holder.subject().to_owned()).as_deref(), Some("alice"));
+    cache.begin();
+    let (shorter, _) = token.split_at(token.len() - 4);
+    let mut forged = shorter.to_owned();
+    forged.push_str(if token.ends_with("AAAA") { "AAAE" } else { "AAAA" });
+    assert_eq!(why(&mut cache, &forged, NOW), Some(Why::Signature));
+    assert!(cache.holder().is_none(), "nobody is named for a token that is not ours");
+    assert_eq!(cache.len(), 1);
+    assert_eq!(Code::Unauthorized, cache.verify(b"", None, NOW).unwrap_err().code);
+}
