@@ -12,11 +12,14 @@ use ahash::RandomState;
 use constant_time_eq::constant_time_eq;
 use hashbrown::HashTable;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Verified capabilities of one core.
 pub struct TokenCache {
     keyring: Arc<Keyring>,
     audience: Box<str>,
+    /// How far the clocks of issuers may be off, in milliseconds.
+    leeway_ms: u64,
     capacity: usize,
     hasher: RandomState,
     /// Places in `slots`, found by the hash of token and discharges.
@@ -48,7 +51,7 @@ struct Slot {
 }
 
 impl TokenCache {
-    /// An empty cache of at most `capacity` capabilities for the service named `audience`.
+    /// An empty cache of at most `capacity` capabilities for the service named `audience`, with clocks that are right.
     ///
     /// # Panics
     /// If `capacity` is 0 or over 2^32 - 1.
@@ -57,6 +60,7 @@ impl TokenCache {
         Self {
             keyring,
             audience: audience.into(),
+            leeway_ms: 0,
             capacity,
             hasher: RandomState::new(),
             table: HashTable::new(),
@@ -68,6 +72,13 @@ impl TokenCache {
         }
     }
 
+    /// The same, with clocks that may be off by so much.
+    #[must_use]
+    pub fn with_leeway(mut self, leeway: Duration) -> Self {
+        self.leeway_ms = u64::try_from(leeway.as_millis()).unwrap_or(u64::MAX);
+        self
+    }
+
     /// The capability of a token that is valid now. `discharges` is the header `X-Wallet-Discharge` as it came.
     ///
     /// Refuses with UNAUTHORIZED what is not a token of this service, has a wrong signature, is for another service or
@@ -77,7 +88,7 @@ impl TokenCache {
         self.believed = true;
         let slot = &mut self.slots[self.newest];
         slot.used = true;
-        slot.capability.check(&self.audience, now)?;
+        slot.capability.check(&self.audience, now, self.leeway_ms)?;
         Ok(&slot.capability)
     }
 

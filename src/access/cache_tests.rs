@@ -53,6 +53,22 @@ fn a_cached_token_expires_and_keeps_its_discharges_apart() {
 }
 
 #[test]
+fn the_leeway_is_given_at_both_ends_and_to_the_millisecond() {
+    let bench = Bench::new();
+    let mut cache = bench.cache().with_leeway(Duration::from_secs(5));
+    let token = bench.token("alice");
+    assert_eq!(why(&mut cache, &token, UnixMs(NOW.0 + 904_999)), None);
+    assert_eq!(why(&mut cache, &token, UnixMs(NOW.0 + 905_000)), Some(Why::Expired));
+    let mut later = macaroon::Macaroon::deserialize(&token).unwrap();
+    later.add_first_party_caveat("nbf = 2027-01-15T08:00:10Z".into());
+    let later = later.serialize(macaroon::Format::V2).unwrap();
+    assert_eq!(why(&mut cache, &later, UnixMs(NOW.0 + 4_999)), Some(Why::NotYet));
+    assert_eq!(why(&mut cache, &later, UnixMs(NOW.0 + 5_000)), None);
+    let mut endless = bench.cache().with_leeway(Duration::MAX);
+    assert_eq!(why(&mut endless, &token, UnixMs(u64::MAX - 1)), None, "no sum overflows");
+}
+
+#[test]
 fn the_cache_is_bounded_and_keeps_what_is_used() {
     let bench = Bench::new();
     let mut cache = bench.cache();

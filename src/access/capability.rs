@@ -92,15 +92,16 @@ impl Capability {
         }
     }
 
-    /// The caveats that do not depend on the request: service, time, and that all of them were understood.
-    pub(super) fn check(&self, audience: &str, now: UnixMs) -> Result<(), Refusal> {
+    /// The caveats that do not depend on the request: service, time, and that all of them were understood. The clock that the times
+    /// were written by may be off by `leeway_ms`, in the holder's favour.
+    pub(super) fn check(&self, audience: &str, now: UnixMs, leeway_ms: u64) -> Result<(), Refusal> {
         if self.audiences.iter().any(|named| **named != *audience) {
             return Err(Refusal::unauthorized(Why::Audience));
         }
-        if self.expires.is_some_and(|expires| now >= expires) {
+        if self.expires.is_some_and(|expires| now.0 >= expires.0.saturating_add(leeway_ms)) {
             return Err(Refusal::unauthorized(Why::Expired));
         }
-        if now < self.not_before {
+        if now.0.saturating_add(leeway_ms) < self.not_before.0 {
             return Err(Refusal::unauthorized(Why::NotYet));
         }
         if self.not_understood {

@@ -63,6 +63,7 @@ impl Config {
             "security.policy_file" => path(&self.security.policy_file),
             "security.keyring" => path(&self.security.keyring),
             "security.audience" => text(self.security.audience.clone()),
+            "security.clock_leeway" => time(self.security.clock_leeway),
             "ledger.segment_bytes" => size(self.ledger.segment_bytes),
             "ledger.snapshot_every" => time(self.ledger.snapshot_every),
             "ledger.snapshot_entries" => count(self.ledger.snapshot_entries as usize),

@@ -143,6 +143,8 @@ pub struct Security {
     pub keyring: PathBuf,
     /// The `aud` that a capability has to name.
     pub audience: String,
+    /// How far the clocks of issuers may be off.
+    pub clock_leeway: Duration,
 }
 
 /// `[ledger]`: the files of an embedded ledger.

@@ -19,6 +19,8 @@ use std::time::Duration;
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(600);
 /// A day of repeats is promised by default; a month of keys is more than memory should be asked to hold.
 const IDEMPOTENCY_TTL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 86_400);
+/// Clocks that are kept by NTP differ by far less than a second. More than five minutes would be a second lifetime, not a leeway.
+const CLOCK_LEEWAY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(300);
 /// A request body is never larger than what one ledger batch can carry, and never smaller than a single spend.
 const BODY_BYTES: RangeInclusive<u64> = 4_096..=BATCH_BYTES_MAX as u64;
 /// A start replays what came after the last snapshot: more often than each second would only burden the disk.
@@ -155,12 +157,14 @@ impl Reader {
         let policy_file = self.value("security.policy_file", place::path);
         let keyring = self.value("security.keyring", place::path);
         let audience = self.value("security.audience", name);
+        let clock_leeway = self.value("security.clock_leeway", |raw| value::duration(raw, CLOCK_LEEWAY));
         Some(Security {
             amnesia: amnesia?,
             require_caps: require_caps?,
             policy_file: policy_file?,
             keyring: keyring?,
             audience: audience?,
+            clock_leeway: clock_leeway?,
         })
     }
 

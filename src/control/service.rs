@@ -309,6 +309,7 @@ fn site(
         cores_finished: AtomicUsize::new(0),
         keyring,
         audience: config.security.audience.clone(),
+        clock_leeway: config.security.clock_leeway,
         tokens_max: TOKENS_MAX,
         policy,
         log_id,

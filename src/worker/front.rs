@@ -61,7 +61,8 @@ pub struct Front {
 impl Front {
     /// The front of one core, without connections.
     pub fn new(core: CoreId, ring: Ring, site: Arc<Site>, desk: Arc<LookupDesk<Asked>>, stats: Box<CoreStats>) -> Self {
-        let tokens = TokenCache::new(site.keyring.clone(), &site.audience, site.tokens_max);
+        let tokens = TokenCache::new(site.keyring.clone(), &site.audience, site.tokens_max)
+            .with_leeway(site.clock_leeway);
         Self {
             core,
             ring,

@@ -8,6 +8,7 @@ use crate::engine::Gate;
 use crate::http;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The gate for writes, opened and shut by the control thread.
 #[derive(Debug)]
@@ -61,6 +62,8 @@ pub struct Site {
     pub keyring: Arc<Keyring>,
     /// Whom capabilities must be meant for.
     pub audience: String,
+    /// How far the clocks of their issuers may be off.
+    pub clock_leeway: Duration,
     /// Verified tokens that a core remembers.
     pub tokens_max: usize,
     /// The policy in force.
