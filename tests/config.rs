@@ -217,7 +217,7 @@ fn every_key_can_be_set_by_a_flag_in_the_form_in_which_it_is_shown() {
 }
 
 /// One bad value per case: key, value as TOML, and what the message must say besides the key and the line.
-const BAD_VALUES: [(&str, &str, &str); 69] = [
+const BAD_VALUES: [(&str, &str, &str); 70] = [
     ("service.name", "\"\"", "is empty; write a text"),
     ("service.name", "7", "7 is not a text; write it in double quotes"),
     (
@@ -276,6 +276,7 @@ const BAD_VALUES: [(&str, &str, &str); 69] = [
     ("security.audience", "\"a b\"", "is not a name"),
     ("security.clock_leeway", "\"6m\"", "6m is out of range; choose from 0ms to 5m"),
     ("security.clock_leeway", "5", "5 is not a time with a unit"),
+    ("security.revocations", "\"http://list\"", "is a URL; write the path of a file"),
     ("ledger.segment_bytes", "\"1MiB\"", "1MiB is out of range; choose from 8MiB to 1GiB"),
     ("ledger.segment_bytes", "10_000_001", "is not a multiple of 4096"),
     ("ledger.snapshot_every", "\"0s\"", "0ms is out of range; choose from 1s to 168h"),

@@ -19,7 +19,8 @@ fn installation(http: SocketAddr) -> TempDir {
     let config = format!(
         "[bind]\nhttp = \"{http}\"\nmetrics = \"{metrics}\"\n\n[deps]\nledger_sock = \"embedded:{root}/ledger\"\n\
          accounting_sock = \"embedded:{root}/accounting\"\nregistry_url = \"file:{root}/registry.json\"\n\n\
-         [security]\npolicy_file = \"{root}/policy.json\"\nkeyring = \"{root}/keyring\"\n"
+         [security]\npolicy_file = \"{root}/policy.json\"\nkeyring = \"{root}/keyring\"\n\
+         revocations = \"{root}/revocations\"\n"
     );
     fs::write(directory.path().join("svc-wallet.toml"), config).unwrap();
     directory
@@ -109,6 +110,42 @@ fn an_expired_token_is_called_expired() {
 }
 
 #[test]
+fn what_is_revoked_is_listed_and_taken_back() {
+    let directory = installation(nobody());
+    let id = "00112233445566778899aabbccddeeff";
+    let list = || -> serde_json::Value {
+        serde_json::from_str(&stdout(&ronctl(directory.path(), "--json cap revocations"))).unwrap()
+    };
+    assert_eq!(list()["revocations"], serde_json::json!([]));
+    for (arguments, code, told) in [
+        ("cap revoke --undo --subject alice", 1, "subject alice is not revoked"),
+        (&*format!("cap revoke --token-id {id} --reason lost"), 0, &*format!("revoked: token {id}")),
+        ("cap revoke --subject alice", 0, "revoked: subject alice"),
+        ("cap revoke --subject alice --reason again", 1, "subject alice was revoked before"),
+        ("cap revoke --key-id k-1", 0, "revoked: key k-1"),
+        ("cap revoke --undo --subject alice", 0, "taken back: subject alice"),
+    ] {
+        let output = ronctl(directory.path(), arguments);
+        assert_eq!((output.status.code(), stdout(&output).trim_end()), (Some(code), told), "{arguments}: {}", stderr(&output));
+    }
+    let left = list()["revocations"].clone();
+    assert_eq!((left[0]["kind"].as_str(), left[0]["name"].as_str(), left[0]["reason"].as_str()), (Some("token"), Some(id), Some("lost")));
+    assert_eq!((left[1]["name"].as_str(), left.as_array().unwrap().len()), (Some("k-1"), 2));
+    assert!(stdout(&ronctl(directory.path(), "cap revocations")).contains(&format!("token    {id}  since ")));
+    let path = directory.path().join("revocations");
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    // A damaged list is neither shown nor written over.
+    let text = fs::read_to_string(&path).unwrap().replace("k-1", "k-2");
+    fs::write(&path, &text).unwrap();
+    for arguments in ["cap revocations", "cap revoke --subject bob"] {
+        let output = ronctl(directory.path(), arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments}");
+        assert!(stderr(&output).contains("its check does not fit"), "{}", stderr(&output));
+    }
+    assert_eq!(fs::read_to_string(&path).unwrap(), text);
+}
+
+#[test]
 fn what_is_typed_wrongly_ends_with_two() {
     let directory = installation(nobody());
     for arguments in [
@@ -117,6 +154,8 @@ fn what_is_typed_wrongly_ends_with_two() {
         "cap mint --subject alice --scopes wallet:everything --ttl 900s",
         "cap mint --subject alice --scopes wallet:read --ttl 0s",
         "cap inspect nonsense",
+        "cap revoke --token-id 0011",
+        "cap revoke --key-id K",
         "wallet tx tx_1",
         "wallet balance --account a --asset roc --token @/nonexistent",
         "wallet entries --account a --limit 0",

@@ -285,7 +285,7 @@ fn config(plan: &ServerPlan, directory: &Path, http: SocketAddr, metrics: Socket
          [deps]\nledger_sock = \"{ledger}\"\naccounting_sock = \"embedded:{path}/accounting\"\n\
          registry_url = \"file:{path}/registry.json\"\n\n\
          [security]\namnesia = \"off\"\nrequire_caps = true\npolicy_file = \"{path}/policy.json\"\n\
-         keyring = \"{}\"\n{}",
+         keyring = \"{}\"\nrevocations = \"{path}/wallet.revocations\"\n{}",
         plan.connections,
         plan.cpus,
         plan.driver,

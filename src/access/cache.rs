@@ -1,13 +1,14 @@
 //! The capabilities that one core has verified, by the whole text of their tokens.
 //!
-//! Invariants: bounded by a number of entries, each bounded by the caps on token and discharges; service, time and caveats
-//! that are not understood are looked at on every use; a token that fails verification is not remembered; what is sent is
+//! Invariants: bounded by a number of entries, each bounded by the caps on token and discharges; service, time, revocations and
+//! caveats that are not understood are looked at on every use; a token that fails verification is not remembered; what is sent is
 //! compared with what is remembered in constant time, or nearly a token would be told from another one by the time it takes. When
 //! full, the entry goes that was not used since the hand last passed it (second chance).
 use super::capability::Capability;
 use super::keyring::Keyring;
+use super::revocations::{RevocationBoard, Revocations};
 use super::token;
-use crate::domain::{Refusal, UnixMs};
+use crate::domain::{Refusal, UnixMs, Why};
 use ahash::RandomState;
 use constant_time_eq::constant_time_eq;
 use hashbrown::HashTable;
@@ -20,6 +21,11 @@ pub struct TokenCache {
     audience: Box<str>,
     /// How far the clocks of issuers may be off, in milliseconds.
     leeway_ms: u64,
+    board: Arc<RevocationBoard>,
+    /// What was on the board when it was looked at last.
+    revocations: Arc<Revocations>,
+    /// The number of that list; every list has its own, and none has 0.
+    epoch: u64,
     capacity: usize,
     hasher: RandomState,
     /// Places in `slots`, found by the hash of token and discharges.
@@ -47,20 +53,29 @@ struct Slot {
     token: Box<[u8]>,
     discharges: Option<Box<[u8]>>,
     capability: Arc<Capability>,
+    /// The list of revocations that `revoked` is about.
+    epoch: u64,
+    revoked: bool,
     used: bool,
 }
 
 impl TokenCache {
-    /// An empty cache of at most `capacity` capabilities for the service named `audience`, with clocks that are right.
+    /// An empty cache of at most `capacity` capabilities for the service named `audience`, with clocks that are right and nothing
+    /// revoked.
     ///
     /// # Panics
     /// If `capacity` is 0 or over 2^32 - 1.
     pub fn new(keyring: Arc<Keyring>, audience: &str, capacity: usize) -> Self {
         assert!(capacity > 0 && u32::try_from(capacity).is_ok());
+        let board = Arc::<RevocationBoard>::default();
+        let (epoch, revocations) = board.current();
         Self {
             keyring,
             audience: audience.into(),
             leeway_ms: 0,
+            board,
+            revocations,
+            epoch,
             capacity,
             hasher: RandomState::new(),
             table: HashTable::new(),
@@ -79,15 +94,32 @@ impl TokenCache {
         self
     }
 
+    /// The same, refusing what stands on this board from the moment on at which it does.
+    #[must_use]
+    pub fn with_revocations(mut self, board: Arc<RevocationBoard>) -> Self {
+        (self.epoch, self.revocations) = board.current();
+        self.board = board;
+        self
+    }
+
     /// The capability of a token that is valid now. `discharges` is the header `X-Wallet-Discharge` as it came.
     ///
-    /// Refuses with UNAUTHORIZED what is not a token of this service, has a wrong signature, is for another service or
+    /// Refuses with UNAUTHORIZED what is not a token of this service, has a wrong signature, was revoked, is for another service or
     /// out of its time, and with FORBIDDEN what has a caveat that is not understood.
     pub fn verify(&mut self, token: &[u8], discharges: Option<&[u8]>, now: UnixMs) -> Result<&Arc<Capability>, Refusal> {
         self.newest = self.place_of(token, discharges)?;
         self.believed = true;
+        if self.board.epoch() != self.epoch {
+            (self.epoch, self.revocations) = self.board.current();
+        }
         let slot = &mut self.slots[self.newest];
         slot.used = true;
+        if slot.epoch != self.epoch {
+            (slot.epoch, slot.revoked) = (self.epoch, self.revocations.cover(&slot.capability));
+        }
+        if slot.revoked {
+            return Err(Refusal::unauthorized(Why::Revoked));
+        }
         slot.capability.check(&self.audience, now, self.leeway_ms)?;
         Ok(&slot.capability)
     }
@@ -119,7 +151,7 @@ impl TokenCache {
         self.lookups.misses += 1;
         let capability = Arc::new(token::verify(&self.keyring, token, discharges)?);
         let (token, discharges) = (token.into(), discharges.map(Box::from));
-        Ok(self.insert(Slot { hash, token, discharges, capability, used: false }))
+        Ok(self.insert(Slot { hash, token, discharges, capability, epoch: 0, revoked: false, used: false }))
     }
 
     fn insert(&mut self, slot: Slot) -> usize {

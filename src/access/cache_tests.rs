@@ -1,7 +1,7 @@
-//! Proves what a core's cache of verified tokens may and may not remember: never past expiry or its bound.
+//! Proves what a core's cache of verified tokens may and may not remember: never past expiry, revocation or its bound.
 use super::*;
-use crate::access::{mint, MintRequest};
-use crate::domain::{Code, Why};
+use crate::access::{mint, MintRequest, Revocation, Revocations, Revoked};
+use crate::domain::{Code, TokenId};
 
 const NOW: UnixMs = UnixMs(1_800_000_000_000);
 const AUDIENCE: &str = "svc-wallet";
@@ -82,6 +82,42 @@ fn the_cache_is_bounded_and_keeps_what_is_used() {
         assert_eq!(first, Arc::as_ptr(cache.verify(token.as_bytes(), None, NOW).unwrap()), "the second look is a hit");
         assert!(cache.len() <= 8);
     }
+}
+
+#[test]
+fn a_revoked_token_is_refused_at_once_whether_it_is_cached_or_not_and_until_it_is_taken_back() {
+    let bench = Bench::new();
+    let board = Arc::<RevocationBoard>::default();
+    let mut caches = [0, 1].map(|_| bench.cache().with_revocations(board.clone()));
+    let (alice, bob) = (bench.token("alice"), bench.token("bob"));
+    let mut narrowed = macaroon::Macaroon::deserialize(&alice).unwrap();
+    narrowed.add_first_party_caveat("asset = roc".into());
+    let narrowed = narrowed.serialize(macaroon::Format::V2).unwrap();
+    let id = caches[0].verify(alice.as_bytes(), None, NOW).unwrap().token();
+    let lists = [
+        (vec![Revoked::Token(id)], true, false),
+        (vec![Revoked::Subject("alice".into())], true, false),
+        (vec![Revoked::Key(bench.keyring.active_id().into())], true, true),
+        (vec![Revoked::Key("another".into()), Revoked::Subject("alic".into())], false, false),
+        (vec![Revoked::Subject("bob".into()), Revoked::Token(TokenId([0; 16]))], false, true),
+        (vec![], false, false),
+    ];
+    for (list, of_alice, of_bob) in lists {
+        let entry = |what: &Revoked| Revocation { what: what.clone(), at: NOW, reason: String::new() };
+        board.put(Revocations::of(&list.iter().map(entry).collect::<Vec<_>>()));
+        // The first cache knows all three before the second list; the second one never sees a token that is revoked from the start.
+        for cache in &mut caches {
+            for (token, revoked) in [(&alice, of_alice), (&narrowed, of_alice), (&bob, of_bob), (&alice, of_alice)] {
+                assert_eq!(why(cache, token, NOW), revoked.then_some(Why::Revoked), "{list:?}");
+                assert!(cache.holder().is_some(), "its signature is right");
+            }
+        }
+    }
+    // One list for a token at the edge of its time: what a stranger is told does not depend on which of them it is.
+    board.put(Revocations::of(&[Revocation { what: Revoked::Token(id), at: NOW, reason: String::new() }]));
+    let revoked = caches[0].verify(alice.as_bytes(), None, NOW).map(drop).unwrap_err();
+    let expired = caches[0].verify(bob.as_bytes(), None, UnixMs(u64::MAX)).map(drop).unwrap_err();
+    assert_eq!((revoked.code, revoked.message), (expired.code, expired.message));
 }
 
 #[test]

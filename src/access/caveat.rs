@@ -134,6 +134,11 @@ fn moment(value: &str, rounding: Rounding) -> Option<UnixMs> {
     u64::try_from(milliseconds).ok().map(UnixMs)
 }
 
+/// The moment that an RFC 3339 time means.
+pub(super) fn unix_ms(text: &str) -> Option<UnixMs> {
+    moment(text, Rounding::Down)
+}
+
 /// A moment as RFC 3339 in UTC, for people and for caveats.
 pub(super) fn rfc3339(moment: UnixMs) -> Option<String> {
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(moment.0) * 1_000_000).ok()?.format(&Rfc3339).ok()

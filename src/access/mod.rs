@@ -16,6 +16,8 @@ mod keyring;
 mod mint;
 mod policy;
 mod policy_reader;
+mod revocation_file;
+mod revocations;
 mod scope;
 mod signature;
 mod token;
@@ -27,6 +29,11 @@ pub use inspect::{inspect, Description};
 pub use keyring::{Keyring, KeyringFault};
 pub use mint::{mint, MintFault, MintRequest};
 pub use policy::{Policy, PolicyFault};
+pub use revocation_file::{
+    change as change_revocations, load as load_revocations, load_list as load_revocation_list, reason_well_formed, stamp,
+    RevocationFault, Stamp, REASON_BYTES_MAX, REVOCATIONS_MAX,
+};
+pub use revocations::{Revocation, RevocationBoard, Revocations, Revoked};
 pub use scope::{Scope, ScopeSet};
 pub use token::{DISCHARGES_BYTES_MAX, TOKEN_BYTES_MAX};
 

@@ -64,6 +64,7 @@ impl Config {
             "security.keyring" => path(&self.security.keyring),
             "security.audience" => text(self.security.audience.clone()),
             "security.clock_leeway" => time(self.security.clock_leeway),
+            "security.revocations" => path(&self.security.revocations),
             "ledger.segment_bytes" => size(self.ledger.segment_bytes),
             "ledger.snapshot_every" => time(self.ledger.snapshot_every),
             "ledger.snapshot_entries" => count(self.ledger.snapshot_entries as usize),

@@ -145,6 +145,8 @@ pub struct Security {
     pub audience: String,
     /// How far the clocks of issuers may be off.
     pub clock_leeway: Duration,
+    /// What is revoked, if the file is there.
+    pub revocations: PathBuf,
 }
 
 /// `[ledger]`: the files of an embedded ledger.

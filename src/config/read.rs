@@ -158,6 +158,7 @@ impl Reader {
         let keyring = self.value("security.keyring", place::path);
         let audience = self.value("security.audience", name);
         let clock_leeway = self.value("security.clock_leeway", |raw| value::duration(raw, CLOCK_LEEWAY));
+        let revocations = self.value("security.revocations", place::path);
         Some(Security {
             amnesia: amnesia?,
             require_caps: require_caps?,
@@ -165,6 +166,7 @@ impl Reader {
             keyring: keyring?,
             audience: audience?,
             clock_leeway: clock_leeway?,
+            revocations: revocations?,
         })
     }
 

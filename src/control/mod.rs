@@ -11,6 +11,7 @@ mod preflight;
 mod readiness;
 mod rebuild;
 mod replay;
+mod revocations;
 mod service;
 mod signals;
 mod slices;

@@ -4,7 +4,7 @@
 //! at is told in [`crate::config::check`]: the ledger and the counters, which only their server may open, and whether an address
 //! is free, which can change until the start.
 use super::service::wanted;
-use crate::access::{Keyring, KeyringFault, Policy};
+use crate::access::{load_revocation_list, Keyring, KeyringFault, Policy};
 use crate::config::{cpus_usable, Config, LedgerDep, Problem, RegistryDep};
 use crate::registry::RegistryFile;
 use crate::worker::{Driver, Wanted};
@@ -45,6 +45,7 @@ pub fn findings(config: &Config) -> Vec<Problem> {
     }
     note("security.policy_file", Policy::load(&config.security.policy_file).map(drop).map_err(|fault| fault.to_string()));
     note("security.keyring", keyring(&config.security.keyring));
+    note("security.revocations", load_revocation_list(&config.security.revocations).map(drop).map_err(|fault| fault.to_string()));
     found
 }
 

@@ -5,12 +5,13 @@
 use super::counting::Counting;
 use super::ledger::{Ledger, Opened};
 use super::replay::Interruption;
+use super::revocations::RevocationWatch;
 use super::slices::Slices;
 use super::watch::Watcher;
 use super::{
     bind_admin, health_body, ControlServer, Dep, Page, PageReply, Readiness, SharedVersion, SignalEvent, Signals, Version,
 };
-use crate::access::{Keyring, KeyringFault, Policy, PolicyFault};
+use crate::access::{Keyring, KeyringFault, Policy, PolicyFault, RevocationBoard, RevocationFault};
 use crate::accounting::CountersFault;
 use crate::api::Route;
 use crate::config::{self, cpus_usable, AccountingDep, Config, RegistryDep};
@@ -80,7 +81,7 @@ macro_rules! refused_from {
     };
 }
 
-refused_from!(KeyringFault, PolicyFault, CountersFault);
+refused_from!(KeyringFault, PolicyFault, RevocationFault, CountersFault);
 
 pub(super) fn refused(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> ServiceFault {
     let what = what.into();
@@ -132,6 +133,8 @@ impl Service {
         raise_file_limit(config.limits.connections);
         let policy = Arc::new(Policy::load(&config.security.policy_file)?);
         let keyring = Arc::new(Keyring::open_or_create(&config.security.keyring)?);
+        let board = Arc::<RevocationBoard>::default();
+        let revocations = RevocationWatch::open(config.security.revocations.clone(), board.clone())?;
         let RegistryDep::File(registry) = &config.deps.registry else { unreachable!("only what is supported is started") };
         let registry = RegistryFile::open(registry)
             .map_err(|fault| ServiceFault::Refused(format!("registry {}: {fault}", registry.display())))?;
@@ -197,7 +200,7 @@ impl Service {
         readiness.up(Dep::Accounting);
 
         let listeners = bind()?;
-        let site = Arc::new(site(config, keyring, policy, &readiness, version.clone(), ledger.log_id()));
+        let site = Arc::new(site(config, keyring, board, policy, &readiness, version.clone(), ledger.log_id()));
         let parts = engines.into_iter().zip(inboxes).zip(listeners).zip(&cpus).enumerate();
         let parts = parts.map(|(core, (((engine, inbox), listener), cpu))| CoreParts {
             engine,
@@ -213,7 +216,8 @@ impl Service {
         let config::Ledger { scrub_every: every, scrub_bytes_per_second: bytes_per_second, .. } = config.ledger;
         ledger.scrub(Scrubbing { every, bytes_per_second }).map_err(refused("cannot start the thread that scrubs"))?;
         readiness.up(Dep::Ledger);
-        let watcher = Watcher::new(publisher, registry, version, status, ledger.watch(), ledger.epoch(), driver.name());
+        let watcher =
+            Watcher::new(publisher, registry, revocations, version, status, ledger.watch(), ledger.epoch(), driver.name());
         tracing::info!(
             event = "started",
             http = %config.bind.http,
@@ -296,6 +300,7 @@ fn engines(config: &Config, ring: Ring) -> Vec<Engine> {
 fn site(
     config: &Config,
     keyring: Arc<Keyring>,
+    revocations: Arc<RevocationBoard>,
     policy: Arc<Policy>,
     readiness: &Readiness,
     version: SharedVersion,
@@ -310,6 +315,7 @@ fn site(
         keyring,
         audience: config.security.audience.clone(),
         clock_leeway: config.security.clock_leeway,
+        revocations,
         tokens_max: TOKENS_MAX,
         policy,
         log_id,

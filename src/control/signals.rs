@@ -1,5 +1,5 @@
-//! Signals of the operating system as events: the first SIGINT or SIGTERM drains, a second one ends at once, SIGHUP has the topology read again,
-//! SIGUSR1 asks for a snapshot of the ledger.
+//! Signals of the operating system as events: the first SIGINT or SIGTERM drains, a second one ends at once, SIGHUP has topology and
+//! revocations read again, SIGUSR1 asks for a snapshot of the ledger.
 //!
 //! The second signal must work when everything else is stuck, so it is acted upon in the thread that receives it and waits for
 //! nobody. Ending at once loses nothing that was acknowledged: it is a crash, and recovery is made for that.
@@ -9,8 +9,8 @@ use signal_hook::iterator::Signals as Arrivals;
 
 /// What `svc-wallet --help` says of signals and of how it ends.
 pub const AFTER_HELP: &str = "\
-Signals: INT and TERM drain, a second one ends at once; HUP reads the topology again; USR1 takes a snapshot of an embedded ledger
-now, while it serves (of the ledger of a daemon: send it to ron-ledger).
+Signals: INT and TERM drain, a second one ends at once; HUP reads topology and revocations again; USR1 takes a snapshot of an embedded
+ledger now, while it serves (of the ledger of a daemon: send it to ron-ledger).
 Exit codes: 0 ended in order, 1 could not start or stop, 2 configuration, 3 replaced at its ledger, 130/143 ended at once.";
 
 /// Exit code after a second SIGINT.
@@ -26,7 +26,7 @@ const EVENTS_MAX: usize = 3;
 pub enum SignalEvent {
     /// Shut down in order.
     Drain,
-    /// Read the topology again. The policy is read at start only.
+    /// Read topology and revocations again. The policy is read at start only.
     Reload,
     /// Take a snapshot of the ledger now.
     Snapshot,

@@ -1,6 +1,7 @@
 //! What the control thread does between signals: looks at the ledger and the counters, opens and shuts the gate for writes,
 //! collects the cores' figures and publishes them.
 use super::counting::Counting;
+use super::revocations::{Looked, RevocationWatch};
 use super::SERVICE;
 use super::{Dep, Readiness, SharedVersion, SignalEvent};
 use crate::domain::CoreId;
@@ -37,6 +38,7 @@ const RELIEF_PERCENT_MAX: usize = 70;
 pub(super) struct Watcher {
     publisher: Arc<Publisher>,
     registry: RefCell<RegistryFile>,
+    revocations: RefCell<RevocationWatch>,
     version: SharedVersion,
     status: Arc<Mutex<String>>,
     ledger: Box<dyn WatchLedger>,
@@ -55,17 +57,34 @@ impl Watcher {
     pub fn new(
         publisher: Arc<Publisher>,
         registry: RegistryFile,
+        revocations: RevocationWatch,
         version: SharedVersion,
         status: Arc<Mutex<String>>,
         ledger: Box<dyn WatchLedger>,
         epoch: u64,
         driver: &'static str,
     ) -> Self {
-        let registry = RefCell::new(registry);
+        tracing::info!(event = "revocations_loaded", entries = revocations.entries(), "these are refused");
+        publisher.revocations(revocations.entries());
+        let (registry, revocations) = (RefCell::new(registry), RefCell::new(revocations));
         let (started, published, pressed) = (Instant::now(), Cell::new(None), Cell::new(false));
         let audit = RefCell::new(None);
         let writable = Cell::new(ledger.trouble().is_none());
-        Self { publisher, registry, version, status, ledger, epoch, driver, started, published, pressed, writable, audit }
+        Self {
+            publisher,
+            registry,
+            revocations,
+            version,
+            status,
+            ledger,
+            epoch,
+            driver,
+            started,
+            published,
+            pressed,
+            writable,
+            audit,
+        }
     }
 
     /// The next signal, or nothing after a short while.
@@ -83,6 +102,7 @@ impl Watcher {
         counting: &Counting,
         log: &LogGuard,
     ) {
+        self.look_at_revocations(false);
         let broken = auditor.and_then(AuditLedger::broken).map(|broken| {
             let what =
                 "nothing is written any more; copy the ledger directory away, run ronctl ledger verify, and report a defect";
@@ -111,6 +131,24 @@ impl Watcher {
             }
             self.publish_now(readiness, counting, log);
             workers.ask_stats();
+        }
+    }
+
+    /// Puts the revocations of the file in force if it has changed, or in any case if that is asked for.
+    fn look_at_revocations(&self, in_any_case: bool) {
+        let looked = self.revocations.borrow_mut().look(in_any_case);
+        match looked {
+            Looked::Unchanged => {}
+            Looked::Changed(entries) => {
+                self.publisher.revocations(entries);
+                self.publisher.reload(Reload::Revocations, true);
+                tracing::info!(event = "revocations_loaded", entries, "these are refused from now on");
+            }
+            Looked::Failed(error) => {
+                self.publisher.reload(Reload::Revocations, false);
+                let entries = self.revocations.borrow().entries();
+                tracing::error!(event = "revocations_failed", entries, %error, "the list before it stays in force");
+            }
         }
     }
 
@@ -191,9 +229,11 @@ impl Watcher {
         *self.status.lock().expect("no thread panics while it holds the status") = status.to_string();
     }
 
-    /// Reads again what can change while the service runs: the topology. The policy is not among it.
+    /// Reads again what can change while the service runs: the topology and the revocations. The policy is not among it.
     pub fn reload(&self, readiness: &Readiness) {
-        tracing::info!(event = "reload", "reading the topology again; the policy is read at start only, restart to change it");
+        let what = "reading topology and revocations again; the policy is read at start only, restart to change it";
+        tracing::info!(event = "reload", "{what}");
+        self.look_at_revocations(true);
         let mut registry = self.registry.borrow_mut();
         match registry.reload() {
             Ok(_) => {

@@ -56,7 +56,7 @@ pub struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Make and read capabilities
+    /// Make, read and revoke capabilities
     #[command(subcommand)]
     Cap(cap::Cap),
     /// Ask for balances, entries, nonces, receipts and the sums of an asset
@@ -146,6 +146,9 @@ mod tests {
             "ronctl cap mint --subject alice --scopes wallet:* --ttl 900s",
             "ronctl cap mint --subject a --scopes wallet:spend,read --ttl 1h --account a,b* --to c --asset roc --max-amount 5 --daily-ceiling 9",
             "ronctl cap inspect MDAx",
+            "ronctl cap revoke --token-id 00112233445566778899aabbccddeeff --reason lost",
+            "ronctl cap revoke --undo --subject alice",
+            "ronctl cap revocations --json",
             "ronctl wallet seq --account alice",
             "ronctl wallet balance --account alice --asset roc --json",
             "ronctl --json --config x.toml wallet tx tx_0 --token t",
@@ -172,6 +175,8 @@ mod tests {
             "ronctl",
             "ronctl wallet",
             "ronctl cap mint",
+            "ronctl cap revoke",
+            "ronctl cap revoke --subject a --key-id k",
             "ronctl wallet seq",
             "ronctl nothing",
             "ronctl proof get",

@@ -51,6 +51,8 @@ pub enum Reload {
     Policy,
     /// The topology.
     Registry,
+    /// The revoked capabilities.
+    Revocations,
 }
 
 /// A counter's name and its labels.
@@ -108,6 +110,7 @@ pub(super) fn reload_name(what: Reload) -> &'static str {
     match what {
         Reload::Policy => "policy",
         Reload::Registry => "registry",
+        Reload::Revocations => "revocations",
     }
 }
 

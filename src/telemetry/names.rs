@@ -75,7 +75,8 @@ metrics! {
     SNAPSHOT_TIME Gauge "ledger_snapshot_time_seconds" "When the newest entry that a snapshot has was accepted, in seconds since the Unix epoch; 0 without a snapshot.";
     SCRUB_LAST_END Gauge "wallet_scrub_last_end_time_seconds" "End of the last pass that read everything durable again, in seconds since the Unix epoch.";
     SCRUB_DAMAGED Gauge "wallet_scrub_damaged_files" "Files of the ledger that were damaged when they were read again last, by kind.";
-    RELOADS Counter "wallet_reloads_total" "Reloads of policy and registry by outcome.";
+    REVOCATIONS Gauge "wallet_revocations" "Entries of the list of revoked capabilities that is in force.";
+    RELOADS Counter "wallet_reloads_total" "Reloads of policy, registry and revocations by outcome.";
     ACCOUNTING_FLUSHES Counter "wallet_accounting_flushes_total" "Flushes of the counters by outcome.";
     LOG_LINES_DROPPED Counter "wallet_log_lines_dropped_total" "Log lines dropped because standard error was too slow.";
     CORES Gauge "wallet_cores" "Core workers of this server.";
@@ -85,7 +86,7 @@ metrics! {
 }
 
 /// Gauges of which there is one each, and that are there from the start.
-pub const WITHOUT_LABELS: [&str; 10] = [
+pub const WITHOUT_LABELS: [&str; 11] = [
     ACCOUNTING_LAG,
     POLICY_VERSION,
     REGISTRY_VERSION,
@@ -96,6 +97,7 @@ pub const WITHOUT_LABELS: [&str; 10] = [
     SNAPSHOT_SECONDS,
     SNAPSHOT_TIME,
     SCRUB_LAST_END,
+    REVOCATIONS,
 ];
 
 /// Upper bounds of the buckets of [`LEDGER_COMMIT`], in seconds.

@@ -151,7 +151,7 @@ impl Publisher {
         for ok in [true, false] {
             self.snapshots(ok, 0);
             self.counter(names::ACCOUNTING_FLUSHES, &[("outcome", outcome(ok))]).increment(0);
-            for what in [Reload::Policy, Reload::Registry] {
+            for what in [Reload::Policy, Reload::Registry, Reload::Revocations] {
                 self.counter(names::RELOADS, &[("what", reload_name(what)), ("outcome", outcome(ok))]).increment(0);
             }
         }
@@ -269,6 +269,11 @@ impl Publisher {
     /// Counts a reload.
     pub fn reload(&self, what: Reload, ok: bool) {
         self.counter(names::RELOADS, &[("what", reload_name(what)), ("outcome", outcome(ok))]).increment(1);
+    }
+
+    /// Shows how many entries the list of revocations in force has.
+    pub fn revocations(&self, entries: usize) {
+        self.set(names::REVOCATIONS, &[], entries as f64);
     }
 
     /// Shows the version of the policy in force.

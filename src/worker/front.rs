@@ -62,7 +62,8 @@ impl Front {
     /// The front of one core, without connections.
     pub fn new(core: CoreId, ring: Ring, site: Arc<Site>, desk: Arc<LookupDesk<Asked>>, stats: Box<CoreStats>) -> Self {
         let tokens = TokenCache::new(site.keyring.clone(), &site.audience, site.tokens_max)
-            .with_leeway(site.clock_leeway);
+            .with_leeway(site.clock_leeway)
+            .with_revocations(site.revocations.clone());
         Self {
             core,
             ring,

@@ -160,6 +160,7 @@ impl Server {
              [deps]\nledger_sock = \"embedded:./ledger\"\naccounting_sock = \"embedded:./accounting\"\n\
              registry_url = \"file:./registry.json\"\n\
              [security]\npolicy_file = \"./policy.json\"\nkeyring = \"./wallet.keyring\"\n\
+             revocations = \"./wallet.revocations\"\n\
              [ledger]\nsegment_bytes = \"8MiB\"\n\
              [timeouts]\nwrite_ms = \"20s\"\n",
             self.http, self.control

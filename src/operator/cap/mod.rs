@@ -1,6 +1,7 @@
-//! `ronctl cap`: capabilities, made from the keyring and read by anyone.
+//! `ronctl cap`: capabilities, made from the keyring, read by anyone, revoked by the operator.
 pub mod inspect;
 pub mod mint;
+pub mod revoke;
 
 use super::context::Context;
 use super::exit::{Exit, Failure};
@@ -12,6 +13,10 @@ pub enum Cap {
     Mint(mint::Mint),
     /// Show what a capability says about itself, without checking its signature
     Inspect(inspect::Inspect),
+    /// Refuse a capability, all of a subject or all of a key from now on, or take that back
+    Revoke(revoke::Revoke),
+    /// Show what is revoked
+    Revocations(revoke::List),
 }
 
 impl Cap {
@@ -20,6 +25,8 @@ impl Cap {
         match self {
             Cap::Mint(command) => command.run(context),
             Cap::Inspect(command) => command.run(context),
+            Cap::Revoke(command) => command.run(context),
+            Cap::Revocations(command) => command.run(context),
         }
     }
 }

@@ -70,7 +70,8 @@ impl Sandbox {
             "[bind]\nhttp = \"{http}\"\nmetrics = \"{metrics}\"\nadmin = \"unix://{directory}/admin.sock\"\n\n\
              [deps]\nledger_sock = \"embedded:{directory}/ledger\"\naccounting_sock = \"embedded:{directory}/accounting\"\n\
              registry_url = \"file:{directory}/registry.json\"\n\n\
-             [security]\npolicy_file = \"{directory}/policy.json\"\nkeyring = \"{directory}/keyring\"\n\n\
+             [security]\npolicy_file = \"{directory}/policy.json\"\nkeyring = \"{directory}/keyring\"\n\
+             revocations = \"{directory}/revocations\"\n\n\
              [runtime]\ncores = {cores}\n\n[ledger]\nsegment_bytes = {SEGMENT_BYTES_MIN}\n",
             http = self.http,
             metrics = self.metrics,

@@ -1,0 +1,154 @@
+//! The file of revocations under a running server: noticed when it has changed, put in force as a whole, and left in force when it
+//! turns bad.
+use crate::access::{load_revocation_list, stamp, RevocationBoard, RevocationFault, Revocations, Stamp};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Time after which a bad file is tried again that does not look different.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
+
+/// The file and what became of it.
+pub(super) struct RevocationWatch {
+    path: PathBuf,
+    board: Arc<RevocationBoard>,
+    /// How the file looked when it was read last; none if it was not there.
+    seen: Stamp,
+    /// How many entries are in force.
+    entries: usize,
+    failed: Option<Failed>,
+}
+
+struct Failed {
+    at: Instant,
+    told: String,
+}
+
+/// What a look has found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Looked {
+    /// Nothing that was not told before.
+    Unchanged,
+    /// Another list is in force, with so many entries.
+    Changed(usize),
+    /// The file is bad, as this says, and the list before it stays in force.
+    Failed(String),
+}
+
+impl RevocationWatch {
+    /// Reads the file for the first time and puts it on the board. A file that is not there revokes nothing.
+    ///
+    /// # Errors
+    /// If there is one and it is damaged or cannot be read: nobody may think that nothing is revoked.
+    pub fn open(path: PathBuf, board: Arc<RevocationBoard>) -> Result<Self, RevocationFault> {
+        let mut watch = Self { path, board, seen: Stamp::default(), entries: 0, failed: None };
+        watch.seen = stamp(&watch.path);
+        let list = load_revocation_list(&watch.path)?;
+        watch.put(list);
+        Ok(watch)
+    }
+
+    /// How many entries are in force.
+    pub fn entries(&self) -> usize {
+        self.entries
+    }
+
+    /// Reads the file again if it looks different than before, or in any case if that is asked for.
+    pub fn look(&mut self, in_any_case: bool) -> Looked {
+        // What is looked at first may change while it is read; it then looks different at the next look.
+        let now = stamp(&self.path);
+        let again = self.failed.as_ref().is_some_and(|failed| failed.at.elapsed() >= RETRY_EVERY);
+        if now == self.seen && !again && !in_any_case {
+            return Looked::Unchanged;
+        }
+        let was_there = self.seen != Stamp::default() || self.failed.is_some();
+        let found = match load_revocation_list(&self.path) {
+            Ok(_) if was_there && now == Stamp::default() => Err(RevocationFault::Gone { path: self.path.clone() }),
+            found => found,
+        };
+        match found {
+            Ok(list) => {
+                self.seen = now;
+                self.failed = None;
+                self.put(list);
+                Looked::Changed(self.entries)
+            }
+            Err(fault) => {
+                if now != Stamp::default() {
+                    self.seen = now;
+                }
+                let told = fault.to_string();
+                let known = self.failed.replace(Failed { at: Instant::now(), told: told.clone() });
+                if known.is_some_and(|known| known.told == told) && !in_any_case {
+                    return Looked::Unchanged;
+                }
+                Looked::Failed(told)
+            }
+        }
+    }
+
+    fn put(&mut self, list: Revocations) {
+        self.entries = list.len();
+        self.board.put(list);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::{change_revocations, Revocation, Revoked};
+    use crate::domain::UnixMs;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn revoke(path: &std::path::Path, subject: &str) {
+        let what = Revoked::subject(subject).unwrap();
+        let entry = Revocation { what, at: UnixMs(0), reason: String::new() };
+        change_revocations(path, |entries| (entries.push(entry), true)).unwrap();
+    }
+
+    #[test]
+    fn changes_are_noticed_and_a_bad_file_leaves_the_list_in_force() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("wallet.revocations");
+        let board = Arc::<RevocationBoard>::default();
+        let in_force = || board.current().1.len();
+        let mut watch = RevocationWatch::open(path.clone(), board.clone()).unwrap();
+        assert_eq!((watch.look(false), watch.entries()), (Looked::Unchanged, 0));
+        assert_eq!(watch.look(true), Looked::Changed(0), "a file that never was there may be missing for ever");
+        revoke(&path, "a");
+        assert_eq!((watch.look(false), watch.look(false), in_force()), (Looked::Changed(1), Looked::Unchanged, 1));
+        let good = fs::read(&path).unwrap();
+        for bad in [&good[..good.len() / 2], b"", b"{}"] {
+            fs::write(&path, bad).unwrap();
+            assert!(matches!(watch.look(false), Looked::Failed(_)), "{}", bad.len());
+            assert_eq!((watch.look(false), in_force(), watch.entries()), (Looked::Unchanged, 1, 1));
+        }
+        assert!(matches!(watch.look(true), Looked::Failed(_)), "who asks is told again");
+        fs::remove_file(&path).unwrap();
+        let Looked::Failed(told) = watch.look(false) else { panic!("a file that has gone is no empty list") };
+        assert!(told.contains("not there any more"), "{told}");
+        assert_eq!((watch.look(false), in_force()), (Looked::Unchanged, 1));
+        fs::write(&path, &good).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(matches!(watch.look(false), Looked::Failed(_)), "others can read it");
+        fs::remove_file(&path).unwrap();
+        revoke(&path, "a");
+        revoke(&path, "b");
+        assert_eq!((watch.look(false), in_force()), (Looked::Changed(2), 2));
+        // What cannot be read is tried again although it looks the same.
+        watch.failed = Some(Failed { at: Instant::now() - RETRY_EVERY, told: "an error of the disk".to_owned() });
+        assert_eq!(watch.look(false), Looked::Changed(2));
+    }
+
+    #[test]
+    fn a_damaged_file_refuses_the_start() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("wallet.revocations");
+        revoke(&path, "a");
+        let good = fs::read(&path).unwrap();
+        fs::write(&path, &good[1..]).unwrap();
+        let board = Arc::<RevocationBoard>::default();
+        assert!(matches!(RevocationWatch::open(path, board), Err(RevocationFault::Malformed { .. })));
+    }
+}
