@@ -70,6 +70,7 @@ impl Server {
             subject: "vectors".into(),
             scopes: vector.scopes.clone(),
             ttl: Duration::from_secs(60),
+            not_before: None,
             audience: vector.audience.clone().unwrap_or("svc-wallet".into()),
             accounts: vector.accounts.clone(),
             to: vector.to.clone(),

@@ -109,6 +109,68 @@ fn an_expired_token_is_called_expired() {
     assert!(stdout(&output).contains("has expired"), "{}", stdout(&output));
 }
 
+/// Runs it with this on standard input.
+fn fed(directory: &Path, arguments: &[&str], input: &str) -> Output {
+    let mut command = command(directory, "cap");
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // One that refuses its arguments does not read.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn a_token_is_narrowed_without_a_key_and_says_in_words_what_is_left() {
+    let directory = installation(nobody());
+    let token = stdout(&ronctl(directory.path(), MINT));
+    // Where there is neither configuration nor keyring.
+    let elsewhere = TempDir::new().unwrap();
+    let narrower = ["attenuate", "--scopes", "wallet:spend,read", "--ttl", "60s", "--to", "svc:*", "--max-amount", "5"];
+    let output = fed(elsewhere.path(), &[&narrower[..], &["--caveat", " asset = roc "]].concat(), &token);
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
+    let narrow = stdout(&output);
+    assert!(narrow.lines().count() == 1 && narrow != token, "{narrow:?}");
+    let json = |token: &str| -> serde_json::Value {
+        serde_json::from_str(&stdout(&fed(elsewhere.path(), &["--json", "inspect", "-"], token))).unwrap()
+    };
+    let (before, after) = (json(&token), json(&narrow));
+    assert_eq!((&before["token_id"], &before["subject"]), (&after["token_id"], &after["subject"]));
+    assert!(after["expires"].as_str() < before["expires"].as_str(), "{after}");
+    assert_eq!(after["allows"], serde_json::json!(["transfer", "read"]));
+    let told = stdout(&fed(elsewhere.path(), &["inspect", "-"], &narrow));
+    for part in [
+        "allows       to transfer and read, within the limits below",
+        "only for the scopes wallet:spend,read",
+        "credits only the accounts svc:*",
+        "at most 5 minor units in one request",
+        "only the assets roc",
+        "whether it was revoked",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    // A file does as well, and what was narrowed can be narrowed again.
+    fs::write(elsewhere.path().join("a.token"), &narrow).unwrap();
+    let later = ["attenuate", "--token-file", "a.token", "--not-before", "2099-01-01T00:00:00Z"];
+    let later = stdout(&fed(elsewhere.path(), &later, ""));
+    let inspected = fed(elsewhere.path(), &["inspect", "-"], &later);
+    assert_eq!(inspected.status.code(), Some(1), "it is of no use yet");
+    assert!(stdout(&inspected).contains("not valid yet"), "{}", stdout(&inspected));
+    for (arguments, part) in [
+        (&["--caveat", "colour = blue"][..], "does not understand the caveat \"colour = blue\""),
+        (&["--caveat", "exp = tomorrow"], "does not understand"),
+        (&["--scopes", "wallet:fly"], "scopes has to be a list"),
+        (&["--ttl", "0s"], "at least 1s"),
+        (&["--account", "a*b"], "accounts has to be"),
+        (&[], "nothing was given that narrows it"),
+    ] {
+        let output = fed(elsewhere.path(), &[&["attenuate"], arguments].concat(), &token);
+        assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(2), ""), "{arguments:?}");
+        assert!(stderr(&output).contains(part) && !stderr(&output).contains(token.trim()), "{}", stderr(&output));
+    }
+    let longer = format!("account = {}", "a".repeat(4000));
+    assert!(stderr(&fed(elsewhere.path(), &["attenuate", "--caveat", &longer], &token)).contains("over 4096 bytes"));
+}
+
 #[test]
 fn what_is_revoked_is_listed_and_taken_back() {
     let directory = installation(nobody());
@@ -153,7 +215,10 @@ fn what_is_typed_wrongly_ends_with_two() {
         "cap mint --subject alice --scopes wallet:* --ttl soon",
         "cap mint --subject alice --scopes wallet:everything --ttl 900s",
         "cap mint --subject alice --scopes wallet:read --ttl 0s",
+        "cap mint --subject alice --scopes wallet:read --ttl 900s --not-before soon",
         "cap inspect nonsense",
+        "cap attenuate --scopes wallet:read",
+        "cap attenuate --token-file /nonexistent --scopes wallet:read",
         "cap revoke --token-id 0011",
         "cap revoke --key-id K",
         "wallet tx tx_1",

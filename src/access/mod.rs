@@ -27,7 +27,7 @@ pub use capability::{Capability, Demand, Permit};
 pub use identifier::token_id_text;
 pub use inspect::{inspect, Description};
 pub use keyring::{Keyring, KeyringFault};
-pub use mint::{mint, MintFault, MintRequest};
+pub use mint::{attenuate, mint, MintFault, MintRequest};
 pub use policy::{Policy, PolicyFault};
 pub use revocation_file::{
     change as change_revocations, load as load_revocations, load_list as load_revocation_list, reason_well_formed, stamp,

@@ -451,6 +451,8 @@ fn a_description_says_all_without_a_key() {
             "until 2027-01-15T08:00:01Z",
         ]
     );
+    assert!(description.not_understood && !description.reaches(READ) && description.third_parties.is_empty());
+    assert!(description.expired(UnixMs(NOW.0 + 1000)) && !description.expired(UnixMs(NOW.0 + 999)) && !description.early(NOW));
     assert!(serde_json::to_string(&description).unwrap().contains("\"key_id\""));
     assert_eq!(inspect("nonsense"), None);
 }

@@ -83,6 +83,11 @@ impl Context {
 pub fn mint_failure(fault: &MintFault) -> Failure {
     match fault {
         MintFault::Invalid { .. } | MintFault::TooLong => Failure::usage(fault.to_string(), ""),
+        MintFault::NoToken => Failure::usage(fault.to_string(), "give the whole token, or make one with `ronctl cap mint`"),
+        MintFault::Nothing => Failure::usage(fault.to_string(), "see ronctl cap attenuate --help"),
+        MintFault::NotUnderstood { .. } => {
+            Failure::usage(fault.to_string(), "write `name = value` with a name of docs/SECURITY.md, for example 'asset = roc'")
+        }
         MintFault::NoRandomness => Failure::internal(fault.to_string(), ""),
     }
 }

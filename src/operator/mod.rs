@@ -56,7 +56,7 @@ pub struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Make, read and revoke capabilities
+    /// Make, read, narrow and revoke capabilities
     #[command(subcommand)]
     Cap(cap::Cap),
     /// Ask for balances, entries, nonces, receipts and the sums of an asset
@@ -146,6 +146,8 @@ mod tests {
             "ronctl cap mint --subject alice --scopes wallet:* --ttl 900s",
             "ronctl cap mint --subject a --scopes wallet:spend,read --ttl 1h --account a,b* --to c --asset roc --max-amount 5 --daily-ceiling 9",
             "ronctl cap inspect MDAx",
+            "ronctl cap attenuate --token-file t --scopes read --ttl 1m --to a,b* --max-amount 5 --not-before 2027-01-15T08:00:00Z",
+            "ronctl cap attenuate --caveat asset=roc --caveat to=b",
             "ronctl cap revoke --token-id 00112233445566778899aabbccddeeff --reason lost",
             "ronctl cap revoke --undo --subject alice",
             "ronctl cap revocations --json",
@@ -175,6 +177,7 @@ mod tests {
             "ronctl",
             "ronctl wallet",
             "ronctl cap mint",
+            "ronctl cap attenuate MDAx",
             "ronctl cap revoke",
             "ronctl cap revoke --subject a --key-id k",
             "ronctl wallet seq",

@@ -1,16 +1,27 @@
 //! `ronctl cap inspect`: what a capability says about itself. Needs neither server nor keyring, and so proves nothing.
-use std::io::Read;
+use std::path::Path;
 
 use serde_json::json;
 
+use super::token;
 use crate::access::{inspect, Description};
+use crate::api::Route;
+use crate::domain::UnixMs;
 use crate::operator::context::Context;
 use crate::operator::exit::{Exit, Failure};
 use crate::operator::output::{Output, Style};
 use crate::worker::unix_now;
 
-/// Longest text that is read from standard input, in bytes.
-const INPUT_BYTES_MAX: u64 = 64 << 10;
+/// What can be done with a capability, and a route that stands for it.
+const KINDS: [(&str, Route); 7] = [
+    ("issue", Route::Issue),
+    ("transfer", Route::Transfer),
+    ("burn", Route::Burn),
+    ("hold", Route::Hold),
+    ("capture", Route::Capture),
+    ("release", Route::Release),
+    ("read", Route::Balance),
+];
 
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]
@@ -18,7 +29,8 @@ const INPUT_BYTES_MAX: u64 = 64 << 10;
   ronctl cap inspect \"$TOKEN\"
   ronctl cap mint --subject alice --scopes wallet:read --ttl 900s | ronctl cap inspect -
 
-The signature is not checked: only the server can say whether a token is genuine. Ends with 1 if the token has expired.")]
+The signature is not checked: only the server can say whether a token is genuine, and whether it was revoked. Ends with 1 if the token
+allows nothing now: it has expired, is not valid yet, or has a caveat that denies everything.")]
 pub struct Inspect {
     /// Capability to show, or - to read it from standard input, which keeps it out of the process list
     #[arg(value_name = "TOKEN")]
@@ -28,38 +40,34 @@ pub struct Inspect {
 impl Inspect {
     /// Reads the token and prints what it says.
     pub fn run(&self, context: &Context) -> Result<Exit, Failure> {
-        let text = if self.token == "-" { from_standard_input()? } else { self.token.clone() };
+        let text = if self.token == "-" { token::read(Path::new("-"))? } else { self.token.clone() };
         let description = inspect(text.trim()).ok_or_else(|| {
             Failure::usage(
                 "this is not a capability in the form of this service",
                 "copy the whole token, or make one with `ronctl cap mint`",
             )
         })?;
-        // Both are RFC 3339 in UTC; a token without an expiry never expires.
-        let expired = description.expires.as_deref().and_then(unix_ms).is_some_and(|expires| expires <= unix_now().0);
-        show(&context.output, &description, expired)?;
-        Ok(if expired { Exit::No } else { Exit::Done })
+        let now = unix_now();
+        let allows = allowed(&description);
+        show(&context.output, &description, &allows, now)?;
+        let usable = !allows.is_empty() && !description.expired(now) && !description.early(now);
+        Ok(if usable { Exit::Done } else { Exit::No })
     }
 }
 
-fn from_standard_input() -> Result<String, Failure> {
-    let mut text = String::new();
-    let read = std::io::stdin().take(INPUT_BYTES_MAX).read_to_string(&mut text);
-    read.map_err(|fault| Failure::usage(format!("cannot read a token from standard input: {fault}"), ""))?;
-    Ok(text)
+/// What the token reaches by its scopes, whenever it is valid.
+fn allowed(description: &Description) -> Vec<&'static str> {
+    let reached = KINDS.iter().filter(|(_, route)| description.reaches(route.scopes().expect("it needs a capability")));
+    reached.map(|(name, _)| *name).collect()
 }
 
-/// Milliseconds since the Unix epoch of an RFC 3339 time; `None` if it is none, or lies before the epoch.
-fn unix_ms(text: &str) -> Option<u64> {
-    let time = time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).ok()?;
-    u64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok()
-}
-
-fn show(output: &Output, description: &Description, expired: bool) -> Result<(), Failure> {
+fn show(output: &Output, description: &Description, allows: &[&str], now: UnixMs) -> Result<(), Failure> {
+    let (expired, early) = (description.expired(now), description.early(now));
     if output.json {
         return output.value(&json!({
             "subject": description.subject, "key_id": description.key_id, "token_id": description.token_id,
-            "issued": description.issued, "expires": description.expires, "expired": expired,
+            "issued": description.issued, "not_before": description.not_before, "expires": description.expires,
+            "expired": expired, "early": early, "allows": allows, "third_parties": description.third_parties,
             "caveats": description.caveats, "signature_checked": false,
         }));
     }
@@ -68,18 +76,42 @@ fn show(output: &Output, description: &Description, expired: bool) -> Result<(),
         (Some(expires), false) => expires.clone(),
         (None, _) => output.paint(Style::Warning, "never"),
     };
-    output.line(&output.fields(&[
+    let allows = match (allows, description.not_understood) {
+        (_, true) => output.paint(Style::Bad, "nothing: a caveat of it is not understood"),
+        ([], false) => output.paint(Style::Bad, "nothing: its scopes have nothing of this service in common"),
+        (kinds, false) => format!("to {}, within the limits below", in_a_row(kinds)),
+    };
+    let mut rows = vec![
         ("subject", description.subject.clone()),
         ("token id", description.token_id.clone()),
         ("signed with", description.key_id.clone()),
         ("issued", description.issued.clone()),
-        ("expires", expires),
-    ]))?;
+        ("allows", allows),
+    ];
+    if let Some(from) = &description.not_before {
+        rows.push(("from", if early { output.paint(Style::Bad, &format!("{from} (not valid yet)")) } else { from.clone() }));
+    }
+    rows.push(("until", expires));
+    if !description.third_parties.is_empty() {
+        rows.push(("needs", format!("a discharge from {}", in_a_row(&description.third_parties))));
+    }
+    output.line(&output.fields(&rows))?;
     output.line(&output.paint(Style::Faint, "It is limited, all at once:"))?;
     for caveat in &description.caveats {
         output.line(&format!("  - {caveat}"))?;
     }
-    output.line(&output.paint(Style::Faint, "The signature was not checked; only the server can say whether it is genuine."))
+    let unknown = "The signature was not checked; only the server can say whether it is genuine, and whether it was revoked.";
+    output.line(&output.paint(Style::Faint, unknown))
+}
+
+/// Names as a sentence has them.
+fn in_a_row<T: AsRef<str>>(names: &[T]) -> String {
+    let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+    match names.split_last() {
+        Some((last, [])) => (*last).to_owned(),
+        Some((last, before)) => format!("{} and {last}", before.join(", ")),
+        None => String::new(),
+    }
 }
 
 #[cfg(test)]
@@ -87,9 +119,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_compared_as_numbers() {
-        assert_eq!(unix_ms("1970-01-01T00:00:01Z"), Some(1000));
-        assert_eq!(unix_ms("1970-01-01T01:00:01+01:00"), Some(1000));
-        assert_eq!(unix_ms("yesterday"), None);
+    fn names_stand_in_a_row() {
+        let told = [&[][..], &["a"], &["a", "b"], &["a", "b", "c"]].map(in_a_row);
+        assert_eq!(told, ["", "a", "a and b", "a, b and c"]);
+    }
+
+    #[test]
+    fn every_kind_of_request_is_named_once() {
+        for route in Route::ALL {
+            let Some(scopes) = route.scopes() else { continue };
+            let named = KINDS.iter().filter(|(_, known)| known.scopes() == Some(scopes)).count();
+            assert_eq!(named, 1, "{route:?}");
+        }
     }
 }

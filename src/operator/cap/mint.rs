@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::limits::Limits;
 use crate::access::{inspect, mint, Keyring, MintRequest};
 use crate::operator::context::{mint_failure, Context};
 use crate::operator::exit::{Exit, Failure};
@@ -18,7 +19,7 @@ use crate::worker::unix_now;
   ronctl cap mint --subject till-3 --scopes wallet:spend,wallet:read --ttl 8h --account 'till:3*' --max-amount 5000
   TOKEN=$(ronctl cap mint --subject auditor --scopes wallet:read --ttl 15m)
 
-Whoever holds the token can narrow it further offline; nobody can widen it.")]
+Whoever holds the token can narrow it further offline, with `ronctl cap attenuate`; nobody can widen it.")]
 pub struct Mint {
     /// For whom the capability is; shown in logs and in the audit trail
     #[arg(long, value_name = "USER")]
@@ -29,24 +30,9 @@ pub struct Mint {
     /// How long it is valid, such as 900s, 15m or 8h
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub ttl: Duration,
-    /// Only these accounts may be debited or read; a name may end with *
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    pub account: Vec<String>,
-    /// Only these accounts may be credited; a name may end with *
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    pub to: Vec<String>,
-    /// Only these assets
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    pub asset: Vec<String>,
-    /// Most minor units in one request
-    #[arg(long, value_name = "N")]
-    pub max_amount: Option<u128>,
-    /// Most minor units debited in one UTC day
-    #[arg(long, value_name = "N")]
-    pub daily_ceiling: Option<u128>,
-    /// Only idempotency keys of this form; may end with *
-    #[arg(long, value_name = "PREFIX*")]
-    pub idem: Option<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub limits: Limits,
 }
 
 impl Mint {
@@ -56,15 +42,7 @@ impl Mint {
         let keyring = Keyring::open_or_create(&config.security.keyring).map_err(|fault| Failure::usage(fault.to_string(), ""))?;
         let request = self.request(&config.security.audience);
         let token = mint(&keyring, &request, unix_now()).map_err(|fault| mint_failure(&fault))?;
-        let expires = inspect(&token).and_then(|description| description.expires);
-        if context.output.json {
-            context.output.value(&json!({"token": token, "expires": expires}))?;
-            return Ok(Exit::Done);
-        }
-        context.output.line(&token)?;
-        let until = expires.map_or(String::new(), |expires| format!(" until {expires}"));
-        context.output.hint(&format!("valid{until}; send it as: Authorization: Bearer TOKEN"));
-        Ok(Exit::Done)
+        print(context, &token)
     }
 
     fn request(&self, audience: &str) -> MintRequest {
@@ -73,12 +51,20 @@ impl Mint {
             scopes: self.scopes.clone(),
             ttl: self.ttl,
             audience: audience.to_owned(),
-            accounts: self.account.clone(),
-            to: self.to.clone(),
-            assets: self.asset.clone(),
-            max_amount: self.max_amount,
-            daily_ceiling: self.daily_ceiling,
-            idem: self.idem.clone(),
+            ..self.limits.request()
         }
     }
+}
+
+/// Prints a token that was made, alone on standard output.
+pub(super) fn print(context: &Context, token: &str) -> Result<Exit, Failure> {
+    let expires = inspect(token).and_then(|description| description.expires);
+    if context.output.json {
+        context.output.value(&json!({"token": token, "expires": expires}))?;
+        return Ok(Exit::Done);
+    }
+    context.output.line(token)?;
+    let until = expires.map_or(String::new(), |expires| format!(" until {expires}"));
+    context.output.hint(&format!("valid{until}; send it as: Authorization: Bearer TOKEN"));
+    Ok(Exit::Done)
 }

@@ -1,7 +1,10 @@
-//! `ronctl cap`: capabilities, made from the keyring, read by anyone, revoked by the operator.
+//! `ronctl cap`: capabilities, made from the keyring, narrowed and read by anyone, revoked by the operator.
+pub mod attenuate;
 pub mod inspect;
+pub mod limits;
 pub mod mint;
 pub mod revoke;
+mod token;
 
 use super::context::Context;
 use super::exit::{Exit, Failure};
@@ -13,6 +16,8 @@ pub enum Cap {
     Mint(mint::Mint),
     /// Show what a capability says about itself, without checking its signature
     Inspect(inspect::Inspect),
+    /// Narrow a capability that one holds, offline and without a key
+    Attenuate(attenuate::Attenuate),
     /// Refuse a capability, all of a subject or all of a key from now on, or take that back
     Revoke(revoke::Revoke),
     /// Show what is revoked
@@ -25,6 +30,7 @@ impl Cap {
         match self {
             Cap::Mint(command) => command.run(context),
             Cap::Inspect(command) => command.run(context),
+            Cap::Attenuate(command) => command.run(context),
             Cap::Revoke(command) => command.run(context),
             Cap::Revocations(command) => command.run(context),
         }
