@@ -57,6 +57,18 @@ impl Bench {
         Self { keyring, tokens, policy, authorization, limits: Limits::default(), _directory: directory }
     }
 
+    /// The token of somebody else.
+    fn another(&self) -> String {
+        let request = MintRequest {
+            subject: "another".into(),
+            scopes: vec!["wallet:*".into()],
+            ttl: Duration::from_secs(900),
+            audience: "svc-wallet".into(),
+            ..MintRequest::default()
+        };
+        mint(&self.keyring, &request, NOW).expect("a token")
+    }
+
     fn call<'a>(&'a mut self, body: &'a mut [u8], scratch: &'a mut Scratch) -> Call<'a> {
         let mut headers = IncomingHeaders::default();
         headers.observe(b"Host", b"127.0.0.1:8080");
@@ -90,6 +102,20 @@ fn requests(criterion: &mut Criterion) {
     });
     let token = bench.authorization.trim_start_matches("Bearer ").to_string();
     let keyring = bench.keyring.clone();
+    let other = bench.another();
+    group.bench_function("verify a token, known", |bencher| {
+        let mut cache = TokenCache::new(keyring.clone(), "svc-wallet", 1024).with_revocations(Arc::default());
+        bencher.iter(|| cache.verify(black_box(token.as_bytes()), None, NOW).is_ok());
+    });
+    group.bench_function("verify a token, known, another one before it", |bencher| {
+        let mut cache = TokenCache::new(keyring.clone(), "svc-wallet", 1024).with_revocations(Arc::default());
+        bencher.iter(|| [&token, &other].map(|token| cache.verify(black_box(token.as_bytes()), None, NOW).is_ok()));
+    });
+    group.bench_function("refuse a token with a wrong signature", |bencher| {
+        let mut cache = TokenCache::new(keyring.clone(), "svc-wallet", 1024);
+        let forged = format!("{}AAAA", &token[..token.len() - 4]);
+        bencher.iter(|| cache.verify(black_box(forged.as_bytes()), None, NOW).is_err());
+    });
     group.bench_function("verify a token, not known", |bencher| {
         let cache = || TokenCache::new(keyring.clone(), "svc-wallet", 1);
         bencher.iter_batched_ref(cache, |cache| cache.verify(token.as_bytes(), None, NOW).is_ok(), BatchSize::SmallInput);

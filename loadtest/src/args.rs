@@ -84,10 +84,12 @@ pub enum Command {
 const COMPARE_HELP: &str = "What is compared:
   daemon     an embedded ledger, and the ledger daemon behind its socket
   snapshots  no snapshot during the load, and one after the other
+  tokens     good tokens alone, and bad ones of every kind beside them, each of which has to be refused as it deserves
 
 Examples:
   loadtest compare daemon --rounds 5 --duration 5s --connections 256 --pipeline 1
-  loadtest compare snapshots --rate 20_000 --accounts 1_000_000 --rounds 5 --duration 10s";
+  loadtest compare snapshots --rate 20_000 --accounts 1_000_000 --rounds 5 --duration 10s
+  loadtest compare tokens --bad-tokens 5_000 --rounds 9 --duration 5s --at-least 0.9";
 
 const CRASH_HELP: &str = "Variants:
   embedded       SIGKILL of a wallet with an embedded ledger

@@ -17,6 +17,7 @@ use crate::{
     daemon::{Daemon, Disk},
     engine::{Engine, Outcome, Pace, Plan},
     fault::Fault,
+    flood::{Flood, Flooded},
     machine,
     progress::Progress,
     report::{self, print_books, print_floors, print_phases, print_tally, print_verdict, Phase, Report},
@@ -24,6 +25,7 @@ use crate::{
     server::{Server, ServerPlan},
     spread::{self, Spread},
     tally::Tally,
+    tokens::Token,
     workload::Workload,
 };
 
@@ -38,6 +40,8 @@ pub enum Compared {
     Daemon,
     /// Snapshots: none while the load lasts, and one after the other.
     Snapshots,
+    /// Bad tokens: none, and many beside the load, each of which has to be refused as it deserves.
+    Tokens,
 }
 
 /// Arguments of `compare`.
@@ -64,6 +68,9 @@ pub struct CompareArgs {
     /// Slices of a turn: the two are loaded for a slice each, in the order ABBA, so that both have the same share of a bad moment.
     #[arg(long, default_value = "4", value_parser = count)]
     pub slices: u64,
+    /// Bad tokens per second beside the load, if that is compared.
+    #[arg(long, default_value = "2_000", value_parser = count)]
+    pub bad_tokens: u64,
     /// A median of the ratios of replies per second below this is a finding.
     #[arg(long)]
     pub at_least: Option<f64>,
@@ -104,6 +111,8 @@ pub struct CompareReport {
     pub below_floor: Vec<String>,
     /// Rounds that ended with a newer snapshot of the second than they began with, if that is compared.
     pub rounds_with_snapshot: Option<u64>,
+    /// Bad tokens that were answered, and of them wrongly, if that is compared.
+    pub bad_tokens: Option<(u64, u64)>,
     /// What each has answered, warm-up included.
     pub tallies: Vec<Tally>,
     /// The books of each at the end.
@@ -119,6 +128,8 @@ struct Side {
     daemon: Option<(Daemon, TempDir)>,
     workload: Workload,
     engine: Engine,
+    flood: Option<Flood>,
+    token: Token,
 }
 
 /// The command.
@@ -144,10 +155,15 @@ pub fn run(args: &CompareArgs, quiet: bool, stop: &Arc<AtomicBool>) -> Result<Co
     let names = match args.what {
         Compared::Daemon => ["embedded", "daemon"],
         Compared::Snapshots => ["without snapshots", "with snapshots"],
+        Compared::Tokens => ["good tokens alone", "beside bad tokens"],
     };
     let mut sides = Vec::new();
     for (second, name) in [false, true].into_iter().zip(names) {
-        sides.push(Side::start(args, &plan, name, second, seed, quiet, stop)?);
+        let mut side = Side::start(args, &plan, name, second, seed, quiet, stop)?;
+        if let (Compared::Tokens, Some(first)) = (args.what, sides.first()) {
+            side.flood = Some(side.flooded(&plan, first, args.bad_tokens)?);
+        }
+        sides.push(side);
     }
     let mut phases = Vec::new();
     let (mut rate_ratios, mut p99_ratios) = (Vec::new(), Vec::new());
@@ -169,8 +185,10 @@ pub fn run(args: &CompareArgs, quiet: bool, stop: &Arc<AtomicBool>) -> Result<Co
     let below_floor: Vec<_> =
         rates.into_iter().chain(spread::above("the ratio of the p99", p99_ratio.median, args.p99_at_most)).collect();
     let rounds_with_snapshot = (args.what == Compared::Snapshots).then_some(rounds_with_snapshot);
+    let flooded = sides[1].flood.take().map(Flood::end);
     let (mut tallies, mut books) = (Vec::new(), Vec::new());
-    let mut ok = below_floor.is_empty() && phases.iter().all(Phase::complete) && rounds_with_snapshot != Some(0);
+    let refused_well = flooded.map_or(true, |Flooded { answered, wrong }| answered > 0 && wrong == 0);
+    let mut ok = refused_well && below_floor.is_empty() && phases.iter().all(Phase::complete) && rounds_with_snapshot != Some(0);
     for side in sides {
         let (tally, found) = side.end(args, quiet, stop)?;
         ok &= found.balanced() && tally.unexpected_count() == 0;
@@ -191,6 +209,7 @@ pub fn run(args: &CompareArgs, quiet: bool, stop: &Arc<AtomicBool>) -> Result<Co
         p99_ratio,
         below_floor,
         rounds_with_snapshot,
+        bad_tokens: flooded.map(|flooded| (flooded.answered, flooded.wrong)),
         tallies,
         books,
         ok,
@@ -244,7 +263,7 @@ impl Side {
         let mut plan = plan.clone();
         let mut daemon = None;
         match (args.what, second) {
-            (Compared::Daemon, false) => {}
+            (Compared::Daemon, false) | (Compared::Tokens, _) => {}
             (Compared::Daemon, true) => {
                 let place = plan.directory()?;
                 let mut made = Daemon::prepare(Disk::Real(None), place.path(), &plan)?;
@@ -260,14 +279,22 @@ impl Side {
         let traffic = &args.traffic;
         let mut server = Server::prepare(plan)?;
         server.start(stop)?;
-        let mut workload = run::workload(traffic, server.address(), &server.token()?, "load:", seed);
+        let token = server.token()?;
+        let mut workload = run::workload(traffic, server.address(), &token, "load:", seed);
         run::prepare(&mut workload, traffic, server.address(), false, quiet, stop)?;
         let engine = run::warmed_up(&mut workload, traffic, server.address(), args.warmup, quiet, stop)?;
-        Ok(Side { name, server, daemon, workload, engine })
+        Ok(Side { name, server, daemon, workload, engine, flood: None, token })
+    }
+
+    /// Bad tokens for this side, which rest until it is loaded. That of the other side is one of a foreign key.
+    fn flooded(&self, plan: &ServerPlan, other: &Side, per_second: u64) -> Result<Flood, Fault> {
+        let ronctl = plan.program.with_file_name("ronctl");
+        Flood::start(self.server.address(), &ronctl, &self.server.config_path(), &other.token, per_second as f64)
     }
 
     /// Stops what it does beside its load, so that a snapshot that is not finished yet does not slow the other one down.
     fn rest(&mut self, idle: bool) {
+        self.flood.iter().for_each(|flood| flood.go(false));
         if idle {
             self.server.process().signal(Signal::STOP);
         }
@@ -279,6 +306,7 @@ impl Side {
             self.server.process().signal(Signal::CONT);
             std::thread::sleep(AWAKE_AFTER);
         }
+        self.flood.iter().for_each(|flood| flood.go(true));
     }
 
     /// Name of the newest snapshot of an embedded ledger, if there is one.
@@ -323,6 +351,9 @@ impl Report for CompareReport {
         println!("                         p99       {}", self.p99_ratio);
         if let Some(rounds) = self.rounds_with_snapshot {
             println!("the second has taken a snapshot in {rounds} of the rounds");
+        }
+        if let Some((answered, wrong)) = self.bad_tokens {
+            println!("bad tokens answered: {}, wrongly: {wrong}", crate::progress::grouped(answered));
         }
         for (tally, books) in self.tallies.iter().zip(&self.books) {
             println!();

@@ -12,6 +12,7 @@ mod engine;
 mod failure;
 mod fault;
 mod faulty;
+mod flood;
 mod funding;
 mod idle;
 mod latency;
