@@ -175,9 +175,8 @@ fn a_token_is_narrowed_without_a_key_and_says_in_words_what_is_left() {
 fn what_is_revoked_is_listed_and_taken_back() {
     let directory = installation(nobody());
     let id = "00112233445566778899aabbccddeeff";
-    let list = || -> serde_json::Value {
-        serde_json::from_str(&stdout(&ronctl(directory.path(), "--json cap revocations"))).unwrap()
-    };
+    let list =
+        || -> serde_json::Value { serde_json::from_str(&stdout(&ronctl(directory.path(), "--json cap revocations"))).unwrap() };
     assert_eq!(list()["revocations"], serde_json::json!([]));
     for (arguments, code, told) in [
         ("cap revoke --undo --subject alice", 1, "subject alice is not revoked"),
@@ -191,7 +190,10 @@ fn what_is_revoked_is_listed_and_taken_back() {
         assert_eq!((output.status.code(), stdout(&output).trim_end()), (Some(code), told), "{arguments}: {}", stderr(&output));
     }
     let left = list()["revocations"].clone();
-    assert_eq!((left[0]["kind"].as_str(), left[0]["name"].as_str(), left[0]["reason"].as_str()), (Some("token"), Some(id), Some("lost")));
+    assert_eq!(
+        (left[0]["kind"].as_str(), left[0]["name"].as_str(), left[0]["reason"].as_str()),
+        (Some("token"), Some(id), Some("lost"))
+    );
     assert_eq!((left[1]["name"].as_str(), left.as_array().unwrap().len()), (Some("k-1"), 2));
     assert!(stdout(&ronctl(directory.path(), "cap revocations")).contains(&format!("token    {id}  since ")));
     let path = directory.path().join("revocations");

@@ -69,7 +69,7 @@ pub struct CompareArgs {
     #[arg(long, default_value = "4", value_parser = count)]
     pub slices: u64,
     /// Bad tokens per second beside the load, if that is compared.
-    #[arg(long, default_value = "2_000", value_parser = count)]
+    #[arg(long, default_value = "5_000", value_parser = count)]
     pub bad_tokens: u64,
     /// A median of the ratios of replies per second below this is a finding.
     #[arg(long)]
