@@ -170,8 +170,8 @@ impl Issuers {
                     "cut in half" => token[..token.len() / 2].to_owned(),
                     "lengthened" => changed(&token, |bytes| bytes.push(0)),
                     "flip signature" => changed(&token, |bytes| *bytes.last_mut().unwrap() ^= 1),
-                    // Byte 20 is inside the random id.
-                    "flip identifier" => changed(&token, |bytes| bytes[20] ^= 0x10),
+                    // Byte 10 is inside the random id.
+                    "flip identifier" => changed(&token, |bytes| bytes[10] ^= 0x10),
                     "flip caveat" => changed(&token, |bytes| {
                         let at = place_of(bytes, b"wallet:*");
                         bytes[at] ^= 0x20;
@@ -374,7 +374,9 @@ fn every_row_of_the_table_is_answered_as_it_says_and_nothing_else_happens() {
         if let Some(value) = &discharges {
             request = request.header("X-Wallet-Discharge", value);
         }
-        let reply = client.call(&request.header("X-Corr-ID", "table"));
+        let request = request.header("X-Corr-ID", "table");
+        // Sums and roots may be a moment behind, and no row asks for a refusal with 503; a write may be repeated as it is.
+        let reply = eventually("an answer", || Some(client.call(&request)).filter(|reply| reply.status != 503));
         let told = if reply.status == 200 { "200".to_owned() } else { format!("{} {}", reply.status, reply.code()) };
         if told != row.answer {
             wrong.push(format!("line {}: {} {:?} {}: {told}, not {}", row.line, row.who, row.caveats, row.request, row.answer));
