@@ -163,7 +163,7 @@ fn a_token_is_narrowed_without_a_key_and_says_in_words_what_is_left() {
         (&["--account", "a*b"], "accounts has to be"),
         (&[], "nothing was given that narrows it"),
     ] {
-        let output = fed(elsewhere.path(), &[&["attenuate"], arguments].concat(), &token);
+        let output = fed(elsewhere.path(), &[&["attenuate"][..], arguments].concat(), &token);
         assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(2), ""), "{arguments:?}");
         assert!(stderr(&output).contains(part) && !stderr(&output).contains(token.trim()), "{}", stderr(&output));
     }

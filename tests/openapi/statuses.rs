@@ -58,7 +58,8 @@ impl Reach {
 const HISTORY: [Route; 3] = [Route::Proof, Route::LedgerRoot, Route::Consistency];
 
 /// Every refusal that is made: where, with which code, and whom it can reach.
-const REFUSALS: [(&str, Code, Reach); 39] = [
+const REFUSALS: [(&str, Code, Reach); 40] = [
+    ("src/access/cache.rs", Code::Unauthorized, Reach::Capability),
     ("src/access/capability.rs", Code::Unauthorized, Reach::Capability),
     ("src/access/capability.rs", Code::Forbidden, Reach::Capability),
     ("src/access/capability.rs", Code::LimitsExceeded, Reach::Writes),
