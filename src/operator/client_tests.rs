@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::operator::fake::{reply, Fake};
+use rustix::net::{AddressFamily, SocketType};
 
 fn client(address: SocketAddr) -> Client {
     Client::new(Address::Tcp(address), Duration::from_secs(5))
@@ -77,7 +78,10 @@ fn nobody_there_and_nobody_answering_are_told_apart() {
     let address = listener.local_addr().unwrap();
     let mut patient = Client::new(Address::Tcp(address), Duration::from_millis(40));
     assert!(matches!(patient.exchange(&Request::get("/")), Err(ClientError::TimedOut { .. })));
-    drop(listener);
+    // Bound and not listening: nobody is there, and nobody else can take the port.
+    let held = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    rustix::net::bind(&held, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let address = SocketAddr::try_from(rustix::net::getsockname(&held).unwrap()).unwrap();
     assert!(matches!(client(address).exchange(&Request::get("/")), Err(ClientError::Connect { .. })));
     let mut unix = Client::new(Address::Unix(PathBuf::from("/nonexistent/admin.sock")), Duration::from_secs(1));
     let message = unix.exchange(&Request::get("/status")).unwrap_err().to_string();
