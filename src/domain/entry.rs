@@ -206,6 +206,9 @@ impl<'a> Entry<'a> {
             && std::str::from_utf8(self.text(5)).is_ok()
             && u128::from_le_bytes(self.array(32)) > 0
             && (self.nonce().is_some() || !self.op.debits())
+            // What is absent leaves no bytes behind: an entry is written in one way only.
+            && (self.flags() & FLAG_NONCE != 0 || self.array(24) == [0; 8])
+            && (self.flags() & FLAG_MEMO != 0 || self.text(4).is_empty())
             && self.flags() & !(FLAG_MEMO | FLAG_NONCE | FLAG_CEILING) == 0
             && self.bytes[14..16] == [0, 0];
         fits.then_some(()).ok_or(EntryFault::Malformed)

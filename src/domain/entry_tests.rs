@@ -90,6 +90,11 @@ fn what_no_encoder_writes_is_refused() {
     assert_eq!(tampered(12, 99), Err(EntryFault::Malformed), "length of the correlation id");
     assert_eq!(tampered(13, 8), Err(EntryFault::Malformed), "unknown flag");
     assert_eq!(tampered(13, 0), Err(EntryFault::Malformed), "a debit without a nonce");
+    assert_eq!(tampered(13, 2), Err(EntryFault::Malformed), "a memo that was not given");
+    let mut issue = encoded(&Draft { op: Op::Issue, from: None, nonce: None, ..draft() });
+    assert!(Entry::parse(&issue).is_ok());
+    issue[24] = 1;
+    assert_eq!(Entry::parse(&issue).unwrap_err(), EntryFault::Malformed, "a nonce that was not given");
     assert_eq!(tampered(14, 1), Err(EntryFault::Malformed), "reserved bytes");
     assert_eq!(tampered(32, 0), Err(EntryFault::Malformed), "an amount of zero");
     assert_eq!(tampered(ENTRY_HEAD_BYTES, b' '), Err(EntryFault::Malformed), "a character that no account has");

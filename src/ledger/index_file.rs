@@ -22,6 +22,9 @@ impl<F: StorageFile> IndexFile<F> {
         read_zero_filled(&file, &mut block, 0)?;
         let head = Head::decode(&block, subject);
         let head = head.ok_or_else(|| damaged("the index file belongs to something else, is of another version or damaged"))?;
+        if head.file_bytes() != Some(file.size()?) {
+            return Err(damaged("the index file has another length than its head says"));
+        }
         Ok(Self { file, head })
     }
 
@@ -181,6 +184,9 @@ mod tests {
         let short = storage.fork();
         short.tamper("i", |bytes| bytes.truncate(bytes.len() - 1));
         assert!(all(&short).is_err(), "the file is cut short");
+        let endless = Head { subject: SUBJECT, pairs: [u64::MAX; 3], accepted: Period::EMPTY };
+        replace(&storage, "endless", &endless.encode()).unwrap();
+        assert!(IndexFile::open(storage.open("endless").unwrap(), SUBJECT).is_err(), "more blocks than a file can have");
         for foreign in [Subject { segment: 4, ..SUBJECT }, Subject { last: Seq(8), ..SUBJECT }] {
             assert!(IndexFile::open(storage.open("i").unwrap(), foreign).is_err());
         }

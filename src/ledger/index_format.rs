@@ -122,6 +122,12 @@ impl Head {
         self.pairs[run as usize].div_ceil(PAIRS_PER_BLOCK as u64)
     }
 
+    /// How long the file is, in bytes; `None` if no file can be so long.
+    pub fn file_bytes(&self) -> Option<u64> {
+        let blocks = Run::ALL.iter().try_fold(1u64, |blocks, run| blocks.checked_add(self.blocks(*run)))?;
+        blocks.checked_mul(BLOCK_BYTES as u64)
+    }
+
     /// The number of a run's block within the file; the head is block 0.
     pub fn block_of(&self, run: Run, number: u64) -> u64 {
         let before: u64 = Run::ALL[..run as usize].iter().map(|earlier| self.blocks(*earlier)).sum();
@@ -134,7 +140,8 @@ impl Head {
         xxh3_64_with_seed(&block[..CHECK_AT], segment.rotate_left(32) ^ first.0.rotate_left(16) ^ number)
     }
 
-    fn encode_block(&self, number: u64, pairs: &[Pair]) -> [u8; BLOCK_BYTES] {
+    /// A block of a run; `number` is its place in the file.
+    pub(super) fn encode_block(&self, number: u64, pairs: &[Pair]) -> [u8; BLOCK_BYTES] {
         let mut block = ZERO_BLOCK;
         for (place, pair) in block.chunks_exact_mut(PAIR_BYTES).zip(pairs) {
             put(place, 0, pair.hash.to_le_bytes());
