@@ -326,6 +326,7 @@ fn site(
         },
         pipeline_depth: config.limits.pipeline_depth,
         connections: Admission::new(config.limits.connections),
+        large_input: Arc::new(Admission::new(worker::LARGE_INPUT_BYTES_MAX)),
         timeouts: worker::Timeouts { read: config.timeouts.read, write: config.timeouts.write, idle: config.timeouts.idle },
         process,
         control_plane: Box::new(move |route| match route {

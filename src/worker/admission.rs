@@ -1,6 +1,6 @@
-//! A ceiling over all cores: on requests in flight, and on open connections.
+//! A ceiling over all cores: on requests in flight, on open connections, and on bytes of large requests that are arriving.
 //!
-//! One shared counter. That of requests is touched once when a request is admitted and once when it is answered. It is the only
+//! One shared counter each. That of requests is touched once when a request is admitted and once when it is answered. It is the only
 //! thing on the spend path that cores share, because the ceiling of the runbook is one number for the whole service.
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -18,10 +18,16 @@ impl Admission {
 
     /// Admits one more if there is room.
     pub fn admit(&self) -> bool {
-        if self.in_flight.fetch_add(1, Ordering::Relaxed) < self.ceiling {
+        self.admit_many(1)
+    }
+
+    /// Admits so many more if there is room for all of them.
+    pub fn admit_many(&self, count: usize) -> bool {
+        let before = self.in_flight.fetch_add(count, Ordering::Relaxed);
+        if before.saturating_add(count) <= self.ceiling {
             return true;
         }
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.in_flight.fetch_sub(count, Ordering::Relaxed);
         false
     }
 
@@ -53,5 +59,9 @@ mod tests {
         admission.release(1);
         assert!(admission.admit() && !admission.admit());
         assert_eq!(admission.in_flight(), 2);
+        assert!(!admission.admit_many(1) && admission.admit_many(0));
+        admission.release(2);
+        assert!(!admission.admit_many(3) && admission.admit_many(2));
+        assert_eq!(admission.in_flight(), 2, "what was not admitted takes no room");
     }
 }

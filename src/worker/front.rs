@@ -5,6 +5,7 @@
 //! entries pass the engine by; they are in `lookups`.
 mod lookups;
 
+use super::admission::Admission;
 use super::clock::Clock;
 use super::connection::{Connections, Corr, Meta, Phase};
 use super::denials::Denials;
@@ -87,6 +88,11 @@ impl Front {
         self.core
     }
 
+    /// The room of all connections for large requests.
+    pub fn large_input(&self) -> Arc<Admission> {
+        self.site.large_input.clone()
+    }
+
     /// Whether writes are let through.
     pub fn gate(&self) -> Gate {
         self.site.gate.get()
@@ -158,7 +164,7 @@ impl Front {
                 }
                 Step::Refused(fault) => {
                     connection.closing = true;
-                    self.framing_fault(place, &fault, &input[used..], started_us);
+                    self.refuse_unread(place, api::fault_refusal(&fault), &input[used..], started_us);
                 }
             }
         };
@@ -173,7 +179,17 @@ impl Front {
         fed
     }
 
-    fn framing_fault(&mut self, place: u32, fault: &http::Fault, input: &[u8], started_us: u64) {
+    /// Refuses a request of which a part has arrived, because there is no room for the rest; the connection closes.
+    pub fn refuse_for_room(&mut self, place: u32, input: &[u8]) {
+        let connection = self.connections.get(place).expect("only the task that serves a connection removes it");
+        connection.closing = true;
+        let refusal = Refusal::new(Code::Busy, "too many large requests are arriving at once; retry after a moment");
+        let started_us = self.clock.now_us();
+        self.refuse_unread(place, refusal, input, started_us);
+    }
+
+    /// Refuses what could not be read as a request.
+    fn refuse_unread(&mut self, place: u32, refusal: Refusal, input: &[u8], started_us: u64) {
         let headers = api::IncomingHeaders::of_lines(input);
         let meta = Meta {
             route: Route::Unknown,
@@ -186,7 +202,7 @@ impl Front {
             started_us,
         };
         let ticket = self.expect(place, meta);
-        self.refuse(ticket, api::fault_refusal(fault));
+        self.refuse(ticket, refusal);
     }
 
     fn request(&mut self, place: u32, request: http::Request<'_>, started_us: u64, unix_now: UnixMs, engine: &mut Engine) {

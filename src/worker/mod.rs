@@ -24,6 +24,7 @@ pub use driver::{Driver, Wanted};
 pub use labels::{METHOD_LABELS, ROUTE_LABELS, SERVED};
 pub use listener::bind;
 pub use mailbox::{mailbox, Asked, Inbox, Letter, Mailbox, Order};
+pub use serve::LARGE_INPUT_BYTES_MAX;
 pub use site::{ControlPlane, ControlReply, SharedGate, Site};
 pub use sweep::{Timeouts, LEDGER_DOWN_PATIENCE, SWEEP_EVERY};
 

@@ -1,7 +1,9 @@
 //! The task that serves one connection: read, hand in every complete request, write every reply that may leave, again.
 //!
 //! A connection is read only when nothing of it is unanswered, so that what one client can have in flight is bounded by the
-//! pipeline depth and what it sends meanwhile waits in the kernel.
+//! pipeline depth and what it sends meanwhile waits in the kernel. What its input buffer takes beyond a small one it takes from a room
+//! that all connections share; when that is used up, the request that needs more of it is refused and its connection closed.
+use super::admission::Admission;
 use super::connection::Phase;
 use super::core::SharedCore;
 use super::front::Fed;
@@ -10,6 +12,7 @@ use monoio::buf::IoBufMut;
 use monoio::io::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt};
 use monoio::net::TcpStream;
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::Poll;
 
 /// Bytes that a fresh input buffer holds; it grows for a request that is larger, and for a client that sends more at once.
@@ -20,10 +23,38 @@ const INPUT_BUSY_BYTES: usize = 32 << 10;
 const INPUT_STEP_BYTES: usize = 64 << 10;
 /// An input buffer above this is given back when little is left in it.
 const INPUT_KEEP_BYTES: usize = 64 << 10;
+/// Bytes that the input buffers of all connections may have above [`INPUT_KEEP_BYTES`]. Strangers can send large bodies as well, and
+/// there are many connections: without this they could take a request's worth of memory each.
+pub const LARGE_INPUT_BYTES_MAX: usize = 256 << 20;
 /// An output buffer above this is given back when it is written.
 const OUTPUT_KEEP_BYTES: usize = 64 << 10;
 /// What a client may still send after the last reply before the connection is closed for good.
 const LINGER_BYTES_MAX: usize = 1 << 20;
+
+/// What a connection has of the room for large requests; given back when it ends.
+struct Room {
+    shared: Arc<Admission>,
+    bytes: usize,
+}
+
+impl Room {
+    /// Takes or gives back what a buffer of this capacity needs; false if there is not so much.
+    fn fits(&mut self, capacity: usize) -> bool {
+        let needed = capacity.saturating_sub(INPUT_KEEP_BYTES);
+        if needed > self.bytes && !self.shared.admit_many(needed - self.bytes) {
+            return false;
+        }
+        self.shared.release(self.bytes.saturating_sub(needed));
+        self.bytes = needed;
+        true
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.shared.release(self.bytes);
+    }
+}
 
 /// What the task does next.
 enum Next {
@@ -46,6 +77,7 @@ pub async fn serve(core: SharedCore, mut stream: TcpStream, place: u32) {
 
 /// Errs if the connection broke or was cut, and there is nobody to linger for.
 async fn converse(core: &SharedCore, stream: &mut TcpStream, place: u32) -> Result<(), ()> {
+    let mut room = Room { shared: core.borrow().front.large_input(), bytes: 0 };
     let mut input = Vec::with_capacity(INPUT_BYTES);
     let mut filled = false;
     let mut output = Vec::new();
@@ -74,7 +106,13 @@ async fn converse(core: &SharedCore, stream: &mut TcpStream, place: u32) -> Resu
         }
         match fed {
             Fed::More => continue,
-            Fed::All { request_bytes_max } => input = read(stream, input, &mut filled, request_bytes_max).await.map_err(drop)?,
+            Fed::All { request_bytes_max } => {
+                if prepare(&mut input, &mut filled, request_bytes_max, &mut room) {
+                    input = read(stream, input, &mut filled).await.map_err(drop)?;
+                } else {
+                    core.borrow_mut().front.refuse_for_room(place, &input);
+                }
+            }
         }
     }
 }
@@ -111,25 +149,31 @@ async fn next(core: &SharedCore, place: u32, output: &mut Vec<u8>) -> Next {
     .await
 }
 
-/// Reads once; errs at the end of the stream. `filled` is kept between reads and says that one of them had no room left.
-async fn read(
-    stream: &mut TcpStream,
-    mut input: Vec<u8>,
-    filled: &mut bool,
-    request_bytes_max: usize,
-) -> std::io::Result<Vec<u8>> {
+/// Makes room in the input buffer for the next read; false if the room for large requests is used up. `filled` is kept between reads and
+/// says that one of them had no room left.
+fn prepare(input: &mut Vec<u8>, filled: &mut bool, request_bytes_max: usize, room: &mut Room) -> bool {
     if input.len() < INPUT_BYTES && input.capacity() > INPUT_KEEP_BYTES {
         let mut small = Vec::with_capacity(INPUT_BYTES);
-        small.extend_from_slice(&input);
-        input = small;
+        small.extend_from_slice(input);
+        *input = small;
     }
     if input.is_empty() && input.capacity() < INPUT_BUSY_BYTES && std::mem::take(filled) {
-        input = Vec::with_capacity(INPUT_BUSY_BYTES);
+        *input = Vec::with_capacity(INPUT_BUSY_BYTES);
     }
+    let mut more = 0;
     if input.len() == input.capacity() {
-        let room = request_bytes_max.saturating_sub(input.len()).max(1);
-        input.reserve(INPUT_STEP_BYTES.max(input.len()).min(room));
+        let left = request_bytes_max.saturating_sub(input.len()).max(1);
+        more = INPUT_STEP_BYTES.max(input.len()).min(left);
     }
+    let fits = room.fits(input.capacity() + more);
+    if fits {
+        input.reserve_exact(more);
+    }
+    fits
+}
+
+/// Reads once; errs at the end of the stream.
+async fn read(stream: &mut TcpStream, input: Vec<u8>, filled: &mut bool) -> std::io::Result<Vec<u8>> {
     let (start, end) = (input.len(), input.capacity());
     let (result, slice) = stream.read(input.slice_mut(start..end)).await;
     let count = result?;
@@ -161,5 +205,44 @@ async fn linger(core: &SharedCore, stream: &mut TcpStream, place: u32) {
             Ok(count) => thrown_away += count,
         }
         buffer = back;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_requests_share_a_room_and_give_it_back() {
+        let shared = Arc::new(Admission::new(LARGE_INPUT_BYTES_MAX));
+        let mut rooms: Vec<Room> = Vec::new();
+        let mut refused = 0;
+        for _ in 0..400 {
+            let mut room = Room { shared: shared.clone(), bytes: 0 };
+            let (mut input, mut filled) = (Vec::with_capacity(INPUT_BYTES), false);
+            while input.len() < 1 << 20 {
+                if !prepare(&mut input, &mut filled, 2 << 20, &mut room) {
+                    refused += 1;
+                    break;
+                }
+                assert!(
+                    input.capacity() > input.len() && input.capacity() - INPUT_KEEP_BYTES.min(input.capacity()) == room.bytes
+                );
+                input.resize(input.capacity(), 0);
+            }
+            rooms.push(room);
+        }
+        assert!(refused > 100, "{refused} of 400 found no room");
+        let used: usize = rooms.iter().map(|room| room.bytes).sum();
+        assert!(used == shared.in_flight() && used <= LARGE_INPUT_BYTES_MAX);
+        // Small requests need none of it.
+        let mut small = Room { shared: shared.clone(), bytes: 0 };
+        assert!(prepare(&mut Vec::with_capacity(INPUT_BYTES), &mut false, 2 << 20, &mut small) && small.bytes == 0);
+        // A buffer that is empty again becomes small, and what it had is there for others.
+        let mut shrunk = Vec::with_capacity(1 << 20);
+        assert!(prepare(&mut shrunk, &mut false, 2 << 20, &mut rooms[0]));
+        assert_eq!((shrunk.capacity(), rooms[0].bytes), (INPUT_BYTES, 0));
+        drop(rooms);
+        assert_eq!(shared.in_flight(), 0);
     }
 }

@@ -78,6 +78,8 @@ pub struct Site {
     pub pipeline_depth: usize,
     /// The cap on open connections.
     pub connections: Admission,
+    /// The cap on bytes of input buffers that have grown for large requests: [`super::LARGE_INPUT_BYTES_MAX`].
+    pub large_input: Arc<Admission>,
     /// How long things may take.
     pub timeouts: Timeouts,
     /// A random number that tells the correlation ids of this process from others'.
