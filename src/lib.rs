@@ -6,6 +6,8 @@ pub mod config;
 pub mod control;
 pub mod domain;
 pub mod engine;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod http;
 pub mod ledger;
 pub mod ledgerd;

@@ -101,6 +101,9 @@ const IMPURE_MACROS: [&str; 5] = ["print", "println", "eprint", "eprintln", "thr
 /// Collections whose order is random unless a hasher is given, with the number of their parameters including the hasher.
 const HASHED: [(&str, usize); 4] = [("HashMap", 3), ("HashSet", 2), ("AHashMap", 3), ("AHashSet", 2)];
 
+/// What stands before a module that is no part of the product: tests, and what a fuzzer calls.
+const TEST_MARKS: [&str; 2] = ["#[cfg(test)]", "#[cfg(any(test, fuzzing))]"];
+
 /// Most lines of a file, and of a file under `src/bin`.
 const LINES_MAX: usize = 500;
 const BIN_LINES_MAX: usize = 59;
@@ -139,11 +142,11 @@ impl Source {
     }
 }
 
-/// Files of modules that are declared under `#[cfg(test)]`, as paths from the root of the workspace.
+/// Files of modules that are declared under one of [`TEST_MARKS`], as paths from the root of the workspace.
 fn test_files(source: &Source) -> Vec<String> {
     let code = blanked(&source.text);
     let mut files = Vec::new();
-    for (start, _) in code.match_indices("#[cfg(test)]") {
+    for start in TEST_MARKS.iter().flat_map(|mark| code.match_indices(mark)).map(|(start, _)| start) {
         let item = &source.text[start..code[start..].find(['{', ';']).map_or(code.len(), |at| start + at)];
         let Some((attributes, name)) = item.rsplit_once("mod ") else { continue };
         let directory = Path::new(&source.path).parent().unwrap_or(Path::new(""));

@@ -71,7 +71,7 @@ impl Keyring {
         Self::parse(&read(path)?).map_err(|flaw| KeyringFault::Malformed { path: path.into(), flaw })
     }
 
-    fn parse(text: &[u8]) -> Result<Self, String> {
+    pub(super) fn parse(text: &[u8]) -> Result<Self, String> {
         macaroon::initialize().map_err(|_| "the cryptographic library does not start".to_string())?;
         // Only the place of an error is told: its text can quote the file, and so a secret.
         let written: Written<'_> = serde_json::from_slice(text)

@@ -10,6 +10,8 @@
 mod cache;
 mod capability;
 mod caveat;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod identifier;
 mod inspect;
 mod keyring;

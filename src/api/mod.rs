@@ -6,6 +6,8 @@
 //! Deliberately not known here: sockets, framing, balances, and what the owner core decides.
 mod body;
 mod fault;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod headers;
 mod interpret;
 pub mod proof;

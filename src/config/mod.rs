@@ -7,6 +7,8 @@ pub mod check;
 mod cores;
 mod describe;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod keys;
 mod place;
 mod raw;

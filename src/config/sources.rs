@@ -104,7 +104,8 @@ impl Merged {
         self.problems.push(Problem { subject, origin, message });
     }
 
-    fn add_file(&mut self, path: &Path, text: &str) {
+    /// Takes the values of a file with this text.
+    pub(super) fn add_file(&mut self, path: &Path, text: &str) {
         let at = |line| Origin::File { path: path.to_owned(), line };
         let document = match parse(text) {
             Ok(document) => document,

@@ -21,6 +21,8 @@ mod explain;
 mod fault;
 mod fields;
 mod framer;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod head;
 mod query;
 mod reply;

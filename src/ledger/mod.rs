@@ -50,6 +50,8 @@ mod desk;
 mod disk;
 pub mod engine;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod handles;
 pub mod history;
 mod index;
@@ -94,7 +96,8 @@ mod history_tests;
 mod read_tests;
 #[cfg(test)]
 mod recovery_tests;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
+#[cfg_attr(not(test), allow(dead_code))] // Tests use all of it.
 mod sample;
 
 pub use archive::archive_segments;

@@ -19,7 +19,7 @@ mod idle;
 mod line;
 mod peer;
 mod server;
-mod session;
+pub(super) mod session;
 mod stepped;
 
 #[cfg(test)]

@@ -13,6 +13,8 @@
 mod account;
 mod file;
 mod format;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod store;
 mod tail;
 

@@ -1,0 +1,4 @@
+//! Runs the target `api_query` of `src/fuzzing.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| svc_wallet_fuzz::target("api_query")(input));

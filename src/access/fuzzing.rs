@@ -1,0 +1,214 @@
+//! What must hold of tokens, discharges, caveats, policies and keyrings, whatever bytes arrive; `src/fuzzing.rs` feeds it.
+use super::capability::{Capability, Demand};
+use super::caveat::Caveat;
+use super::identifier::Identifier;
+use super::keyring::Keyring;
+use super::policy::{place, Policy};
+use super::scope::{Scope, ScopeSet};
+use super::token::{parse, verify};
+use super::{DISCHARGES_BYTES_MAX, TOKEN_BYTES_MAX};
+use crate::domain::{Account, Amount, Asset, Key, Op, TokenId, UnixMs};
+use macaroon::{Format, Macaroon, MacaroonKey};
+use std::sync::OnceLock;
+
+const KEYRING: &str = r#"{"version":1,"active":"k-1","keys":[
+    {"id":"k-1","secret":"AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="},
+    {"id":"k-2","secret":"AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI="}]}"#;
+
+fn keyring() -> &'static Keyring {
+    static KEYRING_READ: OnceLock<Keyring> = OnceLock::new();
+    KEYRING_READ.get_or_init(|| Keyring::parse(KEYRING.as_bytes()).expect("a keyring as it is written"))
+}
+
+fn text(macaroon: &Macaroon) -> String {
+    let text = macaroon.serialize(Format::V2).expect("the binary form has no limit");
+    text.trim_end_matches('=').to_owned()
+}
+
+/// A token of a key of the keyring, with these caveats.
+fn token(key_id: &str, caveats: &[&str]) -> Macaroon {
+    let identifier = Identifier { token: TokenId([5; 16]), issued: UnixMs(1), key_id, subject: "s" };
+    let root = keyring().root(key_id).expect("a key of the keyring");
+    let created = Macaroon::create(None, root.as_macaroon_key(), identifier.encode().into());
+    let mut macaroon = created.expect("the identifier is not empty");
+    caveats.iter().for_each(|caveat| macaroon.add_first_party_caveat((*caveat).into()));
+    macaroon
+}
+
+/// The tokens whose signatures are right, and the headers that they come in: with their discharges, if they need any.
+fn genuine() -> &'static [(Macaroon, String)] {
+    static GENUINE: OnceLock<Vec<(Macaroon, String)>> = OnceLock::new();
+    GENUINE.get_or_init(|| {
+        let bare = token("k-1", &[]);
+        let usual = token("k-2", &["exp = 2030-01-01T00:00:00Z", "scope = wallet:*", "aud = svc-wallet", "account = a*"]);
+        let unknown = token("k-1", &["colour = blue"]);
+        let mut third = token("k-1", &["scope = read"]);
+        let secret = MacaroonKey::generate(b"between us and the third party");
+        third.add_third_party_caveat("https://auth.example", &secret, "who".into());
+        let mut discharge = Macaroon::create(None, &secret, "who".into()).expect("the identifier is not empty");
+        discharge.add_first_party_caveat("exp = 2030-01-01T00:00:00Z".into());
+        third.bind(&mut discharge);
+        let header = format!("{} {}", text(&third), text(&discharge));
+        let plain = [bare, usual, unknown].map(|macaroon| (macaroon.clone(), text(&macaroon)));
+        plain.into_iter().chain([(third, header)]).collect()
+    })
+}
+
+/// A token and its discharges, with a space between: nothing is believed but what begins as a token does that a key has signed, and a
+/// token has one spelling.
+pub(crate) fn macaroons(input: &[u8]) {
+    let (head, discharges) = match input.iter().position(|byte| *byte == b' ') {
+        Some(at) => (&input[..at], Some(&input[at + 1..])),
+        None => (input, None),
+    };
+    let parsed = std::str::from_utf8(head).ok().and_then(parse);
+    if let Some(macaroon) = &parsed {
+        assert!(head.len() <= TOKEN_BYTES_MAX);
+        assert_eq!(text(macaroon).as_bytes(), head.strip_suffix(b"==").or(head.strip_suffix(b"=")).unwrap_or(head));
+    }
+    let Ok(capability) = verify(keyring(), head, discharges) else { return };
+    let macaroon = parsed.expect("only what can be read is believed");
+    assert!(discharges.map_or(0, <[u8]>::len) <= DISCHARGES_BYTES_MAX);
+    let from = genuine()
+        .iter()
+        .find(|(known, _)| known.identifier() == macaroon.identifier() && macaroon.caveats().starts_with(&known.caveats()));
+    assert!(from.is_some(), "a token is believed that nobody has signed");
+    assert_eq!(capability.subject(), "s");
+}
+
+/// Questions that differ in every part.
+fn demands() -> Vec<Demand<'static>> {
+    static NAMES: [&str; 3] = ["a", "acct:b", "user/c"];
+    static OWNERS: OnceLock<Vec<Account<'static>>> = OnceLock::new();
+    let owners = OWNERS.get_or_init(|| NAMES.iter().map(|name| Account::new(name).expect("a name")).collect());
+    let mut demands = Vec::new();
+    for (number, scope) in Scope::ALL.into_iter().enumerate() {
+        for accounts in [&owners[..1], &owners[1..2], &owners[..2], &[]] {
+            let debits = !matches!(scope, Scope::Issue | Scope::Read);
+            demands.push(Demand {
+                scopes: ScopeSet::of(&[scope]),
+                accounts,
+                to: (number % 2 == 0).then(|| owners[2]),
+                asset: Asset::new(["roc", "ron"][number % 2]),
+                amount: Amount::new([1, 1000, u128::MAX][number % 3]),
+                key: Key::new(["k-1", "x"][number % 2]),
+                debits,
+            });
+        }
+    }
+    demands
+}
+
+/// What a capability permits: for every moment and question yes or no, and the ceiling of the day.
+fn answers(capability: &Capability) -> Vec<Option<Option<u128>>> {
+    let moments = [0, 1_000, 1_800_000_000_000, u64::MAX].map(UnixMs);
+    let mut answers = Vec::new();
+    for now in moments {
+        let now_good = capability.check("svc-wallet", now).is_ok();
+        for demand in demands() {
+            let permit = capability.permits(&demand).ok().filter(|_| now_good);
+            answers.push(permit.map(|permit| permit.daily_ceiling.map(|ceiling| ceiling.minor_units())));
+        }
+    }
+    answers
+}
+
+fn capability(predicates: &[&[u8]]) -> Capability {
+    let mut capability = Capability::new("s", "k-1", TokenId([5; 16]));
+    predicates.iter().for_each(|predicate| capability.narrow(Caveat::parse(predicate)));
+    capability
+}
+
+/// Caveats, one a line: each can only narrow, in whatever order they stand; spaces around them mean nothing; one that is not understood
+/// denies everything.
+pub(crate) fn caveats(input: &[u8]) {
+    let predicates: Vec<&[u8]> = input.split(|byte| *byte == b'\n').take(8).collect();
+    let mut before = answers(&capability(&[]));
+    for count in 1..=predicates.len() {
+        let after = answers(&capability(&predicates[..count]));
+        for (before, after) in before.iter().zip(&after) {
+            let narrowed = match (before, after) {
+                (_, None) => true,
+                (None, Some(_)) => false,
+                (Some(None), Some(_)) => true,
+                (Some(Some(_)), Some(None)) => false,
+                (Some(Some(before)), Some(Some(after))) => after <= before,
+            };
+            assert!(narrowed, "caveat {count} widens {before:?} to {after:?}");
+        }
+        before = after;
+    }
+    let reversed: Vec<&[u8]> = predicates.iter().rev().copied().collect();
+    assert_eq!(answers(&capability(&reversed)), before, "the order of caveats matters");
+    for predicate in &predicates {
+        let understood = Caveat::parse(predicate);
+        assert!(understood.is_some() || answers(&capability(&[predicate])).iter().all(Option::is_none));
+        let Some(at) = predicate.iter().position(|byte| *byte == b'=') else { continue };
+        let spaced = [b" \t", &predicate[..at], b" =\t ", &predicate[at + 1..], b" "].concat();
+        assert_eq!(answers(&capability(&[&spaced])), answers(&capability(&[predicate])), "spaces matter");
+    }
+}
+
+/// A policy: what was read is read again from its plainest spelling.
+pub(crate) fn policy(input: &[u8]) {
+    let Ok(policy) = Policy::parse(input) else { return };
+    let names = |all: &mut dyn Iterator<Item = String>| all.collect::<Vec<_>>().join(",");
+    let operations =
+        names(&mut Op::ALL.into_iter().filter(|op| policy.operations[place(*op)]).map(|op| format!("{:?}", op.as_str())));
+    let assets = names(&mut policy.assets.iter().map(|rule| {
+        let most = |op: Op| rule.amount_max[place(op)].map(|amount| format!("{:?}:\"{amount}\"", op.as_str()));
+        format!("{:?}:{{\"amount_max\":{{{}}}}}", rule.name, names(&mut Op::ALL.into_iter().filter_map(most)))
+    }));
+    let plain = format!(r#"{{"version":{},"operations":[{operations}],"assets":{{{assets}}}}}"#, policy.version());
+    assert_eq!(Policy::parse(plain.as_bytes()), Ok(policy), "{plain}");
+}
+
+/// A keyring: what is accepted has one active key among a few with well-formed names, and no refusal repeats what it has read.
+pub(crate) fn keyrings(input: &[u8]) {
+    // As long as a secret, and longer than a name.
+    const REPEATED_BYTES: usize = 40;
+    match Keyring::parse(input) {
+        Ok(keyring) => {
+            let ids: Vec<&str> = keyring.ids().collect();
+            assert!(ids.contains(&keyring.active_id()) && ids.len() <= 16);
+            assert!(ids.iter().all(|id| super::identifier::key_id_well_formed(id) && keyring.root(id).is_some()));
+        }
+        Err(flaw) => {
+            let repeated = input.windows(REPEATED_BYTES).any(|part| flaw.as_bytes().windows(part.len()).any(|told| told == part));
+            assert!(!repeated, "{flaw}");
+        }
+    }
+}
+
+/// Inputs from which a fuzzer of [`macaroons`] begins.
+pub(crate) fn macaroons_seeds() -> Vec<Vec<u8>> {
+    // The third-party caveat has random bytes in it: it is made anew in every process, and stands in no file.
+    genuine()[..3].iter().map(|(_, header)| header.clone().into_bytes()).collect()
+}
+
+/// Inputs from which a fuzzer of [`caveats`] begins.
+pub(crate) fn caveats_seeds() -> Vec<Vec<u8>> {
+    let texts = [
+        "aud = svc-wallet\nexp = 2030-01-01T00:00:00Z\nnbf = 1970-01-01T02:00:01.0001+02:00\nscope = wallet:*",
+        "scope = wallet:read,spend\naccount = acct:*,a\nto = user/*\nasset = roc\nmax_amount = 1000\ndaily_ceiling = 5\nidem = k-*",
+        "scope=storage:get\naccount=*\ncolour = blue",
+        "daily_ceiling = 340282366920938463463374607431768211455\ndaily_ceiling = 0\nexp = 1960-01-01T00:00:00Z",
+    ];
+    texts.map(|text| text.as_bytes().to_vec()).into()
+}
+
+/// Inputs from which a fuzzer of [`policy`] begins.
+pub(crate) fn policy_seeds() -> Vec<Vec<u8>> {
+    let texts = [
+        r#"{"version":1,"operations":["issue","transfer","burn","hold","capture","release"],
+            "assets":{"roc":{"amount_max":{"transfer":"1000000000","burn":"5"}},"ron":{}}}"#,
+        r#"{"assets":{},"operations":[],"version":18446744073709551615}"#,
+        r#"{"version":1,"operations":["issue","issue"],"assets":{"roc":{},"roc":{"amount_max":{"spend":"01"}}}}"#,
+    ];
+    texts.map(|text| text.as_bytes().to_vec()).into()
+}
+
+/// Inputs from which a fuzzer of [`keyrings`] begins.
+pub(crate) fn keyrings_seeds() -> Vec<Vec<u8>> {
+    vec![KEYRING.as_bytes().to_vec(), br#"{"version":1,"active":"k","keys":[{"id":"k","secret":"AA=="}]}"#.to_vec()]
+}
