@@ -1,5 +1,5 @@
-//! Malformed input against the running server: every vector of `vectors/malformed_http.json` by status and by what becomes of
-//! the connection, and a table of JSON bodies, queries and headers that are framed well and wrong in themselves.
+//! Malformed input against the running server: every vector of `vectors/malformed_http.json` and `vectors/smuggling.json` by
+//! status and by what becomes of the connection, and a table of JSON bodies, queries and headers that are framed well and wrong in themselves.
 #![allow(clippy::unwrap_used)] // Helpers of tests may fail as loudly as tests do.
 mod support;
 
@@ -44,7 +44,9 @@ impl Case {
 
 #[test]
 fn every_vector_has_its_status_and_leaves_the_connection_as_it_says() {
-    let Vectors { limits, cases } = serde_json::from_str(include_str!("vectors/malformed_http.json")).unwrap();
+    let Vectors { limits, mut cases } = serde_json::from_str(include_str!("vectors/malformed_http.json")).unwrap();
+    let smuggling: Vectors = serde_json::from_str(include_str!("vectors/smuggling.json")).unwrap();
+    cases.extend(smuggling.cases);
     assert_eq!(limits["body_bytes_max"], 1 << 20, "the server's default");
     assert!(cases.iter().filter(|case| !case.accept).count() >= 60);
     let server = Server::start();
