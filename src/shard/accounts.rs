@@ -243,6 +243,20 @@ mod tests {
     }
 
     #[test]
+    fn names_that_meet_under_one_key_are_spread_under_another() {
+        // What somebody could choose who knew the key: names that all come to one place in 4096.
+        let place = |hasher: &RandomState, name: &str| hasher.hash_one(name.as_bytes()) >> 52;
+        let known = RandomState::with_seeds(1, 2, 3, 4);
+        let chosen: Vec<String> =
+            (0..).map(|number| format!("acct:{number}")).filter(|name| place(&known, name) == 7).take(64).collect();
+        for seed in 0..8 {
+            let other = RandomState::with_seeds(5, 6, 7, seed);
+            let places: std::collections::BTreeSet<u64> = chosen.iter().map(|name| place(&other, name)).collect();
+            assert!(places.len() > 48, "64 chosen names come to {} places under seed {seed}", places.len());
+        }
+    }
+
+    #[test]
     fn assets_do_not_mix() {
         let mut accounts = Accounts::new(RandomState::with_seeds(1, 2, 3, 4));
         let ix = accounts.find_or_create(named("a"));
