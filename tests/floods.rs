@@ -214,9 +214,10 @@ fn half_open_connections_and_churn_leave_nothing_behind() {
     assert_eq!(server.wallet().balance("a"), 1);
     before.bounded("half-open connections");
     drop(open);
-    eventually("every connection is forgotten, and its file closed", || {
-        (server.metric("wallet_connections") == 0.0 && files(&server) <= files_before + 1).then_some(())
-    });
+    eventually("every connection is forgotten", || (server.metric("wallet_connections") == 0.0).then_some(()));
+    // The ledger and the control plane open files of their own now and then; a connection that keeps one would leave hundreds.
+    let files_after = files(&server);
+    assert!(files_after <= files_before + 32, "{files_after} files are open, {files_before} were before");
     assert_eq!(server.metric("inflight"), 0.0);
 }
 

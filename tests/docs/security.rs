@@ -37,7 +37,7 @@ fn every_threat_names_tests_that_exist() {
 /// Whether a file has a test of this name: a function under `#[test]`, or a target of the fuzzer that is run under test.
 fn has_test(file: &str, name: &str) -> bool {
     let Ok(text) = std::fs::read_to_string(root().join(file)) else { return false };
-    let declared = text.split("#[test]").skip(1).any(|rest| {
+    let declared = text.split("#[test]\n").skip(1).any(|rest| {
         let function = rest.split("fn ").nth(1).unwrap_or("");
         function.split(['(', '<']).next() == Some(name)
     });
