@@ -2,6 +2,7 @@
 pub mod access;
 pub mod accounting;
 pub mod api;
+pub mod audit;
 pub mod config;
 pub mod control;
 pub mod domain;

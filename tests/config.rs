@@ -8,7 +8,7 @@ use std::time::Duration;
 use svc_wallet::access::Policy;
 use svc_wallet::config::check::check;
 use svc_wallet::config::{
-    AccountingDep, Config, ConfigError, Cores, Driver, Flags, LedgerDep, Origin, Problem, RegistryDep, Sources,
+    AccountingDep, AuditSink, Config, ConfigError, Cores, Driver, Flags, LedgerDep, Origin, Problem, RegistryDep, Sources,
 };
 use svc_wallet::registry::RegistryFile;
 
@@ -217,7 +217,7 @@ fn every_key_can_be_set_by_a_flag_in_the_form_in_which_it_is_shown() {
 }
 
 /// One bad value per case: key, value as TOML, and what the message must say besides the key and the line.
-const BAD_VALUES: [(&str, &str, &str); 70] = [
+const BAD_VALUES: [(&str, &str, &str); 74] = [
     ("service.name", "\"\"", "is empty; write a text"),
     ("service.name", "7", "7 is not a text; write it in double quotes"),
     (
@@ -284,6 +284,11 @@ const BAD_VALUES: [(&str, &str, &str); 70] = [
     ("ledger.scrub_every", "7", "7 is not a time with a unit"),
     ("ledger.scrub_bytes_per_second", "\"1KiB\"", "1KiB is out of range; choose from 64KiB to 4GiB"),
     ("ledger.snapshot_entries", "1", "1 is out of range; choose from 1_000 to 1_000_000_000"),
+    ("audit.sink", "\"syslog\"", "is neither off, file nor unix:///PATH; write one of them"),
+    ("audit.sink", "true", "true is not a text"),
+    ("audit.rotate_bytes", "\"1KiB\"", "1KiB is out of range; choose from 64KiB to 1GiB"),
+    ("audit.keep", "0", "0 is out of range; choose from 1 to 1_000_000, or \"all\""),
+    ("audit.refusals_per_second", "0", "0 is out of range; choose from 1 to 1_000_000"),
     ("idempotency.ttl", "86400", "86400 is not a time with a unit; write a text such as \"24h\""),
     ("idempotency.ttl", "\"31d\"", "744h is out of range; choose from 1s to 720h"),
     ("idempotency.keys_max", "1", "1 is out of range; choose from 1_024 to 100_000_000"),
@@ -493,4 +498,29 @@ fn what_stands_in_the_way_around_the_configuration_is_told_with_the_rest() {
     assert!(report.text.contains(&line), "{}", report.text);
     let json: serde_json::Value = serde_json::from_str(&check(&sources, true, &around).text).unwrap();
     assert_eq!((json["ok"].as_bool(), json["problems"][1]["subject"].as_str()), (Some(false), Some("security.policy_file")));
+}
+
+#[test]
+fn the_audit_stream_is_beside_the_data_and_nowhere_under_amnesia() {
+    let config = |set: &[&str]| load_with(Some(&shipped("svc-wallet.example.toml")), set, &[]).unwrap();
+    let place = |set: &[&str]| config(set).audit_directory().map(|path| path.display().to_string());
+    let [ledger, counters] = ["deps.ledger_sock=embedded:./var/ledger", "deps.accounting_sock=embedded:/srv/counters"];
+    assert_eq!(place(&[]), None, "both are elsewhere");
+    assert_eq!(place(&[ledger, counters]).as_deref(), Some("./var/audit"));
+    assert_eq!(place(&[counters]).as_deref(), Some("/srv/audit"));
+    assert_eq!(place(&[ledger, "audit.path=/x"]).as_deref(), Some("/x"));
+    let sink = |set: &[&str]| config(set).audit_sink().clone();
+    assert_eq!(sink(&[]), AuditSink::File);
+    assert_eq!(sink(&["security.amnesia=on"]), AuditSink::Off);
+    assert_eq!(sink(&["audit.sink=unix:///run/a.sock"]), AuditSink::Unix("/run/a.sock".into()));
+    let refused = |set: &[&str]| -> Vec<String> {
+        let all = [&[ledger, counters, "deps.registry_url=file:r"][..], set].concat();
+        let error = config(&all).supported().err();
+        error.map_or(Vec::new(), |error| error.problems.into_iter().map(|problem| problem.subject).collect())
+    };
+    assert_eq!(refused(&[]), Vec::<String>::new());
+    assert_eq!(refused(&["audit.path=./var/ledger"]), ["audit.path"]);
+    assert_eq!(refused(&["audit.path=/srv/counters"]), ["audit.path"]);
+    assert_eq!(refused(&["security.amnesia=on", "audit.sink=file"]), ["security.amnesia", "audit.sink"]);
+    assert_eq!(refused(&["security.amnesia=on", "audit.sink=off"]), ["security.amnesia"]);
 }

@@ -80,7 +80,7 @@ impl Place {
                 "svc-wallet.toml" => vec![
                     ("127.0.0.1:8080", format!("127.0.0.1:{http}")),
                     ("127.0.0.1:9090", format!("127.0.0.1:{control}")),
-                    ("64MiB", "8MiB".to_owned()),
+                    ("segment_bytes = \"64MiB\"", "segment_bytes = \"8MiB\"".to_owned()),
                 ],
                 "ron-ledger.toml" => vec![("64MiB", "8MiB".to_owned())],
                 _ => vec![],
@@ -313,10 +313,18 @@ fn backup_restore_and_archive_do_what_they_say() {
                 // The last line counts the lost entry as well, which was 7 from alice to bob.
                 assert_eq!((accounts["alice"] + 7, accounts["bob"] - 7, conserved), (954, 46, 1000), "{said}");
             }
+            "audit" => {
+                told(&said, &["The audit stream is whole.", "restored", "subject tests", "event start"]);
+                let report = place.ronctl("audit verify");
+                assert_eq!((&report["good"], report["rewinds"].as_array().unwrap().len()), (&true.into(), 2), "{report}");
+            }
             other => panic!("nothing is known about block {other}"),
         }
     }
-    assert_eq!(ran, ["copy", "copy-restore", "archive", "archive-back", "snapshot", "snapshot-restore", "lost", "counters"]);
+    assert_eq!(
+        ran,
+        ["copy", "copy-restore", "archive", "archive-back", "snapshot", "snapshot-restore", "lost", "counters", "audit"]
+    );
     place.spend(8, 13).ok();
     assert_eq!(place.state(), (946, 54, (13, 14)), "the client goes on where it was told to");
 }

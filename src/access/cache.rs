@@ -37,6 +37,8 @@ pub struct TokenCache {
     /// Whether that was found for the request at hand.
     believed: bool,
     lookups: Lookups,
+    /// The capability that was verified in full since somebody last asked.
+    fresh: Option<Arc<Capability>>,
 }
 
 /// Look-ups of tokens since somebody last took the figures.
@@ -84,6 +86,7 @@ impl TokenCache {
             newest: 0,
             believed: false,
             lookups: Lookups::default(),
+            fresh: None,
         }
     }
 
@@ -151,6 +154,7 @@ impl TokenCache {
         self.lookups.misses += 1;
         let capability = Arc::new(token::verify(&self.keyring, token, discharges)?);
         let (token, discharges) = (token.into(), discharges.map(Box::from));
+        self.fresh = Some(capability.clone());
         Ok(self.insert(Slot { hash, token, discharges, capability, epoch: 0, revoked: false, used: false }))
     }
 
@@ -179,6 +183,11 @@ impl TokenCache {
         let entry = self.table.find_entry(self.slots[place].hash, |known| *known as usize == place);
         entry.expect("every slot is in the table").remove();
         place
+    }
+
+    /// The capability that had to be verified in full since the last call, if one had.
+    pub fn take_fresh(&mut self) -> Option<Arc<Capability>> {
+        self.fresh.take()
     }
 
     /// The look-ups since the last call.

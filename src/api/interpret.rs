@@ -39,13 +39,29 @@ pub struct Scratch {
     reader: BodyReader,
     decoded: Vec<u8>,
     entry: Vec<u8>,
+    /// Whether the body was understood, so that `entry` is what this request asks for.
+    understood: bool,
     account: Vec<u8>,
     asset: Vec<u8>,
 }
 
 impl Default for Scratch {
     fn default() -> Self {
-        Self { reader: BodyReader::new(), decoded: Vec::new(), entry: Vec::new(), account: Vec::new(), asset: Vec::new() }
+        Self {
+            reader: BodyReader::new(),
+            decoded: Vec::new(),
+            entry: Vec::new(),
+            understood: false,
+            account: Vec::new(),
+            asset: Vec::new(),
+        }
+    }
+}
+
+impl Scratch {
+    /// The entry that the last request asked for, if it was a write whose body was understood: also if it was refused then.
+    pub fn asked(&self) -> Option<Entry<'_>> {
+        self.understood.then(|| Entry::parse_own(&self.entry).0)
     }
 }
 
@@ -121,6 +137,7 @@ pub fn interpret<'a>(
     scratch: &'a mut Scratch,
 ) -> Result<Call<'a>, Refusal> {
     tokens.begin();
+    scratch.understood = false;
     let scopes = incoming.route.scopes().expect("control routes are answered before");
     incoming.headers.check()?;
     let token = bearer(incoming.headers.authorization)?;
@@ -238,8 +255,8 @@ fn write<'a>(op: Op, incoming: Incoming<'a>, context: Context<'_>, scratch: &'a 
         key: Some(key),
         debits: op.debits(),
         ..demand
-    })?;
-    policy.permits(op, body.asset, body.amount)?;
+    });
+    let permit = permit.and_then(|permit| policy.permits(op, body.asset, body.amount).map(|()| permit));
     let draft = Draft {
         op,
         from: body.from,
@@ -251,11 +268,13 @@ fn write<'a>(op: Op, incoming: Incoming<'a>, context: Context<'_>, scratch: &'a 
         memo: body.memo,
         corr,
         token: capability.token(),
-        ceiling: permit.daily_ceiling.is_some(),
+        ceiling: permit.as_ref().is_ok_and(|permit| permit.daily_ceiling.is_some()),
         ts: now,
     };
     scratch.entry.clear();
     draft.encode(&mut scratch.entry);
+    scratch.understood = true;
+    let permit = permit?;
     let (entry, rest) = Entry::parse_own(&scratch.entry);
     assert!(rest.is_empty());
     Ok(Call::Write { entry, ceiling: permit.daily_ceiling })

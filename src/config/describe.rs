@@ -70,6 +70,11 @@ impl Config {
             "ledger.snapshot_entries" => count(self.ledger.snapshot_entries as usize),
             "ledger.scrub_every" => time(self.ledger.scrub_every),
             "ledger.scrub_bytes_per_second" => size(self.ledger.scrub_bytes_per_second),
+            "audit.sink" => text(self.audit.sink.to_string()),
+            "audit.path" => self.audit.path.as_deref().map_or(("(none)".to_owned(), Value::Null), path),
+            "audit.rotate_bytes" => size(self.audit.rotate_bytes),
+            "audit.keep" => self.audit.keep.map_or_else(|| text("all".to_owned()), |files| count(files as usize)),
+            "audit.refusals_per_second" => count(self.audit.refusals_per_second as usize),
             "idempotency.ttl" => time(self.idempotency.ttl),
             "idempotency.keys_max" => count(self.idempotency.keys_max),
             "metrics.latency_buckets_ms" => {

@@ -27,7 +27,7 @@ const fn required(name: &'static str, env: &'static str, meaning: &'static str) 
 pub const CONFIG_ENV: &str = "RON_CONFIG";
 
 /// Every key, in the order in which they are shown.
-pub static KEYS: [Key; 35] = [
+pub static KEYS: [Key; 40] = [
     with_default("service.name", "svc-wallet", "label `service` of metrics and logs; this program is svc-wallet"),
     with_default("service.role", "wallet", "role in the stack; this program is the wallet"),
     with_default("bind.http", "0.0.0.0:8080", "address of the API"),
@@ -71,6 +71,24 @@ pub static KEYS: [Key; 35] = [
     with_default("ledger.snapshot_entries", "5_000_000", "entries after which a snapshot is due before that"),
     with_default("ledger.scrub_every", "7days", "time between the ends of two passes that read an embedded ledger again"),
     with_default("ledger.scrub_bytes_per_second", "8MiB", "what such a pass reads at most in one second"),
+    with_default(
+        "audit.sink",
+        "file",
+        "where the audit stream goes: off, file, or unix:///PATH for files and a peer behind a socket",
+    ),
+    Key {
+        name: "audit.path",
+        default: None,
+        env: None,
+        meaning: "directory of the audit stream; without it `audit` beside the ledger",
+    },
+    with_default("audit.rotate_bytes", "64MiB", "size at which a file of the audit stream is full; a new day begins one as well"),
+    with_default("audit.keep", "all", "files of the audit stream that are kept: all, or a number"),
+    with_default(
+        "audit.refusals_per_second",
+        "1_000",
+        "refusals that the audit stream takes in a second; more are counted in it",
+    ),
     with_default("idempotency.ttl", "24h", "how long a key is remembered in memory at the least"),
     with_default("idempotency.keys_max", "4_000_000", "keys remembered in memory, per core"),
     with_default(
@@ -143,7 +161,7 @@ mod tests {
         for (index, key) in KEYS.iter().enumerate() {
             assert!(key.name.split('.').count() == 2, "{}", key.name);
             assert!(KEYS[index + 1..].iter().all(|other| other.name != key.name), "{}", key.name);
-            let can_do_without = key.name == "bind.admin";
+            let can_do_without = ["bind.admin", "audit.path"].contains(&key.name);
             assert!(key.default.is_some() || can_do_without || key.env.is_some(), "{}", key.name);
         }
         for (_, known) in OTHER_NAMES {

@@ -24,7 +24,7 @@ pub use cores::{cpus_usable, Cores, Driver};
 pub use describe::Described;
 pub use error::{ConfigError, Origin, Problem};
 pub use keys::CONFIG_ENV;
-pub use place::{AccountingDep, LedgerDep, RegistryDep};
+pub use place::{AccountingDep, AuditSink, LedgerDep, RegistryDep};
 pub(crate) use read::{SCRUB_BYTES_PER_SECOND, SCRUB_EVERY, SNAPSHOT_ENTRIES, SNAPSHOT_EVERY};
 pub use sources::{Flags, Sources, FILE_DEFAULT};
 
@@ -52,6 +52,8 @@ pub struct Config {
     pub security: Security,
     /// `[ledger]`
     pub ledger: Ledger,
+    /// `[audit]`
+    pub audit: Audit,
     /// `[idempotency]`
     pub idempotency: Idempotency,
     /// `[metrics]`
@@ -166,6 +168,21 @@ pub struct Ledger {
     pub scrub_bytes_per_second: u64,
 }
 
+/// `[audit]`: the audit stream.
+#[derive(Clone, Debug)]
+pub struct Audit {
+    /// Where it goes, as written; [`Config::audit_sink`] is what counts.
+    pub sink: AuditSink,
+    /// Directory of its files, if one was named; [`Config::audit_directory`] is what counts.
+    pub path: Option<PathBuf>,
+    /// Size at which a file is full, in bytes.
+    pub rotate_bytes: u64,
+    /// Files that are kept; all if absent.
+    pub keep: Option<u32>,
+    /// Refusals that are written in one second; what is more is counted.
+    pub refusals_per_second: u64,
+}
+
 /// `[idempotency]`: what is remembered in memory.
 #[derive(Clone, Debug)]
 pub struct Idempotency {
@@ -198,6 +215,24 @@ impl Config {
     /// All problems that were found, not only the first.
     pub fn load(sources: &Sources<'_>) -> Result<Self, ConfigError> {
         read::config(sources::merge(sources))
+    }
+
+    /// Where the audit stream goes: what is written, but nowhere under amnesia unless that was asked for, which is then refused.
+    pub fn audit_sink(&self) -> &AuditSink {
+        match self.security.amnesia && *self.origin("audit.sink") == Origin::Default {
+            true => &AuditSink::Off,
+            false => &self.audit.sink,
+        }
+    }
+
+    /// The directory of the audit stream: what is written, or `audit` beside an embedded ledger, or beside embedded counters; `None`
+    /// if neither is embedded.
+    pub fn audit_directory(&self) -> Option<PathBuf> {
+        let beside = match (&self.deps.ledger, &self.deps.accounting) {
+            (LedgerDep::Embedded(directory), _) | (LedgerDep::Unix(_), AccountingDep::Embedded(directory)) => Some(directory),
+            (LedgerDep::Unix(_), AccountingDep::Unix(_)) => None,
+        };
+        self.audit.path.clone().or_else(|| beside.map(|directory| directory.with_file_name("audit")))
     }
 
     /// Where the value of a key came from.

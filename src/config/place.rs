@@ -31,6 +31,17 @@ pub enum RegistryDep {
     Http(String),
 }
 
+/// Where the audit stream goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuditSink {
+    /// Nowhere.
+    Off,
+    /// Into files.
+    File,
+    /// Into files, and from there to whoever listens on this unix socket.
+    Unix(PathBuf),
+}
+
 /// Longest path that a unix socket address holds on Linux, in bytes; the last of its 108 ends the text.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
@@ -74,6 +85,21 @@ pub fn ledger(raw: &Raw) -> Reading<LedgerDep> {
 /// Where the counters go: `unix:///PATH` or `embedded:DIR`.
 pub fn accounting(raw: &Raw) -> Reading<AccountingDep> {
     daemon(raw, AccountingDep::Embedded, AccountingDep::Unix)
+}
+
+/// Where the audit stream goes: `off`, `file` or `unix:///PATH`.
+pub fn audit_sink(raw: &Raw) -> Reading<AuditSink> {
+    if let Raw::Bool(false) = raw {
+        return Ok(AuditSink::Off);
+    }
+    match text(raw)? {
+        "off" => Ok(AuditSink::Off),
+        "file" => Ok(AuditSink::File),
+        written => match written.strip_prefix("unix:") {
+            Some(rest) => unix(raw, rest).map(AuditSink::Unix),
+            None => Err(format!("{raw} is neither off, file nor unix:///PATH; write one of them")),
+        },
+    }
 }
 
 /// Where the topology comes from: `http://HOST[:PORT][/PATH]` or `file:PATH`.
@@ -145,6 +171,16 @@ impl std::fmt::Display for AccountingDep {
         match self {
             AccountingDep::Embedded(directory) => write!(f, "embedded:{}", directory.display()),
             AccountingDep::Unix(path) => write!(f, "unix://{}", path.display()),
+        }
+    }
+}
+
+impl std::fmt::Display for AuditSink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            AuditSink::Off => f.write_str("off"),
+            AuditSink::File => f.write_str("file"),
+            AuditSink::Unix(path) => write!(f, "unix://{}", path.display()),
         }
     }
 }

@@ -8,7 +8,8 @@ use super::sources::Merged;
 use super::value::{self, Reading};
 use super::{cores, place};
 use super::{
-    Bind, Config, Deps, FeatureFlags, Idempotency, Ledger, Limits, Metrics, Runtime, Security, Service, Timeouts, SERVICE_NAME,
+    Audit, Bind, Config, Deps, FeatureFlags, Idempotency, Ledger, Limits, Metrics, Runtime, Security, Service, Timeouts,
+    SERVICE_NAME,
 };
 use crate::domain::limits::{BATCH_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use std::collections::BTreeMap;
@@ -29,6 +30,10 @@ pub const SNAPSHOT_EVERY: RangeInclusive<Duration> = Duration::from_secs(1)..=Du
 pub const SCRUB_EVERY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(14 * 86_400);
 pub const SCRUB_BYTES_PER_SECOND: RangeInclusive<u64> = (64 << 10)..=(4 << 30);
 pub const SNAPSHOT_ENTRIES: RangeInclusive<u64> = 1_000..=1_000_000_000;
+/// Files are read whole when a start looks for their end; smaller ones are for those who like many.
+const AUDIT_ROTATE_BYTES: RangeInclusive<u64> = (64 << 10)..=(1 << 30);
+const AUDIT_KEEP: RangeInclusive<u64> = 1..=1_000_000;
+const AUDIT_REFUSALS: RangeInclusive<u64> = 1..=1_000_000;
 const INFLIGHT: RangeInclusive<u64> = 1..=1_000_000;
 const DECOMPRESS_RATIO: RangeInclusive<u64> = 1..=1_000;
 const CONNECTIONS: RangeInclusive<u64> = 1..=1_000_000;
@@ -50,12 +55,13 @@ pub(super) fn config(merged: Merged) -> Result<Config, ConfigError> {
         reader.runtime(),
         reader.deps(),
         reader.security(),
-        (reader.ledger(), reader.idempotency(), reader.metrics(), reader.feature_flags()),
+        (reader.ledger(), reader.audit(), reader.idempotency(), reader.metrics(), reader.feature_flags()),
     );
     none_or_error(reader.problems)?;
     let origins: BTreeMap<&'static str, Origin> = reader.values.into_iter().map(|(name, (_, origin))| (name, origin)).collect();
     let whole = "a section without a value has left a problem";
-    let (service, bind, timeouts, limits, runtime, deps, security, (ledger, idempotency, metrics, feature_flags)) = sections;
+    let (service, bind, timeouts, limits, runtime, deps, security, (ledger, audit, idempotency, metrics, feature_flags)) =
+        sections;
     Ok(Config {
         service: service.expect(whole),
         bind: bind.expect(whole),
@@ -65,6 +71,7 @@ pub(super) fn config(merged: Merged) -> Result<Config, ConfigError> {
         deps: deps.expect(whole),
         security: security.expect(whole),
         ledger: ledger.expect(whole),
+        audit: audit.expect(whole),
         idempotency: idempotency.expect(whole),
         metrics: metrics.expect(whole),
         feature_flags: feature_flags.expect(whole),
@@ -189,6 +196,24 @@ impl Reader {
             snapshot_entries: snapshot_entries? as u64,
             scrub_every: scrub_every?,
             scrub_bytes_per_second: scrub_rate?,
+        })
+    }
+
+    fn audit(&mut self) -> Option<Audit> {
+        let sink = self.value("audit.sink", place::audit_sink);
+        let path = self.optional("audit.path", place::path);
+        let rotate_bytes = self.value("audit.rotate_bytes", |raw| value::bytes(raw, AUDIT_ROTATE_BYTES));
+        let keep = self.value("audit.keep", |raw| match raw {
+            Raw::Text(text) if text.trim() == "all" => Ok(None),
+            number => value::integer(number, AUDIT_KEEP).map(Some).map_err(|message| format!("{message}, or \"all\"")),
+        });
+        let refusals_per_second = self.value("audit.refusals_per_second", |raw| value::integer(raw, AUDIT_REFUSALS));
+        Some(Audit {
+            sink: sink?,
+            path: path?,
+            rotate_bytes: rotate_bytes?,
+            keep: keep?.map(|count| u32::try_from(count).expect("the range fits")),
+            refusals_per_second: refusals_per_second?,
         })
     }
 

@@ -1,6 +1,6 @@
 //! What a valid configuration may ask for and this version cannot do. It is refused at start, not ignored.
 use super::error::{none_or_error, ConfigError, Problem};
-use super::{AccountingDep, Config, RegistryDep};
+use super::{AccountingDep, AuditSink, Config, LedgerDep, RegistryDep};
 
 impl Config {
     /// Whether this version can run as configured. A configuration that loads may still ask for more.
@@ -29,6 +29,15 @@ impl Config {
             let message = "the RAM-only posture is not available in this version, and starting without it would leave on disk \
                            what you asked to forget; write \"off\"";
             refuse("security.amnesia", message);
+        }
+        if self.security.amnesia && !matches!(self.audit_sink(), AuditSink::Off) {
+            refuse("audit.sink", "an audit stream is kept in files, and security.amnesia leaves none; write \"off\"");
+        }
+        let stream = self.audit_directory().filter(|_| !matches!(self.audit_sink(), AuditSink::Off));
+        let taken = |directory: &std::path::Path| stream.as_deref() == Some(directory);
+        let by_ledger = matches!(&self.deps.ledger, LedgerDep::Embedded(directory) if taken(directory));
+        if by_ledger || matches!(&self.deps.accounting, AccountingDep::Embedded(directory) if taken(directory)) {
+            refuse("audit.path", "the directory is also that of the ledger or of the counters; give the audit stream its own");
         }
         if self.feature_flags.tor {
             refuse("feature_flags.tor", "the Tor transport is not part of this build; write false");

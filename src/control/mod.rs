@@ -1,6 +1,7 @@
 //! The control plane: health, readiness, metrics and version on their own port, the admin socket, signals, and the drain.
 //!
 //! Nothing here runs on a core or on the path of a spend; the cores read one flag of [`Readiness`] and nothing else.
+mod auditing;
 mod conservation;
 mod counting;
 mod distant;

@@ -78,6 +78,8 @@ struct State {
     recovered: bool,
     under_pressure: bool,
     draining: bool,
+    /// What is in the way of the audit stream, which holds nothing up.
+    audit: Option<String>,
     snapshot: Snapshot,
 }
 
@@ -98,6 +100,8 @@ struct Body<'a> {
     reads: bool,
     draining: bool,
     pressure: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audit: Option<&'a str>,
 }
 
 impl State {
@@ -132,6 +136,7 @@ impl State {
             reads: self.reads(),
             draining: self.draining,
             pressure: self.under_pressure,
+            audit: self.audit.as_deref().filter(|_| with_reasons),
         };
         serde_json::to_string(&body).expect("the body has only texts, numbers and flags").into()
     }
@@ -158,6 +163,7 @@ impl Readiness {
             recovered: false,
             under_pressure: false,
             draining: false,
+            audit: None,
             snapshot: nothing,
         };
         state.snapshot = state.renewed();
@@ -183,6 +189,11 @@ impl Readiness {
     /// More work arrives than is done. Not ready, so that work goes elsewhere, while what arrives is still answered.
     pub fn pressure(&self, under_pressure: bool) {
         self.change(|state| state.under_pressure = under_pressure);
+    }
+
+    /// Notes what is in the way of the audit stream, for the operator; work may be sent here all the same.
+    pub fn note_audit(&self, trouble: Option<String>) {
+        self.change(|state| state.audit = trouble);
     }
 
     /// The shutdown has begun; there is no way back.

@@ -2,6 +2,7 @@
 //!
 //! The order matters. Everything that can refuse to start does so before the ledger is touched; the control port answers while
 //! the ledger is still being read; a core gets its slice before it gets its listener.
+use super::auditing::Auditing;
 use super::counting::Counting;
 use super::ledger::{Ledger, Opened};
 use super::replay::Interruption;
@@ -14,7 +15,8 @@ use super::{
 use crate::access::{Keyring, KeyringFault, Policy, PolicyFault, RevocationBoard, RevocationFault};
 use crate::accounting::CountersFault;
 use crate::api::Route;
-use crate::config::{self, cpus_usable, AccountingDep, Config, RegistryDep};
+use crate::audit::{AuditFault, Event, EventKind};
+use crate::config::{self, cpus_usable, AccountingDep, AuditSink, Config, RegistryDep};
 use crate::domain::{CoreId, Durable};
 use crate::engine::{Engine, Gate};
 use crate::http;
@@ -22,6 +24,7 @@ use crate::ledger::{LedgerError, LookupDesk, Schedule, Scrubbing};
 use crate::registry::RegistryFile;
 use crate::ring::Ring;
 use crate::shard::Settings;
+use crate::telemetry::feed::feed;
 use crate::telemetry::logs::LogGuard;
 use crate::telemetry::{BuildInfo, Check, Labels, Publisher};
 use crate::worker::{self, mailbox, unix_now, Admission, CoreParts, Driver, Letter, Mailbox, SharedGate, Site, Wanted, Workers};
@@ -81,7 +84,7 @@ macro_rules! refused_from {
     };
 }
 
-refused_from!(KeyringFault, PolicyFault, RevocationFault, CountersFault);
+refused_from!(KeyringFault, PolicyFault, RevocationFault, CountersFault, AuditFault);
 
 pub(super) fn refused(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> ServiceFault {
     let what = what.into();
@@ -123,6 +126,7 @@ struct Service {
     ledger: Ledger,
     desk: Arc<LookupDesk<worker::Asked>>,
     counting: Counting,
+    auditing: Option<Arc<Auditing>>,
     watcher: Watcher,
     _servers: Vec<ControlServer>,
 }
@@ -198,16 +202,24 @@ impl Service {
         };
         let counting = Counting::start(directory, ledger.reader(), publisher.clone())?;
         readiness.up(Dep::Accounting);
+        let (feeds, intakes): (Vec<_>, Vec<_>) = match config.audit_sink() {
+            AuditSink::Off => (cpus.iter().map(|_| None).collect(), Vec::new()),
+            AuditSink::File | AuditSink::Unix(_) => {
+                cpus.iter().map(|_| feed()).map(|(core, stream)| (Some(core), stream)).unzip()
+            }
+        };
+        let auditing = Auditing::start(config, ledger.reader(), intakes)?.map(Arc::new);
 
         let listeners = bind()?;
         let site = Arc::new(site(config, keyring, board, policy, &readiness, version.clone(), ledger.log_id()));
-        let parts = engines.into_iter().zip(inboxes).zip(listeners).zip(&cpus).enumerate();
-        let parts = parts.map(|(core, (((engine, inbox), listener), cpu))| CoreParts {
+        let parts = engines.into_iter().zip(inboxes).zip(listeners).zip(&cpus).zip(feeds).enumerate();
+        let parts = parts.map(|(core, ((((engine, inbox), listener), cpu), feed))| CoreParts {
             engine,
             inbox,
             listener,
             lane: ledger.lane(core as u16),
             cpu: *cpu,
+            feed,
         });
         let workers =
             worker::start(&site, ring, &driver, &desk, mailboxes, parts.collect()).map_err(refused("cannot start a core"))?;
@@ -218,6 +230,11 @@ impl Service {
         readiness.up(Dep::Ledger);
         let watcher =
             Watcher::new(publisher, registry, revocations, version, status, ledger.watch(), ledger.epoch(), driver.name());
+        let watcher = watcher.with_stream(auditing.clone());
+        let started =
+            Event::new(EventKind::Start, true).with("version", env!("CARGO_PKG_VERSION")).with("revision", super::REVISION);
+        let started = started.with("cores", cpus.len().to_string()).with("epoch", ledger.epoch().to_string());
+        auditing.iter().for_each(|auditing| auditing.note(started.clone()));
         tracing::info!(
             event = "started",
             http = %config.bind.http,
@@ -228,7 +245,7 @@ impl Service {
             epoch = ledger.epoch(),
             "serving"
         );
-        Ok(Some(Self { readiness, site, workers, ledger, desk, counting, watcher, _servers: servers }))
+        Ok(Some(Self { readiness, site, workers, ledger, desk, counting, auditing, watcher, _servers: servers }))
     }
 
     /// Watches until the service is to end.
@@ -272,6 +289,8 @@ impl Service {
         self.ledger.close()?;
         self.watcher.publish_now(&self.readiness, &self.counting, log);
         self.counting.stop();
+        drop(self.watcher);
+        self.auditing.and_then(Arc::into_inner).into_iter().for_each(Auditing::stop);
         drop(self.desk);
         tracing::info!(event = "stopped", entries = head.head().0, unanswered, "the ledger is closed");
         Ok(())

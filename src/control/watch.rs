@@ -1,16 +1,18 @@
 //! What the control thread does between signals: looks at the ledger and the counters, opens and shuts the gate for writes,
 //! collects the cores' figures and publishes them.
+use super::auditing::Auditing;
 use super::counting::Counting;
 use super::revocations::{Looked, RevocationWatch};
 use super::SERVICE;
 use super::{Dep, Readiness, SharedVersion, SignalEvent};
+use crate::audit::{Event, EventKind};
 use crate::domain::CoreId;
 use crate::engine::Gate;
 use crate::ledger::{Audit, AuditLedger, WatchLedger};
 use crate::registry::RegistryFile;
 use crate::telemetry::logs::LogGuard;
 use crate::telemetry::{Check, CoreStats, Publisher, Reload};
-use crate::worker::{Site, Workers, LEDGER_DOWN_PATIENCE, SWEEP_EVERY};
+use crate::worker::{unix_now, Site, Workers, LEDGER_DOWN_PATIENCE, SWEEP_EVERY};
 use crossbeam_channel::Receiver;
 use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Mutex};
@@ -51,6 +53,8 @@ pub(super) struct Watcher {
     writable: Cell<bool>,
     /// What the audit has found, as far as it has answered.
     audit: RefCell<Option<Audit>>,
+    /// The audit stream, if there is one.
+    stream: Option<Arc<Auditing>>,
 }
 
 impl Watcher {
@@ -84,7 +88,13 @@ impl Watcher {
             pressed,
             writable,
             audit,
+            stream: None,
         }
+    }
+
+    /// With an audit stream to look after.
+    pub fn with_stream(self, stream: Option<Arc<Auditing>>) -> Self {
+        Self { stream, ..self }
     }
 
     /// The next signal, or nothing after a short while.
@@ -121,6 +131,8 @@ impl Watcher {
         } else {
             readiness.down(Dep::Accounting, format!("the counters are {lag:.0} s behind the ledger"));
         }
+        let trouble = self.stream.as_ref().and_then(|stream| stream.trouble(self.ledger.head(), unix_now()));
+        readiness.note_audit(trouble);
         self.pressed.set(under_pressure(self.pressed.get(), site.admission.in_flight(), site.admission.ceiling()));
         readiness.pressure(self.pressed.get());
         site.gate.set(gate_for(writable, readiness.writes_open()));
@@ -201,6 +213,11 @@ impl Watcher {
         self.publisher.ledger_connect_errors(self.ledger.connect_errors());
         self.publisher.ledger_height(self.ledger.head());
         self.publisher.accounting_lag(lag);
+        if let Some(figures) = self.stream.as_ref().map(|stream| stream.figures()) {
+            let behind = figures.lag_seconds(self.ledger.head(), unix_now());
+            self.publisher.audit_stream(figures.through(), behind, figures.lines(), figures.sent_line());
+            self.publisher.audit_losses(&figures.dropped(), figures.failures());
+        }
         self.publisher.run_upkeep();
         let audit = self.audit.borrow();
         let [commit_us_p50, commit_us_p99] = [0.5, 0.99].map(|quantile| known_quantile(&stats.commit_us, quantile));
@@ -221,12 +238,37 @@ impl Watcher {
                 "commit_us_p99": commit_us_p99,
             },
             "audit": audit_status(audit.as_ref()),
+            "audit_stream": self.stream.as_ref().map_or_else(|| "off".into(), |stream| self.stream_status(stream)),
             "scrub": scrub_status(audit.as_ref()),
             "accounting_lag_seconds": lag,
             "registry_version": self.registry.borrow().current().version(),
             "cores": self.publisher.figures(),
         });
         *self.status.lock().expect("no thread panics while it holds the status") = status.to_string();
+    }
+
+    /// How far the audit stream is, for the operator.
+    fn stream_status(&self, stream: &Auditing) -> serde_json::Value {
+        let (figures, now) = (stream.figures(), unix_now());
+        serde_json::json!({
+            "through": figures.through().0,
+            "lines": figures.lines(),
+            "lag_seconds": figures.lag_seconds(self.ledger.head(), now),
+            "dropped": figures.dropped().iter().sum::<u64>(),
+            "trouble": stream.trouble(self.ledger.head(), now).unwrap_or_else(|| "none".to_owned()),
+        })
+    }
+
+    /// Tells the audit stream of a reload.
+    fn note_reload(&self, ok: bool, version: u64) {
+        self.note(Event::new(EventKind::Reload, ok).with("what", "registry").with("version", version.to_string()));
+    }
+
+    /// Tells the audit stream, if there is one.
+    fn note(&self, event: Event) {
+        if let Some(stream) = &self.stream {
+            stream.note(event);
+        }
     }
 
     /// Reads again what can change while the service runs: the topology and the revocations. The policy is not among it.
@@ -241,6 +283,7 @@ impl Watcher {
                 self.publisher.registry_version(registry.current().version());
                 self.version.registry_version(registry.current().version());
                 self.publisher.reload(Reload::Registry, true);
+                self.note_reload(true, registry.current().version());
                 tracing::info!(
                     event = "registry_reloaded",
                     version = registry.current().version(),
@@ -249,6 +292,7 @@ impl Watcher {
             }
             Err(error) => {
                 self.publisher.reload(Reload::Registry, false);
+                self.note_reload(false, registry.current().version());
                 let file = registry.path().display();
                 tracing::error!(event = "registry_reload_failed", %file, %error, "the old topology stays in force");
             }

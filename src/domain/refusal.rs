@@ -121,7 +121,7 @@ impl Reason {
     ];
 
     /// The label value.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Reason::Cap => "cap",
             Reason::Policy => "policy",

@@ -49,6 +49,8 @@ pub trait Output {
     /// Asks the ledger; the answer comes back through [`Engine::answered`]. Gives the question back if too many are waiting.
     #[allow(clippy::result_large_err)] // What comes back is what was given; boxing every question would cost more.
     fn ask(&mut self, repeat: Repeat) -> Result<(), Repeat>;
+    /// Takes note of an entry that is refused here, beside the answer to whoever asked for it, whose connection may be another core's.
+    fn refused(&mut self, _entry: &Entry<'_>, _refusal: &Refusal) {}
 }
 
 /// Messages for one other core.
@@ -169,6 +171,9 @@ impl Engine {
         let outbox = &mut self.outboxes[usize::from(owner.0)];
         if outbox.first.len() >= OUTBOX_MAX {
             let refusal = Refusal::new(Code::Busy, "the core that owns the account has too much to do; retry");
+            if let Request::Write { entry, .. } = &request {
+                out.refused(entry, &refusal);
+            }
             return out.reply(ticket, Outcome::Refused(refusal));
         }
         outbox.first.push(Message::Forward(ticket, Owned::from_request(&request)));
@@ -200,12 +205,16 @@ impl Engine {
             let receipt = |replayed| Outcome::Receipt { entry, seq, root: durable.root, replayed };
             self.reply(pending.ticket, receipt(false), out);
             for joined in pending.joined {
-                let outcome = match (own_entry(&joined.entry).same_request(&entry), same_key(&own_entry(&joined.entry), &entry)) {
-                    (true, true) => receipt(true),
-                    (false, true) => Outcome::Refused(other_request()),
-                    (_, false) => Outcome::Refused(Refusal::new(Code::Busy, "another key hid this one for a moment; retry")),
+                let asked = own_entry(&joined.entry);
+                let refusal = match (asked.same_request(&entry), same_key(&asked, &entry)) {
+                    (true, true) => {
+                        self.reply(joined.ticket, receipt(true), out);
+                        continue;
+                    }
+                    (false, true) => other_request(),
+                    (_, false) => Refusal::new(Code::Busy, "another key hid this one for a moment; retry"),
                 };
-                self.reply(joined.ticket, outcome, out);
+                self.refuse(joined.ticket, &asked, refusal, out);
             }
         }
         assert!(rest.is_empty());
@@ -239,7 +248,7 @@ impl Engine {
                 return self.write(ticket, &asked, ceiling, gate, Some(height), out);
             }
             let refusal = Refusal::new(Code::InternalError, "the ledger does not hold an entry that it should");
-            return self.reply(ticket, Outcome::Refused(refusal), out);
+            return self.refuse(ticket, &asked, refusal, out);
         };
         let first = own_entry(&found.entry);
         if by_key && !(same_key(&first, &asked) && self.shard.key_lives(&first, &asked)) {
@@ -254,10 +263,10 @@ impl Engine {
             if let Some(question) = self.earlier_use(&asked, &first).filter(|_| !by_nonce) {
                 return self.ask(Repeat { ticket, entry, ceiling, question, height, key_taken: true }, out);
             }
-            return self.reply(ticket, Outcome::Refused(other_request()), out);
+            return self.refuse(ticket, &asked, other_request(), out);
         }
         if key_taken {
-            return self.reply(ticket, Outcome::Refused(other_request()), out);
+            return self.refuse(ticket, &asked, other_request(), out);
         }
         match question {
             // Another key with the same id took the place of this one, which may have been used all the same.
@@ -269,15 +278,16 @@ impl Engine {
             Question::Debit { account, .. } => {
                 let account = crate::domain::Account::new(&account).expect("the question was made from a checked name");
                 let expected = self.shard.last_nonce(account).next;
-                self.reply(ticket, Outcome::Refused(Refusal::nonce(expected)), out);
+                self.refuse(ticket, &asked, Refusal::nonce(expected), out);
             }
         }
     }
 
     /// Takes the news that the ledger cannot answer a question, and refuses the request that it was about.
     pub fn unanswered(&mut self, repeat: Repeat, refusal: Refusal, gate: Gate, out: &mut impl Output) {
-        let waiting = self.behind.end(&own_entry(&repeat.entry), repeat.ticket);
-        self.reply(repeat.ticket, Outcome::Refused(refusal), out);
+        let asked = own_entry(&repeat.entry);
+        let waiting = self.behind.end(&asked, repeat.ticket);
+        self.refuse(repeat.ticket, &asked, refusal, out);
         self.write_those_behind(waiting, gate, out);
     }
 
@@ -369,7 +379,7 @@ impl Engine {
                 Some(Ok(())) => return,
                 Some(Err(())) => {
                     let refusal = Refusal::new(Code::Busy, "too many debits of this account wait for one before them; retry");
-                    return self.reply(ticket, Outcome::Refused(refusal), out);
+                    return self.refuse(ticket, entry, refusal, out);
                 }
             }
         }
@@ -380,21 +390,21 @@ impl Engine {
                 let pending = Pending { reservation, ticket, joined: Vec::new() };
                 self.lane.push(entry, pending);
             }
-            Decision::Shut => self.reply(ticket, Outcome::Refused(shut(closed)), out),
+            Decision::Shut => self.refuse(ticket, entry, shut(closed), out),
             Decision::Join(number) => {
                 let pending = self.lane.find(number);
                 if pending.joined.len() < JOINED_MAX {
                     pending.joined.push(Joined { ticket, entry: entry.bytes().into() });
                 } else {
                     let refusal = Refusal::new(Code::Busy, "too many requests with this key wait for its outcome; retry");
-                    self.reply(ticket, Outcome::Refused(refusal), out);
+                    self.refuse(ticket, entry, refusal, out);
                 }
             }
             Decision::Ask(question) => {
                 let height = self.shard.height();
                 self.ask(Repeat { ticket, entry: entry.bytes().into(), ceiling, question, height, key_taken: false }, out);
             }
-            Decision::Refused(refusal) => self.reply(ticket, Outcome::Refused(refusal), out),
+            Decision::Refused(refusal) => self.refuse(ticket, entry, refusal, out),
         }
     }
 
@@ -406,9 +416,10 @@ impl Engine {
         }
         if let Err(repeat) = out.ask(repeat) {
             // Nobody else waits for this one yet: that begins after it.
-            self.behind.end(&own_entry(&repeat.entry), repeat.ticket);
+            let asked = own_entry(&repeat.entry);
+            self.behind.end(&asked, repeat.ticket);
             let refusal = Refusal::new(Code::Busy, "too many repeats are being looked up in the ledger; retry");
-            self.reply(repeat.ticket, Outcome::Refused(refusal), out);
+            self.refuse(repeat.ticket, &asked, refusal, out);
         }
     }
 
@@ -421,6 +432,11 @@ impl Engine {
             self.credits_waiting = true;
             self.outboxes[usize::from(owner.0)].first.push(Message::Credit(entry.bytes().into(), seq));
         }
+    }
+
+    fn refuse(&mut self, ticket: Ticket, entry: &Entry<'_>, refusal: Refusal, out: &mut impl Output) {
+        out.refused(entry, &refusal);
+        self.reply(ticket, Outcome::Refused(refusal), out);
     }
 
     fn reply(&mut self, ticket: Ticket, outcome: Outcome<'_>, out: &mut impl Output) {

@@ -205,6 +205,10 @@ impl StorageFile for DiskFile {
     fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
+
+    fn cut(&self, length: u64) -> io::Result<()> {
+        self.file.set_len(length)
+    }
 }
 
 #[cfg(test)]

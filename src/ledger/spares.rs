@@ -378,6 +378,9 @@ mod tests {
             }
             self.memory.sync()
         }
+        fn cut(&self, length: u64) -> io::Result<()> {
+            self.memory.cut(length)
+        }
     }
 
     impl Storage for SlowStorage {

@@ -19,6 +19,8 @@ pub trait StorageFile: ReadFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Makes everything written so far durable. After an error nothing is known about it, and asking again tells nothing.
     fn sync(&self) -> io::Result<()>;
+    /// Lets the file end here; what stood behind is gone, durably after the next sync.
+    fn cut(&self, length: u64) -> io::Result<()>;
 }
 
 /// A directory that holds one ledger; clones share it.

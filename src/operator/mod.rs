@@ -3,6 +3,7 @@
 //! Answers go to standard output, for people or (`--json`) for programs; remarks and failures go to standard error; the exit
 //! code says yes or no ([`exit::Exit`]). Nothing here changes the ledger: whatever moves value goes through the API, with a
 //! capability, like any client.
+pub mod audit;
 pub mod cap;
 pub mod client;
 pub mod context;
@@ -32,7 +33,7 @@ use output::Output;
 #[command(
     name = "ronctl",
     version,
-    about = "Operate svc-wallet: capabilities, accounts, status, ledger",
+    about = "Operate svc-wallet: capabilities, accounts, status, ledger, audit",
     after_help = exit::HELP,
     after_long_help = format!(
         "Examples:\n  ronctl status\n  ronctl cap mint --subject alice --scopes 'wallet:*' --ttl 900s\n  \
@@ -67,6 +68,9 @@ enum Command {
     /// Check, show and export the ledger on disk
     #[command(subcommand)]
     Ledger(ledger::Ledger),
+    /// Check, show and search the audit stream
+    #[command(subcommand)]
+    Audit(audit::Audit),
     /// Fetch and verify proofs that a transaction is part of the ledger
     #[command(subcommand)]
     Proof(proof::Proof),
@@ -81,6 +85,7 @@ impl Command {
             Command::Wallet(command) => command.run(context),
             Command::Status(command) => command.run(context),
             Command::Ledger(command) => command.run(context),
+            Command::Audit(command) => command.run(context),
             Command::Proof(command) => command.run(context),
             Command::Demo(command) => command.run(context),
         }
@@ -163,6 +168,10 @@ mod tests {
             "ronctl ledger inspect --segment 1 --json",
             "ronctl ledger export --format csv --from 1 --to 9 --account a --account b --out x.csv --force",
             "ronctl wallet seq --account alice --from-ledger",
+            "ronctl audit verify --dir ./var/audit --ledger ./var/ledger --up-to-date",
+            "ronctl audit verify --no-ledger --json",
+            "ronctl audit tail -n 5 -f",
+            "ronctl audit search --account a --token-id ab --subject s --corr-id c --txid tx_0 --outcome refused --since 2026-11-24T16:30:00Z",
             "ronctl proof get --tx tx_0 --size 3 --out proof.json",
             "ronctl proof get --from 1 --to 2",
             "ronctl proof root --token t",

@@ -3,6 +3,7 @@
 //! The cores write into [`CoreStats`], which is plain memory of one thread; [`Publisher`] adds what they hand over to the
 //! Prometheus recorder; [`logs`] writes one JSON object a line. Nothing here knows accounts, keys or tokens: labels come from
 //! fixed tables only.
+pub mod feed;
 mod labels;
 pub mod logs;
 pub mod names;

@@ -78,6 +78,12 @@ metrics! {
     REVOCATIONS Gauge "wallet_revocations" "Entries of the list of revoked capabilities that is in force.";
     RELOADS Counter "wallet_reloads_total" "Reloads of policy, registry and revocations by outcome.";
     ACCOUNTING_FLUSHES Counter "wallet_accounting_flushes_total" "Flushes of the counters by outcome.";
+    AUDIT_HEIGHT Gauge "wallet_audit_stream_height" "Position of the newest entry that the audit stream has.";
+    AUDIT_LAG Gauge "wallet_audit_stream_lag_seconds" "For how long the audit stream has been behind the ledger; 0 while it is not.";
+    AUDIT_LINES Gauge "wallet_audit_stream_lines" "The last line that was written of the audit stream.";
+    AUDIT_SENT Gauge "wallet_audit_stream_sent_lines" "The last line of the audit stream that its peer was sent; 0 without a peer.";
+    AUDIT_DROPPED Counter "wallet_audit_stream_dropped_total" "What the audit stream has counted and not written, by reason.";
+    AUDIT_FAILURES Counter "wallet_audit_stream_failures_total" "Attempts to bring the audit stream on that failed.";
     LOG_LINES_DROPPED Counter "wallet_log_lines_dropped_total" "Log lines dropped because standard error was too slow.";
     CORES Gauge "wallet_cores" "Core workers of this server.";
     IO_DRIVER Gauge "wallet_io_driver" "1 for the driver that the cores run on.";
@@ -86,7 +92,7 @@ metrics! {
 }
 
 /// Gauges of which there is one each, and that are there from the start.
-pub const WITHOUT_LABELS: [&str; 11] = [
+pub const WITHOUT_LABELS: [&str; 15] = [
     ACCOUNTING_LAG,
     POLICY_VERSION,
     REGISTRY_VERSION,
@@ -98,6 +104,10 @@ pub const WITHOUT_LABELS: [&str; 11] = [
     SNAPSHOT_TIME,
     SCRUB_LAST_END,
     REVOCATIONS,
+    AUDIT_HEIGHT,
+    AUDIT_LAG,
+    AUDIT_LINES,
+    AUDIT_SENT,
 ];
 
 /// Upper bounds of the buckets of [`LEDGER_COMMIT`], in seconds.

@@ -9,6 +9,7 @@ use metrics::{Counter, Gauge as GaugeHandle, Histogram, Key, KeyName, Label, Lev
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use serde::Serialize;
 
+use super::feed::{DropCounts, DROP_REASONS};
 use super::labels::{
     check_outcome, gauge_name, outcome, reload_name, tally_keys, BuildInfo, Check, Labels, Reload, SCRUBBED_KINDS,
 };
@@ -141,6 +142,7 @@ impl Publisher {
         for name in [names::LEDGER_CONNECT_ERRORS, names::LOG_LINES_DROPPED] {
             self.counter(name, &[]).increment(0);
         }
+        self.audit_losses(&DropCounts::default(), 0);
         for name in names::WITHOUT_LABELS {
             self.set(name, &[], 0.0);
         }
@@ -289,6 +291,23 @@ impl Publisher {
     /// Shows whether `/readyz` answers 200.
     pub fn ready(&self, ready: bool) {
         self.set(names::READY, &[], f64::from(u8::from(ready)));
+    }
+
+    /// Shows how far the audit stream is: the last entry it has, for how long it has been behind, its last line, and the last one that was
+    /// sent on.
+    pub fn audit_stream(&self, through: Seq, lag_seconds: f64, lines: u64, sent: u64) {
+        self.set(names::AUDIT_HEIGHT, &[], through.0 as f64);
+        self.set(names::AUDIT_LAG, &[], lag_seconds);
+        self.set(names::AUDIT_LINES, &[], lines as f64);
+        self.set(names::AUDIT_SENT, &[], sent as f64);
+    }
+
+    /// Shows what the audit stream has dropped since the start, and how many of its attempts have failed.
+    pub fn audit_losses(&self, dropped: &DropCounts, failures: u64) {
+        for (reason, count) in DROP_REASONS.into_iter().zip(dropped) {
+            self.counter(names::AUDIT_DROPPED, &[("reason", reason)]).absolute(*count);
+        }
+        self.counter(names::AUDIT_FAILURES, &[]).absolute(failures);
     }
 
     /// Shows how many log lines were dropped since the start.

@@ -2,8 +2,9 @@
 //!
 //! Everything that happens to a request before and after its owner core decides is here, in the order of the contract:
 //! framing and caps, admission, capability, shape, policy. What the engine answers arrives through [`Output`]. Reads of durable
-//! entries pass the engine by; they are in `lookups`.
+//! entries pass the engine by; they are in `lookups`. What the audit stream is told is in `telling`.
 mod lookups;
+mod telling;
 
 use super::admission::Admission;
 use super::clock::Clock;
@@ -15,11 +16,12 @@ use super::terms::method_of;
 use super::writes::Writes;
 use crate::access::{Policy, TokenCache};
 use crate::api::{self, Call, Resolved, Route};
-use crate::domain::{Code, CoreId, Reason, Refusal, UnixMs};
+use crate::domain::{Code, CoreId, Entry, Reason, Refusal, UnixMs};
 use crate::engine::{Engine, Gate, Outcome, Output, Repeat, Request, Ticket};
 use crate::http::{self, Step};
 use crate::ledger::LookupDesk;
 use crate::ring::Ring;
+use crate::telemetry::feed::{Feed, Refused};
 use crate::telemetry::{CoreStats, MethodIndex, RouteIndex, Tally};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -52,6 +54,8 @@ pub struct Front {
     scratch: Option<Box<api::Scratch>>,
     writes: Writes,
     desk: Arc<LookupDesk<Asked>>,
+    /// Where the audit stream is told of refused writes, if there is one.
+    feed: Option<Feed>,
     clock: Clock,
     corr_next: u64,
     in_flight: usize,
@@ -61,7 +65,14 @@ pub struct Front {
 
 impl Front {
     /// The front of one core, without connections.
-    pub fn new(core: CoreId, ring: Ring, site: Arc<Site>, desk: Arc<LookupDesk<Asked>>, stats: Box<CoreStats>) -> Self {
+    pub fn new(
+        core: CoreId,
+        ring: Ring,
+        site: Arc<Site>,
+        desk: Arc<LookupDesk<Asked>>,
+        feed: Option<Feed>,
+        stats: Box<CoreStats>,
+    ) -> Self {
         let tokens = TokenCache::new(site.keyring.clone(), &site.audience, site.tokens_max)
             .with_leeway(site.clock_leeway)
             .with_revocations(site.revocations.clone());
@@ -75,6 +86,7 @@ impl Front {
             scratch: Some(Box::default()),
             writes: Writes::default(),
             desk,
+            feed,
             clock: Clock::new(),
             corr_next: u64::from(core.0) << 48,
             in_flight: 0,
@@ -238,7 +250,9 @@ impl Front {
         self.in_flight += usize::from(meta.admitted);
         if !meta.admitted {
             let ticket = self.expect(place, meta);
-            return self.refuse(ticket, Refusal::new(Code::Busy, "too many requests in flight; retry after a moment"));
+            let refusal = Refusal::new(Code::Busy, "too many requests in flight; retry after a moment");
+            self.tell_unread(route.op(), unix_now, corr.as_str(), &refusal);
+            return self.refuse(ticket, refusal);
         }
         let ticket = self.expect(place, meta);
         let (site, query, encoding) = (self.site.clone(), head.query(), head.encoding());
@@ -256,33 +270,45 @@ impl Front {
         engine: &mut Engine,
     ) {
         let mut scratch = self.scratch.take().expect("put back after each request");
-        match api::interpret(incoming, &mut self.tokens, policy, now, corr, &mut scratch) {
-            Err(refusal) => {
-                if let Some(meta) = self.waiting(ticket) {
-                    self.denials.log(self.clock.now_us() / 1000, &meta, &refusal, self.tokens.holder());
-                }
-                self.refuse(ticket, refusal);
+        let op = incoming.route.op();
+        let called = api::interpret(incoming, &mut self.tokens, policy, now, corr, &mut scratch);
+        self.tell_holder();
+        let refusal = match called {
+            Ok(call) => {
+                self.call(ticket, call, engine);
+                None
             }
-            Ok(Call::Tx { id, capability }) => self.ask_transaction(ticket, id, capability),
-            Ok(Call::History { question, of }) => self.ask_history(ticket, question, of),
-            Ok(Call::Entries { account, before, limit, capability }) => {
-                self.ask_page(ticket, account, before, limit, capability);
+            Err(refusal) => Some(refusal),
+        };
+        if let Some(refusal) = refusal {
+            self.tell_refused(op, now, corr, &scratch, &refusal);
+            if let Some(meta) = self.waiting(ticket) {
+                self.denials.log(self.clock.now_us() / 1000, &meta, &refusal, self.tokens.holder());
             }
-            Ok(Call::Totals { asset }) => self.ask_totals(ticket, asset),
-            Ok(Call::Write { entry, ceiling }) => {
+            self.refuse(ticket, refusal);
+        }
+        self.scratch = Some(scratch);
+    }
+
+    fn call(&mut self, ticket: Ticket, call: Call<'_>, engine: &mut Engine) {
+        match call {
+            Call::Tx { id, capability } => self.ask_transaction(ticket, id, capability),
+            Call::History { question, of } => self.ask_history(ticket, question, of),
+            Call::Entries { account, before, limit, capability } => self.ask_page(ticket, account, before, limit, capability),
+            Call::Totals { asset } => self.ask_totals(ticket, asset),
+            Call::Write { entry, ceiling } => {
                 self.stats.operation(entry.op());
                 self.writes.push(ticket, &entry, ceiling);
             }
-            Ok(Call::Balance { account, asset }) => {
+            Call::Balance { account, asset } => {
                 self.hand_writes_in(engine);
                 self.submit(ticket, Request::Balance { account, asset }, engine);
             }
-            Ok(Call::Seq { account }) => {
+            Call::Seq { account } => {
                 self.hand_writes_in(engine);
                 self.submit(ticket, Request::LastNonce { account }, engine);
             }
         }
-        self.scratch = Some(scratch);
     }
 
     /// Hands in the writes that were read together.
@@ -462,6 +488,12 @@ impl Output for Front {
                 let now = self.clock.unix_now();
                 self.reply_with(ticket, 200, &[], |out| api::reply::last_nonce(out, account, last, now));
             }
+        }
+    }
+
+    fn refused(&mut self, entry: &Entry<'_>, refusal: &Refusal) {
+        if let Some(feed) = &self.feed {
+            feed.refused(Refused::entry(entry, refusal));
         }
     }
 

@@ -33,6 +33,7 @@ use crate::domain::CoreId;
 use crate::engine::Engine;
 use crate::ledger::{LaneSender, LookupDesk};
 use crate::ring::Ring;
+use crate::telemetry::feed::Feed;
 use crate::telemetry::CoreStats;
 use crossbeam_channel::{Receiver, Sender};
 use front::Front;
@@ -65,6 +66,8 @@ pub struct CoreParts {
     pub lane: LaneSender,
     /// The CPU that it is pinned to.
     pub cpu: usize,
+    /// Where it tells the audit stream of refused writes, if there is one.
+    pub feed: Option<Feed>,
 }
 
 /// The running cores.
@@ -160,8 +163,8 @@ impl Place {
     }
 
     async fn serve(self, parts: CoreParts) {
-        let CoreParts { engine, inbox, listener, lane, .. } = parts;
-        let front = Front::new(self.core, self.ring, self.site.clone(), self.desk, empty_stats());
+        let CoreParts { engine, inbox, listener, lane, feed, .. } = parts;
+        let front = Front::new(self.core, self.ring, self.site.clone(), self.desk, feed, empty_stats());
         let core = Core::new(engine, front, inbox, self.peers, lane, self.stats_back);
         let sleeper = core.sleeper();
         let core: SharedCore = Rc::new(RefCell::new(core));

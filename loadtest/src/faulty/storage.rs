@@ -266,6 +266,10 @@ impl StorageFile for FaultyFile {
         // What is in the file now outlives this process, which is all that a SIGKILL asks for.
         lock(&self.kept.held).apply(&mut |bytes, offset| self.file.write_at(bytes, offset))
     }
+
+    fn cut(&self, _: u64) -> io::Result<()> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "no file of a ledger is ever cut"))
+    }
 }
 
 #[cfg(test)]

@@ -431,6 +431,17 @@ impl StorageFile for MemoryFile {
         }
         Ok(())
     }
+
+    fn cut(&self, length: u64) -> io::Result<()> {
+        let mut disk = self.disk();
+        disk.step()?;
+        let sector_bytes = disk.sector_bytes;
+        let file = &mut disk.files[self.at];
+        file.live.truncate(usize::try_from(length).map_err(io::Error::other)?);
+        let sectors = file.live.len().div_ceil(sector_bytes);
+        file.dirty.retain(|sector| *sector < sectors);
+        Ok(())
+    }
 }
 
 #[cfg(test)]

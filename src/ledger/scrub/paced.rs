@@ -90,6 +90,10 @@ impl<F: StorageFile> StorageFile for PacedFile<F> {
     fn sync(&self) -> io::Result<()> {
         Err(only_read())
     }
+
+    fn cut(&self, _: u64) -> io::Result<()> {
+        Err(only_read())
+    }
 }
 
 impl<S: Storage> Storage for Paced<S> {

@@ -99,7 +99,8 @@ pub struct Export {
     force: bool,
 }
 
-fn unix_ms(text: &str) -> Result<u64, String> {
+/// Milliseconds since the Unix epoch of an RFC 3339 time, or what is wrong with it.
+pub(in crate::operator) fn unix_ms(text: &str) -> Result<u64, String> {
     let time = OffsetDateTime::parse(text, &Rfc3339).map_err(|fault| format!("{fault}; write it as 2026-11-24T16:30:00Z"))?;
     u64::try_from(time.unix_timestamp_nanos() / 1_000_000).map_err(|_| "it lies before 1970".to_owned())
 }

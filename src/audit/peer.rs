@@ -1,0 +1,199 @@
+//! Sends the lines of a stream on over a unix socket. The files are the buffer: nothing is lost and nothing grows while the peer is away.
+//!
+//! The wallet connects. The peer then says which line it has last, as a decimal number and a line feed, 0 for none, and gets every line
+//! behind that one, as it stands in the files, for as long as the connection holds. So the peer's own word decides where it goes on, after any failure
+//! of either side. A peer that says nothing is left.
+use super::figures::AuditFigures;
+use super::line::Line;
+use super::lines::{file_name, files, Follower, Lines, Next};
+use crate::ledger::Storage;
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long the peer may take to say where it stands.
+const HELLO_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the peer may take nothing before the connection is given up.
+const WRITE_PATIENCE: Duration = Duration::from_secs(30);
+/// Pause before the peer is tried again.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
+/// Pause before it is looked for more lines.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How long an orderly end waits for the peer to take the last lines.
+const END_PATIENCE: Duration = Duration::from_secs(2);
+/// Lines that are sent together, in bytes.
+const SEND_BYTES: usize = 64 << 10;
+/// Longest word of a peer: the digits of 64 bits and a line feed.
+const HELLO_BYTES_MAX: usize = 21;
+
+/// What a peer has said, or why it has not.
+#[derive(Debug, PartialEq, Eq)]
+enum Peer {
+    /// The last line that it has.
+    Has(u64),
+    /// It closed the connection, or said something else.
+    Unclear,
+}
+
+impl Peer {
+    fn ask(stream: &mut UnixStream) -> io::Result<Self> {
+        stream.set_read_timeout(Some(HELLO_PATIENCE))?;
+        let (mut said, mut byte) = (Vec::new(), [0]);
+        while said.len() < HELLO_BYTES_MAX && stream.read(&mut byte)? == 1 {
+            if byte[0] == b'\n' {
+                let number = std::str::from_utf8(&said).ok().and_then(|text| text.parse().ok());
+                return Ok(number.map_or(Peer::Unclear, Peer::Has));
+            }
+            said.push(byte[0]);
+        }
+        Ok(Peer::Unclear)
+    }
+}
+
+/// Delivers to the peer behind `path` until `stop` is set and everything has been sent, or the peer takes too long then.
+pub fn deliver<S: Storage>(storage: &S, path: &Path, figures: &AuditFigures, stop: &AtomicBool) {
+    let mut told = String::new();
+    while !stop.load(Ordering::Acquire) {
+        let ended = connected(storage, path, figures, stop);
+        let what = match ended {
+            Ok(()) => return,
+            Err(error) => error.to_string(),
+        };
+        if what != told {
+            let peer = path.display();
+            tracing::warn!(event = "audit_peer_lost", %peer, reason = what, "the peer of the audit stream is not there; tried again every second");
+            told = what;
+        }
+        let until = Instant::now() + RETRY_EVERY;
+        while Instant::now() < until && !stop.load(Ordering::Acquire) {
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+}
+
+fn connected<S: Storage>(storage: &S, path: &Path, figures: &AuditFigures, stop: &AtomicBool) -> io::Result<()> {
+    let mut stream = UnixStream::connect(path)?;
+    let unclear = || io::Error::other("it does not say which line it has last, as a number and a line feed");
+    let Peer::Has(last) = Peer::ask(&mut stream)? else { return Err(unclear()) };
+    stream.set_write_timeout(Some(WRITE_PATIENCE))?;
+    tracing::info!(event = "audit_peer", peer = %path.display(), behind = last, "the peer of the audit stream is connected");
+    let mut lines = Follower::from_file(storage.clone(), file_with(storage, last.saturating_add(1))?);
+    let (mut line, mut batch, mut newest) = (Vec::new(), Vec::new(), last);
+    let mut ending = None;
+    loop {
+        while batch.len() < SEND_BYTES && lines.next(&mut line)? {
+            let n = Line::read(&line).map_or(0, |line| line.n);
+            if n > last || n == 0 {
+                batch.extend_from_slice(&line);
+                newest = newest.max(n);
+            }
+        }
+        if !batch.is_empty() {
+            if ending.is_some() {
+                stream.set_write_timeout(Some(END_PATIENCE))?;
+            }
+            stream.write_all(&batch)?;
+            figures.sent(newest);
+            batch.clear();
+            continue;
+        }
+        if is_gone(&mut stream)? {
+            return Err(io::Error::other("it has closed the connection"));
+        }
+        match ending {
+            Some(_) => return Ok(()),
+            // What was written before the end was asked for is looked for once more.
+            None if stop.load(Ordering::Acquire) => ending = Some(()),
+            None => std::thread::sleep(LOOK_EVERY),
+        }
+    }
+}
+
+/// Whether the peer has closed its end. What else it says is thrown away.
+fn is_gone(stream: &mut UnixStream) -> io::Result<bool> {
+    stream.set_nonblocking(true)?;
+    let read = stream.read(&mut [0; HELLO_BYTES_MAX]);
+    stream.set_nonblocking(false)?;
+    match read {
+        Ok(0) => Ok(true),
+        Ok(_) => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The file with this line, or the oldest one if it is not there any more.
+fn file_with<S: Storage>(storage: &S, n: u64) -> io::Result<u32> {
+    let numbers = files(storage)?;
+    let mut line = Vec::new();
+    for number in numbers.iter().rev() {
+        let mut lines = Lines::of(storage.open(&file_name(*number))?);
+        let begins = lines.next(&mut line)? == Next::Line && Line::read(&line).is_some_and(|first| first.n <= n);
+        if begins {
+            return Ok(*number);
+        }
+    }
+    Ok(numbers.first().copied().unwrap_or(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::chain::Chain;
+    use crate::audit::write::After;
+    use crate::domain::{LogId, UnixMs};
+    use crate::ledger::{MemoryStorage, StorageFile};
+    use std::os::unix::net::UnixListener;
+
+    /// A stream of two files, with five lines each.
+    fn stream() -> MemoryStorage {
+        let (storage, mut chain) = (MemoryStorage::new(), Chain::BEGINNING);
+        for number in 1..=2 {
+            let mut out = Vec::new();
+            chain.write_begin(&mut out, UnixMs(1), LogId([7; 16]), After::Full);
+            (0..4).for_each(|_| chain.write_checkpoint(&mut out, UnixMs(2)));
+            storage.create(&file_name(number)).unwrap().write_at(&out, 0).unwrap();
+        }
+        storage
+    }
+
+    /// The numbers of the lines that a peer gets that says this.
+    fn received(said: &[u8], lines: usize) -> Vec<u64> {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("peer.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let (storage, figures, stop) = (stream(), AuditFigures::default(), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| deliver(&storage, &path, &figures, &stop));
+            let (mut peer, _) = listener.accept().unwrap();
+            peer.write_all(said).unwrap();
+            let (mut got, mut numbers) = (Vec::new(), Vec::new());
+            peer.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            while numbers.len() < lines {
+                let mut byte = [0];
+                peer.read_exact(&mut byte).unwrap();
+                got.push(byte[0]);
+                if byte[0] == b'\n' {
+                    numbers.push(Line::read(&got).unwrap().n);
+                    got.clear();
+                }
+            }
+            stop.store(true, Ordering::Release);
+            let mut rest = Vec::new();
+            peer.read_to_end(&mut rest).unwrap();
+            assert!(rest.is_empty(), "nothing is sent twice");
+            assert_eq!(figures.sent_line(), if lines == 0 { 0 } else { 10 });
+            numbers
+        })
+    }
+
+    #[test]
+    fn a_peer_goes_on_where_it_says_that_it_stands() {
+        assert_eq!(received(b"0\n", 10), (1..=10).collect::<Vec<_>>());
+        assert_eq!(received(b"3\n", 7), (4..=10).collect::<Vec<_>>());
+        assert_eq!(received(b"7\n", 3), [8, 9, 10]);
+        assert_eq!(received(b"hello\n", 0), []);
+    }
+}

@@ -1,0 +1,234 @@
+//! The threads of the audit stream: one that writes it, off the cores and off the control thread, and one that sends it on, if it has a peer.
+//!
+//! Whatever is in its way, spends go on: it is told in the log, in the metrics and in `/readyz`, and tried again.
+use crate::audit::{deliver, AuditFault, AuditFigures, Bounds, Event, EventKind, Recovered, Stream, EVENTS_MAX};
+use crate::config::{AuditSink, Config};
+use crate::domain::{Seq, UnixMs};
+use crate::ledger::{DiskStorage, ReadLedger};
+use crate::telemetry::feed::Intake;
+use crate::worker::unix_now;
+use crossbeam_channel::{bounded, Receiver, RecvTimeoutError, Sender};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Time between two rounds of the stream.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Niceness of the threads: the stream may lag, and where CPUs are few it leaves them to those for whom somebody waits.
+const NICENESS: i32 = 10;
+/// Segments of the ledger for which the stream leaves room on the disk.
+const ROOM_SEGMENTS: u64 = 4;
+/// A stream that has been behind the ledger for longer, in seconds, is told in `/readyz`.
+const LAG_SECONDS_MAX: f64 = 60.0;
+
+/// The running stream.
+pub(super) struct Auditing {
+    figures: AuditFigures,
+    events: Sender<Event>,
+    events_dropped: Arc<AtomicU64>,
+    stop: Option<Sender<()>>,
+    writer: Option<JoinHandle<()>>,
+    peer: Option<(Arc<AtomicBool>, JoinHandle<()>)>,
+}
+
+/// What the writing thread takes along.
+struct Writer {
+    stream: Stream<DiskStorage>,
+    ledger: Box<dyn ReadLedger>,
+    feeds: Vec<Intake>,
+    events: Receiver<Event>,
+    events_dropped: Arc<AtomicU64>,
+    figures: AuditFigures,
+    directory: PathBuf,
+    /// Bytes that are left on the disk.
+    room_bytes: u64,
+    recovered: bool,
+    /// What was told last.
+    told: Option<String>,
+}
+
+impl Auditing {
+    /// Starts the stream of this configuration; `None` if it is off. `ledger` is read, and refusals come from these feeds.
+    ///
+    /// # Errors
+    /// If the directory cannot be used or belongs to another ledger.
+    pub fn start(config: &Config, ledger: Box<dyn ReadLedger>, feeds: Vec<Intake>) -> Result<Option<Self>, AuditFault> {
+        let peer = match config.audit_sink() {
+            AuditSink::Off => return Ok(None),
+            AuditSink::File => None,
+            AuditSink::Unix(path) => Some(path.clone()),
+        };
+        let directory = config.audit_directory().expect("only what is supported is started: the counters are embedded");
+        let failed = |doing| {
+            let place = directory.display().to_string();
+            move |source| AuditFault::Io { place, doing, source }
+        };
+        let storage = DiskStorage::create(&directory).map_err(failed("use the directory of the stream"))?;
+        let crate::config::Audit { rotate_bytes, keep, refusals_per_second, .. } = config.audit;
+        let figures = AuditFigures::new(unix_now());
+        let bounds = Bounds { rotate_bytes, keep, refusals_per_second };
+        let stream = Stream::open(storage.clone(), ledger.log_id(), bounds, figures.clone())?;
+        let (events, to_tell) = bounded(EVENTS_MAX);
+        let events_dropped = Arc::new(AtomicU64::new(0));
+        let mut writer = Writer {
+            stream,
+            ledger,
+            feeds,
+            events: to_tell,
+            events_dropped: events_dropped.clone(),
+            figures: figures.clone(),
+            directory: directory.clone(),
+            room_bytes: ROOM_SEGMENTS * config.ledger.segment_bytes,
+            recovered: false,
+            told: None,
+        };
+        let (stop, stopped) = bounded(0);
+        let thread = std::thread::Builder::new().name("audit".into());
+        let thread = thread.spawn(move || {
+            step_back();
+            writer.run(&stopped);
+        });
+        let writer = Some(thread.map_err(failed("start the thread of the stream"))?);
+        let peer = match peer {
+            None => None,
+            Some(path) => {
+                let (ending, figures) = (Arc::new(AtomicBool::new(false)), figures.clone());
+                let stop = ending.clone();
+                let thread = std::thread::Builder::new().name("audit-peer".into()).spawn(move || {
+                    step_back();
+                    deliver(&storage, &path, &figures, &stop);
+                });
+                Some((ending, thread.map_err(failed("start the thread that sends the stream on"))?))
+            }
+        };
+        Ok(Some(Self { figures, events, events_dropped, stop: Some(stop), writer, peer }))
+    }
+
+    /// Tells of something that was done to the service; never waits.
+    pub fn note(&self, event: Event) {
+        if self.events.try_send(event).is_err() {
+            self.events_dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// What the stream tells about itself.
+    pub fn figures(&self) -> &AuditFigures {
+        &self.figures
+    }
+
+    /// Why the stream is not where it should be, for the operator.
+    pub fn trouble(&self, head: Seq, now: UnixMs) -> Option<String> {
+        let lag = self.figures.lag_seconds(head, now);
+        self.figures
+            .trouble()
+            .or_else(|| (lag > LAG_SECONDS_MAX).then(|| format!("the audit stream is {lag:.0} s behind the ledger")))
+    }
+
+    /// Follows the ledger to its end, says that the service ends, and ends the threads.
+    pub fn stop(mut self) {
+        self.stop = None;
+        if let Some(writer) = self.writer.take() {
+            // A panic was reported by its own thread; the ledger has everything that was accepted.
+            let _ = writer.join();
+        }
+        if let Some((ending, thread)) = self.peer.take() {
+            ending.store(true, Ordering::Release);
+            let _ = thread.join();
+        }
+    }
+}
+
+fn step_back() {
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+        tracing::debug!(%error, "the audit stream has the priority of all others");
+    }
+}
+
+impl Writer {
+    fn run(&mut self, stopped: &Receiver<()>) {
+        loop {
+            let ending = stopped.recv_timeout(LOOK_EVERY) != Err(RecvTimeoutError::Timeout);
+            self.catch_up();
+            if ending {
+                if self.recovered {
+                    self.stream.note(unix_now(), &Event::new(EventKind::Stop, true));
+                    let closed = self.stream.close(unix_now());
+                    self.tell(closed.err().map(|fault| fault.to_string()));
+                }
+                return;
+            }
+        }
+    }
+
+    /// Takes what there is, as far as that can be done now.
+    fn catch_up(&mut self) {
+        loop {
+            match self.round() {
+                Ok(true) => {}
+                Ok(false) => return self.tell(None),
+                Err(what) => return self.tell(Some(what)),
+            }
+        }
+    }
+
+    fn round(&mut self) -> Result<bool, String> {
+        self.check_room()?;
+        if !self.recovered {
+            let found = self.stream.recover(unix_now()).map_err(|fault| fault.to_string())?;
+            self.recovered = true;
+            tell_recovered(&found);
+        }
+        self.stream.events_dropped(self.events_dropped.swap(0, Ordering::Relaxed));
+        self.stream.round(unix_now(), &mut *self.ledger, &self.feeds, &self.events).map_err(|fault| fault.to_string())
+    }
+
+    /// The stream may fill its disk, but not take the ledger's next segments.
+    fn check_room(&self) -> Result<(), String> {
+        match room_on(&self.directory) {
+            Ok(room) if room < self.room_bytes => Err(format!(
+                "audit: {} has {} MiB of room, and the last {} MiB are left to the ledger; make room, and the stream catches up by itself",
+                self.directory.display(),
+                room >> 20,
+                self.room_bytes >> 20
+            )),
+            // What cannot be told is found out by writing.
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Says what is in the way when it changes, and when nothing is any more.
+    fn tell(&mut self, trouble: Option<String>) {
+        match (&trouble, &self.told) {
+            (Some(what), told) if told.as_ref() != Some(what) => {
+                tracing::error!(event = "audit_failed", reason = %what, "the audit stream falls behind; spends go on, and it is tried again");
+            }
+            (None, Some(_)) => tracing::info!(event = "audit_goes_on", "the audit stream is written again"),
+            (Some(_), _) | (None, None) => {}
+        }
+        self.figures.set_trouble(trouble.clone());
+        self.told = trouble;
+    }
+}
+
+fn tell_recovered(found: &Recovered) {
+    let Recovered { line, through, torn, damaged } = found;
+    if *torn > 0 {
+        tracing::warn!(event = "audit_torn", bytes = torn, line, "an interrupted write of the audit stream was cut off");
+    }
+    if let Some(what) = damaged {
+        tracing::error!(
+            event = "audit_damaged", %what, line,
+            "the audit stream is not what was written; that file is left as it is, and the stream goes on in a new one: keep a copy of the \
+             directory, and run ronctl audit verify"
+        );
+    }
+    tracing::info!(event = "audit_recovered", line, through = through.0, "the audit stream goes on");
+}
+
+/// Bytes that this user may still use on the disk of a directory.
+fn room_on(directory: &Path) -> std::io::Result<u64> {
+    let found = rustix::fs::statvfs(directory)?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+}

@@ -1,0 +1,231 @@
+//! `ronctl audit verify`: every line of a stream by its hash and its rules, and its accepted operations against the ledger.
+//!
+//! It may run beside a server: the stream is read first and the ledger afterwards, so that what came meanwhile only shows as behind.
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde_json::{json, Value};
+
+use super::{unreadable, Place};
+use crate::audit::{hex, verify, Compared, Comparison, Damage, Report};
+use crate::domain::Seq;
+use crate::ledger::{DiskStorage, Walk};
+use crate::operator::context::Context;
+use crate::operator::exit::{Exit, Failure};
+use crate::operator::ledger::{unreadable as unreadable_ledger, Directory};
+use crate::operator::output::{bar, grouped, Output, Style};
+
+/// Time between two progress lines.
+const PROGRESS_MS: u64 = 100;
+/// Length of the bar, in characters.
+const BAR_WIDTH: usize = 24;
+/// Entries between two looks at the clock.
+const LOOK_ENTRIES: u64 = 4096;
+
+/// Arguments of the command.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  ronctl audit verify
+  ronctl audit verify --up-to-date
+  ronctl --json audit verify | jq .ledger.equal
+  ronctl audit verify --dir /var/lib/ron/audit --ledger /var/lib/ron/ledger
+  ronctl audit verify --dir ./audit.copy --no-ledger
+
+Checked are the chain of hashes over all lines and files, the numbering, that files and checkpoints say what stands before them, and that the
+accepted operations follow the ledger without a gap; then each of them is compared with its entry in the ledger, byte for byte. Nothing is
+written; a server may run meanwhile. Ends with 0 if everything is as it was written, 1 if it is not.")]
+pub struct Verify {
+    #[command(flatten)]
+    place: Place,
+    /// Directory of the ledger; otherwise that of the configuration, or of the daemon behind its socket
+    #[arg(long, value_name = "DIR", conflicts_with = "no_ledger")]
+    ledger: Option<PathBuf>,
+    /// Check the stream alone
+    #[arg(long)]
+    no_ledger: bool,
+    /// Also say no if the ledger has entries that the stream has not come to
+    #[arg(long, conflicts_with = "no_ledger")]
+    up_to_date: bool,
+}
+
+/// What came of it.
+struct Verdict {
+    report: Report,
+    compared: Option<Compared>,
+    took: Duration,
+}
+
+impl Verify {
+    /// Checks and prints what was found.
+    pub fn run(&self, context: &Context) -> Result<Exit, Failure> {
+        let storage = self.place.storage(context)?;
+        let (output, began) = (&context.output, Instant::now());
+        let mut meter = Meter { output, next: Duration::ZERO, began };
+        let report = verify(&storage, &mut |progress| {
+            let (done, all) = progress.bytes;
+            meter.tell(done, all, || format!("line {}", grouped(u128::from(progress.lines))));
+        });
+        output.progress("");
+        let report = report.map_err(|fault| unreadable(&storage, &fault))?;
+        let compared = match self.no_ledger {
+            true => None,
+            false => Some(self.compare(context, &storage, &report, &mut meter)?),
+        };
+        output.progress("");
+        let verdict = Verdict { report, compared, took: began.elapsed() };
+        let good = verdict.is_good(self.up_to_date);
+        if output.json {
+            output.value(&verdict.json(good))?;
+        } else {
+            verdict.print(output, good)?;
+        }
+        Ok(if good { Exit::Done } else { Exit::No })
+    }
+
+    fn compare(
+        &self,
+        context: &Context,
+        storage: &DiskStorage,
+        report: &Report,
+        meter: &mut Meter<'_>,
+    ) -> Result<Compared, Failure> {
+        let walk: Walk<DiskStorage> = Directory { dir: self.ledger.clone() }.walk(context)?;
+        let log = walk.log_id();
+        if let (Some(stream), Some(log)) = (report.log, log.filter(|log| report.log.is_some_and(|stream| stream != *log))) {
+            let what = format!("the stream belongs to ledger {}, and this is {}", hex(&stream.0), hex(&log.0));
+            return Err(Failure::usage(what, "name the directory of its ledger with --ledger"));
+        }
+        let Some(log) = log else {
+            return Err(Failure::usage("the ledger has no header that can be read", "run ronctl ledger verify"));
+        };
+        let first =
+            walk.segments().first().and_then(|segment| segment.header.as_ref().ok()).map_or(Seq(1), |header| header.first_seq);
+        let from = Seq(report.entries.0 .0 + 1).max(first);
+        let mut comparison = Comparison::new(storage.clone(), log, report);
+        let mut failed = None;
+        let end = walk.from(from, &mut |batch| {
+            batch.visit(|seq, entry| {
+                if seq < from {
+                    return ControlFlow::Continue(());
+                }
+                if seq.0 % LOOK_ENTRIES == 0 {
+                    meter.tell(seq.0, report.entries.1 .0, || format!("entry {} of the ledger", grouped(u128::from(seq.0))));
+                }
+                match comparison.entry(seq, &entry) {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(fault) => {
+                        failed = Some(fault);
+                        ControlFlow::Break(())
+                    }
+                }
+            })
+        });
+        if let Some(fault) = failed {
+            return Err(unreadable(storage, &fault));
+        }
+        let end = end.map_err(|fault| unreadable_ledger(&fault))?;
+        let mut compared = comparison.end();
+        if let Some(surplus) = report.entries.1 .0.checked_sub(end.head.0).filter(|surplus| *surplus > 0) {
+            let what =
+                format!("the ledger ends with entry {}, and the stream has come to entry {}", end.head.0, report.entries.1 .0);
+            compared.differing += surplus;
+            compared.differences.push(what);
+        }
+        Ok(compared)
+    }
+}
+
+impl Verdict {
+    fn is_good(&self, up_to_date: bool) -> bool {
+        let ledger = self.compared.as_ref().map_or(true, |found| found.differing == 0 && (!up_to_date || found.behind == 0));
+        self.report.is_whole() && ledger
+    }
+
+    fn json(&self, good: bool) -> Value {
+        let Self { report, compared, took } = self;
+        let pair = |(one, other): (Seq, Seq)| json!([one.0, other.0]);
+        let damage = |damage: &Damage| json!({"file": damage.file, "offset": damage.offset, "what": damage.what});
+        json!({
+            "good": good, "whole": report.is_whole(), "files": report.files, "first_line": report.lines.0, "last_line": report.lines.1,
+            "log_id": report.log.map(|log| hex(&log.0)), "head": hex(&report.head),
+            "accepted": report.totals.accepted, "refused": report.totals.refused, "dropped": report.totals.dropped,
+            "accepted_here": report.accepted_here, "begins_behind": report.entries.0 .0, "through": report.entries.1 .0,
+            "checkpoint": report.checkpoint.map(|(line, through)| json!({"line": line, "through": through.0})),
+            "gaps": report.gaps.iter().copied().map(pair).collect::<Value>(),
+            "rewinds": report.rewinds.iter().map(|(line, to)| json!({"line": line, "to": to.0})).collect::<Value>(),
+            "torn": report.torn.as_ref().map(|(file, offset, bytes)| json!({"file": file, "offset": offset, "bytes": bytes})),
+            "damages": report.damages.iter().map(damage).collect::<Value>(),
+            "ledger": compared.as_ref().map(|found| json!({
+                "equal": found.equal, "first": found.first.0, "behind": found.behind, "differing": found.differing,
+                "differences": found.differences,
+            })),
+            "elapsed_ms": took.as_millis() as u64,
+        })
+    }
+
+    fn print(&self, output: &Output, good: bool) -> Result<(), Failure> {
+        let Self { report, compared, took } = self;
+        let count = |number: u64| grouped(u128::from(number));
+        let (style, said) = match (good, report.is_whole()) {
+            (true, _) => (Style::Good, "The audit stream is whole."),
+            (false, true) => (Style::Bad, "The audit stream is whole, and the ledger says something else."),
+            (false, false) => (Style::Bad, "The audit stream is damaged."),
+        };
+        output.line(&output.paint(style, said))?;
+        let lines = report.lines.1 - report.lines.0.saturating_sub(1).min(report.lines.1);
+        let mut rows = vec![("lines", format!("{} in {} files, read in {} ms", count(lines), report.files, took.as_millis()))];
+        if report.lines.0 > 1 {
+            rows.push(("not here", format!("lines before {}: their files were removed", count(report.lines.0))));
+        }
+        let totals = report.totals;
+        rows.push(("accepted", format!("{}, up to entry {} of the ledger", count(totals.accepted), count(report.entries.1 .0))));
+        rows.push(("refused", count(totals.refused)));
+        rows.push(("dropped", count(totals.dropped)));
+        rows.push(("last hash", hex(&report.head)));
+        rows.extend(report.checkpoint.map(|(line, _)| ("checkpoint", format!("line {}", count(line)))));
+        rows.extend(report.gaps.iter().map(|(from, to)| ("left out", format!("entries {} to {}: in an archive", from.0, to.0))));
+        rows.extend(
+            report
+                .rewinds
+                .iter()
+                .map(|(line, to)| ("restored", format!("the ledger went back to entry {} at line {line}", to.0))),
+        );
+        if let Some(found) = compared {
+            let from = if found.first == Seq(0) { String::new() } else { format!(", from entry {} on", count(found.first.0)) };
+            rows.push(("as in the ledger", format!("{} operations{from}", count(found.equal))));
+            rows.push(("behind it", format!("{} entries", count(found.behind))));
+        }
+        output.line(&output.fields(&rows))?;
+        if let Some((file, offset, bytes)) = &report.torn {
+            let remark =
+                format!("Behind the last line are {bytes} bytes of an interrupted write, or of one that goes on ({file}, from byte {offset}).");
+            output.line(&output.paint(Style::Faint, &remark))?;
+        }
+        for Damage { file, offset, what } in &report.damages {
+            output.line(&format!("\n{}", output.paint(Style::Bad, "Not as it was written")))?;
+            output.line(&output.fields(&[("where", format!("{file}, byte {offset}")), ("what", what.clone())]))?;
+        }
+        for what in compared.iter().flat_map(|found| &found.differences) {
+            output.line(&format!("\n{}\n{what}", output.paint(Style::Bad, "Not as in the ledger")))?;
+        }
+        Ok(())
+    }
+}
+
+/// Tells a person how far it has come.
+struct Meter<'o> {
+    output: &'o Output,
+    next: Duration,
+    began: Instant,
+}
+
+impl Meter<'_> {
+    fn tell(&mut self, done: u64, all: u64, what: impl FnOnce() -> String) {
+        let elapsed = self.began.elapsed();
+        if elapsed >= self.next {
+            self.next = elapsed + Duration::from_millis(PROGRESS_MS);
+            self.output.progress(&format!("{} {}", bar(done, all, BAR_WIDTH), what()));
+        }
+    }
+}
