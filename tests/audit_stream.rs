@@ -31,7 +31,7 @@ fn verified(server: &Server, good: bool) -> Value {
 
 /// The lines that a search finds.
 fn found(server: &Server, arguments: &[&str]) -> Vec<Value> {
-    let done = audit(server, &[&["search"], arguments].concat());
+    let done = audit(server, &[&["search"][..], arguments].concat());
     let lines: Vec<Value> = done
         .stdout
         .split(|byte| *byte == b'\n')
@@ -176,7 +176,7 @@ fn a_peer_gets_every_line_once_however_often_it_comes_back() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("peer.sock");
     let listener = UnixListener::bind(&path).unwrap();
-    let mut server = Server::with(&[("audit.sink", &format!("unix://{}", path.display()))]);
+    let mut server = Server::with(&[("audit.sink", format!("unix://{}", path.display()).as_str())]);
     let mut wallet = server.wallet();
     wallet.issue("alice", 1_000);
     let mut got: Vec<String> = Vec::new();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use svc_wallet::access::Policy;
 use svc_wallet::config::check::check;
 use svc_wallet::config::{
-    AccountingDep, AuditSink, Config, ConfigError, Cores, Driver, Flags, LedgerDep, Origin, Problem, RegistryDep, Sources,
+    AccountingDep, Config, ConfigError, Cores, Driver, Flags, LedgerDep, Origin, Problem, RegistryDep, Sources,
 };
 use svc_wallet::registry::RegistryFile;
 
@@ -498,29 +498,4 @@ fn what_stands_in_the_way_around_the_configuration_is_told_with_the_rest() {
     assert!(report.text.contains(&line), "{}", report.text);
     let json: serde_json::Value = serde_json::from_str(&check(&sources, true, &around).text).unwrap();
     assert_eq!((json["ok"].as_bool(), json["problems"][1]["subject"].as_str()), (Some(false), Some("security.policy_file")));
-}
-
-#[test]
-fn the_audit_stream_is_beside_the_data_and_nowhere_under_amnesia() {
-    let config = |set: &[&str]| load_with(Some(&shipped("svc-wallet.example.toml")), set, &[]).unwrap();
-    let place = |set: &[&str]| config(set).audit_directory().map(|path| path.display().to_string());
-    let [ledger, counters] = ["deps.ledger_sock=embedded:./var/ledger", "deps.accounting_sock=embedded:/srv/counters"];
-    assert_eq!(place(&[]), None, "both are elsewhere");
-    assert_eq!(place(&[ledger, counters]).as_deref(), Some("./var/audit"));
-    assert_eq!(place(&[counters]).as_deref(), Some("/srv/audit"));
-    assert_eq!(place(&[ledger, "audit.path=/x"]).as_deref(), Some("/x"));
-    let sink = |set: &[&str]| config(set).audit_sink().clone();
-    assert_eq!(sink(&[]), AuditSink::File);
-    assert_eq!(sink(&["security.amnesia=on"]), AuditSink::Off);
-    assert_eq!(sink(&["audit.sink=unix:///run/a.sock"]), AuditSink::Unix("/run/a.sock".into()));
-    let refused = |set: &[&str]| -> Vec<String> {
-        let all = [&[ledger, counters, "deps.registry_url=file:r"][..], set].concat();
-        let error = config(&all).supported().err();
-        error.map_or(Vec::new(), |error| error.problems.into_iter().map(|problem| problem.subject).collect())
-    };
-    assert_eq!(refused(&[]), Vec::<String>::new());
-    assert_eq!(refused(&["audit.path=./var/ledger"]), ["audit.path"]);
-    assert_eq!(refused(&["audit.path=/srv/counters"]), ["audit.path"]);
-    assert_eq!(refused(&["security.amnesia=on", "audit.sink=file"]), ["security.amnesia", "audit.sink"]);
-    assert_eq!(refused(&["security.amnesia=on", "audit.sink=off"]), ["security.amnesia"]);
 }

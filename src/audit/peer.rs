@@ -191,9 +191,9 @@ mod tests {
 
     #[test]
     fn a_peer_goes_on_where_it_says_that_it_stands() {
-        assert_eq!(received(b"0\n", 10), (1..=10).collect::<Vec<_>>());
-        assert_eq!(received(b"3\n", 7), (4..=10).collect::<Vec<_>>());
+        assert_eq!(received(b"0\n", 10), (1..=10).collect::<Vec<u64>>());
+        assert_eq!(received(b"3\n", 7), (4..=10).collect::<Vec<u64>>());
         assert_eq!(received(b"7\n", 3), [8, 9, 10]);
-        assert_eq!(received(b"hello\n", 0), []);
+        assert_eq!(received(b"hello\n", 0), Vec::<u64>::new());
     }
 }

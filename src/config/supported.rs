@@ -48,3 +48,50 @@ impl Config {
         none_or_error(problems)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Flags, Sources};
+
+    const LEDGER: &str = "deps.ledger_sock=embedded:./var/ledger";
+    const COUNTERS: &str = "deps.accounting_sock=embedded:/srv/counters";
+
+    fn config(set: &[&str]) -> Config {
+        let elsewhere = [
+            "deps.ledger_sock=unix:///l",
+            "deps.accounting_sock=unix:///a",
+            "deps.registry_url=file:r",
+            "security.policy_file=p",
+        ];
+        let set = elsewhere.iter().chain(set).map(|flag| (*flag).to_owned()).collect();
+        Config::load(&Sources { flags: Flags { config: None, set }, env: &|_| None, file_default: None }).unwrap()
+    }
+
+    fn refused(set: &[&str]) -> Vec<String> {
+        let error = config(&[&[LEDGER, COUNTERS][..], set].concat()).supported().err();
+        error.map_or(Vec::new(), |error| error.problems.into_iter().map(|problem| problem.subject).collect())
+    }
+
+    #[test]
+    fn the_audit_stream_is_beside_the_data_unless_it_is_elsewhere() {
+        let place = |set: &[&str]| config(set).audit_directory().map(|path| path.display().to_string());
+        assert_eq!(place(&[]), None, "both are behind sockets");
+        assert_eq!(place(&[LEDGER, COUNTERS]).as_deref(), Some("./var/audit"));
+        assert_eq!(place(&[COUNTERS]).as_deref(), Some("/srv/audit"));
+        assert_eq!(place(&[LEDGER, "audit.path=/x"]).as_deref(), Some("/x"));
+        assert_eq!(refused(&[]), Vec::<String>::new());
+        assert_eq!(refused(&["audit.path=./var/ledger"]), ["audit.path"]);
+        assert_eq!(refused(&["audit.path=/srv/counters"]), ["audit.path"]);
+    }
+
+    #[test]
+    fn under_amnesia_there_is_no_stream_and_one_that_is_asked_for_is_refused() {
+        let sink = |set: &[&str]| config(set).audit_sink().clone();
+        assert_eq!(sink(&[]), AuditSink::File);
+        assert_eq!(sink(&["security.amnesia=on"]), AuditSink::Off);
+        assert_eq!(sink(&["audit.sink=unix:///run/a.sock"]), AuditSink::Unix("/run/a.sock".into()));
+        assert_eq!(refused(&["security.amnesia=on", "audit.sink=file"]), ["security.amnesia", "audit.sink"]);
+        assert_eq!(refused(&["security.amnesia=on", "audit.sink=off"]), ["security.amnesia"]);
+    }
+}

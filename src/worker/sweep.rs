@@ -3,6 +3,7 @@
 use super::connection::{Connection, Phase};
 use super::core::Core;
 use crate::api::Route;
+use crate::domain::{Code, Refusal};
 use crate::engine::{Gate, Ticket};
 use crate::telemetry::Tally;
 use rustix::net::Shutdown;
@@ -80,7 +81,8 @@ pub fn sweep(core: &mut Core, timeouts: &Timeouts) {
         }
     }
     for ticket in late {
-        core.front.give_up(ticket);
+        let message = "the ledger did not confirm in time and the outcome is unknown; repeating the same request is safe";
+        core.front.give_up(ticket, Refusal::new(Code::UpstreamUnavailable, message));
     }
     core.front.note_time();
     let now = core.front.unix_now();
@@ -94,7 +96,7 @@ mod tests {
     use super::*;
     use crate::api::Method;
     use crate::control::watch::{gate_for, LOOK_EVERY};
-    use crate::domain::{Account, Amount, Asset, Code, CoreId, Draft, Entry, Key, Op, TokenId, UnixMs};
+    use crate::domain::{Account, Amount, Asset, CoreId, Draft, Entry, Key, Op, TokenId, UnixMs};
     use crate::engine::{Engine, Outcome, Output, Repeat, Request};
     use crate::http;
     use crate::ring::Ring;

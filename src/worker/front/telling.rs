@@ -1,7 +1,7 @@
 //! What a core's front tells the audit stream: which writes it has refused, and whose the tokens are. It waits for nobody.
 use super::Front;
 use crate::api::Scratch;
-use crate::domain::{Code, Op, Refusal, UnixMs};
+use crate::domain::{Op, Refusal, UnixMs};
 use crate::engine::Ticket;
 use crate::telemetry::feed::{Holder, Refused};
 
@@ -32,9 +32,7 @@ impl Front {
     }
 
     /// Answers a request that was not confirmed in time. If it is a write, its entry may still become durable.
-    pub fn give_up(&mut self, ticket: Ticket) {
-        let message = "the ledger did not confirm in time and the outcome is unknown; repeating the same request is safe";
-        let refusal = Refusal::new(Code::UpstreamUnavailable, message);
+    pub fn give_up(&mut self, ticket: Ticket, refusal: Refusal) {
         let write = self.waiting(ticket).and_then(|meta| Some((meta.route.op()?, meta.corr)));
         if let (Some(feed), Some((op, corr))) = (&self.feed, write) {
             let unread = Refused::unread(op, self.clock.unix_now(), corr.as_str(), &refusal);
