@@ -95,7 +95,11 @@ impl<S: Storage> Store<S> {
                 return Ok(Found { chain, torn: 0, damaged, begun: false });
             }
             (self.file, self.length, self.must_cut) = (Some(file), good, good < size);
-            self.cut()?;
+            if self.must_cut {
+                // Durably, before anything is written: what was cut off must not show up between new lines after the next crash.
+                self.cut()?;
+                self.sync()?;
+            }
             return Ok(Found { chain, torn: size - good, damaged: None, begun: good > 0 });
         }
         // Its first line is not there: it was just being made, or is damaged.
@@ -194,18 +198,21 @@ fn read<F: ReadFile>(file: &F, chain: &mut Chain, each: &mut dyn FnMut(&Line<'_>
     }
 }
 
-/// Whether a checkpoint stands anywhere behind this place.
+/// Whether a checkpoint stands behind the line that begins at this place. One in that line itself says nothing: it is what may be torn.
 fn has_checkpoint<F: ReadFile>(file: &F, from: u64) -> io::Result<bool> {
     let mut bytes = vec![0; SEARCH_BYTES];
-    let (mut at, size) = (from, file.size()?);
+    let (mut at, size, mut line_ended) = (from, file.size()?, false);
     while at < size {
         let read = file.read_at(&mut bytes, at)?;
-        if memchr::memmem::find(&bytes[..read], CHECKPOINT).is_some() {
+        let ended = memchr::memchr(b'\n', &bytes[..read]);
+        let begin = if line_ended { Some(0) } else { ended };
+        if begin.is_some_and(|begin| memchr::memmem::find(&bytes[begin..read], CHECKPOINT).is_some()) {
             return Ok(true);
         }
         if read < bytes.len() {
             break;
         }
+        line_ended |= ended.is_some();
         // What the end of this piece may have begun is looked at again.
         at += (read - CHECKPOINT.len()) as u64;
     }
