@@ -42,6 +42,8 @@ pub enum Compared {
     Snapshots,
     /// Bad tokens: none, and many beside the load, each of which has to be refused as it deserves.
     Tokens,
+    /// The audit stream: off, and in files beside the ledger.
+    Audit,
 }
 
 /// Arguments of `compare`.
@@ -156,6 +158,7 @@ pub fn run(args: &CompareArgs, quiet: bool, stop: &Arc<AtomicBool>) -> Result<Co
         Compared::Daemon => ["embedded", "daemon"],
         Compared::Snapshots => ["without snapshots", "with snapshots"],
         Compared::Tokens => ["good tokens alone", "beside bad tokens"],
+        Compared::Audit => ["without audit", "with audit"],
     };
     let mut sides = Vec::new();
     for (second, name) in [false, true].into_iter().zip(names) {
@@ -270,6 +273,10 @@ impl Side {
                 made.start_well(stop)?;
                 plan.ledger = Some(made.socket());
                 daemon = Some((made, place));
+            }
+            (Compared::Audit, second) => {
+                let sink = if second { "file" } else { "off" };
+                plan.more = format!("\n[audit]\nsink = \"{sink}\"\n");
             }
             (Compared::Snapshots, second) => {
                 let every = if second { "1s" } else { "168h" };
