@@ -31,11 +31,17 @@ fn lines(bytes: &[u8]) -> Vec<usize> {
     std::iter::once(0).chain(bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1)).collect()
 }
 
+/// Changes one bit in a line.
+fn flip(bytes: &mut [u8], line: usize) {
+    let at = lines(bytes)[line] + 40;
+    bytes[at] ^= 1;
+}
+
 #[test]
 fn each_kind_of_damage_is_found_where_it_is() {
     type Change = fn(&mut Vec<u8>);
     let changes: [(&str, Change, &str); 7] = [
-        ("a flipped bit", |bytes| bytes[lines(bytes)[3] + 40] ^= 1, "its hash does not fit"),
+        ("a flipped bit", |bytes| flip(bytes, 3), "its hash does not fit"),
         ("a line that is gone", |bytes| drop(bytes.drain(lines(bytes)[2]..lines(bytes)[3])), "its hash does not fit"),
         (
             "a line twice",
@@ -117,7 +123,7 @@ fn damage_before_a_checkpoint_is_left_as_evidence_and_the_stream_goes_on_behind_
     let (storage, around) = (MemoryStorage::new(), Around::new());
     let bounds = Bounds { rotate_bytes: 1 << 20, ..SMALL };
     around.live(&storage, &Ledger::with(6), bounds).unwrap();
-    storage.tamper(&file_name(1), |bytes| bytes[lines(bytes)[4] + 30] ^= 1);
+    storage.tamper(&file_name(1), |bytes| flip(bytes, 4));
     let mut evidence = Vec::new();
     storage.tamper(&file_name(1), |bytes| evidence = bytes.clone());
     let ledger = Ledger::with(8);
