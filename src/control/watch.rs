@@ -155,11 +155,13 @@ impl Watcher {
                 self.publisher.revocations(entries);
                 self.publisher.reload(Reload::Revocations, true);
                 tracing::info!(event = "revocations_loaded", entries, "these are refused from now on");
+                self.note(Event::new(EventKind::Revocation, true).with("entries", entries.to_string()));
             }
             Looked::Failed(error) => {
                 self.publisher.reload(Reload::Revocations, false);
                 let entries = self.revocations.borrow().entries();
                 tracing::error!(event = "revocations_failed", entries, %error, "the list before it stays in force");
+                self.note(Event::new(EventKind::Revocation, false).with("entries", entries.to_string()).with("error", error));
             }
         }
     }
