@@ -217,7 +217,7 @@ fn every_key_can_be_set_by_a_flag_in_the_form_in_which_it_is_shown() {
 }
 
 /// One bad value per case: key, value as TOML, and what the message must say besides the key and the line.
-const BAD_VALUES: [(&str, &str, &str); 74] = [
+const BAD_VALUES: [(&str, &str, &str); 75] = [
     ("service.name", "\"\"", "is empty; write a text"),
     ("service.name", "7", "7 is not a text; write it in double quotes"),
     (

@@ -104,7 +104,7 @@ fn answers(capability: &Capability) -> Vec<Option<Option<u128>>> {
     let moments = [0, 1_000, 1_800_000_000_000, u64::MAX].map(UnixMs);
     let mut answers = Vec::new();
     for now in moments {
-        let now_good = capability.check("svc-wallet", now).is_ok();
+        let now_good = capability.check("svc-wallet", now, 0).is_ok();
         for demand in demands() {
             let permit = capability.permits(&demand).ok().filter(|_| now_good);
             answers.push(permit.map(|permit| permit.daily_ceiling.map(|ceiling| ceiling.minor_units())));

@@ -68,7 +68,7 @@ impl Watcher {
         epoch: u64,
         driver: &'static str,
     ) -> Self {
-        tracing::info!(event = "revocations_loaded", entries = revocations.entries(), "these are refused");
+        tracing::info!(event = "revocations_loaded", entries = revocations.entries(), "the list of revocations is in force");
         publisher.revocations(revocations.entries());
         let (registry, revocations) = (RefCell::new(registry), RefCell::new(revocations));
         let (started, published, pressed) = (Instant::now(), Cell::new(None), Cell::new(false));
@@ -154,7 +154,7 @@ impl Watcher {
             Looked::Changed(entries) => {
                 self.publisher.revocations(entries);
                 self.publisher.reload(Reload::Revocations, true);
-                tracing::info!(event = "revocations_loaded", entries, "these are refused from now on");
+                tracing::info!(event = "revocations_loaded", entries, "another list of revocations is in force");
                 self.note(Event::new(EventKind::Revocation, true).with("entries", entries.to_string()));
             }
             Looked::Failed(error) => {
