@@ -220,11 +220,7 @@ fn every_key_can_be_set_by_a_flag_in_the_form_in_which_it_is_shown() {
 const BAD_VALUES: [(&str, &str, &str); 75] = [
     ("service.name", "\"\"", "is empty; write a text"),
     ("service.name", "7", "7 is not a text; write it in double quotes"),
-    (
-        "service.name",
-        "\"wallet-7\"",
-        "\"wallet-7\" is not the name of this program, which alerts select by; write \"svc-wallet\"",
-    ),
+    ("service.name", "\"wallet-7\"", "is not the name of this program, which alerts select by; write \"svc-wallet\""),
     ("service.role", "\"ledger\"", "\"ledger\" is not the role of this program; write \"wallet\""),
     ("bind.http", "\"localhost:8080\"", "write an IP address and a port, such as \"127.0.0.1:8080\""),
     ("bind.http", "8080", "8080 is not a text"),

@@ -154,7 +154,8 @@ fn a_directory_that_is_not_the_one_of_the_daemon_is_not_taken_for_it() {
     refused("there is no such directory");
     fs::create_dir(&directory).unwrap();
     refused("no ledger is there");
-    fs::remove_dir(&directory).unwrap();
+    // The daemon may have written to it meanwhile: it goes by the name.
+    fs::remove_dir_all(&directory).unwrap();
     fs::rename(other.path("ledger"), &directory).unwrap();
     refused("another ledger is there");
     assert!(place.told(&format!("ledger verify --dir {}", moved.display())).contains("The ledger is whole."));

@@ -9,7 +9,7 @@ use std::io::{ErrorKind, Read, Result, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use support::{Daemon, Server, PATIENCE};
+use support::{eventually, Daemon, Server, PATIENCE};
 
 /// Nobody, on most systems; on no system the owner of anything here.
 const STRANGER: u32 = 65_534;
@@ -80,7 +80,7 @@ fn other_users_are_kept_from_the_socket_of_the_daemon() {
     let mut head = [0; 8];
     own.read_exact(&mut head).unwrap();
     assert!(u32::from_le_bytes([head[0], head[1], head[2], head[3]]) > 0);
-    assert!(daemon.log().contains("is not admitted"), "the refusal is logged");
+    eventually("the refusal in the log", || daemon.log().contains("is not admitted").then_some(()));
 }
 
 #[test]

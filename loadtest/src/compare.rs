@@ -275,8 +275,7 @@ impl Side {
                 daemon = Some((made, place));
             }
             (Compared::Audit, second) => {
-                let sink = if second { "file" } else { "off" };
-                plan.more = format!("\n[audit]\nsink = \"{sink}\"\n");
+                plan.audit = if second { "file" } else { "off" };
             }
             (Compared::Snapshots, second) => {
                 let every = if second { "1s" } else { "168h" };

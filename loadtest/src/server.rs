@@ -51,6 +51,8 @@ pub struct ServerPlan {
     pub ledger_directory: Option<PathBuf>,
     /// The keyring, if it is not one of its own: wallets that replace each other have the same.
     pub keyring: Option<PathBuf>,
+    /// Where the audit stream goes: `off`, or `file` for files beside the ledger.
+    pub audit: &'static str,
     /// More lines of configuration.
     pub more: String,
     /// What is logged, whatever this shell has set; without it what this shell has set, or else warnings.
@@ -78,6 +80,7 @@ impl ServerPlan {
             ledger: None,
             ledger_directory: None,
             keyring: None,
+            audit: "off",
             more: String::new(),
             log: None,
             parent: args.directory.clone(),
@@ -285,11 +288,12 @@ fn config(plan: &ServerPlan, directory: &Path, http: SocketAddr, metrics: Socket
          [deps]\nledger_sock = \"{ledger}\"\naccounting_sock = \"embedded:{path}/accounting\"\n\
          registry_url = \"file:{path}/registry.json\"\n\n\
          [security]\namnesia = \"off\"\nrequire_caps = true\npolicy_file = \"{path}/policy.json\"\n\
-         keyring = \"{}\"\nrevocations = \"{path}/wallet.revocations\"\n{}",
+         keyring = \"{}\"\nrevocations = \"{path}/wallet.revocations\"\n\n[audit]\nsink = \"{}\"\n{}",
         plan.connections,
         plan.cpus,
         plan.driver,
         keyring.display(),
+        plan.audit,
         plan.more
     )
 }

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 
 /// A stream of several files, with its ledger.
 fn sample() -> (MemoryStorage, Ledger) {
-    let (storage, ledger, around) = (MemoryStorage::new(), Ledger::with(30), Around::new());
+    let (storage, ledger, around) = (MemoryStorage::new(), Ledger::with(40), Around::new());
     around.live(&storage, &ledger, SMALL).unwrap();
     assert!(check(&storage, &ledger).files > 3);
     (storage, ledger)
@@ -113,7 +113,7 @@ fn a_forged_line_with_a_whole_chain_is_found_by_the_ledger() {
     }
     assert_eq!(report(&storage).damages, [], "the chain does not tell");
     let found = compared(&storage, &ledger);
-    assert_eq!((found.differing, found.equal), (1, 29));
+    assert_eq!((found.differing, found.equal), (1, 39));
     assert!(found.differences[0].contains("what entry 5 of the ledger does"), "{:?}", found.differences);
     assert_ne!(report(&storage).head, report(&whole).head, "whoever has kept the head of a checkpoint sees it");
 }

@@ -53,6 +53,11 @@ impl RevocationWatch {
         self.entries
     }
 
+    /// How the file looked when it was read last.
+    pub fn seen(&self) -> Stamp {
+        self.seen
+    }
+
     /// Reads the file again if it looks different than before, or in any case if that is asked for.
     pub fn look(&mut self, in_any_case: bool) -> Looked {
         // What is looked at first may change while it is read; it then looks different at the next look.

@@ -228,8 +228,8 @@ impl Service {
         let config::Ledger { scrub_every: every, scrub_bytes_per_second: bytes_per_second, .. } = config.ledger;
         ledger.scrub(Scrubbing { every, bytes_per_second }).map_err(refused("cannot start the thread that scrubs"))?;
         readiness.up(Dep::Ledger);
-        let watcher =
-            Watcher::new(publisher, registry, revocations, version, status, ledger.watch(), ledger.epoch(), driver.name());
+        let files = (registry, revocations);
+        let watcher = Watcher::new(publisher, files, version, status, ledger.watch(), ledger.epoch(), driver.name());
         let watcher = watcher.with_stream(auditing.clone());
         let started =
             Event::new(EventKind::Start, true).with("version", env!("CARGO_PKG_VERSION")).with("revision", super::REVISION);

@@ -60,8 +60,7 @@ pub(super) struct Watcher {
 impl Watcher {
     pub fn new(
         publisher: Arc<Publisher>,
-        registry: RegistryFile,
-        revocations: RevocationWatch,
+        (registry, revocations): (RegistryFile, RevocationWatch),
         version: SharedVersion,
         status: Arc<Mutex<String>>,
         ledger: Box<dyn WatchLedger>,
@@ -148,14 +147,18 @@ impl Watcher {
 
     /// Puts the revocations of the file in force if it has changed, or in any case if that is asked for.
     fn look_at_revocations(&self, in_any_case: bool) {
+        let before = self.revocations.borrow().seen();
         let looked = self.revocations.borrow_mut().look(in_any_case);
+        let is_new = self.revocations.borrow().seen() != before;
         match looked {
             Looked::Unchanged => {}
             Looked::Changed(entries) => {
                 self.publisher.revocations(entries);
                 self.publisher.reload(Reload::Revocations, true);
                 tracing::info!(event = "revocations_loaded", entries, "another list of revocations is in force");
-                self.note(Event::new(EventKind::Revocation, true).with("entries", entries.to_string()));
+                if is_new {
+                    self.note(Event::new(EventKind::Revocation, true).with("entries", entries.to_string()));
+                }
             }
             Looked::Failed(error) => {
                 self.publisher.reload(Reload::Revocations, false);

@@ -2,7 +2,9 @@
 //!
 //! Everything that happens to a request before and after its owner core decides is here, in the order of the contract:
 //! framing and caps, admission, capability, shape, policy. What the engine answers arrives through [`Output`]. Reads of durable
-//! entries pass the engine by; they are in `lookups`. What the audit stream is told is in `telling`.
+//! entries pass the engine by; they are in `lookups`. Where an interpreted request goes is
+//! in `calls`, what the audit stream is told in `telling`.
+mod calls;
 mod lookups;
 mod telling;
 
@@ -15,7 +17,7 @@ use super::site::Site;
 use super::terms::method_of;
 use super::writes::Writes;
 use crate::access::{Policy, TokenCache};
-use crate::api::{self, Call, Resolved, Route};
+use crate::api::{self, Resolved, Route};
 use crate::domain::{Code, CoreId, Entry, Reason, Refusal, UnixMs};
 use crate::engine::{Engine, Gate, Outcome, Output, Repeat, Request, Ticket};
 use crate::http::{self, Step};
@@ -288,42 +290,6 @@ impl Front {
             self.refuse(ticket, refusal);
         }
         self.scratch = Some(scratch);
-    }
-
-    fn call(&mut self, ticket: Ticket, call: Call<'_>, engine: &mut Engine) {
-        match call {
-            Call::Tx { id, capability } => self.ask_transaction(ticket, id, capability),
-            Call::History { question, of } => self.ask_history(ticket, question, of),
-            Call::Entries { account, before, limit, capability } => self.ask_page(ticket, account, before, limit, capability),
-            Call::Totals { asset } => self.ask_totals(ticket, asset),
-            Call::Write { entry, ceiling } => {
-                self.stats.operation(entry.op());
-                self.writes.push(ticket, &entry, ceiling);
-            }
-            Call::Balance { account, asset } => {
-                self.hand_writes_in(engine);
-                self.submit(ticket, Request::Balance { account, asset }, engine);
-            }
-            Call::Seq { account } => {
-                self.hand_writes_in(engine);
-                self.submit(ticket, Request::LastNonce { account }, engine);
-            }
-        }
-    }
-
-    /// Hands in the writes that were read together.
-    fn hand_writes_in(&mut self, engine: &mut Engine) {
-        if self.writes.waiting.is_empty() {
-            return;
-        }
-        let mut writes = std::mem::take(&mut self.writes);
-        engine.expect(writes.entries());
-        for ((ticket, ceiling), entry) in writes.waiting.iter().zip(writes.entries()) {
-            self.submit(*ticket, Request::Write { entry, ceiling: *ceiling }, engine);
-        }
-        writes.waiting.clear();
-        writes.bytes.clear();
-        self.writes = writes;
     }
 
     fn submit(&mut self, ticket: Ticket, request: Request<'_>, engine: &mut Engine) {
