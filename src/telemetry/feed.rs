@@ -99,8 +99,7 @@ impl Refused {
     }
 
     fn of(asked: Asked, refusal: &Refusal) -> Self {
-        let Refusal { code, status, reason, .. } = *refusal;
-        Self { asked, code, status, reason, unknown: false, holder: None }
+        Self { asked, code: refusal.code, status: refusal.status, reason: refusal.reason, unknown: false, holder: None }
     }
 }
 
