@@ -95,7 +95,9 @@ fn snapshots_follow_the_schedule_the_order_and_each_other_and_two_are_kept() {
     }
     assert!(auditor.audit().snapshots_taken >= 4);
     drop(auditor);
-    assert_eq!(snapshots(&storage.list().unwrap()), [Seq(25), Seq(18)]);
+    // The one before it came by the order or, if the auditor has looked in between, by the schedule.
+    let kept = snapshots(&storage.list().unwrap());
+    assert!(matches!(kept[..], [Seq(25), Seq(18..=24)]), "{kept:?}");
     // Behind the last snapshot the audit goes on with what is new alone.
     let base = newest_good(&storage, None, Seq(u64::MAX)).unwrap();
     log.append(&[spends(0, 26, "a", 25..26)]).unwrap();
