@@ -23,7 +23,7 @@ const INPUT_BUSY_BYTES: usize = 32 << 10;
 const INPUT_STEP_BYTES: usize = 64 << 10;
 /// An input buffer above this is given back when little is left in it.
 const INPUT_KEEP_BYTES: usize = 64 << 10;
-/// Bytes that the input buffers of all connections may have above [`INPUT_KEEP_BYTES`]. Strangers can send large bodies as well, and
+/// Bytes that the input buffers of all connections may have above `INPUT_KEEP_BYTES`. Strangers can send large bodies as well, and
 /// there are many connections: without this they could take a request's worth of memory each.
 pub const LARGE_INPUT_BYTES_MAX: usize = 256 << 20;
 /// An output buffer above this is given back when it is written.
