@@ -171,7 +171,7 @@ fn whole_reply(input: &[u8]) -> Option<(u16, usize)> {
     let head = memchr::memmem::find(input, b"\r\n\r\n")? + 4;
     let text = std::str::from_utf8(&input[..head]).ok()?;
     let status = text.get(9..12)?.parse().ok()?;
-    let length = text.lines().find_map(|line| line.strip_prefix("Content-Length: ")).and_then(|value| value.parse().ok());
+    let length = text.lines().find_map(|line| line.strip_prefix("Content-Length: ")).and_then(|value| value.trim().parse().ok());
     let whole = head + length.unwrap_or(0);
     (input.len() >= whole).then_some((status, whole))
 }
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn replies_are_told_apart() {
-        let two = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 3\r\n\r\nabcHTTP/1.1 204 No Content\r\n\r\n";
+        let two = b"HTTP/1.1 401 Unauthorized\r\nContent-Length:          3\r\n\r\nabcHTTP/1.1 204 No Content\r\n\r\n";
         let (status, length) = whole_reply(two).unwrap();
         assert_eq!((status, &two[length..length + 8]), (401, &b"HTTP/1.1"[..]));
         assert_eq!(whole_reply(&two[length..]).map(|(status, _)| status), Some(204));
