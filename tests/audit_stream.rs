@@ -126,13 +126,12 @@ fn spends_and_refusals_stand_in_the_stream_over_a_sigkill_and_as_many_as_in_the_
     assert_eq!(found(&server, &["--txid", txid]), std::slice::from_ref(one));
     assert!(found(&server, &["--subject", "nobody"]).is_empty());
 
-    // A hand in the files, and the operator is told where.
+    // A hand in the files, and the operator is told where. Refused lines may stand before the first that was accepted.
     let file = server.path("audit/audit-0000000001.jsonl");
-    std::fs::write(
-        &file,
-        std::fs::read_to_string(&file).unwrap().replacen("\"amount_minor\":\"1\"", "\"amount_minor\":\"9\"", 1),
-    )
-    .unwrap();
+    let written = std::fs::read_to_string(&file).unwrap();
+    let spend = written.lines().find(|line| line.contains("\"accepted\"") && line.contains("\"amount_minor\":\"1\"")).unwrap();
+    let forged = spend.replacen("\"amount_minor\":\"1\"", "\"amount_minor\":\"9\"", 1);
+    std::fs::write(&file, written.replacen(spend, &forged, 1)).unwrap();
     let report = verified(&server, false);
     assert!(report["damages"][0]["what"].as_str().unwrap().contains("its hash does not fit"), "{report}");
     assert_eq!(report["ledger"]["differing"], 1, "{report}");
