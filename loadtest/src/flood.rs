@@ -18,6 +18,7 @@ use std::{
 
 use crate::{
     fault::Fault,
+    reply,
     tokens::{self, Token},
 };
 
@@ -153,7 +154,8 @@ fn spend(token: &str, host: SocketAddr, out: &mut Vec<u8>) {
 /// Reads a whole reply and gives its status.
 fn next_status(stream: &mut TcpStream, input: &mut Vec<u8>) -> std::io::Result<u16> {
     loop {
-        if let Some((status, length)) = whole_reply(input) {
+        let parsed = reply::parse(input).map_err(|reply::Malformed(what)| std::io::Error::other(what))?;
+        if let Some((status, length)) = parsed.map(|(reply, length)| (reply.status, length)) {
             input.drain(..length);
             return Ok(status);
         }
@@ -164,16 +166,6 @@ fn next_status(stream: &mut TcpStream, input: &mut Vec<u8>) -> std::io::Result<u
         }
         input.extend_from_slice(&piece[..count]);
     }
-}
-
-/// Status and length of the reply with which this begins, if it is all there.
-fn whole_reply(input: &[u8]) -> Option<(u16, usize)> {
-    let head = memchr::memmem::find(input, b"\r\n\r\n")? + 4;
-    let text = std::str::from_utf8(&input[..head]).ok()?;
-    let status = text.get(9..12)?.parse().ok()?;
-    let length = text.lines().find_map(|line| line.strip_prefix("Content-Length: ")).and_then(|value| value.trim().parse().ok());
-    let whole = head + length.unwrap_or(0);
-    (input.len() >= whole).then_some((status, whole))
 }
 
 /// Bad tokens of every kind; those that are spoiled by a character or cut differ from each other, so that none is met twice soon.
@@ -235,15 +227,6 @@ fn told(what: &str, output: &std::process::Output) -> Result<String, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn replies_are_told_apart() {
-        let two = b"HTTP/1.1 401 Unauthorized\r\nContent-Length:          3\r\n\r\nabcHTTP/1.1 204 No Content\r\n\r\n";
-        let (status, length) = whole_reply(two).unwrap();
-        assert_eq!((status, &two[length..length + 8]), (401, &b"HTTP/1.1"[..]));
-        assert_eq!(whole_reply(&two[length..]).map(|(status, _)| status), Some(204));
-        assert_eq!(whole_reply(&two[..length - 1]), None);
-    }
 
     #[test]
     fn a_spoiled_token_differs_in_one_character() {

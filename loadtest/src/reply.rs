@@ -100,6 +100,15 @@ mod tests {
     }
 
     #[test]
+    fn replies_are_told_apart_with_room_before_their_lengths() {
+        let two = b"HTTP/1.1 401 Unauthorized\r\nContent-Length:          3\r\n\r\nabcHTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n";
+        let (first, used) = parse(two).unwrap().unwrap();
+        assert_eq!((first.status, &two[used..used + 8]), (401, &b"HTTP/1.1"[..]));
+        assert_eq!(parse(&two[used..]).unwrap().unwrap().0.status, 204);
+        assert!(parse(&two[..used - 1]).unwrap().is_none());
+    }
+
+    #[test]
     fn what_is_not_a_reply_is_refused() {
         let cases: [&[u8]; 7] = [
             b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n",
