@@ -278,8 +278,10 @@ impl<S: Storage> Spares<S> {
     /// The next spare; waits while it is being written. An error means that there is no room now.
     pub(crate) fn take(&mut self) -> io::Result<S::File> {
         match self {
-            Spares::Inline { ready, .. } if ready.is_some() => Ok(ready.take().expect("just seen")),
-            Spares::Inline { storage, segment_bytes, attempts, .. } => {
+            Spares::Inline { storage, segment_bytes, attempts, ready } => {
+                if let Some(ready) = ready.take() {
+                    return Ok(ready);
+                }
                 let allocated = allocate(storage, *segment_bytes, None);
                 attempts.note(allocated.is_ok());
                 allocated
