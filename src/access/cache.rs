@@ -134,8 +134,8 @@ impl TokenCache {
 
     /// Whose capability the request since [`TokenCache::begin`] has come with, whatever became of it; `None` unless its signature was
     /// right.
-    pub fn holder(&self) -> Option<&Capability> {
-        self.believed.then(|| &*self.slots[self.newest].capability)
+    pub fn holder(&self) -> Option<&Arc<Capability>> {
+        self.believed.then(|| &self.slots[self.newest].capability)
     }
 
     /// The place of a token, which is verified in full if it has none.

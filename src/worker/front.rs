@@ -284,10 +284,8 @@ impl Front {
         };
         if let Some(refusal) = refusal {
             self.tell_refused(op, now, corr, &scratch, &refusal);
-            if let Some(meta) = self.waiting(ticket) {
-                self.denials.log(self.clock.now_us() / 1000, &meta, &refusal, self.tokens.holder());
-            }
-            self.refuse(ticket, refusal);
+            let holder = self.tokens.holder().cloned();
+            self.deny(ticket, refusal, holder.as_deref());
         }
         self.scratch = Some(scratch);
     }

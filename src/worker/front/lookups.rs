@@ -34,7 +34,7 @@ impl Front {
     }
 
     /// Refuses what was asked with this capability, and logs it if the capability is the cause.
-    fn deny(&mut self, ticket: Ticket, refusal: Refusal, holder: Option<&Capability>) {
+    pub(super) fn deny(&mut self, ticket: Ticket, refusal: Refusal, holder: Option<&Capability>) {
         if let Some(meta) = self.waiting(ticket) {
             let now_ms = self.now_ms();
             self.denials.log(now_ms, &meta, &refusal, holder);
