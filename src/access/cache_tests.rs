@@ -1,38 +1,8 @@
 //! Proves what a core's cache of verified tokens may and may not remember: never past expiry, revocation or its bound.
 use super::*;
-use crate::access::{mint, MintRequest, Revocation, Revocations, Revoked};
+use crate::access::tests::{Bench, NOW};
+use crate::access::{Revocation, Revocations, Revoked};
 use crate::domain::{Code, TokenId};
-
-const NOW: UnixMs = UnixMs(1_800_000_000_000);
-const AUDIENCE: &str = "svc-wallet";
-
-struct Bench {
-    keyring: Arc<Keyring>,
-    _directory: tempfile::TempDir,
-}
-
-impl Bench {
-    fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let keyring = Arc::new(Keyring::open_or_create(&directory.path().join("keyring.json")).unwrap());
-        Self { keyring, _directory: directory }
-    }
-
-    fn cache(&self) -> TokenCache {
-        TokenCache::new(self.keyring.clone(), AUDIENCE, 8)
-    }
-
-    fn token(&self, subject: &str) -> String {
-        let wanted = MintRequest {
-            subject: subject.into(),
-            scopes: vec!["wallet:*".into()],
-            ttl: Duration::from_secs(900),
-            audience: AUDIENCE.into(),
-            ..MintRequest::default()
-        };
-        mint(&self.keyring, &wanted, NOW).unwrap()
-    }
-}
 
 fn why(cache: &mut TokenCache, token: &str, now: UnixMs) -> Option<Why> {
     let told = cache.verify(token.as_bytes(), None, now).map(drop);
@@ -43,7 +13,7 @@ fn why(cache: &mut TokenCache, token: &str, now: UnixMs) -> Option<Why> {
 fn a_cached_token_expires_and_keeps_its_discharges_apart() {
     let bench = Bench::new();
     let mut cache = bench.cache();
-    let token = bench.token("alice");
+    let token = bench.token_of("alice");
     assert_eq!(why(&mut cache, &token, NOW), None);
     assert_eq!(why(&mut cache, &token, UnixMs(NOW.0 + 899_999)), None);
     assert_eq!(why(&mut cache, &token, UnixMs(NOW.0 + 900_000)), Some(Why::Expired));
@@ -56,7 +26,7 @@ fn a_cached_token_expires_and_keeps_its_discharges_apart() {
 fn the_leeway_is_given_at_both_ends_and_to_the_millisecond() {
     let bench = Bench::new();
     let mut cache = bench.cache().with_leeway(Duration::from_secs(5));
-    let token = bench.token("alice");
+    let token = bench.token_of("alice");
     assert_eq!(why(&mut cache, &token, UnixMs(NOW.0 + 904_999)), None);
     assert_eq!(why(&mut cache, &token, UnixMs(NOW.0 + 905_000)), Some(Why::Expired));
     let mut later = macaroon::Macaroon::deserialize(&token).unwrap();
@@ -73,11 +43,11 @@ fn the_cache_is_bounded_and_keeps_what_is_used() {
     let bench = Bench::new();
     let mut cache = bench.cache();
     assert!(cache.is_empty());
-    let busy = bench.token("busy");
+    let busy = bench.token_of("busy");
     for round in 0..100 {
         assert_eq!(why(&mut cache, &busy, NOW), None);
         assert_eq!(why(&mut cache, "garbage", NOW), Some(Why::Malformed));
-        let token = bench.token(&format!("subject-{round}"));
+        let token = bench.token_of(&format!("subject-{round}"));
         let first = Arc::as_ptr(cache.verify(token.as_bytes(), None, NOW).unwrap());
         assert_eq!(first, Arc::as_ptr(cache.verify(token.as_bytes(), None, NOW).unwrap()), "the second look is a hit");
         assert!(cache.len() <= 8);
@@ -89,7 +59,7 @@ fn a_revoked_token_is_refused_at_once_whether_it_is_cached_or_not_and_until_it_i
     let bench = Bench::new();
     let board = Arc::<RevocationBoard>::default();
     let mut caches = [0, 1].map(|_| bench.cache().with_revocations(board.clone()));
-    let (alice, bob) = (bench.token("alice"), bench.token("bob"));
+    let (alice, bob) = (bench.token_of("alice"), bench.token_of("bob"));
     let mut narrowed = macaroon::Macaroon::deserialize(&alice).unwrap();
     narrowed.add_first_party_caveat("asset = roc".into());
     let narrowed = narrowed.serialize(macaroon::Format::V2).unwrap();
@@ -124,7 +94,7 @@ fn a_revoked_token_is_refused_at_once_whether_it_is_cached_or_not_and_until_it_i
 fn only_a_right_signature_makes_a_holder() {
     let bench = Bench::new();
     let mut cache = bench.cache();
-    let token = bench.token("alice");
+    let token = bench.token_of("alice");
     cache.begin();
     assert!(cache.holder().is_none());
     assert_eq!(why(&mut cache, &token, UnixMs(u64::MAX)), Some(Why::Expired));

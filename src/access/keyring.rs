@@ -9,13 +9,14 @@
 //! It must be a regular file that neither group nor others can touch. A new one appears under its name complete or not at
 //! all, and never replaces one that is there. No message about it holds anything that was read from it but key ids.
 use super::identifier::key_id_well_formed;
+use super::private_file::{self, directory_of, ReadFault};
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
 use macaroon::MacaroonKey;
 use serde::Deserialize;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use zeroize::{Zeroize, Zeroizing};
 
@@ -25,8 +26,6 @@ const SECRET_DECODED_BYTES_MAX: usize = 36;
 const FILE_BYTES_MAX: u64 = 64 << 10;
 const KEYS_MAX: usize = 16;
 const VERSION: u32 = 1;
-/// Permission bits of group and others.
-const MODE_FOREIGN: u32 = 0o077;
 
 /// The keys of one service. Shown by its ids only.
 pub struct Keyring {
@@ -151,21 +150,12 @@ fn decode(text: &str) -> Option<Zeroizing<[u8; SECRET_BYTES]>> {
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyringFault> {
     let broken = |source| KeyringFault::Unreadable { path: path.into(), source };
-    // Opening a named pipe would wait for a writer; the flag makes it return so that the check below can refuse it.
-    let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
-    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(KeyringFault::Missing { path: path.into() }),
-        Err(error) => return Err(broken(error)),
-    };
-    // The open file is looked at, not the name: nobody can swap it in between.
-    let metadata = file.metadata().map_err(broken)?;
-    if !metadata.is_file() {
-        return Err(KeyringFault::NotAFile { path: path.into() });
-    }
-    if metadata.mode() & MODE_FOREIGN != 0 {
-        return Err(KeyringFault::Exposed { path: path.into(), mode: metadata.mode() & 0o7777 });
-    }
+    let file = private_file::open(path).map_err(|fault| match fault {
+        ReadFault::Missing => KeyringFault::Missing { path: path.into() },
+        ReadFault::NotAFile => KeyringFault::NotAFile { path: path.into() },
+        ReadFault::Exposed { mode } => KeyringFault::Exposed { path: path.into(), mode },
+        ReadFault::Unreadable(error) => broken(error),
+    })?;
     // The buffer has its final size from the start: growing would leave copies that nothing wipes.
     let mut text = Zeroizing::new(Vec::with_capacity(FILE_BYTES_MAX as usize + 1));
     file.take(FILE_BYTES_MAX + 1).read_to_end(&mut text).map_err(broken)?;
@@ -179,10 +169,7 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyringFault> {
 /// another process was faster, its file stays.
 fn create(path: &Path) -> Result<(), KeyringFault> {
     let broken = |source| KeyringFault::Uncreatable { path: path.into(), source };
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let directory = directory_of(path);
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(broken)?;
     let mut random = [0u8; 8];
     getrandom::fill(&mut random).map_err(|error| broken(error.into()))?;

@@ -1,6 +1,6 @@
 //! Proves how a keyring is made, what is refused as one, and that nothing of it is shown.
 use super::*;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 fn file_with(text: &str, mode: u32) -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();

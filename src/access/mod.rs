@@ -18,6 +18,7 @@ mod keyring;
 mod mint;
 mod policy;
 mod policy_reader;
+mod private_file;
 mod revocation_file;
 mod revocations;
 mod scope;

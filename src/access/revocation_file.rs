@@ -10,6 +10,7 @@
 //! neither group nor others can touch; a new one takes the place of the old one complete and synced. Two commands that change it at
 //! once wait for each other. A file that is not there revokes nothing.
 use super::caveat::{rfc3339, unix_ms};
+use super::private_file::{self, directory_of, ReadFault};
 use super::revocations::{Revocation, Revocations, Revoked};
 use rustix::fs::{flock, FlockOperation};
 use serde::{Deserialize, Serialize};
@@ -25,8 +26,6 @@ pub const REASON_BYTES_MAX: usize = 128;
 /// Longest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 const VERSION: u32 = 1;
-/// Permission bits of group and others.
-const MODE_FOREIGN: u32 = 0o077;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -90,10 +89,6 @@ pub fn change<T>(path: &Path, change: impl FnOnce(&mut Vec<Revocation>) -> (T, b
     Ok(told)
 }
 
-fn directory_of(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
 fn check_of(entries: &[WrittenEntry]) -> String {
     let list = serde_json::to_vec(entries).expect("an entry is made of texts");
     blake3::hash(&list).to_hex().to_string()
@@ -149,20 +144,15 @@ pub fn reason_well_formed(text: &str) -> bool {
 /// The text of the file; `None` if there is no such file.
 fn read(path: &Path) -> Result<Option<Vec<u8>>, RevocationFault> {
     let broken = |source| RevocationFault::Unreadable { path: path.into(), source };
-    // Opening a named pipe would wait for a writer; the flag makes it return so that the check below can refuse it.
-    let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
-    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+    let file = match private_file::open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(broken(error)),
+        Err(ReadFault::Missing) => return Ok(None),
+        Err(ReadFault::NotAFile) => {
+            return Err(RevocationFault::Malformed { path: path.into(), flaw: "it is no regular file".to_owned() });
+        }
+        Err(ReadFault::Exposed { mode }) => return Err(RevocationFault::Exposed { path: path.into(), mode }),
+        Err(ReadFault::Unreadable(error)) => return Err(broken(error)),
     };
-    let found = file.metadata().map_err(broken)?;
-    if !found.is_file() {
-        return Err(RevocationFault::Malformed { path: path.into(), flaw: "it is no regular file".to_owned() });
-    }
-    if found.mode() & MODE_FOREIGN != 0 {
-        return Err(RevocationFault::Exposed { path: path.into(), mode: found.mode() & 0o7777 });
-    }
     let mut text = Vec::new();
     file.take(FILE_BYTES_MAX + 1).read_to_end(&mut text).map_err(broken)?;
     if text.len() as u64 > FILE_BYTES_MAX {

@@ -8,29 +8,34 @@ use macaroon::{Format, Macaroon, MacaroonKey};
 use std::sync::Arc;
 use std::time::Duration;
 
-const NOW: UnixMs = UnixMs(1_800_000_000_000);
+pub(super) const NOW: UnixMs = UnixMs(1_800_000_000_000);
 const AUDIENCE: &str = "svc-wallet";
 const READ: ScopeSet = ScopeSet::of(&[Scope::Read]);
 const SPEND: ScopeSet = ScopeSet::of(&[Scope::Transfer, Scope::Spend]);
 
-struct Bench {
-    keyring: Arc<Keyring>,
+/// A keyring of one key, in a directory of its own.
+pub(super) struct Bench {
+    pub(super) keyring: Arc<Keyring>,
     _directory: tempfile::TempDir,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let keyring = Arc::new(Keyring::open_or_create(&directory.path().join("keyring.json")).unwrap());
         Self { keyring, _directory: directory }
     }
 
-    fn cache(&self) -> TokenCache {
+    pub(super) fn cache(&self) -> TokenCache {
         TokenCache::new(self.keyring.clone(), AUDIENCE, 8)
     }
 
     fn token(&self) -> String {
-        mint(&self.keyring, &request(), NOW).unwrap()
+        self.token_of("alice")
+    }
+
+    pub(super) fn token_of(&self, subject: &str) -> String {
+        mint(&self.keyring, &MintRequest { subject: subject.into(), ..request() }, NOW).unwrap()
     }
 
     fn verify(&self, token: &str, discharges: Option<&str>) -> Result<Arc<Capability>, Refusal> {
