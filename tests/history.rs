@@ -4,8 +4,9 @@ mod support;
 
 use serde_json::Value;
 use support::{eventually, Reply, Server, Wallet};
-use svc_wallet::api::proof::{bytes_of_hex, ConsistencyBody, ProofBody, RootBody};
+use svc_wallet::api::proof::{ConsistencyBody, ProofBody, RootBody};
 use svc_wallet::api::reply;
+use svc_wallet::domain::bytes_of_hex;
 use svc_wallet::domain::{Entry, HistoryRoot, Proof};
 use svc_wallet::ledger::history::{verify_consistency, verify_inclusion};
 

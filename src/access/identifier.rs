@@ -4,7 +4,7 @@
 //!  0 u8 version (1)    1 16 bytes token id    17 u64 unix ms, little endian
 //! 25 u8 key id length  26 key id              .. subject, to the end
 //! ```
-use crate::domain::{TokenId, UnixMs};
+use crate::domain::{hex, TokenId, UnixMs};
 
 const VERSION: u8 = 1;
 const TOKEN_AT: usize = 1;
@@ -64,7 +64,7 @@ impl<'a> Identifier<'a> {
 
 /// A token id for people: 32 hexadecimal digits.
 pub fn token_id_text(TokenId(bytes): TokenId) -> String {
-    format!("{:032x}", u128::from_be_bytes(bytes))
+    hex(&bytes)
 }
 
 /// 1 to 32 bytes of `a-z 0-9 -`.

@@ -4,7 +4,7 @@
 //! next token. Revoking a token revokes all that were narrowed from it, which have its id.
 use super::capability::Capability;
 use super::identifier::{key_id_well_formed, subject_well_formed, token_id_text};
-use crate::domain::{TokenId, UnixMs};
+use crate::domain::{bytes_of_hex, TokenId, UnixMs};
 use ahash::RandomState;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,9 +24,7 @@ pub enum Revoked {
 impl Revoked {
     /// A token by its id, as `ronctl cap inspect` and the log show it: 32 hexadecimal digits.
     pub fn token(text: &str) -> Option<Self> {
-        let plain = text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        let number = u128::from_str_radix(text, 16).ok().filter(|_| plain)?;
-        Some(Self::Token(TokenId(number.to_be_bytes())))
+        bytes_of_hex(text).map(TokenId).map(Self::Token)
     }
 
     /// A subject, if it can be one.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::sums::Sums;
 use crate::domain::limits::{ACCOUNT_BYTES_MAX, ASSET_BYTES_MAX};
-use crate::domain::{LogId, Seq};
+use crate::domain::{bytes_of_hex, hex, LogId, Seq};
 
 const FORMAT: u8 = 1;
 const CHECK_BYTES: usize = 16;
@@ -99,10 +99,6 @@ fn check_of(bytes: &[u8]) -> String {
     hex(&blake3::hash(bytes).as_bytes()[..CHECK_BYTES])
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Writes the line for a stretch of the ledger into `out`, which is emptied first.
 ///
 /// # Panics
@@ -140,17 +136,12 @@ impl Line {
             return Err(LineFault::Check);
         }
         let raw: Raw = serde_json::from_slice(bytes).map_err(|_| LineFault::Format)?;
-        let log = log_id(&raw.log).ok_or(LineFault::Format)?;
+        let log = bytes_of_hex(&raw.log).map(LogId).ok_or(LineFault::Format)?;
         if raw.v != FORMAT || raw.from_seq == 0 || raw.from_seq > raw.through_seq {
             return Err(LineFault::Format);
         }
         Ok(Self { log, from: Seq(raw.from_seq), through: Seq(raw.through_seq), deltas: raw.deltas })
     }
-}
-
-fn log_id(text: &str) -> Option<LogId> {
-    let id = u128::from_str_radix(text, 16).ok().filter(|_| text.len() == 32)?;
-    Some(LogId(id.to_be_bytes()))
 }
 
 #[cfg(test)]

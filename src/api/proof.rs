@@ -2,11 +2,10 @@
 //!
 //! Hashes and the identity of the ledger are lower-case hex, the entry is base64url without padding. Whatever is read strictly has
 //! one form only, so that no byte of a proof can change without being noticed. Whether a proof holds is not known here.
-use super::reply::hex;
 use crate::access::Capability;
 use crate::domain::{
-    Code, Consistency, Digest, Entry, Found, HistoryAnswer, HistoryRoot, Inclusion, LogId, Path, Proof, Refusal, Seq, TxId,
-    Unproven,
+    bytes_of_hex, hex, Code, Consistency, Digest, Entry, Found, HistoryAnswer, HistoryRoot, Inclusion, LogId, Path, Proof,
+    Refusal, Seq, TxId, Unproven,
 };
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use base64::Engine;
@@ -115,7 +114,7 @@ impl std::fmt::Display for BodyFault {
 impl std::error::Error for BodyFault {}
 
 fn text(hash: &Digest) -> String {
-    String::from_utf8_lossy(&hex(hash)).into_owned()
+    hex(hash)
 }
 
 fn texts(hashes: &[Digest]) -> Vec<String> {
@@ -123,24 +122,7 @@ fn texts(hashes: &[Digest]) -> Vec<String> {
 }
 
 fn log_text(log_id: LogId) -> String {
-    log_id.0.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Reads lower-case hex of exactly so many bytes.
-pub fn bytes_of_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let mut bytes = [0; N];
-    let digit = |letter: u8| match letter {
-        b'0'..=b'9' => Some(letter - b'0'),
-        b'a'..=b'f' => Some(letter - b'a' + 10),
-        _ => None,
-    };
-    if text.len() != 2 * N {
-        return None;
-    }
-    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-    }
-    Some(bytes)
+    hex(&log_id.0)
 }
 
 fn hash_of(text: &str) -> Result<Digest, BodyFault> {

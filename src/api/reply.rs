@@ -3,7 +3,9 @@
 //! Invariants: compact, keys in the order of the contract, absent ones left out; a receipt depends on nothing but the entry
 //! and its place, so that it is the same bytes whenever it is written. Names and keys need no escaping: their alphabets
 //! hold no character that JSON would escape. Messages and correlation ids are escaped.
-use crate::domain::{Account, Asset, Balance, Code, Entry, LastNonce, LogId, Nonce, Refusal, Root, Seq, Totals, TxId, UnixMs};
+use crate::domain::{
+    push_escaped, Account, Asset, Balance, Code, Entry, LastNonce, LogId, Nonce, Refusal, Root, Seq, Totals, TxId, UnixMs,
+};
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
@@ -147,10 +149,10 @@ pub fn refusal(out: &mut Vec<u8>, refusal: &Refusal, corr: &str) {
     text(out, b"{\"code\":\"", refusal.code.as_str().as_bytes());
     number(out, b"\",\"http\":", u128::from(refusal.status));
     out.extend_from_slice(b",\"message\":\"");
-    escaped(out, &refusal.message);
+    push_escaped(out, &refusal.message);
     text(out, b"\",\"retryable\":", if refusal.code.retryable() { b"true" } else { b"false" });
     out.extend_from_slice(b",\"corr_id\":\"");
-    escaped(out, corr);
+    push_escaped(out, corr);
     out.push(b'"');
     if let Some(expected) = refusal.expected {
         number(out, b",\"details\":{\"expected\":", u128::from(expected.0));
@@ -189,7 +191,7 @@ fn text(out: &mut Vec<u8>, before: &[u8], value: &[u8]) {
     out.extend_from_slice(value);
 }
 
-pub(super) fn hex(value: &[u8; 32]) -> [u8; 64] {
+fn hex(value: &[u8; 32]) -> [u8; 64] {
     let mut digits = [0u8; 64];
     for (pair, byte) in digits.chunks_exact_mut(2).zip(value) {
         pair.copy_from_slice(&HEX_PAIRS[usize::from(*byte)]);
@@ -210,19 +212,6 @@ static HEX_PAIRS: [[u8; 2]; 256] = {
 
 fn number(out: &mut Vec<u8>, before: &[u8], value: u128) {
     text(out, before, itoa::Buffer::new().format(value).as_bytes());
-}
-
-fn escaped(out: &mut Vec<u8>, value: &str) {
-    for byte in value.bytes() {
-        match byte {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
-            0..=0x1f => {
-                out.extend_from_slice(b"\\u00");
-                out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
-            }
-            0x20.. => out.push(byte),
-        }
-    }
 }
 
 #[cfg(test)]

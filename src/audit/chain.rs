@@ -2,8 +2,8 @@
 //!
 //! Invariants: lines are numbered densely; each is chained by its hash to the one before, over the ends of files as well; accepted
 //! operations come in the order of the ledger, each once, and where some are left out or taken back a line says so.
-use super::line::{is_chained, split, unhex, Hash, Line, VERSION};
-use crate::domain::{LogId, Seq};
+use super::line::{is_chained, split, Hash, Line, VERSION};
+use crate::domain::{bytes_of_hex, LogId, Seq};
 
 /// How many there have been since the stream began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,12 +79,12 @@ impl Chain {
         if &*line.kind != "begin" {
             return Err(Fault::Rule("a file does not begin with a line of the kind begin"));
         }
-        let (n, head, file) = (line.n.checked_sub(1), line.prev.as_deref().and_then(unhex), line.file);
+        let (n, head, file) = (line.n.checked_sub(1), line.prev.as_deref().and_then(bytes_of_hex), line.file);
         let told = (n, head, file, line.through, totals(&line));
         let (Some(n), Some(head), Some(file @ 1..), Some(through), Some(totals)) = told else {
             return Err(Fault::Rule("the first line of a file lacks something"));
         };
-        let log = (file > 1).then(|| line.log.as_deref().and_then(unhex).map(LogId)).flatten();
+        let log = (file > 1).then(|| line.log.as_deref().and_then(bytes_of_hex).map(LogId)).flatten();
         Ok(Self { n, head, through: Seq(through), totals, log, file: file - 1, at_checkpoint: false })
     }
 
@@ -110,7 +110,7 @@ impl Chain {
                 next.totals.dropped = next.totals.dropped.saturating_add(count);
             }
             "checkpoint" => {
-                let head = line.head.as_deref().and_then(unhex);
+                let head = line.head.as_deref().and_then(bytes_of_hex);
                 let told = (head, line.through, totals(&line));
                 if told != (Some(self.head), Some(self.through.0), Some(self.totals)) {
                     return Err(Fault::Rule("the checkpoint does not say what stands before it"));
@@ -125,12 +125,16 @@ impl Chain {
     }
 
     fn begin(&mut self, before: &Self, line: &Line<'_>) -> Result<(), Fault> {
-        let log =
-            line.log.as_deref().and_then(unhex).map(LogId).ok_or(Fault::Rule("the file does not say of which ledger it is"))?;
+        let log = line
+            .log
+            .as_deref()
+            .and_then(bytes_of_hex)
+            .map(LogId)
+            .ok_or(Fault::Rule("the file does not say of which ledger it is"))?;
         if before.log.is_some_and(|known| known != log) {
             return Err(Fault::Rule("the file belongs to another ledger than the one before it"));
         }
-        let prev = line.prev.as_deref().and_then(unhex);
+        let prev = line.prev.as_deref().and_then(bytes_of_hex);
         let told = (prev, line.through, totals(line));
         if told != (Some(before.head), Some(before.through.0), Some(before.totals)) {
             return Err(Fault::Rule("the file does not say what stands before it"));

@@ -3,6 +3,7 @@
 //! A line is a JSON object with `v`, `n`, `ts`, `kind` first, in this order, then what belongs to its kind, then `hash`: BLAKE3 over the hash
 //! of the line before and every byte of this line before `,"hash":`, in hex. What the kinds mean is in [`super::chain`] and
 //! `write`; this file knows bytes only.
+use crate::domain::{bytes_of_hex, push_escaped, push_hex};
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer};
 use std::borrow::Cow;
@@ -68,16 +69,7 @@ impl<'o> Pen<'o> {
     pub fn text(&mut self, name: &'static str, text: &str) {
         self.name(name);
         self.out.push(b'"');
-        let mut rest = text.as_bytes();
-        while let Some(at) = rest.iter().position(|byte| *byte < 0x20 || matches!(byte, b'"' | b'\\')) {
-            self.out.extend_from_slice(&rest[..at]);
-            match rest[at] {
-                sign @ (b'"' | b'\\') => self.out.extend_from_slice(&[b'\\', sign]),
-                control => self.out.extend_from_slice(format!("\\u{control:04x}").as_bytes()),
-            }
-            rest = &rest[at + 1..];
-        }
-        self.out.extend_from_slice(rest);
+        push_escaped(self.out, text);
         self.out.push(b'"');
     }
 
@@ -112,41 +104,11 @@ impl<'o> Pen<'o> {
     }
 }
 
-fn push_hex(out: &mut Vec<u8>, bytes: &[u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    out.extend(bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]));
-}
-
-/// Bytes in hex.
-pub fn hex(bytes: &[u8]) -> String {
-    let mut text = Vec::with_capacity(2 * bytes.len());
-    push_hex(&mut text, bytes);
-    String::from_utf8(text).expect("digits are ASCII")
-}
-
-/// The bytes of lower-case hex of exactly this length.
-pub(super) fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
-    let text = text.as_bytes();
-    if text.len() != 2 * N {
-        return None;
-    }
-    let mut bytes = [0; N];
-    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-    }
-    Some(bytes)
-}
-
 /// Splits a line, line feed included, into what is hashed and the hash that it states; `None` if it does not end as a line does.
 pub(super) fn split(line: &[u8]) -> Option<(&[u8], Hash)> {
     let (content, ending) = line.split_at(line.len().checked_sub(ENDING_BYTES)?);
     let hash = ending.strip_prefix(BEFORE_HASH)?.strip_suffix(AFTER_HASH)?;
-    Some((content, unhex(std::str::from_utf8(hash).ok()?)?))
+    Some((content, bytes_of_hex(std::str::from_utf8(hash).ok()?)?))
 }
 
 /// Whether the line states the hash that it has behind a line with that one.
@@ -278,7 +240,7 @@ mod tests {
         assert_eq!(read.subject.as_deref(), Some("a\"b\\c\u{1}\u{e4}"));
         assert_eq!(read.token_id.as_deref(), Some(&*"ab".repeat(16)));
         assert!(read.key_id.is_none() && !read.is_accepted());
-        assert_eq!(unhex::<16>(read.token_id.as_deref().unwrap()), Some([0xab; 16]));
+        assert_eq!(bytes_of_hex::<16>(read.token_id.as_deref().unwrap()), Some([0xab; 16]));
     }
 
     #[test]

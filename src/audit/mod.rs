@@ -33,7 +33,7 @@ pub use chain::{Chain, Fault, Totals};
 pub use event::{Event, EventKind};
 pub use fault::AuditFault;
 pub use figures::AuditFigures;
-pub use line::{hex, Hash, Line, Text, LINE_BYTES_MAX, VERSION};
+pub use line::{Hash, Line, Text, LINE_BYTES_MAX, VERSION};
 pub use lines::{file_name, files, Follower, Lines, Next};
 pub use peer::deliver;
 pub use stream::{Bounds, Recovered, Stream, EVENTS_MAX};

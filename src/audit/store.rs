@@ -8,6 +8,7 @@ use super::chain::{Chain, Fault};
 use super::fault::AuditFault;
 use super::line::Line;
 use super::lines::{file_name, files, Lines, Next};
+use crate::domain::bytes_of_hex;
 use crate::ledger::{ReadFile, Storage, StorageFile};
 use std::io;
 
@@ -223,7 +224,7 @@ fn has_checkpoint<F: ReadFile>(file: &F, from: u64) -> io::Result<bool> {
 pub(super) fn log_of<S: Storage>(storage: &S) -> io::Result<Option<crate::domain::LogId>> {
     let Some(newest) = files(storage)?.last().copied() else { return Ok(None) };
     let first = first_line(&storage.open(&file_name(newest))?)?;
-    let log = first.as_deref().and_then(Line::read).and_then(|line| super::line::unhex(line.log.as_deref()?));
+    let log = first.as_deref().and_then(Line::read).and_then(|line| bytes_of_hex(line.log.as_deref()?));
     Ok(log.map(crate::domain::LogId))
 }
 

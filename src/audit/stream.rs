@@ -9,10 +9,9 @@ use super::event::Event;
 use super::fault::AuditFault;
 use super::figures::AuditFigures;
 use super::holders::Holders;
-use super::line::unhex;
 use super::store::{log_of, txid_of, Store};
 use super::write::After;
-use crate::domain::{Entry, LogId, Question, Seq, TokenId, TxId, UnixMs, DAY_MS};
+use crate::domain::{bytes_of_hex, Entry, LogId, Question, Seq, TokenId, TxId, UnixMs, DAY_MS};
 use crate::ledger::{ReadLedger, Storage};
 use crate::telemetry::feed::{drop_place, Asked, DropCounts, Intake, EVENT};
 use crossbeam_channel::Receiver;
@@ -121,7 +120,7 @@ impl<S: Storage> Stream<S> {
     pub fn recover(&mut self, now: UnixMs) -> Result<Recovered, AuditFault> {
         let (holders, mut last) = (&mut self.holders, None);
         let found = self.store.recover(&mut |line| {
-            let token = line.token_id.as_deref().and_then(unhex).map(TokenId);
+            let token = line.token_id.as_deref().and_then(bytes_of_hex).map(TokenId);
             if let (Some(token), Some(subject)) = (token, line.subject.as_deref()) {
                 holders.learn(token, subject);
             }

@@ -99,7 +99,7 @@ fn a_forged_line_with_a_whole_chain_is_found_by_the_ledger() {
                 for name in ["prev", "head"] {
                     if let Some(place) = members.find(&format!("\"{name}\":\"")) {
                         let start = place + name.len() + 4;
-                        members.replace_range(start..start + 64, &super::super::hex(&head));
+                        members.replace_range(start..start + 64, &crate::domain::hex(&head));
                     }
                 }
                 let content = format!("{{\"v\":1{members}");

@@ -12,6 +12,7 @@ mod op;
 mod receipt;
 mod refusal;
 mod state;
+mod text;
 mod totals;
 mod txid;
 
@@ -25,6 +26,7 @@ pub use op::Op;
 pub use receipt::{Balance, Found, LastNonce, Root};
 pub use refusal::{Code, Reason, Refusal, Why};
 pub use state::{AccountState, AssetValue, DayCount, Payer, UsedKey, DAY_MS};
+pub use text::{bytes_of_hex, hex, push_escaped, push_hex};
 pub use totals::{Totals, Untold};
 pub use txid::{LogId, TxId};
 

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use serde_json::{json, Value};
 
 use super::{unreadable, Place};
-use crate::audit::{hex, verify, Compared, Comparison, Damage, Report};
-use crate::domain::Seq;
+use crate::audit::{verify, Compared, Comparison, Damage, Report};
+use crate::domain::{hex, Seq};
 use crate::ledger::{DiskStorage, Walk};
 use crate::operator::context::Context;
 use crate::operator::exit::{Exit, Failure};

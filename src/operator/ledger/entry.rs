@@ -5,7 +5,7 @@
 use serde::Serialize;
 
 use crate::api::reply::receipt;
-use crate::domain::{Entry, LogId, Root, Seq, TxId};
+use crate::domain::{hex, Entry, LogId, Root, Seq, TxId};
 use crate::operator::output::{grouped, printable, rfc3339};
 
 /// An entry with its place.
@@ -54,13 +54,6 @@ pub struct Row<'a> {
     pub ceiling: bool,
     /// Chain hash after the batch of the entry, in hex.
     pub ledger_root: String,
-}
-
-/// Bytes in hex.
-pub fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits = |byte: &u8| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]].map(char::from);
-    bytes.iter().flat_map(digits).collect()
 }
 
 impl<'a> Shown<'a> {
@@ -168,10 +161,5 @@ mod tests {
         let shown = Shown { log_id: LogId([1; 16]), seq: Seq(1), root: &[2; 32], entry: Entry::parse(&bytes).unwrap().0 };
         assert_eq!((shown.row().from, shown.row().nonce, shown.row().memo), (None, None, None));
         assert!(shown.fields().iter().all(|(name, _)| !["from", "nonce", "memo"].contains(name)));
-    }
-
-    #[test]
-    fn hex_is_lower_case() {
-        assert_eq!(hex(&[0, 0xab, 0xff]), "00abff");
     }
 }

@@ -6,9 +6,9 @@ use std::ops::ControlFlow;
 
 use serde_json::{json, Value};
 
-use super::entry::{hex, Shown};
+use super::entry::Shown;
 use super::{unreadable, Directory};
-use crate::domain::{Entry, LogId, Root, Seq, TxId};
+use crate::domain::{hex, Entry, LogId, Root, Seq, TxId};
 use crate::ledger::layout::BatchHeader;
 use crate::ledger::{Batch, DiskStorage, LedgerError, ScrubPass, ScrubState, SegmentFile, SegmentUse, Walk};
 use crate::operator::context::Context;

@@ -4,9 +4,8 @@ use std::time::Instant;
 
 use serde_json::{json, Value};
 
-use super::entry::hex;
 use super::{refused, Directory};
-use crate::domain::Seq;
+use crate::domain::{hex, Seq};
 use crate::ledger::snapshot::Snapshot;
 use crate::ledger::{back_up, DiskFile, DiskStorage, LedgerError};
 use crate::operator::context::Context;

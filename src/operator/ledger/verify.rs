@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{json, Value};
 
-use super::entry::{hex, Shown};
+use super::entry::Shown;
 use super::Directory;
-use crate::domain::{Entry, Found, Seq};
+use crate::domain::{hex, Entry, Found, Seq};
 use crate::ledger::{
     AccountBooks, Elsewhere, Extent, LedgerError, Progress, Refuted, Report, Rest, Start, Suspect, Verification, KEYS_TTL,
 };

@@ -1,7 +1,7 @@
 //! The root that the caller trusts: a hash, with its size if that is known, or a file that `ronctl proof root` has written.
 use super::{content, Doubt};
-use crate::api::proof::{bytes_of_hex, CurrentRootBody};
-use crate::domain::{Digest, HistoryRoot, LogId};
+use crate::api::proof::CurrentRootBody;
+use crate::domain::{bytes_of_hex, Digest, HistoryRoot, LogId};
 use crate::operator::exit::Failure;
 use std::path::Path;
 
