@@ -119,7 +119,11 @@ impl World {
         self.bad_indexes.insert(name.clone(), self.storage.open(&name).ok().map(|_| bytes(&self.storage, &name)));
     }
 
+    /// Notes which damaged indexes were made again. While the power goes, nothing was: what stands there now may not be there afterwards.
     fn note_indexes(&mut self) {
+        if self.failing {
+            return;
+        }
         let Self { bad_indexes, storage, coverage, .. } = self;
         bad_indexes.retain(|name, bad| {
             let made = storage.open(name).is_ok() && bad.as_ref() != Some(&bytes(storage, name));
