@@ -7,7 +7,9 @@
 //! ```
 //!
 //! It must be a regular file that neither group nor others can touch. A new one appears under its name complete or not at
-//! all, and never replaces one that is there. No message about it holds anything that was read from it but key ids.
+//! all, and never replaces one that is there. No message about it holds anything that was read from it but key ids. Secrets lie in
+//! guarded memory from the moment that they are read.
+use super::guarded::{wiped, Guarded};
 use super::identifier::key_id_well_formed;
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
@@ -22,7 +24,7 @@ use zeroize::{Zeroize, Zeroizing};
 const SECRET_BYTES: usize = 32;
 /// 32 bytes are 44 characters of base64, and decoding may touch up to 33 bytes.
 const SECRET_DECODED_BYTES_MAX: usize = 36;
-const FILE_BYTES_MAX: u64 = 64 << 10;
+const FILE_BYTES_MAX: usize = 64 << 10;
 const KEYS_MAX: usize = 16;
 const VERSION: u32 = 1;
 /// Permission bits of group and others.
@@ -30,29 +32,23 @@ const MODE_FOREIGN: u32 = 0o077;
 
 /// The keys of one service. Shown by its ids only.
 pub struct Keyring {
-    keys: Vec<Key>,
+    ids: Vec<Box<str>>,
+    /// In the order of the ids.
+    secrets: Guarded<Secrets>,
     active: usize,
 }
 
-struct Key {
-    id: Box<str>,
-    secret: Zeroizing<[u8; SECRET_BYTES]>,
-}
+/// Keys in the form that the macaroon crate wants, so that it can use them where they are.
+struct Secrets([MacaroonKey; KEYS_MAX]);
 
-/// A key in the form that the macaroon crate wants, wiped when it is dropped.
-pub(super) struct RootKey(MacaroonKey);
-
-impl RootKey {
-    pub(super) fn as_macaroon_key(&self) -> &MacaroonKey {
-        &self.0
+impl Zeroize for Secrets {
+    fn zeroize(&mut self) {
+        self.0.iter_mut().for_each(|key| key.zeroize());
     }
 }
 
-impl Drop for RootKey {
-    fn drop(&mut self) {
-        self.0.zeroize();
-    }
-}
+/// A keyring as it is read.
+type Text = [u8; FILE_BYTES_MAX + 1];
 
 impl Keyring {
     /// Opens the keyring, or makes one with a fresh key if there is no such file. A missing directory is made with mode 0700.
@@ -68,7 +64,10 @@ impl Keyring {
 
     /// Opens a keyring that has to be there.
     pub fn open(path: &Path) -> Result<Self, KeyringFault> {
-        Self::parse(&read(path)?).map_err(|flaw| KeyringFault::Malformed { path: path.into(), flaw })
+        wiped(|| {
+            let (text, length) = read(path)?;
+            Self::parse(&text[..length]).map_err(|flaw| KeyringFault::Malformed { path: path.into(), flaw })
+        })
     }
 
     fn parse(text: &[u8]) -> Result<Self, String> {
@@ -82,35 +81,38 @@ impl Keyring {
         if written.keys.is_empty() || written.keys.len() > KEYS_MAX {
             return Err(format!("it holds {} keys; 1 to {KEYS_MAX} are possible", written.keys.len()));
         }
-        let mut keys: Vec<Key> = Vec::with_capacity(written.keys.len());
+        let mut ids: Vec<Box<str>> = Vec::with_capacity(written.keys.len());
+        let mut secrets = Guarded::new(Secrets([[0; SECRET_BYTES].into(); KEYS_MAX]));
         for (index, key) in written.keys.iter().enumerate() {
             if !key_id_well_formed(key.id) {
                 return Err(format!("the id of keys[{index}] is not 1 to 32 characters of a-z 0-9 -"));
             }
-            if keys.iter().any(|known| *known.id == *key.id) {
+            if ids.iter().any(|known| **known == *key.id) {
                 return Err(format!("the id {} is there twice", key.id));
             }
-            let secret = decode(key.secret).ok_or_else(|| format!("the secret of key {} is not 32 bytes in base64", key.id))?;
-            keys.push(Key { id: key.id.into(), secret });
+            decode(key.secret, &mut secrets.0[index])
+                .ok_or_else(|| format!("the secret of key {} is not 32 bytes in base64", key.id))?;
+            ids.push(key.id.into());
         }
-        let active = keys.iter().position(|key| *key.id == *written.active);
+        let active = ids.iter().position(|id| **id == *written.active);
         let active = active.ok_or("the active key is not among the keys")?;
-        Ok(Self { keys, active })
+        Ok(Self { ids, secrets, active })
     }
 
     /// The id of the key that signs new capabilities.
     pub fn active_id(&self) -> &str {
-        &self.keys[self.active].id
+        &self.ids[self.active]
     }
 
     /// The ids of all keys, in the order of the file.
     pub fn ids(&self) -> impl Iterator<Item = &str> {
-        self.keys.iter().map(|key| &*key.id)
+        self.ids.iter().map(|id| &**id)
     }
 
-    pub(super) fn root(&self, id: &str) -> Option<RootKey> {
-        let key = self.keys.iter().find(|key| *key.id == *id)?;
-        Some(RootKey(MacaroonKey::from(&*key.secret)))
+    /// The key of this id, where it lies: a copy would be one more place to wipe.
+    pub(super) fn root(&self, id: &str) -> Option<&MacaroonKey> {
+        let place = self.ids.iter().position(|known| **known == *id)?;
+        Some(&self.secrets.0[place])
     }
 }
 
@@ -139,21 +141,21 @@ struct WrittenKey<'a> {
     secret: &'a str,
 }
 
-fn decode(text: &str) -> Option<Zeroizing<[u8; SECRET_BYTES]>> {
+fn decode(text: &str, into: &mut MacaroonKey) -> Option<()> {
     let mut decoded = Zeroizing::new([0u8; SECRET_DECODED_BYTES_MAX]);
     if STANDARD.decode_slice(text, &mut *decoded).ok()? != SECRET_BYTES {
         return None;
     }
-    let mut secret = Zeroizing::new([0u8; SECRET_BYTES]);
-    secret.copy_from_slice(&decoded[..SECRET_BYTES]);
-    Some(secret)
+    into.copy_from_slice(&decoded[..SECRET_BYTES]);
+    Some(())
 }
 
-fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyringFault> {
+/// What is in the file, and its length.
+fn read(path: &Path) -> Result<(Guarded<Text>, usize), KeyringFault> {
     let broken = |source| KeyringFault::Unreadable { path: path.into(), source };
     // Opening a named pipe would wait for a writer; the flag makes it return so that the check below can refuse it.
     let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
-    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+    let mut file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(KeyringFault::Missing { path: path.into() }),
         Err(error) => return Err(broken(error)),
@@ -166,13 +168,17 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyringFault> {
     if metadata.mode() & MODE_FOREIGN != 0 {
         return Err(KeyringFault::Exposed { path: path.into(), mode: metadata.mode() & 0o7777 });
     }
-    // The buffer has its final size from the start: growing would leave copies that nothing wipes.
-    let mut text = Zeroizing::new(Vec::with_capacity(FILE_BYTES_MAX as usize + 1));
-    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut text).map_err(broken)?;
-    if text.len() as u64 > FILE_BYTES_MAX {
-        return Err(KeyringFault::Malformed { path: path.into(), flaw: format!("it is longer than {FILE_BYTES_MAX} bytes") });
+    let mut text: Guarded<Text> = Guarded::new([0; FILE_BYTES_MAX + 1]);
+    let mut length = 0;
+    while length < text.len() {
+        match file.read(&mut text[length..]) {
+            Ok(0) => return Ok((text, length)),
+            Ok(more) => length += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(broken(error)),
+        }
     }
-    Ok(text)
+    Err(KeyringFault::Malformed { path: path.into(), flaw: format!("it is longer than {FILE_BYTES_MAX} bytes") })
 }
 
 /// Writes a new keyring beside its place and links it there: the name appears with the whole file behind it, and if
@@ -188,10 +194,11 @@ fn create(path: &Path) -> Result<(), KeyringFault> {
     getrandom::fill(&mut random).map_err(|error| broken(error.into()))?;
     let tag = u64::from_le_bytes(random);
     let aside = directory.join(format!(".keyring-{tag:016x}.tmp"));
-    let outcome = write_new(&aside, &format!("k-{:08x}", tag as u32)).and_then(|()| match std::fs::hard_link(&aside, path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        outcome => outcome,
-    });
+    let outcome =
+        wiped(|| write_new(&aside, &format!("k-{:08x}", tag as u32))).and_then(|()| match std::fs::hard_link(&aside, path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            outcome => outcome,
+        });
     let removed = std::fs::remove_file(&aside);
     outcome.map_err(broken)?;
     removed.map_err(broken)?;

@@ -23,12 +23,12 @@ fn a_first_start_makes_a_private_file_and_a_second_one_reads_it() {
     assert_eq!(std::fs::metadata(path.parent().unwrap()).unwrap().mode() & 0o777, 0o700);
     let second = Keyring::open_or_create(&path).unwrap();
     assert_eq!(first.active_id(), second.active_id());
-    assert_eq!(*first.keys[0].secret, *second.keys[0].secret);
-    assert_ne!(*first.keys[0].secret, [0; 32]);
+    assert_eq!(first.secrets.0[0], second.secrets.0[0]);
+    assert_ne!(first.secrets.0[0], [0; 32].into());
     let names: Vec<_> = std::fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["keyring.json"], "nothing is left beside it");
     let other = Keyring::open_or_create(&directory.path().join("other.json")).unwrap();
-    assert_ne!(*first.keys[0].secret, *other.keys[0].secret);
+    assert_ne!(first.secrets.0[0], other.secrets.0[0]);
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn malformed_files_are_refused_and_never_quoted() {
         format!(r#"{{"version":1,"active":"k","keys":[{{"id":"k","secret":"{long}"}}]}}"#),
         format!(r#"{{"version":1,"active":"k","keys":[{{"id":"k","secret":"{hidden}?"}}]}}"#),
         format!(r#"{{"version":1,"active":"k","keys":[{{"id":"k","secret":"{hidden}"}}]}} trailing"#),
-        " ".repeat(FILE_BYTES_MAX as usize + 1),
+        " ".repeat(FILE_BYTES_MAX + 1),
     ];
     for text in cases {
         let (_directory, path) = file_with(&text, 0o600);

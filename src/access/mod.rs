@@ -10,6 +10,7 @@
 mod cache;
 mod capability;
 mod caveat;
+mod guarded;
 mod identifier;
 mod inspect;
 mod keyring;
@@ -21,6 +22,7 @@ mod token;
 
 pub use cache::{Lookups, TokenCache};
 pub use capability::{Capability, Demand, Permit};
+pub use guarded::forbid_core_dumps;
 pub use inspect::{inspect, Description};
 pub use keyring::{Keyring, KeyringFault};
 pub use mint::{mint, MintFault, MintRequest};

@@ -53,7 +53,7 @@ pub(super) fn verify(keyring: &Keyring, token: &[u8], discharges: Option<&[u8]>)
     // verifier refuses a missing, foreign, unbound or unused discharge.
     let mut verifier = Verifier::default();
     verifier.satisfy_general(|_| true);
-    let outcome = verifier.verify(&root, key.as_macaroon_key(), discharges);
+    let outcome = verifier.verify(&root, key, discharges);
     outcome.map_err(|_| foreign())?;
     Ok(capability)
 }

@@ -10,7 +10,7 @@ use super::watch::Watcher;
 use super::{
     bind_admin, health_body, ControlServer, Dep, Page, PageReply, Readiness, SharedVersion, SignalEvent, Signals, Version,
 };
-use crate::access::{Keyring, KeyringFault, Policy, PolicyFault};
+use crate::access::{forbid_core_dumps, Keyring, KeyringFault, Policy, PolicyFault};
 use crate::accounting::CountersFault;
 use crate::api::Route;
 use crate::config::{self, cpus_usable, AccountingDep, Config, RegistryDep};
@@ -103,6 +103,9 @@ fn end_with_any_panic() {
 /// If it cannot start, or the ledger cannot be closed in order.
 pub fn run(config: &Config, log: &LogGuard) -> Result<(), ServiceFault> {
     end_with_any_panic();
+    if let Err(error) = forbid_core_dumps() {
+        tracing::warn!(event = "core_dumps_possible", %error, "the system does not let core dumps be turned off; secrets may get into one");
+    }
     let (_signals, events) = Signals::listen().map_err(refused("cannot take over the signals"))?;
     let mut interruption = Interruption::new(&events);
     let Some(service) = Service::start(config, &mut interruption)? else {
