@@ -14,7 +14,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use support::{Server, Wallet};
-use svc_wallet::access::{mint, Keyring, MintRequest};
+use svc_wallet::access::{mint, Custody, Keyring, Kms, MintRequest};
 use svc_wallet::domain::UnixMs;
 
 /// What is read of a mapping at once, and how much of it is looked at again with the next piece.
@@ -128,16 +128,21 @@ fn work(server: &Server, token: &str) {
     }
 }
 
-/// That nothing planted is in what a dump, the log or a file would show; `kept` names the files that are to have secrets.
-fn assert_hidden(server: &mut Server, planted: &[Planted], kept: &[&str]) {
+/// That nothing planted is in what a dump, the log or a file would show. The process keeps those that are `held`, on pages that a dump
+/// leaves out; `kept` names the files that are to have secrets; and `token`, which was used, is in ordinary memory, or the search finds
+/// nothing at all.
+fn assert_hidden(server: &mut Server, token: &str, planted: &[Planted], held: &[&str], kept: &[&str]) {
     let pid = server.pid();
     let limits = fs::read_to_string(format!("/proc/{}/limits", pid.as_raw_nonzero())).unwrap();
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{core}");
     if rustix::process::geteuid().is_root() {
-        let found = search_memory(pid, planted);
+        let mut found = search_memory(pid, planted);
         assert!(found.dumped.is_empty(), "{found:?}");
-        assert!(!found.left_out.is_empty() && found.bytes > 1 << 20, "the search finds what is there: {found:?}");
+        found.left_out.sort_unstable();
+        assert_eq!(found.left_out, held, "{found:?}");
+        let used = Planted { name: "the token", forms: vec![token.as_bytes().to_vec()] };
+        assert!(!search_memory(pid, &[used]).dumped.is_empty() && found.bytes > 1 << 20, "the search finds what is there");
     } else {
         // Without dumps and debuggers nobody but root can look.
         let refused = File::open(format!("/proc/{}/mem", pid.as_raw_nonzero())).unwrap_err();
@@ -177,7 +182,70 @@ fn planted_secrets_of_a_clear_keyring_are_found_nowhere_but_in_it() {
     let keyring = Keyring::open(&server.path("wallet.keyring")).unwrap();
     server.log_at("trace");
     server.launch();
-    work(&server, &token(&keyring));
+    let token = token(&keyring);
+    work(&server, &token);
     let planted = [Planted::new("the old key", &old), Planted::new("the new key", &new)];
-    assert_hidden(&mut server, &planted, &["wallet.keyring"]);
+    assert_hidden(&mut server, &token, &planted, &["the new key", "the old key"], &["wallet.keyring"]);
+}
+
+/// A server whose keyring is opened by `kms`, which its first start is to make.
+fn without_keyring(kms: &str) -> Server {
+    let server = Server::prepared(&[("security.kms", kms)]);
+    for name in ["wallet.keyring", "wallet.keyring.key"] {
+        fs::remove_file(server.path(name)).unwrap();
+    }
+    server
+}
+
+const PASSPHRASE: &str = "planted: a phrase that nobody else would write, 4711";
+
+#[test]
+fn a_passphrase_in_the_environment_is_found_nowhere_afterwards() {
+    let mut server = without_keyring("env:WALLET_PASSPHRASE");
+    server.set_env("WALLET_PASSPHRASE", PASSPHRASE);
+    server.log_at("trace");
+    server.launch();
+    if rustix::process::geteuid().is_root() {
+        let environment = fs::read(format!("/proc/{}/environ", server.pid().as_raw_nonzero())).unwrap();
+        let shown = String::from_utf8_lossy(&environment);
+        assert!(shown.contains("RUST_LOG=trace") && !shown.contains("planted"), "{shown}");
+    }
+    assert!(!server.path("wallet.keyring.key").exists(), "the key is in the environment, and no file is made");
+    // The same passphrase opens it from a file.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let file = elsewhere.path().join("passphrase");
+    write_private(&file, PASSPHRASE.as_bytes());
+    let keyring = Custody::new(&server.path("wallet.keyring"), Kms::File(file)).open().unwrap();
+    let token = token(&keyring);
+    work(&server, &token);
+    let planted = [Planted::new("the passphrase", PASSPHRASE.as_bytes())];
+    assert_hidden(&mut server, &token, &planted, &["the passphrase"], &[]);
+    // And it is asked for by every start.
+    server.set_env("WALLET_PASSPHRASE", "another phrase that nobody would write");
+    let exit = server.launch_refused();
+    assert!(exit.status.code() == Some(1) && exit.log.contains("the key does not open it"), "{}", exit.log);
+    assert!(!exit.log.contains("another phrase"));
+}
+
+#[test]
+fn a_credential_of_systemd_opens_the_keyring() {
+    let mut server = without_keyring("credential:wallet.key");
+    let exit = server.launch_refused();
+    assert!(exit.status.code() == Some(1) && exit.log.contains("CREDENTIALS_DIRECTORY is not set"), "{}", exit.log);
+    let key: [u8; 32] = std::array::from_fn(|at| 0x80 | at as u8);
+    let credentials = tempfile::tempdir().unwrap();
+    server.set_env("CREDENTIALS_DIRECTORY", credentials.path().to_str().unwrap());
+    let exit = server.launch_refused();
+    assert!(exit.log.contains("systemd has handed over no such credential"), "{}", exit.log);
+    assert!(!server.path("wallet.keyring").exists() && !server.path("ledger").exists());
+    // As systemd shows a credential of a service that has a user of its own.
+    fs::write(credentials.path().join("wallet.key"), key).unwrap();
+    fs::set_permissions(credentials.path().join("wallet.key"), fs::Permissions::from_mode(0o440)).unwrap();
+    server.launch();
+    let file = credentials.path().join("copy");
+    write_private(&file, &key);
+    let keyring = Custody::new(&server.path("wallet.keyring"), Kms::File(file)).open().unwrap();
+    let token = token(&keyring);
+    work(&server, &token);
+    assert_hidden(&mut server, &token, &[Planted::new("the opening key", &key)], &[], &[]);
 }

@@ -10,23 +10,32 @@
 mod cache;
 mod capability;
 mod caveat;
+mod custody;
 mod guarded;
 mod identifier;
 mod inspect;
 mod keyring;
+mod keyring_fault;
 mod mint;
+mod opening_key;
 mod policy;
 mod policy_reader;
+mod private_file;
 mod scope;
+mod seal;
 mod token;
 
 pub use cache::{Lookups, TokenCache};
 pub use capability::{Capability, Demand, Permit};
+pub use custody::{key_file_beside, Custody};
 pub use guarded::forbid_core_dumps;
 pub use inspect::{inspect, Description};
-pub use keyring::{Keyring, KeyringFault};
+pub use keyring::{KeyEntry, Keyring, KEYS_MAX};
+pub use keyring_fault::KeyringFault;
 pub use mint::{mint, MintFault, MintRequest};
+pub use opening_key::Kms;
 pub use policy::{Policy, PolicyFault};
+pub use private_file::Stamp;
 pub use scope::{Scope, ScopeSet};
 pub use token::{DISCHARGES_BYTES_MAX, TOKEN_BYTES_MAX};
 

@@ -154,12 +154,14 @@ impl Reader {
         });
         let policy_file = self.value("security.policy_file", place::path);
         let keyring = self.value("security.keyring", place::path);
+        let kms = self.value("security.kms", place::kms);
         let audience = self.value("security.audience", name);
         Some(Security {
             amnesia: amnesia?,
             require_caps: require_caps?,
             policy_file: policy_file?,
             keyring: keyring?,
+            kms: kms?,
             audience: audience?,
         })
     }

@@ -3,6 +3,7 @@
 //! Nothing here runs on a core or on the path of a spend; the cores read one flag of [`Readiness`] and nothing else.
 mod conservation;
 mod counting;
+mod custody;
 mod distant;
 mod http;
 mod ledger;
@@ -21,6 +22,7 @@ pub(crate) mod watch;
 #[cfg(test)]
 pub(crate) mod sample;
 
+pub use custody::custody;
 pub use http::ControlServer;
 pub use page::{Page, PageReply, Pages, Surface};
 pub use preflight::findings;

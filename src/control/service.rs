@@ -3,6 +3,7 @@
 //! The order matters. Everything that can refuse to start does so before the ledger is touched; the control port answers while
 //! the ledger is still being read; a core gets its slice before it gets its listener.
 use super::counting::Counting;
+use super::custody::custody;
 use super::ledger::{Ledger, Opened};
 use super::replay::Interruption;
 use super::slices::Slices;
@@ -10,7 +11,7 @@ use super::watch::Watcher;
 use super::{
     bind_admin, health_body, ControlServer, Dep, Page, PageReply, Readiness, SharedVersion, SignalEvent, Signals, Version,
 };
-use crate::access::{forbid_core_dumps, Keyring, KeyringFault, Policy, PolicyFault};
+use crate::access::{forbid_core_dumps, Custody, Keyring, KeyringFault, Policy, PolicyFault};
 use crate::accounting::CountersFault;
 use crate::api::Route;
 use crate::config::{self, cpus_usable, AccountingDep, Config, RegistryDep};
@@ -106,9 +107,11 @@ pub fn run(config: &Config, log: &LogGuard) -> Result<(), ServiceFault> {
     if let Err(error) = forbid_core_dumps() {
         tracing::warn!(event = "core_dumps_possible", %error, "the system does not let core dumps be turned off; secrets may get into one");
     }
+    // Its key may have to be taken out of the environment, which is done while there is but the thread of the log.
+    let custody = custody(&config.security);
     let (_signals, events) = Signals::listen().map_err(refused("cannot take over the signals"))?;
     let mut interruption = Interruption::new(&events);
-    let Some(service) = Service::start(config, &mut interruption)? else {
+    let Some(service) = Service::start(config, &custody, &mut interruption)? else {
         return Ok(());
     };
     if interruption.reload_wanted() {
@@ -131,10 +134,10 @@ struct Service {
 
 impl Service {
     /// `None` if a signal asked for an end while the ledger was being read.
-    fn start(config: &Config, interruption: &mut Interruption<'_>) -> Result<Option<Self>, ServiceFault> {
+    fn start(config: &Config, custody: &Custody, interruption: &mut Interruption<'_>) -> Result<Option<Self>, ServiceFault> {
         raise_file_limit(config.limits.connections);
         let policy = Arc::new(Policy::load(&config.security.policy_file)?);
-        let keyring = Arc::new(Keyring::open_or_create(&config.security.keyring)?);
+        let keyring = Arc::new(custody.open_or_create()?);
         let RegistryDep::File(registry) = &config.deps.registry else { unreachable!("only what is supported is started") };
         let registry = RegistryFile::open(registry)
             .map_err(|fault| ServiceFault::Refused(format!("registry {}: {fault}", registry.display())))?;

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Constants that are named like bounds and are none: sizes that a format fixes, and the last date that HTTP can write.
-const FORMAT_SIZES: [&str; 24] = [
+const FORMAT_SIZES: [&str; 26] = [
     "ACKNOWLEDGED_BYTES",
     "BATCH_HEAD_BYTES",
     "BLOCK_BYTES",
@@ -19,11 +19,13 @@ const FORMAT_SIZES: [&str; 24] = [
     "HEAD_BYTES",
     "HTTP_DATE_BYTES",
     "INLINE_BYTES",
+    "KEY_BYTES",
     "MARK_BYTES",
     "NODE_BYTES",
     "PAIR_BYTES",
     "PEAK_BYTES",
     "RECORD_HEAD_BYTES",
+    "SALT_BYTES",
     "SECRET_BYTES",
     "SECTION_HEAD_BYTES",
     "SECTOR_BYTES",

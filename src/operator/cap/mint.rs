@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::access::{inspect, mint, Keyring, MintRequest};
+use crate::access::{inspect, mint, MintRequest};
+use crate::control::custody;
 use crate::operator::context::{mint_failure, Context};
 use crate::operator::exit::{Exit, Failure};
 use crate::worker::unix_now;
@@ -53,7 +54,7 @@ impl Mint {
     /// Makes the token and prints it.
     pub fn run(&self, context: &Context) -> Result<Exit, Failure> {
         let config = context.config()?;
-        let keyring = Keyring::open_or_create(&config.security.keyring).map_err(|fault| Failure::usage(fault.to_string(), ""))?;
+        let keyring = custody(&config.security).open_or_create().map_err(|fault| Failure::usage(fault.to_string(), ""))?;
         let request = self.request(&config.security.audience);
         let token = mint(&keyring, &request, unix_now()).map_err(|fault| mint_failure(&fault))?;
         let expires = inspect(&token).and_then(|description| description.expires);

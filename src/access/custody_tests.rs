@@ -1,6 +1,8 @@
-//! Proves how a keyring is made, what is refused as one, and that nothing of it is shown.
+//! Proves how a keyring is made, opened and sealed, what is refused as one, and that nothing of it is shown.
 use super::*;
-use std::os::unix::fs::PermissionsExt;
+use base64::engine::general_purpose::STANDARD;
+use base64::Engine;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 fn file_with(text: &str, mode: u32) -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
@@ -14,6 +16,17 @@ fn secret(byte: u8) -> String {
     STANDARD.encode([byte; 32])
 }
 
+/// The secret of the active key.
+fn root(keyring: &Keyring) -> [u8; 32] {
+    let root: &[u8] = keyring.root(keyring.active_id()).unwrap();
+    root.try_into().unwrap()
+}
+
+fn write_private(path: &Path, bytes: &[u8]) {
+    std::fs::write(path, bytes).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
 #[test]
 fn a_first_start_makes_a_private_file_and_a_second_one_reads_it() {
     let directory = tempfile::tempdir().unwrap();
@@ -23,12 +36,15 @@ fn a_first_start_makes_a_private_file_and_a_second_one_reads_it() {
     assert_eq!(std::fs::metadata(path.parent().unwrap()).unwrap().mode() & 0o777, 0o700);
     let second = Keyring::open_or_create(&path).unwrap();
     assert_eq!(first.active_id(), second.active_id());
-    assert_eq!(first.secrets.0[0], second.secrets.0[0]);
-    assert_ne!(first.secrets.0[0], [0; 32].into());
-    let names: Vec<_> = std::fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(names, ["keyring.json"], "nothing is left beside it");
+    assert_eq!(root(&first), root(&second));
+    assert_ne!(root(&first), [0; 32]);
+    let in_place = std::fs::read_dir(path.parent().unwrap()).unwrap();
+    let mut names: Vec<_> = in_place.map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["keyring.json", "keyring.json.key"], "nothing else is left beside it");
+    assert_eq!(std::fs::metadata(key_file_beside(&path)).unwrap().mode() & 0o777, 0o600);
     let other = Keyring::open_or_create(&directory.path().join("other.json")).unwrap();
-    assert_ne!(first.secrets.0[0], other.secrets.0[0]);
+    assert_ne!(root(&first), root(&other));
 }
 
 #[test]
@@ -106,6 +122,10 @@ fn malformed_files_are_refused_and_never_quoted() {
         format!(r#"{{"version":1,"active":"k","keys":[{{"id":"k","secret":"{hidden}","{hidden}":1}}]}}"#),
         format!(r#"{{"version":1,"active":"k","{hidden}":1,"keys":[]}}"#),
         format!(r#"{{"version":2,"active":"k","keys":[{{"id":"k","secret":"{hidden}"}}]}}"#),
+        format!(r#"{{"version":2,"serial":1,"salt":"{hidden}","sealed":"{hidden}"}}"#),
+        format!(r#"{{"version":2,"serial":1,"salt":"{hidden}","sealed":"?"}}"#),
+        format!(r#"{{"version":2,"serial":1,"salt":"{short}","sealed":"{hidden}"}}"#),
+        format!(r#"{{"version":3,"active":"k","keys":[{{"id":"k","secret":"{hidden}"}}]}}"#),
         r#"{"version":1,"active":"k","keys":[]}"#.into(),
         format!(r#"{{"version":1,"active":"{hidden}","keys":[{{"id":"k","secret":"{hidden}"}}]}}"#),
         format!(r#"{{"version":1,"active":"k","keys":[{{"id":"{hidden}","secret":"{hidden}"}}]}}"#),
@@ -114,10 +134,11 @@ fn malformed_files_are_refused_and_never_quoted() {
         format!(r#"{{"version":1,"active":"k","keys":[{{"id":"k","secret":"{long}"}}]}}"#),
         format!(r#"{{"version":1,"active":"k","keys":[{{"id":"k","secret":"{hidden}?"}}]}}"#),
         format!(r#"{{"version":1,"active":"k","keys":[{{"id":"k","secret":"{hidden}"}}]}} trailing"#),
-        " ".repeat(FILE_BYTES_MAX + 1),
+        " ".repeat(private_file::FILE_BYTES_MAX + 1),
     ];
     for text in cases {
         let (_directory, path) = file_with(&text, 0o600);
+        write_private(&key_file_beside(&path), &[200; 32]);
         let fault = Keyring::open_or_create(&path).unwrap_err();
         assert!(matches!(fault, KeyringFault::Malformed { .. }), "{text:.80}");
         for secret in [&hidden, &short, &long] {
@@ -125,4 +146,59 @@ fn malformed_files_are_refused_and_never_quoted() {
         }
         assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "a bad keyring is left alone");
     }
+}
+
+#[test]
+fn a_sealed_keyring_opens_with_its_key_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keyring");
+    let keyring = Keyring::open_or_create(&path).unwrap();
+    assert!(keyring.is_sealed() && keyring.serial() == 1 && keyring.keys()[0].created.is_some());
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(!text.contains(&STANDARD.encode(root(&keyring))) && !text.contains(keyring.active_id()), "{text}");
+    let key_file = key_file_beside(&path);
+    let key = std::fs::read(&key_file).unwrap();
+
+    // Elsewhere, under another name.
+    let moved = directory.path().join("elsewhere");
+    std::fs::rename(&key_file, &moved).unwrap();
+    let opened = Custody::new(&path, Kms::File(moved.clone())).open().unwrap();
+    assert_eq!(root(&opened), root(&keyring));
+    let told = |fault: KeyringFault| {
+        assert!(matches!(fault, KeyringFault::Kms { .. } | KeyringFault::Malformed { .. }), "{fault:?}");
+        fault.to_string()
+    };
+    assert!(told(Keyring::open_or_create(&path).unwrap_err()).contains("no such file; restore it"));
+    assert!(!key_file.exists(), "no key is made for a keyring that is there");
+
+    let cases: [(&[u8], u32, &str); 6] = [
+        (&key, 0o640, "mode 0640"),
+        (b"short", 0o600, "neither 32 random bytes"),
+        (b"a passphrase it is", 0o600, "it was sealed with a key, and security.kms leads to a passphrase"),
+        (&[200; 32], 0o600, "the key does not open it"),
+        (&[b'x'; 70_000], 0o600, "longer than"),
+        (b"key:AAAA", 0o600, "not 32 bytes in base64"),
+    ];
+    for (bytes, mode, expected) in cases {
+        std::fs::write(&key_file, bytes).unwrap();
+        std::fs::set_permissions(&key_file, std::fs::Permissions::from_mode(mode)).unwrap();
+        let message = told(Keyring::open(&path).unwrap_err());
+        assert!(message.contains(expected), "{message}");
+    }
+    std::fs::remove_file(&key_file).unwrap();
+    std::fs::create_dir(&key_file).unwrap();
+    assert!(told(Keyring::open(&path).unwrap_err()).contains("not a regular file"));
+}
+
+#[test]
+fn a_passphrase_opens_a_keyring_as_well() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keyring");
+    write_private(&key_file_beside(&path), b"twelve monkeys\n");
+    let keyring = Keyring::open_or_create(&path).unwrap();
+    assert!(std::fs::read_to_string(&path).unwrap().contains("argon2id"));
+    write_private(&key_file_beside(&path), b"twelve monkeys");
+    assert_eq!(root(&Keyring::open(&path).unwrap()), root(&keyring));
+    write_private(&key_file_beside(&path), b"thirteen monkeys");
+    assert!(Keyring::open(&path).unwrap_err().to_string().contains("the key does not open it"));
 }
