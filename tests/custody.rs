@@ -169,8 +169,8 @@ fn write_private(path: &Path, bytes: &[u8]) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
-#[test]
-fn planted_secrets_of_a_clear_keyring_are_found_nowhere_but_in_it() {
+/// A server that runs with a clear keyring of known keys and logs everything.
+fn with_planted_keys() -> (Server, [Planted; 2]) {
     let (old, new) = (secret(1), secret(77));
     let mut server = Server::prepared(&[]);
     let text = format!(
@@ -179,12 +179,38 @@ fn planted_secrets_of_a_clear_keyring_are_found_nowhere_but_in_it() {
         STANDARD.encode(new)
     );
     write_private(&server.path("wallet.keyring"), text.as_bytes());
-    let keyring = Keyring::open(&server.path("wallet.keyring")).unwrap();
     server.log_at("trace");
     server.launch();
-    let token = token(&keyring);
+    (server, [Planted::new("the old key", &old), Planted::new("the new key", &new)])
+}
+
+#[test]
+fn planted_secrets_of_a_sealed_keyring_are_found_nowhere() {
+    let (mut server, planted) = with_planted_keys();
+    let token = token(&Keyring::open(&server.path("wallet.keyring")).unwrap());
+    // Twice while the server runs, so that it has opened the sealed form, and has let an earlier keyring go.
+    for (arguments, version) in [("seal", 1.0), ("rotate", 3.0)] {
+        let ronctl = std::process::Command::new(env!("CARGO_BIN_EXE_ronctl"))
+            .args(["--config", "svc-wallet.toml", "kms", arguments])
+            .current_dir(server.directory())
+            .output()
+            .unwrap();
+        assert!(ronctl.status.success(), "{ronctl:?}");
+        server.metric_reaches("keyring_version", version);
+        work(&server, &token);
+    }
+    let opening = fs::read_to_string(server.path("wallet.keyring.key")).unwrap();
+    let opening = STANDARD.decode(opening.trim().strip_prefix("key:").unwrap()).unwrap();
+    let [old, new] = planted;
+    let planted = [old, new, Planted::new("the opening key", &opening)];
+    assert_hidden(&mut server, &token, &planted, &["the new key", "the old key"], &["wallet.keyring.key"]);
+}
+
+#[test]
+fn planted_secrets_of_a_clear_keyring_are_found_nowhere_but_in_it() {
+    let (mut server, planted) = with_planted_keys();
+    let token = token(&Keyring::open(&server.path("wallet.keyring")).unwrap());
     work(&server, &token);
-    let planted = [Planted::new("the old key", &old), Planted::new("the new key", &new)];
     assert_hidden(&mut server, &token, &planted, &["the new key", "the old key"], &["wallet.keyring"]);
 }
 

@@ -262,6 +262,10 @@ fn backup_restore_and_archive_do_what_they_say() {
         }
         let said = place.run(name, commands);
         match name.as_str() {
+            "rotate" => {
+                told(&said, &["signs from now on"]);
+                assert_eq!(place.state(), (960, 40, (11, 12)), "the token of the first key is as good as before");
+            }
             "copy" => {
                 told(&said, &["The ledger is whole."]);
                 let [copied, served] =
@@ -316,7 +320,10 @@ fn backup_restore_and_archive_do_what_they_say() {
             other => panic!("nothing is known about block {other}"),
         }
     }
-    assert_eq!(ran, ["copy", "copy-restore", "archive", "archive-back", "snapshot", "snapshot-restore", "lost", "counters"]);
+    assert_eq!(
+        ran,
+        ["rotate", "copy", "copy-restore", "archive", "archive-back", "snapshot", "snapshot-restore", "lost", "counters"]
+    );
     place.spend(8, 13).ok();
     assert_eq!(place.state(), (946, 54, (13, 14)), "the client goes on where it was told to");
 }

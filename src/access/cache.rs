@@ -120,6 +120,23 @@ impl TokenCache {
         place
     }
 
+    /// Verifies with another keyring from now on. What was verified with a key that is not on it any more is forgotten; all else is
+    /// kept.
+    pub fn change_keyring(&mut self, keyring: Arc<Keyring>) {
+        let old = std::mem::replace(&mut self.keyring, keyring);
+        let Self { keyring, slots, table, .. } = self;
+        let before = slots.len();
+        slots.retain(|slot| keyring.shares(&old, slot.capability.key_id()));
+        if slots.len() == before {
+            return;
+        }
+        table.clear();
+        for (place, slot) in slots.iter().enumerate() {
+            table.insert_unique(slot.hash, place as u32, |place| slots[*place as usize].hash);
+        }
+        (self.hand, self.newest) = (0, 0);
+    }
+
     /// The look-ups since the last call.
     pub fn take_lookups(&mut self) -> Lookups {
         std::mem::take(&mut self.lookups)
@@ -135,3 +152,7 @@ impl TokenCache {
         self.slots.is_empty()
     }
 }
+
+#[cfg(test)]
+#[path = "cache_tests.rs"]
+mod tests;

@@ -6,10 +6,12 @@ use super::guarded::wiped;
 use super::keyring::{self, Keyring};
 use super::keyring_fault::KeyringFault;
 use super::opening_key::{Kms, OpeningKey};
-use super::private_file::{self, blank, Guard, ReadFault, Stamp};
+use super::private_file::{self, blank, directory_of, Guard, ReadFault, Stamp};
 use super::seal;
 use crate::domain::UnixMs;
+use rustix::fs::{flock, FlockOperation};
 use serde::Deserialize;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -65,26 +67,76 @@ impl Custody {
         wiped(|| self.read()).map(|(keyring, _)| keyring)
     }
 
-    /// The same, and what tells this state of the file from the next one.
-    ///
-    /// # Errors
-    /// As [`Custody::open`].
-    pub fn open_with_stamp(&self) -> Result<(Keyring, Stamp), KeyringFault> {
-        wiped(|| self.read())
-    }
-
-    /// Opens the keyring, or makes one with a fresh key if there is no such file. Missing directories are made with mode 0700.
+    /// Opens the keyring, or makes one with a fresh key if there is no such file; also what tells this state of the file from the next
+    /// one. Missing directories are made with mode 0700.
     ///
     /// # Errors
     /// As [`Custody::open`], and if it cannot be made.
-    pub fn open_or_create(&self) -> Result<Keyring, KeyringFault> {
-        match self.open() {
-            Err(KeyringFault::Missing { .. }) => {
-                wiped(|| self.create())?;
-                self.open()
-            }
+    pub fn open_or_create(&self) -> Result<(Keyring, Stamp), KeyringFault> {
+        match wiped(|| self.read()) {
+            Err(KeyringFault::Missing { .. }) => wiped(|| self.create().and_then(|()| self.read())),
             outcome => outcome,
         }
+    }
+
+    /// Changes the keyring, and puts the outcome in its place, whole and durably, sealed with the key of `under`, which is made if it is
+    /// to be in a file. Another change meanwhile is refused.
+    fn change<T>(
+        &self,
+        under: &Self,
+        change: impl FnOnce(&mut Keyring) -> Result<T, String>,
+    ) -> Result<(Keyring, T), KeyringFault> {
+        let broken = |source| KeyringFault::Uncreatable { path: self.path.clone(), source };
+        let refused = |flaw| KeyringFault::Unchangeable { path: self.path.clone(), flaw };
+        let directory = File::open(directory_of(&self.path)).map_err(broken)?;
+        flock(&directory, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|_| refused("another command is changing it, or something else in its directory; try again".to_owned()))?;
+        wiped(|| {
+            let (mut keyring, _) = self.read()?;
+            let outcome = change(&mut keyring).map_err(refused)?;
+            keyring.changed();
+            under.make_opening_key(Some(private_file::owner_of(&self.path).map_err(broken)?))?;
+            let text = under.sealed(&keyring)?;
+            private_file::replace(&self.path, &text).map_err(broken)?;
+            Ok((keyring, outcome))
+        })
+    }
+
+    /// Adds a fresh key. It is not active yet, so that whoever verifies can learn of it first. Returns its id as well.
+    ///
+    /// # Errors
+    /// As [`Custody::open`], if there are too many keys, and if the file cannot be replaced.
+    pub fn add_key(&self) -> Result<(Keyring, Box<str>), KeyringFault> {
+        self.change(self, |keyring| keyring.add(now()).map_err(|error| error.to_string()))
+    }
+
+    /// Lets a key sign from now on.
+    ///
+    /// # Errors
+    /// As [`Custody::open`], if there is no such key, and if the file cannot be replaced.
+    pub fn activate(&self, id: &str) -> Result<Keyring, KeyringFault> {
+        self.change(self, |keyring| keyring.activate(id)).map(|(keyring, ())| keyring)
+    }
+
+    /// Takes a key out that is not active.
+    ///
+    /// # Errors
+    /// As [`Custody::open`], if there is no such key or it is active, and if the file cannot be replaced.
+    pub fn retire(&self, id: &str) -> Result<Keyring, KeyringFault> {
+        self.change(self, |keyring| keyring.retire(id)).map(|(keyring, ())| keyring)
+    }
+
+    /// Writes the same keys again, sealed with the key of `under`, which may be this custody itself.
+    ///
+    /// # Errors
+    /// As [`Custody::open`], and if the file cannot be replaced.
+    pub fn seal(&self, under: &Self) -> Result<Keyring, KeyringFault> {
+        self.change(under, |_| Ok(())).map(|(keyring, ())| keyring)
+    }
+
+    /// What tells this state of the file from the next one; `None` while there is no file.
+    pub fn stamp(&self) -> Option<Stamp> {
+        Stamp::at(&self.path)
     }
 
     fn read(&self) -> Result<(Keyring, Stamp), KeyringFault> {
@@ -221,7 +273,7 @@ impl Keyring {
     /// # Errors
     /// As there.
     pub fn open_or_create(path: &Path) -> Result<Self, KeyringFault> {
-        Custody::beside(path).open_or_create()
+        Custody::beside(path).open_or_create().map(|(keyring, _)| keyring)
     }
 }
 

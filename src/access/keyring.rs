@@ -164,8 +164,13 @@ impl Keyring {
     }
 
     /// Adds a fresh key, which is not active yet, and returns its id.
-    fn add(&mut self, now: UnixMs) -> io::Result<Box<str>> {
-        assert!(self.keys.len() < KEYS_MAX, "the caller has looked");
+    pub(super) fn add(&mut self, now: UnixMs) -> io::Result<Box<str>> {
+        if self.keys.len() == KEYS_MAX {
+            let what = format!(
+                "there are {KEYS_MAX} keys, which is the most; retire one that is not needed any more: ronctl kms retire KEY_ID"
+            );
+            return Err(io::Error::other(what));
+        }
         let id: Box<str> = loop {
             let id = format!("k-{:08x}", getrandom::u32()?);
             if self.place_of(&id).is_none() {
@@ -175,6 +180,43 @@ impl Keyring {
         getrandom::fill(&mut self.secrets.0[self.keys.len()])?;
         self.keys.push(KeyEntry { id: id.clone(), created: Some(now) });
         Ok(id)
+    }
+
+    /// Whether another keyring has the same key under this id: what one has verified the other would.
+    pub(super) fn shares(&self, other: &Self, id: &str) -> bool {
+        // Both are ours, and nobody waits for the outcome: it need not take the same time whatever it is.
+        self.root(id).is_some_and(|key| other.root(id) == Some(key))
+    }
+
+    /// Lets this key sign from now on.
+    pub(super) fn activate(&mut self, id: &str) -> Result<(), String> {
+        self.active = self.place_of(id).ok_or_else(|| self.unknown(id))?;
+        Ok(())
+    }
+
+    /// Takes a key out that is not active: nothing that it has signed is valid any more.
+    pub(super) fn retire(&mut self, id: &str) -> Result<(), String> {
+        let place = self.place_of(id).ok_or_else(|| self.unknown(id))?;
+        if place == self.active {
+            return Err(format!("{id} is the active key; make another one active first: ronctl kms rotate"));
+        }
+        self.keys.remove(place);
+        self.secrets.0[place..].rotate_left(1);
+        self.secrets.0[KEYS_MAX - 1].zeroize();
+        self.active -= usize::from(place < self.active);
+        Ok(())
+    }
+
+    fn unknown(&self, id: &str) -> String {
+        // What was typed may be anything, so it is not repeated unless it could be an id.
+        let named = if key_id_well_formed(id) { id } else { "of this name" };
+        format!("there is no key {named}; there are {}", self.ids().collect::<Vec<_>>().join(", "))
+    }
+
+    /// From now on as sealed with this serial, which is the next one.
+    pub(super) fn changed(&mut self) {
+        self.serial += 1;
+        self.sealed = true;
     }
 }
 

@@ -1,4 +1,4 @@
-//! Files that only their owner may touch: read into guarded memory, and made without replacing anything.
+//! Files that only their owner may touch: read into guarded memory, made without replacing anything, replaced as a whole.
 //!
 //! Invariants: a file that group or others can touch is not read; the open file is looked at, not its name; a new file appears under
 //! its name complete or not at all, with mode 0600, and is on the disk, its name included, before the call returns.
@@ -84,6 +84,11 @@ impl Stamp {
             length: metadata.len(),
         }
     }
+
+    /// That of the file which has this name now, if there is one.
+    pub(super) fn at(path: &Path) -> Option<Self> {
+        std::fs::metadata(path).ok().map(|metadata| Self::of(&metadata))
+    }
 }
 
 /// The directory of a file.
@@ -107,6 +112,24 @@ pub(super) fn make(path: &Path, bytes: &[u8], owner: Option<(u32, u32)>) -> io::
     linked?;
     removed?;
     File::open(directory)?.sync_all()
+}
+
+/// Puts a file in the place of the one that is there; it belongs to the same user and group.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    // A link stays one, and what it points to is replaced.
+    let path = &std::fs::canonicalize(path)?;
+    let aside = write_aside(path, bytes, Some(owner_of(path)?))?;
+    if let Err(error) = std::fs::rename(&aside, path) {
+        // The message tells what failed; what is left over is private as well.
+        let _ = std::fs::remove_file(&aside);
+        return Err(error);
+    }
+    File::open(directory_of(path))?.sync_all()
+}
+
+/// User and group of a file.
+pub(super) fn owner_of(path: &Path) -> io::Result<(u32, u32)> {
+    std::fs::metadata(path).map(|metadata| (metadata.uid(), metadata.gid()))
 }
 
 /// Writes a whole file beside its place, durably.

@@ -187,6 +187,14 @@ impl std::fmt::Display for AccountingDep {
     }
 }
 
+impl std::str::FromStr for Kms {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        kms(&Raw::Text(text.to_owned()))
+    }
+}
+
 impl std::fmt::Display for Kms {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

@@ -4,6 +4,7 @@
 //! the ledger is still being read; a core gets its slice before it gets its listener.
 use super::counting::Counting;
 use super::custody::custody;
+use super::keys::KeyWatch;
 use super::ledger::{Ledger, Opened};
 use super::replay::Interruption;
 use super::slices::Slices;
@@ -11,7 +12,7 @@ use super::watch::Watcher;
 use super::{
     bind_admin, health_body, ControlServer, Dep, Page, PageReply, Readiness, SharedVersion, SignalEvent, Signals, Version,
 };
-use crate::access::{forbid_core_dumps, Custody, Keyring, KeyringFault, Policy, PolicyFault};
+use crate::access::{forbid_core_dumps, Custody, KeyringFault, Policy, PolicyFault};
 use crate::accounting::CountersFault;
 use crate::api::Route;
 use crate::config::{self, cpus_usable, AccountingDep, Config, RegistryDep};
@@ -111,11 +112,11 @@ pub fn run(config: &Config, log: &LogGuard) -> Result<(), ServiceFault> {
     let custody = custody(&config.security);
     let (_signals, events) = Signals::listen().map_err(refused("cannot take over the signals"))?;
     let mut interruption = Interruption::new(&events);
-    let Some(service) = Service::start(config, &custody, &mut interruption)? else {
+    let Some(service) = Service::start(config, custody, &mut interruption)? else {
         return Ok(());
     };
     if interruption.reload_wanted() {
-        service.watcher.reload(&service.readiness);
+        service.reload();
     }
     service.watch(&events, log);
     service.stop(log)
@@ -128,16 +129,18 @@ struct Service {
     ledger: Ledger,
     desk: Arc<LookupDesk<worker::Asked>>,
     counting: Counting,
+    keys: KeyWatch,
     watcher: Watcher,
     _servers: Vec<ControlServer>,
 }
 
 impl Service {
     /// `None` if a signal asked for an end while the ledger was being read.
-    fn start(config: &Config, custody: &Custody, interruption: &mut Interruption<'_>) -> Result<Option<Self>, ServiceFault> {
+    fn start(config: &Config, custody: Custody, interruption: &mut Interruption<'_>) -> Result<Option<Self>, ServiceFault> {
         raise_file_limit(config.limits.connections);
         let policy = Arc::new(Policy::load(&config.security.policy_file)?);
-        let keyring = Arc::new(custody.open_or_create()?);
+        let (keyring, keyring_stamp) = custody.open_or_create()?;
+        let keyring = Arc::new(keyring);
         let RegistryDep::File(registry) = &config.deps.registry else { unreachable!("only what is supported is started") };
         let registry = RegistryFile::open(registry)
             .map_err(|fault| ServiceFault::Refused(format!("registry {}: {fault}", registry.display())))?;
@@ -191,7 +194,7 @@ impl Service {
         readiness.up(Dep::Policy);
         readiness.up(Dep::Registry);
 
-        let (to_cores, to_desk) = (mailboxes.clone(), mailboxes.clone());
+        let (to_cores, to_desk, to_verify) = (mailboxes.clone(), mailboxes.clone(), mailboxes.clone());
         let answer = move |asked: worker::Asked, found| to_desk[usize::from(asked.asker().0)].put(Letter::Answered(asked, found));
         let desk = LookupDesk::spawn(ledger.reader(), QUESTIONS_MAX, Box::new(answer))
             .map_err(refused("cannot start the lookup thread"))?;
@@ -203,13 +206,14 @@ impl Service {
         readiness.up(Dep::Accounting);
 
         let listeners = bind()?;
-        let site = Arc::new(site(config, keyring, policy, &readiness, version.clone(), ledger.log_id()));
+        let site = Arc::new(site(config, policy, &readiness, version.clone(), ledger.log_id()));
         let parts = engines.into_iter().zip(inboxes).zip(listeners).zip(&cpus).enumerate();
         let parts = parts.map(|(core, (((engine, inbox), listener), cpu))| CoreParts {
             engine,
             inbox,
             listener,
             lane: ledger.lane(core as u16),
+            keyring: keyring.clone(),
             cpu: *cpu,
         });
         let workers =
@@ -218,6 +222,8 @@ impl Service {
         ledger.audit(schedule(config), live).map_err(refused("cannot start the auditor"))?;
         let config::Ledger { scrub_every: every, scrub_bytes_per_second: bytes_per_second, .. } = config.ledger;
         ledger.scrub(Scrubbing { every, bytes_per_second }).map_err(refused("cannot start the thread that scrubs"))?;
+        let keys = KeyWatch::start(custody, &keyring, keyring_stamp, to_verify, publisher.clone(), version.clone())
+            .map_err(refused("cannot start the thread of the keyring"))?;
         readiness.up(Dep::Ledger);
         let watcher = Watcher::new(publisher, registry, version, status, ledger.watch(), ledger.epoch(), driver.name());
         tracing::info!(
@@ -230,7 +236,7 @@ impl Service {
             epoch = ledger.epoch(),
             "serving"
         );
-        Ok(Some(Self { readiness, site, workers, ledger, desk, counting, watcher, _servers: servers }))
+        Ok(Some(Self { readiness, site, workers, ledger, desk, counting, keys, watcher, _servers: servers }))
     }
 
     /// Watches until the service is to end.
@@ -239,12 +245,17 @@ impl Service {
             let event = self.watcher.wait(events);
             self.watcher.look(&self.readiness, &self.site, &self.workers, self.ledger.auditor(), &self.counting, log);
             match event {
-                Some(SignalEvent::Reload) => self.watcher.reload(&self.readiness),
+                Some(SignalEvent::Reload) => self.reload(),
                 Some(SignalEvent::Snapshot) => self.ledger.take_snapshot(),
                 Some(SignalEvent::Drain | SignalEvent::Exit(_)) => return,
                 None => {}
             }
         }
+    }
+
+    fn reload(&self) {
+        self.watcher.reload(&self.readiness);
+        self.keys.look();
     }
 
     /// Degrades first: readiness drops, then the listeners close, what is in flight finishes, the ledger is closed. Figures are
@@ -260,6 +271,7 @@ impl Service {
             std::thread::sleep(DRAIN_LOOK_EVERY);
             self.watcher.look(&self.readiness, &self.site, &self.workers, self.ledger.auditor(), &self.counting, log);
         }
+        self.keys.stop();
         self.workers.drain();
         while !self.workers.ended() {
             self.workers.ask_stats();
@@ -301,7 +313,6 @@ fn engines(config: &Config, ring: Ring) -> Vec<Engine> {
 
 fn site(
     config: &Config,
-    keyring: Arc<Keyring>,
     policy: Arc<Policy>,
     readiness: &Readiness,
     version: SharedVersion,
@@ -313,7 +324,6 @@ fn site(
         admission: Admission::new(config.limits.inflight),
         gate: SharedGate::new(Gate::Open),
         cores_finished: AtomicUsize::new(0),
-        keyring,
         audience: config.security.audience.clone(),
         tokens_max: TOKENS_MAX,
         policy,

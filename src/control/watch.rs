@@ -193,7 +193,10 @@ impl Watcher {
 
     /// Reads again what can change while the service runs: the topology. The policy is not among it.
     pub fn reload(&self, readiness: &Readiness) {
-        tracing::info!(event = "reload", "reading the topology again; the policy is read at start only, restart to change it");
+        tracing::info!(
+            event = "reload",
+            "reading topology and keyring again; the policy is read at start only, restart to change it"
+        );
         let mut registry = self.registry.borrow_mut();
         match registry.reload() {
             Ok(_) => {

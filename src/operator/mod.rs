@@ -10,6 +10,7 @@ pub mod demo;
 pub mod exit;
 #[cfg(test)]
 mod fake;
+pub mod kms;
 pub mod ledger;
 pub mod members;
 pub mod output;
@@ -59,6 +60,9 @@ enum Command {
     /// Make and read capabilities
     #[command(subcommand)]
     Cap(cap::Cap),
+    /// Show and change the keyring in custody: its posture, its keys, how it is sealed
+    #[command(subcommand)]
+    Kms(kms::Kms),
     /// Ask for balances, entries, nonces, receipts and the sums of an asset
     #[command(subcommand)]
     Wallet(wallet::Wallet),
@@ -78,6 +82,7 @@ impl Command {
     fn run(&self, context: &Context) -> Result<Exit, Failure> {
         match self {
             Command::Cap(command) => command.run(context),
+            Command::Kms(command) => command.run(context),
             Command::Wallet(command) => command.run(context),
             Command::Status(command) => command.run(context),
             Command::Ledger(command) => command.run(context),
@@ -146,6 +151,13 @@ mod tests {
             "ronctl cap mint --subject alice --scopes wallet:* --ttl 900s",
             "ronctl cap mint --subject a --scopes wallet:spend,read --ttl 1h --account a,b* --to c --asset roc --max-amount 5 --daily-ceiling 9",
             "ronctl cap inspect MDAx",
+            "ronctl kms status",
+            "ronctl kms status --expect sealed=on,version=3",
+            "ronctl kms rotate",
+            "ronctl kms rotate --add-only",
+            "ronctl kms rotate --activate k-1",
+            "ronctl kms retire k-1",
+            "ronctl kms seal --under credential:wallet.key",
             "ronctl wallet seq --account alice",
             "ronctl wallet balance --account alice --asset roc --json",
             "ronctl --json --config x.toml wallet tx tx_0 --token t",
@@ -174,6 +186,11 @@ mod tests {
             "ronctl cap mint",
             "ronctl wallet seq",
             "ronctl nothing",
+            "ronctl kms status --expect hybrid",
+            "ronctl kms status --expect nothing=on",
+            "ronctl kms rotate --add-only --activate k-1",
+            "ronctl kms retire",
+            "ronctl kms seal --under vault",
             "ronctl proof get",
             "ronctl proof get --from 1",
         ] {

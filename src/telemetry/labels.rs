@@ -51,6 +51,13 @@ pub enum Reload {
     Policy,
     /// The topology.
     Registry,
+    /// The keyring.
+    Keyring,
+}
+
+impl Reload {
+    /// All of them.
+    pub(super) const ALL: [Self; 3] = [Self::Policy, Self::Registry, Self::Keyring];
 }
 
 /// A counter's name and its labels.
@@ -108,6 +115,7 @@ pub(super) fn reload_name(what: Reload) -> &'static str {
     match what {
         Reload::Policy => "policy",
         Reload::Registry => "registry",
+        Reload::Keyring => "keyring",
     }
 }
 

@@ -49,6 +49,9 @@ metrics! {
     CONSERVATION_CHECKS Counter "wallet_conservation_checks_total" "Checks that what is served is what the ledger says, by outcome.";
     POLICY_VERSION Gauge "policy_version" "Version of the policy in force.";
     REGISTRY_VERSION Gauge "registry_version" "Version of the topology in force.";
+    KEYRING_VERSION Gauge "keyring_version" "Serial number of the keyring in force: how often it was changed.";
+    KEYRING_KEYS Gauge "wallet_keyring_keys" "Keys on the keyring in force.";
+    KEYRING_SEALED Gauge "wallet_keyring_sealed" "1 if the file of the keyring is sealed, else 0.";
     READY Gauge "wallet_ready" "1 while /readyz answers 200, else 0.";
     CONNECTIONS Gauge "wallet_connections" "Open client connections.";
     CONNECTIONS_ACCEPTED Counter "wallet_connections_accepted_total" "Accepted client connections.";
@@ -75,7 +78,7 @@ metrics! {
     SNAPSHOT_TIME Gauge "ledger_snapshot_time_seconds" "When the newest entry that a snapshot has was accepted, in seconds since the Unix epoch; 0 without a snapshot.";
     SCRUB_LAST_END Gauge "wallet_scrub_last_end_time_seconds" "End of the last pass that read everything durable again, in seconds since the Unix epoch.";
     SCRUB_DAMAGED Gauge "wallet_scrub_damaged_files" "Files of the ledger that were damaged when they were read again last, by kind.";
-    RELOADS Counter "wallet_reloads_total" "Reloads of policy and registry by outcome.";
+    RELOADS Counter "wallet_reloads_total" "Reloads of policy, registry and keyring by outcome.";
     ACCOUNTING_FLUSHES Counter "wallet_accounting_flushes_total" "Flushes of the counters by outcome.";
     LOG_LINES_DROPPED Counter "wallet_log_lines_dropped_total" "Log lines dropped because standard error was too slow.";
     CORES Gauge "wallet_cores" "Core workers of this server.";
@@ -85,10 +88,13 @@ metrics! {
 }
 
 /// Gauges of which there is one each, and that are there from the start.
-pub const WITHOUT_LABELS: [&str; 10] = [
+pub const WITHOUT_LABELS: [&str; 13] = [
     ACCOUNTING_LAG,
     POLICY_VERSION,
     REGISTRY_VERSION,
+    KEYRING_VERSION,
+    KEYRING_KEYS,
+    KEYRING_SEALED,
     READY,
     LEDGER_HEIGHT,
     AUDITED_HEIGHT,

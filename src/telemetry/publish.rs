@@ -151,7 +151,7 @@ impl Publisher {
         for ok in [true, false] {
             self.snapshots(ok, 0);
             self.counter(names::ACCOUNTING_FLUSHES, &[("outcome", outcome(ok))]).increment(0);
-            for what in [Reload::Policy, Reload::Registry] {
+            for what in Reload::ALL {
                 self.counter(names::RELOADS, &[("what", reload_name(what)), ("outcome", outcome(ok))]).increment(0);
             }
         }
@@ -279,6 +279,13 @@ impl Publisher {
     /// Shows the version of the topology in force.
     pub fn registry_version(&self, version: u64) {
         self.set(names::REGISTRY_VERSION, &[], version as f64);
+    }
+
+    /// Shows the keyring in force: how often it was changed, how many keys it has, and whether its file is sealed.
+    pub fn keyring(&self, version: u64, keys: usize, sealed: bool) {
+        self.set(names::KEYRING_VERSION, &[], version as f64);
+        self.set(names::KEYRING_KEYS, &[], keys as f64);
+        self.set(names::KEYRING_SEALED, &[], f64::from(u8::from(sealed)));
     }
 
     /// Shows whether `/readyz` answers 200.

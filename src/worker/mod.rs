@@ -27,6 +27,7 @@ pub use site::{ControlPlane, ControlReply, SharedGate, Site};
 pub use sweep::{Timeouts, LEDGER_DOWN_PATIENCE, SWEEP_EVERY};
 
 use self::core::{Core, SharedCore};
+use crate::access::Keyring;
 use crate::domain::CoreId;
 use crate::engine::Engine;
 use crate::ledger::{LaneSender, LookupDesk};
@@ -61,6 +62,8 @@ pub struct CoreParts {
     pub listener: std::net::TcpListener,
     /// Its lane to the ledger.
     pub lane: LaneSender,
+    /// The keys that it begins to verify with.
+    pub keyring: Arc<Keyring>,
     /// The CPU that it is pinned to.
     pub cpu: usize,
 }
@@ -158,8 +161,8 @@ impl Place {
     }
 
     async fn serve(self, parts: CoreParts) {
-        let CoreParts { engine, inbox, listener, lane, .. } = parts;
-        let front = Front::new(self.core, self.ring, self.site.clone(), self.desk, empty_stats());
+        let CoreParts { engine, inbox, listener, lane, keyring, .. } = parts;
+        let front = Front::new(self.core, self.ring, self.site.clone(), keyring, self.desk, empty_stats());
         let core = Core::new(engine, front, inbox, self.peers, lane, self.stats_back);
         let sleeper = core.sleeper();
         let core: SharedCore = Rc::new(RefCell::new(core));

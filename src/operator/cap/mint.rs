@@ -54,7 +54,7 @@ impl Mint {
     /// Makes the token and prints it.
     pub fn run(&self, context: &Context) -> Result<Exit, Failure> {
         let config = context.config()?;
-        let keyring = custody(&config.security).open_or_create().map_err(|fault| Failure::usage(fault.to_string(), ""))?;
+        let (keyring, _) = custody(&config.security).open_or_create().map_err(|fault| Failure::usage(fault.to_string(), ""))?;
         let request = self.request(&config.security.audience);
         let token = mint(&keyring, &request, unix_now()).map_err(|fault| mint_failure(&fault))?;
         let expires = inspect(&token).and_then(|description| description.expires);
