@@ -189,9 +189,10 @@ fn planted_secrets_of_a_sealed_keyring_are_found_nowhere() {
     let (mut server, planted) = with_planted_keys();
     let token = token(&Keyring::open(&server.path("wallet.keyring")).unwrap());
     // Twice while the server runs, so that it has opened the sealed form, and has let an earlier keyring go.
-    for (arguments, version) in [("seal", 1.0), ("rotate", 3.0)] {
+    for (arguments, version) in [("seal", 1.0), ("rotate --hybrid on", 3.0)] {
         let ronctl = std::process::Command::new(env!("CARGO_BIN_EXE_ronctl"))
-            .args(["--config", "svc-wallet.toml", "kms", arguments])
+            .args(["--config", "svc-wallet.toml", "kms"])
+            .args(arguments.split(' '))
             .current_dir(server.directory())
             .output()
             .unwrap();

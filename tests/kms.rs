@@ -114,6 +114,47 @@ fn keys_rotate_and_retire_under_load_without_refusing_a_valid_token() {
 }
 
 #[test]
+fn hybrid_is_turned_on_and_off_while_the_server_serves() {
+    let mut server = Server::start();
+    let token = server.token().to_owned();
+    let pq = |server: &Server| server.page("/version").ok().json()["pq"].as_str().unwrap().to_owned();
+    let hybrid_in_file = |server: &Server| fs::read_to_string(server.path("wallet.keyring")).unwrap().contains("\"hybrid\"");
+    told(&server, "kms status --expect hybrid=off");
+    assert_eq!((pq(&server).as_str(), hybrid_in_file(&server)), ("off", false));
+    for round in 0..2 {
+        let rotated = json(&server, "kms rotate --hybrid on");
+        assert_eq!(rotated["hybrid"], true, "{rotated}");
+        told(&server, "kms status --expect hybrid=on,sealed=on");
+        assert_eq!((pq(&server).as_str(), hybrid_in_file(&server)), ("hybrid", true), "{round}");
+        assert_eq!(server.metric("wallet_keyring_hybrid"), 1.0);
+        // A rotation without a word stays with what is.
+        assert_eq!(json(&server, "kms rotate")["hybrid"], true);
+        let output = ronctl(&server, "kms status --expect hybrid=off");
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!((status(&server, &token), status(&server, &minted(&server))), (200, 200));
+        assert_eq!(json(&server, "kms rotate --hybrid off")["hybrid"], false);
+        told(&server, "kms status --expect hybrid=off,sealed=on");
+        assert_eq!((pq(&server).as_str(), hybrid_in_file(&server)), ("off", false), "{round}");
+        assert_eq!((status(&server, &token), status(&server, &minted(&server))), (200, 200));
+    }
+    told(&server, "kms rotate --hybrid on");
+    server.stop();
+    server.launch();
+    assert_eq!((pq(&server).as_str(), status(&server, &token)), ("hybrid", 200));
+
+    // Public keys of all keys, the hybrid ones with both; what is in the file stays when a key is retired.
+    told(&server, "kms export --out keys.json");
+    let exported = |server: &Server| -> Value { serde_json::from_slice(&fs::read(server.path("keys.json")).unwrap()).unwrap() };
+    let keys = exported(&server)["keys"].as_array().unwrap().clone();
+    let hybrid: Vec<bool> = keys.iter().map(|key| key["ml_dsa_65"].is_string()).collect();
+    assert_eq!(hybrid, [false, true, true, false, true, true, false, true]);
+    told(&server, &format!("kms retire {}", keys[0]["id"].as_str().unwrap()));
+    told(&server, "kms export --out keys.json");
+    assert_eq!(exported(&server)["keys"].as_array().unwrap(), &keys);
+    assert_eq!(json(&server, "kms export")["keys"].as_array().unwrap().len(), 7);
+}
+
+#[test]
 fn a_retired_key_stays_retired_after_a_restart() {
     let mut server = Server::start();
     let first = server.token().to_owned();

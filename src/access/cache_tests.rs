@@ -13,7 +13,7 @@ fn ring(keys: &[(&str, u8)]) -> Arc<Keyring> {
     let secret = |byte: u8| STANDARD.encode([byte; 32]);
     let written: Vec<String> = keys.iter().map(|(id, byte)| format!(r#"{{"id":"{id}","secret":"{}"}}"#, secret(*byte))).collect();
     let text = format!(r#"{{"version":1,"active":"{}","keys":[{}]}}"#, keys[0].0, written.join(","));
-    Arc::new(Keyring::parse(text.as_bytes(), false).unwrap())
+    Arc::new(Keyring::parse(text.as_bytes(), crate::access::Sealing::Clear).unwrap())
 }
 
 fn token(keyring: &Keyring) -> String {

@@ -3,7 +3,7 @@
 //! The file is sealed (`seal`), or in the clear form of earlier versions, which is read as ever and sealed by the next change. A new one
 //! appears under its name complete or not at all, and never replaces one that is there.
 use super::guarded::wiped;
-use super::keyring::{self, Keyring};
+use super::keyring::{self, Keyring, Sealing};
 use super::keyring_fault::KeyringFault;
 use super::opening_key::{Kms, OpeningKey};
 use super::private_file::{self, blank, directory_of, Guard, ReadFault, Stamp};
@@ -102,12 +102,16 @@ impl Custody {
         })
     }
 
-    /// Adds a fresh key. It is not active yet, so that whoever verifies can learn of it first. Returns its id as well.
+    /// Adds a fresh key, hybrid or not, or as the active one is. It is not active yet, so that whoever verifies can learn of it first.
+    /// Returns its id as well.
     ///
     /// # Errors
     /// As [`Custody::open`], if there are too many keys, and if the file cannot be replaced.
-    pub fn add_key(&self) -> Result<(Keyring, Box<str>), KeyringFault> {
-        self.change(self, |keyring| keyring.add(now()).map_err(|error| error.to_string()))
+    pub fn add_key(&self, hybrid: Option<bool>) -> Result<(Keyring, Box<str>), KeyringFault> {
+        self.change(self, |keyring| {
+            let hybrid = hybrid.unwrap_or(keyring.is_hybrid());
+            keyring.add(now(), hybrid).map_err(|error| error.to_string())
+        })
     }
 
     /// Lets a key sign from now on.
@@ -155,7 +159,7 @@ impl Custody {
             self.malformed(format!("line {} column {} is not as a keyring is written", error.line(), error.column()))
         })?;
         let keyring = match versioned.version {
-            keyring::VERSION => Keyring::parse(text, false),
+            keyring::VERSION => Keyring::parse(text, Sealing::Clear),
             seal::VERSION => {
                 let key = self.opening_key()?;
                 self.unseal(text, &key)
@@ -170,7 +174,8 @@ impl Custody {
     fn unseal(&self, text: &[u8], key: &OpeningKey) -> Result<Keyring, String> {
         let mut clear = blank();
         let opened = seal::open(text, key, &mut clear)?;
-        let keyring = Keyring::parse(&clear[..opened.length], true)?;
+        let sealing = if opened.hybrid { Sealing::Hybrid } else { Sealing::Sealed };
+        let keyring = Keyring::parse(&clear[..opened.length], sealing)?;
         if keyring.serial() != opened.serial {
             return Err("what is sealed has another serial than the file".to_owned());
         }
@@ -192,7 +197,8 @@ impl Custody {
         let (mut clear, mut again) = (blank(), blank());
         let length = keyring.write(&mut clear).map_err(broken)?;
         again[..length].copy_from_slice(&clear[..length]);
-        let text = seal::seal(&mut clear[..length], keyring.serial(), &key).map_err(|flaw| broken(io::Error::other(flaw)))?;
+        let text = seal::seal(&mut clear[..length], keyring.serial(), &key, keyring.is_hybrid())
+            .map_err(|flaw| broken(io::Error::other(flaw)))?;
         if !seal::opens_to(&text, &key, &again[..length]) {
             return Err(broken(io::Error::other("what was sealed does not open")));
         }

@@ -1,5 +1,6 @@
 //! Proves how a keyring is made, opened and sealed, what is refused as one, and that nothing of it is shown.
 use super::*;
+use crate::access::{PublicKey, Signature};
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -153,7 +154,7 @@ fn a_sealed_keyring_opens_with_its_key_alone() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("keyring");
     let keyring = Keyring::open_or_create(&path).unwrap();
-    assert!(keyring.is_sealed() && keyring.serial() == 1 && keyring.keys()[0].created.is_some());
+    assert!(keyring.sealing() == Sealing::Sealed && keyring.serial() == 1 && keyring.keys()[0].created.is_some());
     let text = std::fs::read_to_string(&path).unwrap();
     assert!(!text.contains(&STANDARD.encode(root(&keyring))) && !text.contains(keyring.active_id()), "{text}");
     let key_file = key_file_beside(&path);
@@ -201,4 +202,50 @@ fn a_passphrase_opens_a_keyring_as_well() {
     assert_eq!(root(&Keyring::open(&path).unwrap()), root(&keyring));
     write_private(&key_file_beside(&path), b"thirteen monkeys");
     assert!(Keyring::open(&path).unwrap_err().to_string().contains("the key does not open it"));
+}
+
+#[test]
+fn the_vectors_open_and_sign_as_they_say() {
+    let vectors: serde_json::Value = serde_json::from_str(include_str!("../../tests/vectors/keyring.json")).unwrap();
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let public_keys: Vec<PublicKey> = vectors["public_keys"].as_array().unwrap().iter().map(public_key_of).collect();
+    let signed = &vectors["signed"];
+    let signatures: Vec<Signature> = signed["signatures"].as_array().unwrap().iter().map(signature_of).collect();
+    let (kind, message) = (text(&signed["kind"]), text(&signed["message"]));
+    let mut opened = 0;
+    for vector in vectors["files"].as_array().unwrap() {
+        let (directory, path) = file_with(&vector["file"].to_string(), 0o600);
+        write_private(&key_file_beside(&path), text(&vector["opening_key"]).as_bytes());
+        let keyring = Keyring::open(&path).unwrap_or_else(|fault| panic!("{}: {fault}", vector["what"]));
+        let sealing = [("clear", Sealing::Clear), ("sealed", Sealing::Sealed), ("hybrid", Sealing::Hybrid)];
+        let sealing = sealing.into_iter().find(|(name, _)| vector["sealing"] == *name).unwrap().1;
+        assert_eq!((keyring.sealing(), keyring.serial()), (sealing, vector["serial"].as_u64().unwrap()));
+        assert_eq!(keyring.active_id(), text(&vector["active"]));
+        let ids: Vec<String> = vector["keys"].as_array().unwrap().iter().map(text).collect();
+        assert!(keyring.ids().eq(ids.iter().map(String::as_str)));
+        assert_eq!(keyring.public_keys().unwrap(), public_keys[..ids.len()], "{}", vector["what"]);
+        // The signatures of the vectors, and fresh ones.
+        let active = public_keys.iter().position(|key| key.id == keyring.active_id()).unwrap();
+        for signature in [&signatures[active], &keyring.sign(&kind, message.as_bytes()).unwrap()] {
+            assert_eq!(public_keys[active].verify(&kind, message.as_bytes(), signature), Ok(()));
+            assert_eq!(signature.ed25519, signatures[active].ed25519);
+        }
+        drop(directory);
+        opened += 1;
+    }
+    assert_eq!(opened, 5);
+}
+
+fn bytes_of<const N: usize>(value: &serde_json::Value) -> [u8; N] {
+    STANDARD.decode(value.as_str().unwrap()).unwrap().try_into().unwrap()
+}
+
+fn public_key_of(value: &serde_json::Value) -> PublicKey {
+    let ml_dsa_65 = value.get("ml_dsa_65").map(|public| Box::new(bytes_of(public)));
+    PublicKey { id: value["id"].as_str().unwrap().to_owned(), ed25519: bytes_of(&value["ed25519"]), ml_dsa_65 }
+}
+
+fn signature_of(value: &serde_json::Value) -> Signature {
+    let ml_dsa_65 = value.get("ml_dsa_65").map(|signature| Box::new(bytes_of(signature)));
+    Signature { key: value["key"].as_str().unwrap().to_owned(), ed25519: bytes_of(&value["ed25519"]), ml_dsa_65 }
 }

@@ -4,16 +4,17 @@
 //!
 //! ```json
 //! {"version": 1, "serial": 7, "active": "k-3f9a01c2",
-//!  "keys": [{"id": "k-3f9a01c2", "created": 1764500000000, "secret": "<32 bytes, standard base64>"}]}
+//!  "keys": [{"id": "k-3f9a01c2", "created": 1764500000000, "hybrid": true, "secret": "<32 bytes, standard base64>"}]}
 //! ```
 //!
-//! `serial` counts the changes and `created` is a time in Unix milliseconds; files of earlier versions have neither. How the file is
-//! sealed and where it is, is not known here.
+//! `serial` counts the changes, `created` is a time in Unix milliseconds, and a key with `hybrid` signs with ML-DSA-65 as well; files of
+//! earlier versions have none of them. How the file is sealed and where it is, is not known here.
 //!
 //! Invariants: secrets lie in guarded memory from the moment that they are read; one key is active; no two have the same id.
 use super::guarded::Guarded;
 use super::identifier::key_id_well_formed;
 use super::private_file::Text;
+use super::signing::{self, PublicKey, Signature};
 use crate::domain::UnixMs;
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
@@ -37,7 +38,18 @@ pub struct Keyring {
     secrets: Guarded<Secrets>,
     active: usize,
     serial: u64,
-    sealed: bool,
+    sealing: Sealing,
+}
+
+/// How the file of a keyring is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sealing {
+    /// In the clear form of earlier versions.
+    Clear,
+    /// Sealed with the opening key.
+    Sealed,
+    /// Sealed with the opening key, X25519 and ML-KEM-768.
+    Hybrid,
 }
 
 /// What may be known of a key.
@@ -47,6 +59,8 @@ pub struct KeyEntry {
     pub id: Box<str>,
     /// When it was made, if that is known.
     pub created: Option<UnixMs>,
+    /// Whether its signatures are hybrid.
+    pub hybrid: bool,
 }
 
 /// Keys in the form that the macaroon crate wants, so that it can use them where they are.
@@ -67,14 +81,14 @@ impl Zeroize for Secrets {
 impl Keyring {
     /// A keyring with one fresh key.
     pub(super) fn fresh(now: UnixMs) -> io::Result<Self> {
-        let mut keyring = Self { keys: Vec::new(), secrets: Secrets::blank(), active: 0, serial: 0, sealed: false };
-        keyring.add(now)?;
+        let mut keyring = Self { keys: Vec::new(), secrets: Secrets::blank(), active: 0, serial: 0, sealing: Sealing::Sealed };
+        keyring.add(now, false)?;
         keyring.serial = 1;
         Ok(keyring)
     }
 
     /// Reads the clear form. What is wrong is told without anything of it but key ids.
-    pub(super) fn parse(text: &[u8], sealed: bool) -> Result<Self, String> {
+    pub(super) fn parse(text: &[u8], sealing: Sealing) -> Result<Self, String> {
         macaroon::initialize().map_err(|_| "the cryptographic library does not start".to_string())?;
         // Only the place of an error is told: its text can quote the file, and so a secret.
         let written: Written<'_> = serde_json::from_slice(text)
@@ -99,11 +113,11 @@ impl Keyring {
             }
             decode(key.secret, &mut secrets.0[index])
                 .ok_or_else(|| format!("the secret of key {} is not 32 bytes in base64", key.id))?;
-            keys.push(KeyEntry { id: key.id.into(), created: key.created.map(UnixMs) });
+            keys.push(KeyEntry { id: key.id.into(), created: key.created.map(UnixMs), hybrid: key.hybrid });
         }
         let active = keys.iter().position(|key| *key.id == *written.active);
         let active = active.ok_or("the active key is not among the keys")?;
-        Ok(Self { keys, secrets, active, serial: written.serial, sealed })
+        Ok(Self { keys, secrets, active, serial: written.serial, sealing })
     }
 
     /// Writes the clear form, and returns its length.
@@ -117,6 +131,9 @@ impl Keyring {
             write!(rest, "{comma}\n    {{\"id\": \"{}\", ", key.id)?;
             if let Some(UnixMs(created)) = key.created {
                 write!(rest, "\"created\": {created}, ")?;
+            }
+            if key.hybrid {
+                write!(rest, "\"hybrid\": true, ")?;
             }
             let mut encoded = Zeroizing::new([0u8; 4 * SECRET_BYTES.div_ceil(3)]);
             let length = STANDARD.encode_slice(&self.secrets.0[index][..], &mut *encoded).map_err(io::Error::other)?;
@@ -149,9 +166,32 @@ impl Keyring {
         self.serial
     }
 
-    /// Whether the file that it was read from is sealed.
-    pub fn is_sealed(&self) -> bool {
-        self.sealed
+    /// How the file that it was read from is kept.
+    pub fn sealing(&self) -> Sealing {
+        self.sealing
+    }
+
+    /// Whether the key that signs is hybrid: then the file is sealed in the hybrid form as well.
+    pub fn is_hybrid(&self) -> bool {
+        self.keys[self.active].hybrid
+    }
+
+    /// Signs a message of this kind with the active key. The kinds are told apart by their names: a signature of one is none of another.
+    ///
+    /// # Errors
+    /// If the cryptographic library refuses, which it has no reason to.
+    pub fn sign(&self, kind: &str, message: &[u8]) -> Result<Signature, KeyUnusable> {
+        let (key, secret) = (&self.keys[self.active], &self.secrets.0[self.active]);
+        signing::sign(&key.id, secret, key.hybrid, kind, message).map_err(|_| KeyUnusable)
+    }
+
+    /// The public halves of all keys, in the order of the file.
+    ///
+    /// # Errors
+    /// As [`Keyring::sign`].
+    pub fn public_keys(&self) -> Result<Vec<PublicKey>, KeyUnusable> {
+        let keys = self.keys.iter().zip(&self.secrets.0);
+        keys.map(|(key, secret)| signing::public_key(&key.id, secret, key.hybrid).map_err(|_| KeyUnusable)).collect()
     }
 
     /// The key of this id, where it lies: a copy would be one more place to wipe.
@@ -164,7 +204,7 @@ impl Keyring {
     }
 
     /// Adds a fresh key, which is not active yet, and returns its id.
-    pub(super) fn add(&mut self, now: UnixMs) -> io::Result<Box<str>> {
+    pub(super) fn add(&mut self, now: UnixMs, hybrid: bool) -> io::Result<Box<str>> {
         if self.keys.len() == KEYS_MAX {
             let what = format!(
                 "there are {KEYS_MAX} keys, which is the most; retire one that is not needed any more: ronctl kms retire KEY_ID"
@@ -178,7 +218,7 @@ impl Keyring {
             }
         };
         getrandom::fill(&mut self.secrets.0[self.keys.len()])?;
-        self.keys.push(KeyEntry { id: id.clone(), created: Some(now) });
+        self.keys.push(KeyEntry { id: id.clone(), created: Some(now), hybrid });
         Ok(id)
     }
 
@@ -216,9 +256,21 @@ impl Keyring {
     /// From now on as sealed with this serial, which is the next one.
     pub(super) fn changed(&mut self) {
         self.serial += 1;
-        self.sealed = true;
+        self.sealing = if self.is_hybrid() { Sealing::Hybrid } else { Sealing::Sealed };
     }
 }
+
+/// The cryptographic library did not sign, or not derive what it signs with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyUnusable;
+
+impl std::fmt::Display for KeyUnusable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the cryptographic library does not work with the key")
+    }
+}
+
+impl std::error::Error for KeyUnusable {}
 
 impl std::fmt::Debug for Keyring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -246,6 +298,8 @@ struct WrittenKey<'a> {
     id: &'a str,
     #[serde(default)]
     created: Option<u64>,
+    #[serde(default)]
+    hybrid: bool,
     secret: &'a str,
 }
 

@@ -12,6 +12,7 @@ mod capability;
 mod caveat;
 mod custody;
 mod guarded;
+mod hybrid;
 mod identifier;
 mod inspect;
 mod keyring;
@@ -23,6 +24,7 @@ mod policy_reader;
 mod private_file;
 mod scope;
 mod seal;
+mod signing;
 mod token;
 
 pub use cache::{Lookups, TokenCache};
@@ -30,13 +32,17 @@ pub use capability::{Capability, Demand, Permit};
 pub use custody::{key_file_beside, Custody};
 pub use guarded::forbid_core_dumps;
 pub use inspect::{inspect, Description};
-pub use keyring::{KeyEntry, Keyring, KEYS_MAX};
+pub use keyring::{KeyEntry, KeyUnusable, Keyring, Sealing, KEYS_MAX};
 pub use keyring_fault::KeyringFault;
 pub use mint::{mint, MintFault, MintRequest};
 pub use opening_key::Kms;
 pub use policy::{Policy, PolicyFault};
 pub use private_file::Stamp;
 pub use scope::{Scope, ScopeSet};
+pub use signing::{
+    PublicKey, Signature, SignatureFault, ED25519_PUBLIC_BYTES, ED25519_SIGNATURE_BYTES, ML_DSA_65_PUBLIC_BYTES,
+    ML_DSA_65_SIGNATURE_BYTES,
+};
 pub use token::{DISCHARGES_BYTES_MAX, TOKEN_BYTES_MAX};
 
 #[cfg(test)]

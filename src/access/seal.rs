@@ -3,20 +3,23 @@
 //! ```json
 //! {"version": 2, "serial": 7, "salt": "<32 bytes>",
 //!  "argon2id": {"memory_kib": 65536, "passes": 3, "lanes": 4},
+//!  "hybrid": {"private": "<2448 bytes>", "ephemeral": "<32 bytes>", "ciphertext": "<1088 bytes>"},
 //!  "sealed": "<ChaCha20-Poly1305 of the clear form, and its tag>"}
 //! ```
 //!
-//! The root is the opening key itself, or Argon2id of the passphrase with the salt. The key of the file is HKDF-SHA256 of the root with
-//! the salt. Every member but `sealed` is authenticated with it. The salt is fresh whenever a file is written, so the key of a file is
-//! used once, and the nonce is zero.
+//! The root is the opening key itself, or Argon2id of the passphrase with the salt. The key of the file is derived from the root, and in
+//! the hybrid form (`hybrid`) from two shared secrets besides. Every member but `sealed` is authenticated with it. The salt is fresh
+//! whenever a file is written, so the key of a file is used once, and the nonce is zero.
 //!
 //! Invariants: nothing is believed of a file before its tag has been checked, but what its key is derived with, and that within bounds;
 //! what is opened is written into guarded memory only.
 use super::guarded::Guarded;
+use super::hybrid::{self, Capsule};
 use super::opening_key::{OpeningKey, KEY_BYTES};
 use super::private_file::{blank, Text};
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use aws_lc_rs::aead::{Aad, LessSafeKey, Nonce, UnboundKey, CHACHA20_POLY1305, NONCE_LEN};
+use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::hkdf::{Prk, Salt, HKDF_SHA256};
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
@@ -25,9 +28,9 @@ use zeroize::Zeroize;
 
 /// Version of the sealed form.
 pub(super) const VERSION: u32 = 2;
-const SALT_BYTES: usize = 32;
+pub(super) const SALT_BYTES: usize = 32;
 /// Names this format, and everything that is derived for it.
-const NAME: &[u8] = b"svc-wallet keyring 2";
+pub(super) const NAME: &[u8] = b"svc-wallet keyring 2";
 /// What new files ask of whoever guesses a passphrase (RFC 9106, section 4, second recommended option).
 const ARGON2ID: Argon2id = Argon2id { memory_kib: 64 << 10, passes: 3, lanes: 4 };
 /// The most that a file may ask for.
@@ -35,13 +38,20 @@ const MEMORY_KIB_MAX: u32 = 1 << 20;
 const PASSES_MAX: u32 = 16;
 const LANES_MAX: u32 = 16;
 
-/// Key length of HKDF's output.
-struct FileKeyLength;
+/// Output length of HKDF.
+struct Length(usize);
 
-impl aws_lc_rs::hkdf::KeyType for FileKeyLength {
+impl aws_lc_rs::hkdf::KeyType for Length {
     fn len(&self) -> usize {
-        KEY_BYTES
+        self.0
     }
+}
+
+/// HKDF-SHA256: a key for a purpose, which `info` names.
+pub(super) fn derive(salt: &[u8], secret: &[u8], info: &[&[u8]], into: &mut [u8]) -> Result<(), Unspecified> {
+    let derived: Prk = Salt::new(HKDF_SHA256, salt).extract(secret);
+    let key = derived.expand(info, Length(into.len()))?;
+    key.fill(into)
 }
 
 #[derive(Clone, Copy, Deserialize, Serialize)]
@@ -61,8 +71,21 @@ struct Written<'a> {
     salt: &'a str,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     argon2id: Option<Argon2id>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    hybrid: Option<WrittenCapsule<'a>>,
     #[serde(borrow)]
     sealed: &'a str,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenCapsule<'a> {
+    #[serde(borrow)]
+    private: &'a str,
+    #[serde(borrow)]
+    ephemeral: &'a str,
+    #[serde(borrow)]
+    ciphertext: &'a str,
 }
 
 /// What a sealed file tells of itself, checked with its tag.
@@ -71,9 +94,11 @@ pub(super) struct Opened {
     /// How many bytes of clear form there are.
     pub(super) length: usize,
     pub(super) serial: u64,
+    /// Whether it was sealed in the hybrid form.
+    pub(super) hybrid: bool,
 }
 
-/// Everything that is authenticated and not sealed.
+/// What stands before the sealed part and is authenticated with it, but for the capsule of the hybrid form.
 struct Head {
     serial: u64,
     salt: [u8; SALT_BYTES],
@@ -90,22 +115,24 @@ impl Head {
         bytes
     }
 
-    fn cipher(&self, key: &OpeningKey) -> Result<LessSafeKey, String> {
+    fn root(&self, key: &OpeningKey) -> Result<Guarded<[u8; KEY_BYTES]>, String> {
         let mut root = Guarded::new([0u8; KEY_BYTES]);
         match self.argon2id {
             None => root.copy_from_slice(key.bytes()),
             Some(cost) => stretch(key.bytes(), &self.salt, cost, &mut root[..])?,
         }
-        let derived: Prk = Salt::new(HKDF_SHA256, &self.salt).extract(&root[..]);
-        let mut file_key = Guarded::new([0u8; KEY_BYTES]);
-        let info = [NAME];
-        let expanded = derived.expand(&info, FileKeyLength).and_then(|key| key.fill(&mut file_key[..]));
-        expanded.map_err(|_| refused())?;
-        UnboundKey::new(&CHACHA20_POLY1305, &file_key[..]).map(LessSafeKey::new).map_err(|_| refused())
+        Ok(root)
     }
 }
 
-fn refused() -> String {
+/// A cipher whose key is derived from this secret.
+pub(super) fn cipher(salt: &[u8], secret: &[u8], info: &[&[u8]]) -> Result<LessSafeKey, Unspecified> {
+    let mut key = Guarded::new([0u8; KEY_BYTES]);
+    derive(salt, secret, info, &mut key[..])?;
+    UnboundKey::new(&CHACHA20_POLY1305, &key[..]).map(LessSafeKey::new)
+}
+
+fn refused(_: Unspecified) -> String {
     "the cryptographic library refuses to work".to_owned()
 }
 
@@ -119,21 +146,34 @@ fn stretch(passphrase: &[u8], salt: &[u8], cost: Argon2id, into: &mut [u8]) -> R
     outcome.map_err(wrong)
 }
 
-/// Each key seals one file.
-fn nonce() -> Nonce {
+/// Each key seals one thing.
+pub(super) fn nonce() -> Nonce {
     Nonce::assume_unique_for_key([0; NONCE_LEN])
 }
 
-/// Seals the clear form; what it was is overwritten on the way.
-pub(super) fn seal(clear: &mut [u8], serial: u64, key: &OpeningKey) -> Result<Vec<u8>, String> {
+/// Seals the clear form, in the hybrid form if that is asked for; what it was is overwritten on the way.
+pub(super) fn seal(clear: &mut [u8], serial: u64, key: &OpeningKey, hybrid: bool) -> Result<Vec<u8>, String> {
     let mut salt = [0u8; SALT_BYTES];
     getrandom::fill(&mut salt).map_err(|error| format!("the system gives no random bytes: {error}"))?;
     let head = Head { serial, salt, argon2id: key.is_passphrase().then_some(ARGON2ID) };
-    let tag = head.cipher(key)?.seal_in_place_separate_tag(nonce(), Aad::from(head.authenticated()), clear);
-    let tag = tag.map_err(|_| refused())?;
+    let root = head.root(key)?;
+    let mut authenticated = head.authenticated();
+    let (cipher, capsule) = match hybrid {
+        false => (cipher(&salt, &root[..], &[NAME]).map_err(refused)?, None),
+        true => {
+            let (cipher, capsule) = hybrid::sealing(&salt, &root, &authenticated).map_err(refused)?;
+            (cipher, Some(capsule))
+        }
+    };
+    authenticated.extend(capsule.iter().flat_map(Capsule::bytes));
+    let tag = cipher.seal_in_place_separate_tag(nonce(), Aad::from(authenticated), clear).map_err(refused)?;
     let sealed = STANDARD.encode([&*clear, tag.as_ref()].concat());
     let salt = STANDARD.encode(salt);
-    let written = Written { version: VERSION, serial, salt: &salt, argon2id: head.argon2id, sealed: &sealed };
+    let parts = capsule.map(|Capsule { private, ephemeral, ciphertext }| {
+        [&private[..], &ephemeral[..], &ciphertext[..]].map(|part| STANDARD.encode(part))
+    });
+    let hybrid = parts.as_ref().map(|[private, ephemeral, ciphertext]| WrittenCapsule { private, ephemeral, ciphertext });
+    let written = Written { version: VERSION, serial, salt: &salt, argon2id: head.argon2id, hybrid, sealed: &sealed };
     let mut text = serde_json::to_vec_pretty(&written).expect("it has only texts and numbers");
     text.push(b'\n');
     Ok(text)
@@ -165,10 +205,32 @@ pub(super) fn open(text: &[u8], key: &OpeningKey, clear: &mut Guarded<Text>) -> 
         let (is, was) = if key.is_passphrase() { ("a passphrase", "a key") } else { ("a key", "a passphrase") };
         return Err(format!("it was sealed with {was}, and security.kms leads to {is}"));
     }
+    let capsule =
+        written.hybrid.map(|written| capsule_of(&written).ok_or("the parts of its hybrid form are not of their lengths"));
+    let capsule = capsule.transpose()?;
     let length = STANDARD.decode_slice(written.sealed, &mut clear[..]).map_err(|_| "what is sealed is not base64")?;
-    let opened = head.cipher(key)?.open_in_place(nonce(), Aad::from(head.authenticated()), &mut clear[..length]);
-    let opened = opened.map_err(|_| "the key does not open it: it is another one, or the file was changed")?;
-    Ok(Opened { length: opened.len(), serial: head.serial })
+    let root = head.root(key)?;
+    let mut authenticated = head.authenticated();
+    let cipher = match &capsule {
+        None => cipher(&head.salt, &root[..], &[NAME]),
+        Some(capsule) => hybrid::opening(&head.salt, &root, &authenticated, capsule),
+    };
+    authenticated.extend(capsule.iter().flat_map(Capsule::bytes));
+    let opened = cipher.and_then(|cipher| {
+        let opened = cipher.open_in_place(nonce(), Aad::from(authenticated), &mut clear[..length])?;
+        Ok(opened.len())
+    });
+    let length = opened.map_err(|_| "the key does not open it: it is another one, or the file was changed")?;
+    Ok(Opened { length, serial: head.serial, hybrid: capsule.is_some() })
+}
+
+fn capsule_of(written: &WrittenCapsule<'_>) -> Option<Capsule> {
+    let bytes = |text: &str| STANDARD.decode(text).ok();
+    Some(Capsule {
+        private: bytes(written.private)?.try_into().ok()?,
+        ephemeral: bytes(written.ephemeral)?.try_into().ok()?,
+        ciphertext: bytes(written.ciphertext)?.try_into().ok()?,
+    })
 }
 
 /// Checks that a text opens to what was sealed; the text is about to replace the only one that there is.

@@ -8,8 +8,8 @@ fn key(fill: u8) -> OpeningKey {
     OpeningKey::of(&[fill | 0x80; KEY_BYTES])
 }
 
-fn sealed(key: &OpeningKey) -> Vec<u8> {
-    seal(&mut CLEAR.to_vec(), 7, key).unwrap()
+fn sealed(key: &OpeningKey, hybrid: bool) -> Vec<u8> {
+    seal(&mut CLEAR.to_vec(), 7, key, hybrid).unwrap()
 }
 
 fn opened(text: &[u8], key: &OpeningKey) -> Result<Vec<u8>, String> {
@@ -21,9 +21,10 @@ fn opened(text: &[u8], key: &OpeningKey) -> Result<Vec<u8>, String> {
 
 #[test]
 fn what_is_sealed_opens_with_its_key_alone_and_looks_different_each_time() {
-    let [first, second] = [sealed(&key(1)), sealed(&key(1))];
-    assert_ne!(first, second);
-    for text in [&first, &second] {
+    let texts = [false, false, true, true].map(|hybrid| sealed(&key(1), hybrid));
+    assert!(texts[0] != texts[1] && texts[2] != texts[3]);
+    for (text, hybrid) in texts.iter().zip([false, false, true, true]) {
+        assert_eq!(open(text, &key(1), &mut blank()).unwrap().hybrid, hybrid);
         assert!(!text.windows(8).any(|window| CLEAR.windows(8).any(|clear| clear == window)));
         assert_eq!(opened(text, &key(1)).unwrap(), CLEAR);
         assert!(opened(text, &key(2)).unwrap_err().contains("does not open it"));
@@ -32,8 +33,32 @@ fn what_is_sealed_opens_with_its_key_alone_and_looks_different_each_time() {
 }
 
 #[test]
+fn every_part_of_the_hybrid_form_counts() {
+    let [one, other] = [sealed(&key(1), true), sealed(&key(1), true)].map(|text| String::from_utf8(text).unwrap());
+    let member = |text: &str, name: &str| {
+        let (_, rest) = text.split_once(&format!("\"{name}\": \"")).unwrap();
+        rest.split('"').next().unwrap().to_owned()
+    };
+    for name in ["salt", "private", "ephemeral", "ciphertext", "sealed"] {
+        // A part of another file of the same key, and one with a single bit changed.
+        let mut bytes = STANDARD.decode(member(&one, name)).unwrap();
+        *bytes.last_mut().unwrap() ^= 0x40;
+        for changed in [member(&other, name), STANDARD.encode(bytes)] {
+            let text = one.replace(&member(&one, name), &changed);
+            assert!(opened(text.as_bytes(), &key(1)).unwrap_err().contains("does not open it"), "{name}");
+        }
+        let cut = one.replace(&member(&one, name), &member(&one, name)[4..]);
+        assert!(opened(cut.as_bytes(), &key(1)).is_err(), "{name}");
+    }
+    // What is sealed in one form does not pass for the other.
+    let (before, rest) = one.split_once("\"hybrid\"").unwrap();
+    let stripped = format!("{before}{}", rest.split_once("},").unwrap().1);
+    assert!(opened(stripped.as_bytes(), &key(1)).unwrap_err().contains("does not open it"), "{stripped}");
+}
+
+#[test]
 fn every_letter_of_a_sealed_file_counts() {
-    let text = String::from_utf8(sealed(&key(1))).unwrap();
+    let text = String::from_utf8(sealed(&key(1), false)).unwrap();
     let mut refused = 0;
     for at in 0..text.len() {
         for other in ['A', 'B', '8', ' '] {

@@ -4,7 +4,7 @@
 //! they have verified with keys that are still on it. A file that cannot be opened leaves the old keyring in force, and is told and
 //! counted once; the next change of the file, or a SIGHUP, is another attempt.
 use super::SharedVersion;
-use crate::access::{Custody, Keyring, Stamp};
+use crate::access::{Custody, Keyring, Sealing, Stamp};
 use crate::telemetry::{Publisher, Reload};
 use crate::worker::{Letter, Mailbox, Order};
 use crossbeam_channel::{bounded, Receiver, RecvTimeoutError, Sender};
@@ -97,6 +97,8 @@ impl Looker {
 
     fn tell(&self, keyring: &Keyring) {
         self.version.keyring_version(keyring.serial());
-        self.publisher.keyring(keyring.serial(), keyring.keys().len(), keyring.is_sealed());
+        let hybrid = keyring.is_hybrid() && keyring.sealing() == Sealing::Hybrid;
+        self.version.post_quantum(hybrid);
+        self.publisher.keyring(keyring.serial(), keyring.keys().len(), keyring.sealing() != Sealing::Clear, hybrid);
     }
 }

@@ -16,7 +16,7 @@ pub struct Version {
     pub git_revision: &'static str,
     /// What was built in or turned on beyond the ordinary.
     pub features: Vec<&'static str>,
-    /// Posture towards quantum computers: whether keys are hybrid.
+    /// Posture towards quantum computers: `hybrid` if the keyring is sealed and signs in the hybrid way, else `off`.
     pub pq: &'static str,
     /// Version of the policy in force; `None` before one is loaded.
     pub policy_version: Option<u64>,
@@ -74,6 +74,11 @@ impl SharedVersion {
         self.version().keyring_version = Some(serial);
     }
 
+    /// Whether the keyring in force is hybrid.
+    pub fn post_quantum(&self, hybrid: bool) {
+        self.version().pq = if hybrid { "hybrid" } else { "off" };
+    }
+
     /// The JSON body at this moment.
     pub fn body(&self) -> String {
         self.version().body()
@@ -108,7 +113,9 @@ mod tests {
         let shared = SharedVersion::new(version);
         shared.clone().registry_version(9);
         shared.keyring_version(4);
+        shared.post_quantum(true);
         let body: serde_json::Value = serde_json::from_str(&shared.body()).unwrap();
+        assert_eq!(body["pq"], "hybrid");
         let versions = ["policy_version", "registry_version", "keyring_version"].map(|name| body[name].as_u64());
         assert_eq!(versions, [Some(3), Some(9), Some(4)]);
     }

@@ -15,6 +15,7 @@ pub mod ledger;
 pub mod members;
 pub mod output;
 pub mod proof;
+pub mod public_keys;
 pub mod status;
 pub mod wallet;
 
@@ -154,9 +155,12 @@ mod tests {
             "ronctl kms status",
             "ronctl kms status --expect sealed=on,version=3",
             "ronctl kms rotate",
+            "ronctl kms rotate --hybrid on",
+            "ronctl kms status --expect hybrid=on",
             "ronctl kms rotate --add-only",
             "ronctl kms rotate --activate k-1",
             "ronctl kms retire k-1",
+            "ronctl kms export --out keys.json",
             "ronctl kms seal --under credential:wallet.key",
             "ronctl wallet seq --account alice",
             "ronctl wallet balance --account alice --asset roc --json",
@@ -189,6 +193,7 @@ mod tests {
             "ronctl kms status --expect hybrid",
             "ronctl kms status --expect nothing=on",
             "ronctl kms rotate --add-only --activate k-1",
+            "ronctl kms rotate --hybrid maybe",
             "ronctl kms retire",
             "ronctl kms seal --under vault",
             "ronctl proof get",

@@ -281,11 +281,12 @@ impl Publisher {
         self.set(names::REGISTRY_VERSION, &[], version as f64);
     }
 
-    /// Shows the keyring in force: how often it was changed, how many keys it has, and whether its file is sealed.
-    pub fn keyring(&self, version: u64, keys: usize, sealed: bool) {
+    /// Shows the keyring in force: how often it was changed, how many keys it has, whether its file is sealed, and whether it is hybrid.
+    pub fn keyring(&self, version: u64, keys: usize, sealed: bool, hybrid: bool) {
         self.set(names::KEYRING_VERSION, &[], version as f64);
         self.set(names::KEYRING_KEYS, &[], keys as f64);
         self.set(names::KEYRING_SEALED, &[], f64::from(u8::from(sealed)));
+        self.set(names::KEYRING_HYBRID, &[], f64::from(u8::from(hybrid)));
     }
 
     /// Shows whether `/readyz` answers 200.

@@ -2,6 +2,7 @@
 //!
 //! What is changed is a file; a server that has it open notices within a second. A fresh key signs only after the server has learnt of
 //! it, so that no token is refused in between.
+pub mod export;
 pub mod retire;
 pub mod rotate;
 pub mod seal;
@@ -29,6 +30,8 @@ pub enum Kms {
     Rotate(rotate::Rotate),
     /// Take a key out: nothing that it has signed is valid any more
     Retire(retire::Retire),
+    /// Print the public keys that signatures are checked with
+    Export(export::Export),
     /// Write the same keys again, sealed with the key that security.kms leads to, or with another one
     Seal(seal::Seal),
 }
@@ -40,6 +43,7 @@ impl Kms {
             Kms::Status(command) => command.run(context),
             Kms::Rotate(command) => command.run(context),
             Kms::Retire(command) => command.run(context),
+            Kms::Export(command) => command.run(context),
             Kms::Seal(command) => command.run(context),
         }
     }

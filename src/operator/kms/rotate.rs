@@ -13,18 +13,31 @@ use crate::operator::exit::{Exit, Failure};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   ronctl kms rotate
+  ronctl kms rotate --hybrid on
   ronctl --json kms rotate
 
-Servers go on serving, and no valid token is refused: the keys before stay on the keyring until `ronctl kms retire KEY_ID`. A clear
+With --hybrid on the fresh key signs with Ed25519 and ML-DSA-65, and the keyring is sealed with X25519 and ML-KEM-768 beside the opening key;
+with off neither. Servers go on serving, and no valid token is refused: the keys before stay on the keyring until `ronctl kms retire KEY_ID`. A clear
 keyring is sealed by it. Rotate where the keyring is; copies of it on other machines have to be brought there, by two copies: see
 RUNBOOK.md, Rotate the keys.")]
 pub struct Rotate {
+    /// Whether the fresh key is hybrid; otherwise it is as the active one is
+    #[arg(long, value_name = "on|off", value_parser = switch, conflicts_with = "activate")]
+    hybrid: Option<bool>,
     /// Only add the key; let it sign with a second `ronctl kms rotate --activate KEY_ID`, once every copy of the keyring has it
     #[arg(long, conflicts_with = "activate")]
     add_only: bool,
     /// Only let this key sign, which is on the keyring already
     #[arg(long, value_name = "KEY_ID")]
     activate: Option<String>,
+}
+
+fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("write on or off".to_owned()),
+    }
 }
 
 impl Rotate {
@@ -36,7 +49,7 @@ impl Rotate {
         let id = match &self.activate {
             Some(id) => id.as_str().into(),
             None => {
-                let (keyring, id) = custody.add_key().map_err(|fault| failure(&fault))?;
+                let (keyring, id) = custody.add_key(self.hybrid).map_err(|fault| failure(&fault))?;
                 let served = wait_until_served(context, &config, &keyring)?;
                 outcome = Some((keyring, served));
                 id
@@ -49,7 +62,9 @@ impl Rotate {
         }
         let (keyring, served) = outcome.expect("--activate and --add-only exclude each other");
         if context.output.json {
-            context.output.value(&json!({"key": id, "active": keyring.active_id(), "version": keyring.serial()}))?;
+            context.output.value(
+                &json!({"key": id, "active": keyring.active_id(), "hybrid": keyring.is_hybrid(), "version": keyring.serial()}),
+            )?;
             return Ok(Exit::Done);
         }
         let what = if keyring.active_id() == &*id { "signs from now on" } else { "is on the keyring and does not sign yet" };

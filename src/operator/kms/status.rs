@@ -4,7 +4,7 @@
 use serde_json::{json, Value};
 
 use super::{failure, Served};
-use crate::access::{KeyEntry, Keyring};
+use crate::access::{KeyEntry, Keyring, Sealing};
 use crate::control::custody;
 use crate::operator::context::Context;
 use crate::operator::exit::{Exit, Failure};
@@ -14,10 +14,11 @@ use crate::operator::output::{rfc3339, Style};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   ronctl kms status
-  ronctl kms status --expect sealed=on
+  ronctl kms status --expect hybrid=on
+  ronctl kms status --expect sealed=on,hybrid=off
   ronctl --json kms status
 
-What can be expected: sealed (on, off), kms (as in the configuration), active (a key id) and version (a number); several are separated
+What can be expected: hybrid (on, off), sealed (on, off), kms (as in the configuration), active (a key id) and version (a number); several are separated
 by commas. If one is not so, the command ends with 1.")]
 pub struct Status {
     /// End with 1 unless all of this holds
@@ -26,7 +27,7 @@ pub struct Status {
 }
 
 /// Properties that can be expected, in the order in which they are shown.
-const PROPERTIES: [&str; 4] = ["sealed", "kms", "active", "version"];
+const PROPERTIES: [&str; 5] = ["hybrid", "sealed", "kms", "active", "version"];
 
 fn expectation(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
@@ -56,7 +57,8 @@ impl Status {
                 members[name] = Value::String(is(name));
             }
             members["version"] = keyring.serial().into();
-            members["keys"] = keyring.keys().iter().map(|key| json!({"id": key.id, "created": made(key)})).collect();
+            members["keys"] =
+                keyring.keys().iter().map(|key| json!({"id": key.id, "hybrid": key.hybrid, "created": made(key)})).collect();
             members["server_version"] = match served {
                 Served::Version(version) => version.into(),
                 Served::Nobody => Value::Null,
@@ -69,12 +71,13 @@ impl Status {
         rows.extend(PROPERTIES.map(|name| (name, is(name))));
         for key in keyring.keys() {
             let made = made(key).map_or("age unknown".to_owned(), |at| format!("made {at}"));
-            rows.push(("key", format!("{}, {made}", key.id)));
+            let hybrid = if key.hybrid { "hybrid" } else { "not hybrid" };
+            rows.push(("key", format!("{}, {hybrid}, {made}", key.id)));
         }
         rows.push(("server", served.shown()));
         rows.extend(unmet.iter().map(|unmet| ("NOT MET", context.output.paint(Style::Bad, unmet))));
         context.output.line(&context.output.fields(&rows))?;
-        if !keyring.is_sealed() {
+        if keyring.sealing() == Sealing::Clear {
             context.output.hint("the keyring is in the clear form; seal it with: ronctl kms seal");
         }
         Ok(exit)
@@ -88,7 +91,8 @@ fn made(key: &KeyEntry) -> Option<String> {
 fn property(keyring: &Keyring, kms: &str, name: &str) -> String {
     let switch = |on: bool| if on { "on" } else { "off" }.to_owned();
     match name {
-        "sealed" => switch(keyring.is_sealed()),
+        "hybrid" => switch(keyring.is_hybrid() && keyring.sealing() == Sealing::Hybrid),
+        "sealed" => switch(keyring.sealing() != Sealing::Clear),
         "kms" => kms.to_owned(),
         "active" => keyring.active_id().to_owned(),
         "version" => keyring.serial().to_string(),
