@@ -217,7 +217,7 @@ fn every_key_can_be_set_by_a_flag_in_the_form_in_which_it_is_shown() {
 }
 
 /// One bad value per case: key, value as TOML, and what the message must say besides the key and the line.
-const BAD_VALUES: [(&str, &str, &str); 75] = [
+const BAD_VALUES: [(&str, &str, &str); 79] = [
     ("service.name", "\"\"", "is empty; write a text"),
     ("service.name", "7", "7 is not a text; write it in double quotes"),
     (
@@ -273,6 +273,10 @@ const BAD_VALUES: [(&str, &str, &str); 75] = [
     ("security.policy_file", "\"http://policy\"", "is a URL; write the path of a file"),
     ("security.policy_file", "\"  \"", "is empty"),
     ("security.keyring", "true", "true is not a text"),
+    ("security.kms", "\"vault\"", "is neither file, file:PATH, credential:NAME nor env:NAME; write one of them"),
+    ("security.kms", "\"file:\"", "names no file; write file:PATH"),
+    ("security.kms", "\"credential:../x\"", "has no name of at most 64 letters"),
+    ("security.kms", "\"env:A-B\"", "has no name of at most 64 letters"),
     ("security.audience", "\"a b\"", "is not a name"),
     ("security.clock_leeway", "\"6m\"", "6m is out of range; choose from 0ms to 5m"),
     ("security.clock_leeway", "5", "5 is not a time with a unit"),

@@ -51,7 +51,7 @@ impl Bench {
             subject: "tester",
         };
         let root = self.keyring.root(self.keyring.active_id()).unwrap();
-        text(&Macaroon::create(None, root.as_macaroon_key(), identifier.encode().into()).unwrap())
+        text(&Macaroon::create(None, root, identifier.encode().into()).unwrap())
     }
 }
 

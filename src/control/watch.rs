@@ -273,9 +273,9 @@ impl Watcher {
         }
     }
 
-    /// Reads again what can change while the service runs: the topology and the revocations. The policy is not among it.
+    /// Reads again what can change while the service runs: the topology and the revocations; the keyring has a thread of its own. The policy is not among it.
     pub fn reload(&self, readiness: &Readiness) {
-        let what = "reading topology and revocations again; the policy is read at start only, restart to change it";
+        let what = "reading topology, revocations and keyring again; the policy is read at start only, restart to change it";
         tracing::info!(event = "reload", "{what}");
         self.look_at_revocations(true);
         let mut registry = self.registry.borrow_mut();

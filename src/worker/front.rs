@@ -14,7 +14,7 @@ use super::mailbox::Asked;
 use super::site::Site;
 use super::terms::method_of;
 use super::writes::Writes;
-use crate::access::{Policy, TokenCache};
+use crate::access::{Keyring, Policy, TokenCache};
 use crate::api::{self, Call, Resolved, Route};
 use crate::domain::{Code, CoreId, Entry, Reason, Refusal, UnixMs};
 use crate::engine::{Engine, Gate, Outcome, Output, Repeat, Request, Ticket};
@@ -69,11 +69,12 @@ impl Front {
         core: CoreId,
         ring: Ring,
         site: Arc<Site>,
+        keyring: Arc<Keyring>,
         desk: Arc<LookupDesk<Asked>>,
         feed: Option<Feed>,
         stats: Box<CoreStats>,
     ) -> Self {
-        let tokens = TokenCache::new(site.keyring.clone(), &site.audience, site.tokens_max)
+        let tokens = TokenCache::new(keyring, &site.audience, site.tokens_max)
             .with_leeway(site.clock_leeway)
             .with_revocations(site.revocations.clone());
         Self {
@@ -140,6 +141,11 @@ impl Front {
         let lookups = self.tokens.take_lookups();
         self.stats.tally_many(Tally::TokenCacheHit, lookups.hits);
         self.stats.tally_many(Tally::TokenCacheMiss, lookups.misses);
+    }
+
+    /// Verifies with this keyring from now on.
+    pub fn change_keyring(&mut self, keyring: Arc<Keyring>) {
+        self.tokens.change_keyring(keyring);
     }
 
     /// Verified tokens in memory.
