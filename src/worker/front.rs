@@ -1,9 +1,10 @@
 //! A core's front to its connections: requests are read, checked and handed to the engine; outcomes become replies.
 //!
 //! Everything that happens to a request before and after its owner core decides is here, in the order of the contract:
-//! framing and caps, admission, capability, shape, policy. What the engine answers arrives through [`Output`]. Reads of durable
+//! framing and caps, admission, capability, shape, policy. What the engine answers arrives through `output`. Reads of durable
 //! entries pass the engine by; they are in `lookups`. What the audit stream is told is in `telling`.
 mod lookups;
+mod output;
 mod telling;
 
 use super::admission::Admission;
@@ -16,12 +17,12 @@ use super::terms::method_of;
 use super::writes::Writes;
 use crate::access::{Keyring, Policy, TokenCache};
 use crate::api::{self, Call, Resolved, Route};
-use crate::domain::{Code, CoreId, Entry, Reason, Refusal, UnixMs};
-use crate::engine::{Engine, Gate, Outcome, Output, Repeat, Request, Ticket};
+use crate::domain::{Code, CoreId, Reason, Refusal, UnixMs};
+use crate::engine::{Engine, Gate, Request, Ticket};
 use crate::http::{self, Step};
 use crate::ledger::LookupDesk;
 use crate::ring::Ring;
-use crate::telemetry::feed::{Feed, Refused};
+use crate::telemetry::feed::Feed;
 use crate::telemetry::{CoreStats, MethodIndex, RouteIndex, Tally};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -471,47 +472,5 @@ impl Front {
     pub fn made_corr(&mut self) -> Corr {
         self.corr_next += 1;
         Corr::made(self.site.process, self.corr_next)
-    }
-}
-
-impl Output for Front {
-    fn reply(&mut self, ticket: Ticket, outcome: Outcome<'_>) {
-        let log_id = self.site.log_id;
-        match outcome {
-            Outcome::Refused(refusal) => self.refuse(ticket, refusal),
-            Outcome::Receipt { entry, seq, root, replayed } => {
-                if replayed {
-                    self.note_replay(ticket);
-                }
-                let extra: &[(&str, &str)] = if replayed { &[("Idempotency-Replayed", "true")] } else { &[] };
-                self.reply_with(ticket, 200, extra, |out| api::reply::receipt(out, log_id, &entry, seq, &root));
-            }
-            Outcome::Balance { account, asset, balance } => {
-                let now = self.clock.unix_now();
-                self.reply_with(ticket, 200, &[], |out| api::reply::balance(out, account, asset, &balance, now));
-            }
-            Outcome::LastNonce { account, last } => {
-                let now = self.clock.unix_now();
-                self.reply_with(ticket, 200, &[], |out| api::reply::last_nonce(out, account, last, now));
-            }
-        }
-    }
-
-    fn refused(&mut self, entry: &Entry<'_>, refusal: &Refusal) {
-        if let Some(feed) = &self.feed {
-            feed.refused(Refused::entry(entry, refusal));
-        }
-    }
-
-    fn ask(&mut self, repeat: Repeat) -> Result<(), Repeat> {
-        self.stats.tally(Tally::LedgerQuestion);
-        let question = repeat.question.clone();
-        let asked = Asked::Repeat { asker: self.core, repeat };
-        self.desk.ask(question, asked).map_err(|asked| match asked {
-            Asked::Repeat { repeat, .. } => repeat,
-            Asked::Transaction { .. } | Asked::Page { .. } | Asked::History { .. } | Asked::Totals { .. } => {
-                unreachable!("the desk gives back what it was given")
-            }
-        })
     }
 }
