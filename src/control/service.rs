@@ -10,7 +10,7 @@ use super::ledger::{Ledger, Opened};
 use super::replay::Interruption;
 use super::revocations::RevocationWatch;
 use super::slices::Slices;
-use super::watch::Watcher;
+use super::watch::{Files, Watcher};
 use super::{
     bind_admin, health_body, ControlServer, Dep, Page, PageReply, Readiness, SharedVersion, SignalEvent, Signals, Version,
 };
@@ -241,8 +241,8 @@ impl Service {
         let keys = KeyWatch::start(custody, keyring, keyring_stamp, to_verify, telling)
             .map_err(refused("cannot start the thread of the keyring"))?;
         readiness.up(Dep::Ledger);
-        let watcher =
-            Watcher::new(publisher, registry, revocations, version, status, ledger.watch(), ledger.epoch(), driver.name());
+        let files = Files { registry, revocations };
+        let watcher = Watcher::new(publisher, files, version, status, ledger.watch(), ledger.epoch(), driver.name());
         let watcher = watcher.with_stream(auditing.clone());
         let started =
             Event::new(EventKind::Start, true).with("version", env!("CARGO_PKG_VERSION")).with("revision", super::REVISION);

@@ -41,7 +41,7 @@ fn ledger() -> &'static Ledger {
                 2 => entry(Op::Hold, "a", "escrow", 10, 1),
                 _ => entry(Op::Transfer, "a", ["b", "c"][seq as usize % 2], u128::from(seq), seq - 1),
             };
-            log.append(&[lane_batch_of(0, seq, &[bytes.clone()])]).expect("a storage that does not fail");
+            log.append(&[lane_batch_of(0, seq, std::slice::from_ref(&bytes))]).expect("a storage that does not fail");
             entries.push(bytes);
         }
         while log.reader().index_one_segment().expect("an index") {}
