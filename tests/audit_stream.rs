@@ -123,7 +123,7 @@ fn spends_and_refusals_stand_in_the_stream_over_a_sigkill_and_as_many_as_in_the_
     let one = &accepted[7];
     let [txid, corr] = ["txid", "corr_id"].map(|member| one[member].as_str().unwrap());
     assert_eq!(found(&server, &["--txid", txid]), found(&server, &["--corr-id", corr]));
-    assert_eq!(found(&server, &["--txid", txid]), std::slice::from_ref(&one));
+    assert_eq!(found(&server, &["--txid", txid]), std::slice::from_ref(one));
     assert!(found(&server, &["--subject", "nobody"]).is_empty());
 
     // A hand in the files, and the operator is told where.
