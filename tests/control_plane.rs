@@ -268,8 +268,8 @@ fn logs_are_json_and_tell_no_secrets_at_any_level() {
     wallet.client.call(&over).refused(409, "INSUFFICIENT_FUNDS");
     wallet.client.call(&request("GET", "/v1/seq?account=a").token("wrong-token-with-some-length")).refused(401, "UNAUTHORIZED");
     let token = server.token().to_owned();
-    let keyring: serde_json::Value = serde_json::from_slice(&std::fs::read(server.path("wallet.keyring")).unwrap()).unwrap();
-    let secret = keyring["keys"][0]["secret"].as_str().unwrap().to_owned();
+    let opening_key = std::fs::read_to_string(server.path("wallet.keyring.key")).unwrap();
+    let secret = opening_key.trim().strip_prefix("key:").unwrap().to_owned();
     let log = server.stop().log;
     let mut lines = 0;
     for line in log.lines() {
@@ -396,6 +396,9 @@ fn check_config_tells_what_stands_in_the_way_around_the_configuration() {
         ("runtime.cores=256", "256 cores are asked for, but this process may use only"),
         ("security.policy_file=./nowhere.json", "policy ./nowhere.json: cannot be read: No such file"),
         ("security.keyring=./registry.json", "keyring ./registry.json: "),
+        ("security.kms=file:./policy.json", "security.kms file:./policy.json: mode 0644"),
+        ("security.kms=env:NOWHERE_SET", "security.kms env:NOWHERE_SET: there is no such variable"),
+        ("security.kms=credential:none", "security.kms credential:none: CREDENTIALS_DIRECTORY is not set"),
         ("deps.registry_url=file:./policy.json", "registry ./policy.json: "),
         ("bind.http=192.0.2.1:8080", "cannot listen on 192.0.2.1:8080: Cannot assign requested address"),
         ("bind.metrics=192.0.2.1:9090", "cannot listen on 192.0.2.1:9090: Cannot assign requested address"),
@@ -408,7 +411,7 @@ fn check_config_tells_what_stands_in_the_way_around_the_configuration() {
     }
     // A keyring that is not there is made at the first start, and not by a check.
     assert_eq!(check(&server, &["--set", "security.keyring=./new.keyring"]), []);
-    assert!(!server.path("new.keyring").exists());
+    assert!(!server.path("new.keyring").exists() && !server.path("new.keyring.key").exists());
     server.stop();
 }
 

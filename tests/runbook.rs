@@ -262,6 +262,18 @@ fn backup_restore_and_archive_do_what_they_say() {
         }
         let said = place.run(name, commands);
         match name.as_str() {
+            "rotate" => {
+                told(&said, &["signs from now on"]);
+                assert_eq!(place.state(), (960, 40, (11, 12)), "the token of the first key is as good as before");
+            }
+            "hybrid" => {
+                told(&said, &["signs from now on"]);
+                assert_eq!(place.ronctl("kms status")["hybrid"], "on");
+                let keys: Value = serde_json::from_slice(&fs::read(place.path("var/public-keys.json")).unwrap()).unwrap();
+                let hybrid = keys["keys"].as_array().unwrap().iter().map(|key| key["ml_dsa_65"].is_string());
+                assert_eq!(hybrid.collect::<Vec<_>>(), [false, false, true]);
+                assert_eq!(place.state(), (960, 40, (11, 12)));
+            }
             "copy" => {
                 told(&said, &["The ledger is whole."]);
                 let [copied, served] =
@@ -323,7 +335,19 @@ fn backup_restore_and_archive_do_what_they_say() {
     }
     assert_eq!(
         ran,
-        ["copy", "copy-restore", "archive", "archive-back", "snapshot", "snapshot-restore", "lost", "counters", "audit"]
+        [
+            "rotate",
+            "hybrid",
+            "copy",
+            "copy-restore",
+            "archive",
+            "archive-back",
+            "snapshot",
+            "snapshot-restore",
+            "lost",
+            "counters",
+            "audit"
+        ]
     );
     place.spend(8, 13).ok();
     assert_eq!(place.state(), (946, 54, (13, 14)), "the client goes on where it was told to");

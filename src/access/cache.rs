@@ -190,6 +190,24 @@ impl TokenCache {
         self.fresh.take()
     }
 
+    /// Verifies with another keyring from now on, between two requests. What was verified with a key that is not on it any more is
+    /// forgotten; all else is kept.
+    pub fn change_keyring(&mut self, keyring: Arc<Keyring>) {
+        let old = std::mem::replace(&mut self.keyring, keyring);
+        let Self { keyring, slots, table, .. } = self;
+        let before = slots.len();
+        slots.retain(|slot| keyring.shares(&old, slot.capability.key_id()));
+        if slots.len() == before {
+            return;
+        }
+        table.clear();
+        for (place, slot) in slots.iter().enumerate() {
+            table.insert_unique(slot.hash, place as u32, |place| slots[*place as usize].hash);
+        }
+        // Nothing stands where it stood. What is in `fresh` was verified when it came, and is still to be told.
+        (self.hand, self.newest, self.believed) = (0, 0, false);
+    }
+
     /// The look-ups since the last call.
     pub fn take_lookups(&mut self) -> Lookups {
         std::mem::take(&mut self.lookups)

@@ -97,7 +97,7 @@ pub fn mint(keyring: &Keyring, request: &MintRequest, now: UnixMs) -> Result<Str
     let key_id = keyring.active_id();
     let identifier = Identifier { token, issued: now, key_id, subject: &request.subject }.encode();
     let root = keyring.root(key_id).expect("the active key is on the keyring");
-    let macaroon = Macaroon::create(None, root.as_macaroon_key(), identifier.into()).expect("the identifier is not empty");
+    let macaroon = Macaroon::create(None, root, identifier.into()).expect("the identifier is not empty");
     narrowed(macaroon, caveats)
 }
 

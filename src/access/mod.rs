@@ -10,34 +10,50 @@
 mod cache;
 mod capability;
 mod caveat;
+mod custody;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+mod guarded;
+mod hybrid;
 mod identifier;
 mod inspect;
 mod keyring;
+mod keyring_fault;
 mod mint;
+mod opening_key;
 mod policy;
 mod policy_reader;
 mod private_file;
 mod revocation_file;
 mod revocations;
 mod scope;
+mod seal;
 mod signature;
+mod signing;
 mod token;
 
 pub use cache::{Lookups, TokenCache};
 pub use capability::{Capability, Demand, Permit};
+pub use custody::{key_file_beside, Custody};
+pub use guarded::forbid_core_dumps;
 pub use identifier::token_id_text;
 pub use inspect::{inspect, Description};
-pub use keyring::{Keyring, KeyringFault};
+pub use keyring::{KeyEntry, KeyUnusable, Keyring, Sealing, KEYS_MAX};
+pub use keyring_fault::KeyringFault;
 pub use mint::{attenuate, mint, MintFault, MintRequest};
+pub use opening_key::Kms;
 pub use policy::{Policy, PolicyFault};
+pub use private_file::Stamp;
 pub use revocation_file::{
-    change as change_revocations, load as load_revocations, load_list as load_revocation_list, reason_well_formed, stamp,
-    RevocationFault, Stamp, REASON_BYTES_MAX, REVOCATIONS_MAX,
+    change as change_revocations, load as load_revocations, load_list as load_revocation_list, reason_well_formed,
+    RevocationFault, REASON_BYTES_MAX, REVOCATIONS_MAX,
 };
 pub use revocations::{Revocation, RevocationBoard, Revocations, Revoked};
 pub use scope::{Scope, ScopeSet};
+pub use signing::{
+    PublicKey, Signature, SignatureFault, ED25519_PUBLIC_BYTES, ED25519_SIGNATURE_BYTES, ML_DSA_65_PUBLIC_BYTES,
+    ML_DSA_65_SIGNATURE_BYTES,
+};
 pub use token::{DISCHARGES_BYTES_MAX, TOKEN_BYTES_MAX};
 
 #[cfg(test)]

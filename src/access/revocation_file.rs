@@ -10,13 +10,13 @@
 //! neither group nor others can touch; a new one takes the place of the old one complete and synced. Two commands that change it at
 //! once wait for each other. A file that is not there revokes nothing.
 use super::caveat::{rfc3339, unix_ms};
-use super::private_file::{self, directory_of, ReadFault};
+use super::private_file::{self, directory_of, Guard, ReadFault};
 use super::revocations::{Revocation, Revocations, Revoked};
 use rustix::fs::{flock, FlockOperation};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Most entries of a list.
@@ -43,18 +43,6 @@ struct WrittenEntry {
     at: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     reason: String,
-}
-
-/// What a file looked like: another one, or one that was written to, looks different.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stamp(Option<[i64; 6]>);
-
-/// How the file looks now. One that is not there, or cannot be looked at, has no look.
-pub fn stamp(path: &Path) -> Stamp {
-    Stamp(fs::metadata(path).ok().map(|found| {
-        let inode = found.ino() as i64;
-        [inode, found.size() as i64, found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec()]
-    }))
 }
 
 /// Every entry of the file, in its order; none if there is no such file.
@@ -144,19 +132,20 @@ pub fn reason_well_formed(text: &str) -> bool {
 /// The text of the file; `None` if there is no such file.
 fn read(path: &Path) -> Result<Option<Vec<u8>>, RevocationFault> {
     let broken = |source| RevocationFault::Unreadable { path: path.into(), source };
-    let file = match private_file::open(path) {
-        Ok(file) => file,
+    let malformed = |flaw| RevocationFault::Malformed { path: path.into(), flaw };
+    let too_long = || malformed(format!("it is longer than {FILE_BYTES_MAX} bytes"));
+    let file = match private_file::open(path, Guard::Mode) {
+        Ok((file, _)) => file,
         Err(ReadFault::Missing) => return Ok(None),
-        Err(ReadFault::NotAFile) => {
-            return Err(RevocationFault::Malformed { path: path.into(), flaw: "it is no regular file".to_owned() });
-        }
+        Err(ReadFault::NotAFile) => return Err(malformed("it is no regular file".to_owned())),
         Err(ReadFault::Exposed { mode }) => return Err(RevocationFault::Exposed { path: path.into(), mode }),
-        Err(ReadFault::Unreadable(error)) => return Err(broken(error)),
+        Err(ReadFault::TooLong) => return Err(too_long()),
+        Err(ReadFault::Unreadable(source)) => return Err(broken(source)),
     };
     let mut text = Vec::new();
     file.take(FILE_BYTES_MAX + 1).read_to_end(&mut text).map_err(broken)?;
     if text.len() as u64 > FILE_BYTES_MAX {
-        return Err(RevocationFault::Malformed { path: path.into(), flaw: format!("it is longer than {FILE_BYTES_MAX} bytes") });
+        return Err(too_long());
     }
     Ok(Some(text))
 }

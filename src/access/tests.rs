@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) const NOW: UnixMs = UnixMs(1_800_000_000_000);
-const AUDIENCE: &str = "svc-wallet";
+pub(super) const AUDIENCE: &str = "svc-wallet";
 const READ: ScopeSet = ScopeSet::of(&[Scope::Read]);
 const SPEND: ScopeSet = ScopeSet::of(&[Scope::Transfer, Scope::Spend]);
 
@@ -35,7 +35,7 @@ impl Bench {
     }
 
     pub(super) fn token_of(&self, subject: &str) -> String {
-        mint(&self.keyring, &MintRequest { subject: subject.into(), ..request() }, NOW).unwrap()
+        token_of(&self.keyring, subject)
     }
 
     fn verify(&self, token: &str, discharges: Option<&str>) -> Result<Arc<Capability>, Refusal> {
@@ -56,8 +56,13 @@ impl Bench {
             subject: "tester",
         };
         let root = self.keyring.root(self.keyring.active_id()).unwrap();
-        text(&Macaroon::create(None, root.as_macaroon_key(), identifier.encode().into()).unwrap())
+        text(&Macaroon::create(None, root, identifier.encode().into()).unwrap())
     }
+}
+
+/// A token for everything, signed by the active key.
+pub(super) fn token_of(keyring: &Keyring, subject: &str) -> String {
+    mint(keyring, &MintRequest { subject: subject.into(), ..request() }, NOW).unwrap()
 }
 
 fn request() -> MintRequest {

@@ -41,7 +41,7 @@ pub(super) fn verify(keyring: &Keyring, token: &[u8], discharges: Option<&[u8]>)
     let identifier = root.identifier();
     let identifier = Identifier::parse(&identifier.0).ok_or_else(malformed)?;
     let key = keyring.root(identifier.key_id).ok_or_else(|| Refusal::unauthorized(Why::UnknownKey))?;
-    signature::check(&root, key.as_macaroon_key(), &discharges).map_err(|flaw| {
+    signature::check(&root, key, &discharges).map_err(|flaw| {
         Refusal::unauthorized(match flaw {
             Flaw::Signature => Why::Signature,
             Flaw::Discharge => Why::Discharge,

@@ -62,6 +62,7 @@ impl Config {
             "security.require_caps" => switch(self.security.require_caps),
             "security.policy_file" => path(&self.security.policy_file),
             "security.keyring" => path(&self.security.keyring),
+            "security.kms" => text(self.security.kms.to_string()),
             "security.audience" => text(self.security.audience.clone()),
             "security.clock_leeway" => time(self.security.clock_leeway),
             "security.revocations" => path(&self.security.revocations),

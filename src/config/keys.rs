@@ -27,7 +27,7 @@ const fn required(name: &'static str, env: &'static str, meaning: &'static str) 
 pub const CONFIG_ENV: &str = "RON_CONFIG";
 
 /// Every key, in the order in which they are shown.
-pub static KEYS: [Key; 40] = [
+pub static KEYS: [Key; 41] = [
     with_default("service.name", "svc-wallet", "label `service` of metrics and logs; this program is svc-wallet"),
     with_default("service.role", "wallet", "role in the stack; this program is the wallet"),
     with_default("bind.http", "0.0.0.0:8080", "address of the API"),
@@ -59,6 +59,11 @@ pub static KEYS: [Key; 40] = [
     with_default("security.require_caps", "true", "every request carries a capability; only true is accepted"),
     required("security.policy_file", "POLICY_FILE", "the policy, read at start; SIGHUP does not read it again"),
     with_default("security.keyring", "/var/lib/ron/wallet.keyring", "root keys of the capabilities, mode 0600"),
+    with_default(
+        "security.kms",
+        "file",
+        "where the key is that opens the keyring: file (beside it), file:PATH, credential:NAME or env:NAME",
+    ),
     with_default("security.audience", "svc-wallet", "the `aud` that a capability must name"),
     with_default("security.clock_leeway", "5s", "how far the clocks of whoever wrote `exp` and `nbf` may be off"),
     with_default(

@@ -24,7 +24,7 @@ pub use cores::{cpus_usable, Cores, Driver};
 pub use describe::Described;
 pub use error::{ConfigError, Origin, Problem};
 pub use keys::CONFIG_ENV;
-pub use place::{AccountingDep, AuditSink, LedgerDep, RegistryDep};
+pub use place::{AccountingDep, AuditSink, Kms, LedgerDep, RegistryDep};
 pub(crate) use read::{SCRUB_BYTES_PER_SECOND, SCRUB_EVERY, SNAPSHOT_ENTRIES, SNAPSHOT_EVERY};
 pub use sources::{Flags, Sources, FILE_DEFAULT};
 
@@ -145,6 +145,8 @@ pub struct Security {
     pub policy_file: PathBuf,
     /// Root keys of the capabilities; only the path is known here.
     pub keyring: PathBuf,
+    /// Where the key is that opens it; only the place is known here.
+    pub kms: Kms,
     /// The `aud` that a capability has to name.
     pub audience: String,
     /// How far the clocks of issuers may be off.

@@ -42,6 +42,20 @@ pub enum AuditSink {
     Unix(PathBuf),
 }
 
+/// Where the key is that opens the keyring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kms {
+    /// In a file; without a path in the one beside the keyring.
+    File(Option<PathBuf>),
+    /// In the credential of this name, handed over by systemd.
+    Credential(String),
+    /// In the variable of this name.
+    Env(String),
+}
+
+/// Longest name of a credential or a variable, in bytes.
+const KMS_NAME_BYTES_MAX: usize = 64;
+
 /// Longest path that a unix socket address holds on Linux, in bytes; the last of its 108 ends the text.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
@@ -126,6 +140,30 @@ pub fn registry(raw: &Raw) -> Reading<RegistryDep> {
     Err(format!("{raw} is neither http://HOST:PORT nor file:PATH; write one of them"))
 }
 
+/// Where the key is that opens the keyring: `file`, `file:PATH`, `credential:NAME` or `env:NAME`.
+pub fn kms(raw: &Raw) -> Reading<Kms> {
+    let written = text(raw)?;
+    let of = |letters: fn(u8) -> bool, name: &str| {
+        let fits = (1..=KMS_NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(letters) && !name.starts_with('.');
+        fits.then(|| name.to_owned())
+            .ok_or_else(|| format!("{raw} has no name of at most {KMS_NAME_BYTES_MAX} letters, digits, - _ ."))
+    };
+    if written == "file" {
+        return Ok(Kms::File(None));
+    }
+    if let Some(file) = written.strip_prefix("file:") {
+        let file = path(&Raw::Text(file.to_owned()));
+        return file.map(|file| Kms::File(Some(file))).map_err(|_| format!("{raw} names no file; write file:PATH"));
+    }
+    if let Some(name) = written.strip_prefix("credential:") {
+        return of(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'), name).map(Kms::Credential);
+    }
+    if let Some(name) = written.strip_prefix("env:") {
+        return of(|byte| byte.is_ascii_alphanumeric() || byte == b'_', name).map(Kms::Env);
+    }
+    Err(format!("{raw} is neither file, file:PATH, credential:NAME nor env:NAME; write one of them"))
+}
+
 fn daemon<T>(raw: &Raw, embedded: fn(PathBuf) -> T, behind_socket: fn(PathBuf) -> T) -> Reading<T> {
     let written = text(raw)?;
     if let Some(directory) = written.strip_prefix("embedded:") {
@@ -185,6 +223,25 @@ impl std::fmt::Display for AuditSink {
     }
 }
 
+impl std::str::FromStr for Kms {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        kms(&Raw::Text(text.to_owned()))
+    }
+}
+
+impl std::fmt::Display for Kms {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Kms::File(None) => f.write_str("file"),
+            Kms::File(Some(path)) => write!(f, "file:{}", path.display()),
+            Kms::Credential(name) => write!(f, "credential:{name}"),
+            Kms::Env(name) => write!(f, "env:{name}"),
+        }
+    }
+}
+
 impl std::fmt::Display for RegistryDep {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -213,6 +270,9 @@ mod tests {
         {
             assert_eq!(registry(&of(written)).unwrap().to_string(), written);
         }
+        for written in ["file", "file:/etc/ron/wallet.key", "credential:wallet.key", "env:WALLET_KEY"] {
+            assert_eq!(kms(&of(written)).unwrap().to_string(), written);
+        }
         assert_eq!(registry(&of("file:///etc/r.json")), Ok(RegistryDep::File("/etc/r.json".into())));
         assert_eq!(socket(&of("unix:///run/a.sock")), Ok("/run/a.sock".into()));
         assert_eq!(socket(&of("./var/a.sock")), Ok("./var/a.sock".into()));
@@ -228,6 +288,22 @@ mod tests {
         {
             assert!(registry(&of(bad)).is_err(), "{bad:?}");
         }
+        for bad in [
+            "",
+            "aws",
+            "file:",
+            "credential:",
+            "credential:../x",
+            "credential:.x",
+            "env:",
+            "env:A-B",
+            "env:A=B",
+            "env:ä",
+            "Env:A",
+        ] {
+            assert!(kms(&of(bad)).is_err(), "{bad:?}");
+        }
+        assert!(kms(&of(&format!("env:{}", "X".repeat(65)))).is_err());
         assert!(socket(&of(&"x".repeat(108))).is_err());
         assert!(socket(&of(&format!("unix:///{}", "x".repeat(107)))).is_err());
         for bad in ["localhost:8080", "8080", "127.0.0.1", "127.0.0.1:99999", "::1:80x"] {

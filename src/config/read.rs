@@ -163,6 +163,7 @@ impl Reader {
         });
         let policy_file = self.value("security.policy_file", place::path);
         let keyring = self.value("security.keyring", place::path);
+        let kms = self.value("security.kms", place::kms);
         let audience = self.value("security.audience", name);
         let clock_leeway = self.value("security.clock_leeway", |raw| value::duration(raw, CLOCK_LEEWAY));
         let revocations = self.value("security.revocations", place::path);
@@ -171,6 +172,7 @@ impl Reader {
             require_caps: require_caps?,
             policy_file: policy_file?,
             keyring: keyring?,
+            kms: kms?,
             audience: audience?,
             clock_leeway: clock_leeway?,
             revocations: revocations?,

@@ -4,8 +4,10 @@
 mod auditing;
 mod conservation;
 mod counting;
+mod custody;
 mod distant;
 mod http;
+mod keys;
 mod ledger;
 mod page;
 mod preflight;
@@ -23,6 +25,7 @@ pub(crate) mod watch;
 #[cfg(test)]
 pub(crate) mod sample;
 
+pub use custody::{custody, custody_under};
 pub use http::ControlServer;
 pub use page::{Page, PageReply, Pages, Surface};
 pub use preflight::findings;

@@ -3,8 +3,9 @@
 //! Nothing is made, changed or listened on, and a server that is running is neither disturbed nor in the way. What is not looked
 //! at is told in [`crate::config::check`]: the ledger and the counters, which only their server may open, and whether an address
 //! is free, which can change until the start.
+use super::custody::custody;
 use super::service::wanted;
-use crate::access::{load_revocation_list, Keyring, KeyringFault, Policy};
+use crate::access::{load_revocation_list, KeyringFault, Policy};
 use crate::config::{cpus_usable, Config, LedgerDep, Problem, RegistryDep};
 use crate::registry::RegistryFile;
 use crate::worker::{Driver, Wanted};
@@ -44,17 +45,14 @@ pub fn findings(config: &Config) -> Vec<Problem> {
         RegistryDep::Http(_) => {}
     }
     note("security.policy_file", Policy::load(&config.security.policy_file).map(drop).map_err(|fault| fault.to_string()));
-    note("security.keyring", keyring(&config.security.keyring));
     note("security.revocations", load_revocation_list(&config.security.revocations).map(drop).map_err(|fault| fault.to_string()));
-    found
-}
-
-/// A keyring that is not there is made at the first start.
-fn keyring(path: &Path) -> Result<(), String> {
-    match Keyring::open(path) {
-        Ok(_) | Err(KeyringFault::Missing { .. }) => Ok(()),
-        Err(fault) => Err(fault.to_string()),
+    match custody(&config.security).open() {
+        // One that is not there is made at the first start.
+        Ok(_) | Err(KeyringFault::Missing { .. }) => {}
+        Err(fault @ KeyringFault::Kms { .. }) => note("security.kms", Err(fault.to_string())),
+        Err(fault) => note("security.keyring", Err(fault.to_string())),
     }
+    found
 }
 
 /// Whether the address is one of this machine and may be bound by this user. That somebody listens there is no fault: a check

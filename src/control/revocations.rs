@@ -1,6 +1,6 @@
 //! The file of revocations under a running server: noticed when it has changed, put in force as a whole, and left in force when it
 //! turns bad.
-use crate::access::{load_revocation_list, stamp, RevocationBoard, RevocationFault, Revocations, Stamp};
+use crate::access::{load_revocation_list, RevocationBoard, RevocationFault, Revocations, Stamp};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ pub(super) struct RevocationWatch {
     path: PathBuf,
     board: Arc<RevocationBoard>,
     /// How the file looked when it was read last; none if it was not there.
-    seen: Stamp,
+    seen: Option<Stamp>,
     /// How many entries are in force.
     entries: usize,
     failed: Option<Failed>,
@@ -41,8 +41,8 @@ impl RevocationWatch {
     /// # Errors
     /// If there is one and it is damaged or cannot be read: nobody may think that nothing is revoked.
     pub fn open(path: PathBuf, board: Arc<RevocationBoard>) -> Result<Self, RevocationFault> {
-        let mut watch = Self { path, board, seen: Stamp::default(), entries: 0, failed: None };
-        watch.seen = stamp(&watch.path);
+        let mut watch = Self { path, board, seen: None, entries: 0, failed: None };
+        watch.seen = Stamp::at(&watch.path);
         let list = load_revocation_list(&watch.path)?;
         watch.put(list);
         Ok(watch)
@@ -53,22 +53,22 @@ impl RevocationWatch {
         self.entries
     }
 
-    /// How the file looked when it was read last.
-    pub fn seen(&self) -> Stamp {
+    /// How the file looked when it was read last; none if it was not there.
+    pub fn seen(&self) -> Option<Stamp> {
         self.seen
     }
 
     /// Reads the file again if it looks different than before, or in any case if that is asked for.
     pub fn look(&mut self, in_any_case: bool) -> Looked {
         // What is looked at first may change while it is read; it then looks different at the next look.
-        let now = stamp(&self.path);
+        let now = Stamp::at(&self.path);
         let again = self.failed.as_ref().is_some_and(|failed| failed.at.elapsed() >= RETRY_EVERY);
         if now == self.seen && !again && !in_any_case {
             return Looked::Unchanged;
         }
-        let was_there = self.seen != Stamp::default() || self.failed.is_some();
+        let was_there = self.seen.is_some() || self.failed.is_some();
         let found = match load_revocation_list(&self.path) {
-            Ok(_) if was_there && now == Stamp::default() => Err(RevocationFault::Gone { path: self.path.clone() }),
+            Ok(_) if was_there && now.is_none() => Err(RevocationFault::Gone { path: self.path.clone() }),
             found => found,
         };
         match found {
@@ -79,7 +79,7 @@ impl RevocationWatch {
                 Looked::Changed(self.entries)
             }
             Err(fault) => {
-                if now != Stamp::default() {
+                if now.is_some() {
                     self.seen = now;
                 }
                 let told = fault.to_string();

@@ -4,15 +4,17 @@
 //! the ledger is still being read; a core gets its slice before it gets its listener.
 use super::auditing::Auditing;
 use super::counting::Counting;
+use super::custody::custody;
+use super::keys::{KeyWatch, Telling};
 use super::ledger::{Ledger, Opened};
 use super::replay::Interruption;
 use super::revocations::RevocationWatch;
 use super::slices::Slices;
-use super::watch::Watcher;
+use super::watch::{Files, Watcher};
 use super::{
     bind_admin, health_body, ControlServer, Dep, Page, PageReply, Readiness, SharedVersion, SignalEvent, Signals, Version,
 };
-use crate::access::{Keyring, KeyringFault, Policy, PolicyFault, RevocationBoard, RevocationFault};
+use crate::access::{forbid_core_dumps, Custody, KeyringFault, Policy, PolicyFault, RevocationBoard, RevocationFault};
 use crate::accounting::CountersFault;
 use crate::api::Route;
 use crate::audit::{AuditFault, Event, EventKind};
@@ -107,13 +109,18 @@ fn end_with_any_panic() {
 /// If it cannot start, or the ledger cannot be closed in order.
 pub fn run(config: &Config, log: &LogGuard) -> Result<(), ServiceFault> {
     end_with_any_panic();
+    if let Err(error) = forbid_core_dumps() {
+        tracing::warn!(event = "core_dumps_possible", %error, "the system does not let core dumps be turned off; secrets may get into one");
+    }
+    // Its key may have to be taken out of the environment, which is done while there is but the thread of the log.
+    let custody = custody(&config.security);
     let (_signals, events) = Signals::listen().map_err(refused("cannot take over the signals"))?;
     let mut interruption = Interruption::new(&events);
-    let Some(service) = Service::start(config, &mut interruption)? else {
+    let Some(service) = Service::start(config, custody, &mut interruption)? else {
         return Ok(());
     };
     if interruption.reload_wanted() {
-        service.watcher.reload(&service.readiness);
+        service.reload();
     }
     service.watch(&events, log);
     service.stop(log)
@@ -127,16 +134,18 @@ struct Service {
     desk: Arc<LookupDesk<worker::Asked>>,
     counting: Counting,
     auditing: Option<Arc<Auditing>>,
+    keys: KeyWatch,
     watcher: Watcher,
     _servers: Vec<ControlServer>,
 }
 
 impl Service {
     /// `None` if a signal asked for an end while the ledger was being read.
-    fn start(config: &Config, interruption: &mut Interruption<'_>) -> Result<Option<Self>, ServiceFault> {
+    fn start(config: &Config, custody: Custody, interruption: &mut Interruption<'_>) -> Result<Option<Self>, ServiceFault> {
         raise_file_limit(config.limits.connections);
         let policy = Arc::new(Policy::load(&config.security.policy_file)?);
-        let keyring = Arc::new(Keyring::open_or_create(&config.security.keyring)?);
+        let (keyring, keyring_stamp) = custody.open_or_create()?;
+        let keyring = Arc::new(keyring);
         let board = Arc::<RevocationBoard>::default();
         let revocations = RevocationWatch::open(config.security.revocations.clone(), board.clone())?;
         let RegistryDep::File(registry) = &config.deps.registry else { unreachable!("only what is supported is started") };
@@ -192,7 +201,7 @@ impl Service {
         readiness.up(Dep::Policy);
         readiness.up(Dep::Registry);
 
-        let (to_cores, to_desk) = (mailboxes.clone(), mailboxes.clone());
+        let (to_cores, to_desk, to_verify) = (mailboxes.clone(), mailboxes.clone(), mailboxes.clone());
         let answer = move |asked: worker::Asked, found| to_desk[usize::from(asked.asker().0)].put(Letter::Answered(asked, found));
         let desk = LookupDesk::spawn(ledger.reader(), QUESTIONS_MAX, Box::new(answer))
             .map_err(refused("cannot start the lookup thread"))?;
@@ -211,13 +220,14 @@ impl Service {
         let auditing = Auditing::start(config, ledger.reader(), intakes)?.map(Arc::new);
 
         let listeners = bind()?;
-        let site = Arc::new(site(config, keyring, board, policy, &readiness, version.clone(), ledger.log_id()));
+        let site = Arc::new(site(config, board, policy, &readiness, version.clone(), ledger.log_id()));
         let parts = engines.into_iter().zip(inboxes).zip(listeners).zip(&cpus).zip(feeds).enumerate();
         let parts = parts.map(|(core, ((((engine, inbox), listener), cpu), feed))| CoreParts {
             engine,
             inbox,
             listener,
             lane: ledger.lane(core as u16),
+            keyring: keyring.clone(),
             cpu: *cpu,
             feed,
         });
@@ -227,8 +237,11 @@ impl Service {
         ledger.audit(schedule(config), live).map_err(refused("cannot start the auditor"))?;
         let config::Ledger { scrub_every: every, scrub_bytes_per_second: bytes_per_second, .. } = config.ledger;
         ledger.scrub(Scrubbing { every, bytes_per_second }).map_err(refused("cannot start the thread that scrubs"))?;
+        let telling = Telling { publisher: publisher.clone(), version: version.clone(), stream: auditing.clone() };
+        let keys = KeyWatch::start(custody, keyring, keyring_stamp, to_verify, telling)
+            .map_err(refused("cannot start the thread of the keyring"))?;
         readiness.up(Dep::Ledger);
-        let files = (registry, revocations);
+        let files = Files { registry, revocations };
         let watcher = Watcher::new(publisher, files, version, status, ledger.watch(), ledger.epoch(), driver.name());
         let watcher = watcher.with_stream(auditing.clone());
         let started =
@@ -245,7 +258,7 @@ impl Service {
             epoch = ledger.epoch(),
             "serving"
         );
-        Ok(Some(Self { readiness, site, workers, ledger, desk, counting, auditing, watcher, _servers: servers }))
+        Ok(Some(Self { readiness, site, workers, ledger, desk, counting, auditing, keys, watcher, _servers: servers }))
     }
 
     /// Watches until the service is to end.
@@ -254,12 +267,17 @@ impl Service {
             let event = self.watcher.wait(events);
             self.watcher.look(&self.readiness, &self.site, &self.workers, self.ledger.auditor(), &self.counting, log);
             match event {
-                Some(SignalEvent::Reload) => self.watcher.reload(&self.readiness),
+                Some(SignalEvent::Reload) => self.reload(),
                 Some(SignalEvent::Snapshot) => self.ledger.take_snapshot(),
                 Some(SignalEvent::Drain | SignalEvent::Exit(_)) => return,
                 None => {}
             }
         }
+    }
+
+    fn reload(&self) {
+        self.watcher.reload(&self.readiness);
+        self.keys.look();
     }
 
     /// Degrades first: readiness drops, then the listeners close, what is in flight finishes, the ledger is closed. Figures are
@@ -275,6 +293,7 @@ impl Service {
             std::thread::sleep(DRAIN_LOOK_EVERY);
             self.watcher.look(&self.readiness, &self.site, &self.workers, self.ledger.auditor(), &self.counting, log);
         }
+        self.keys.stop();
         self.workers.drain();
         while !self.workers.ended() {
             self.workers.ask_stats();
@@ -318,7 +337,6 @@ fn engines(config: &Config, ring: Ring) -> Vec<Engine> {
 
 fn site(
     config: &Config,
-    keyring: Arc<Keyring>,
     revocations: Arc<RevocationBoard>,
     policy: Arc<Policy>,
     readiness: &Readiness,
@@ -331,7 +349,6 @@ fn site(
         admission: Admission::new(config.limits.inflight),
         gate: SharedGate::new(Gate::Open),
         cores_finished: AtomicUsize::new(0),
-        keyring,
         audience: config.security.audience.clone(),
         clock_leeway: config.security.clock_leeway,
         revocations,

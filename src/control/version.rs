@@ -16,12 +16,14 @@ pub struct Version {
     pub git_revision: &'static str,
     /// What was built in or turned on beyond the ordinary.
     pub features: Vec<&'static str>,
-    /// Posture towards quantum computers: whether keys are hybrid.
+    /// Posture towards quantum computers: `hybrid` if the keyring is sealed and signs in the hybrid way, else `off`.
     pub pq: &'static str,
     /// Version of the policy in force; `None` before one is loaded.
     pub policy_version: Option<u64>,
     /// Version of the topology in force; `None` before one is loaded.
     pub registry_version: Option<u64>,
+    /// Serial number of the keyring in force; `None` before one is loaded.
+    pub keyring_version: Option<u64>,
     /// The driver of the cores: `io_uring` or `epoll`.
     pub driver: &'static str,
     /// Why the driver is not the preferred one, and what to do about it.
@@ -40,6 +42,7 @@ impl Version {
             pq: "off",
             policy_version: None,
             registry_version: None,
+            keyring_version: None,
             driver,
             driver_note,
         }
@@ -64,6 +67,16 @@ impl SharedVersion {
     /// A topology of this version is in force from now on.
     pub fn registry_version(&self, version: u64) {
         self.version().registry_version = Some(version);
+    }
+
+    /// A keyring with this serial number is in force from now on.
+    pub fn keyring_version(&self, serial: u64) {
+        self.version().keyring_version = Some(serial);
+    }
+
+    /// Whether the keyring in force is hybrid.
+    pub fn post_quantum(&self, hybrid: bool) {
+        self.version().pq = if hybrid { "hybrid" } else { "off" };
     }
 
     /// The JSON body at this moment.
@@ -94,13 +107,17 @@ mod tests {
         let body: serde_json::Value = serde_json::from_str(&version.body()).unwrap();
         let expected = serde_json::json!({
             "name": "svc-wallet", "version": env!("CARGO_PKG_VERSION"), "git_revision": REVISION, "features": ["tor"], "pq": "off",
-            "policy_version": 3, "registry_version": null, "driver": "epoll", "driver_note": "io_uring is disabled: ...",
+            "policy_version": 3, "registry_version": null, "keyring_version": null, "driver": "epoll", "driver_note": "io_uring is disabled: ...",
         });
         assert_eq!(body, expected);
         let shared = SharedVersion::new(version);
         shared.clone().registry_version(9);
+        shared.keyring_version(4);
+        shared.post_quantum(true);
         let body: serde_json::Value = serde_json::from_str(&shared.body()).unwrap();
-        assert_eq!((body["policy_version"].as_u64(), body["registry_version"].as_u64()), (Some(3), Some(9)));
+        assert_eq!(body["pq"], "hybrid");
+        let versions = ["policy_version", "registry_version", "keyring_version"].map(|name| body[name].as_u64());
+        assert_eq!(versions, [Some(3), Some(9), Some(4)]);
     }
 
     #[test]

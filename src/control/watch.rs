@@ -36,6 +36,12 @@ const ACCOUNTING_LAG_SECONDS_MAX: f64 = 60.0;
 const PRESSURE_PERCENT_MIN: usize = 90;
 const RELIEF_PERCENT_MAX: usize = 70;
 
+/// What the watcher reads again while the service runs.
+pub(super) struct Files {
+    pub registry: RegistryFile,
+    pub revocations: RevocationWatch,
+}
+
 /// The control thread's view of the service.
 pub(super) struct Watcher {
     publisher: Arc<Publisher>,
@@ -60,13 +66,14 @@ pub(super) struct Watcher {
 impl Watcher {
     pub fn new(
         publisher: Arc<Publisher>,
-        (registry, revocations): (RegistryFile, RevocationWatch),
+        files: Files,
         version: SharedVersion,
         status: Arc<Mutex<String>>,
         ledger: Box<dyn WatchLedger>,
         epoch: u64,
         driver: &'static str,
     ) -> Self {
+        let Files { registry, revocations } = files;
         tracing::info!(event = "revocations_loaded", entries = revocations.entries(), "the list of revocations is in force");
         publisher.revocations(revocations.entries());
         let (registry, revocations) = (RefCell::new(registry), RefCell::new(revocations));
@@ -276,9 +283,9 @@ impl Watcher {
         }
     }
 
-    /// Reads again what can change while the service runs: the topology and the revocations. The policy is not among it.
+    /// Reads again what can change while the service runs: the topology and the revocations; the keyring has a thread of its own. The policy is not among it.
     pub fn reload(&self, readiness: &Readiness) {
-        let what = "reading topology and revocations again; the policy is read at start only, restart to change it";
+        let what = "reading topology, revocations and keyring again; the policy is read at start only, restart to change it";
         tracing::info!(event = "reload", "{what}");
         self.look_at_revocations(true);
         let mut registry = self.registry.borrow_mut();

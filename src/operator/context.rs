@@ -9,8 +9,9 @@ use std::time::Duration;
 use super::client::{Address, Client, ClientError, Reply, Request};
 use super::exit::Failure;
 use super::output::Output;
-use crate::access::{mint, Keyring, MintFault, MintRequest};
+use crate::access::{mint, MintFault, MintRequest};
 use crate::config::{Config, Flags, Sources, CONFIG_ENV, FILE_DEFAULT};
+use crate::control::custody;
 use crate::worker::unix_now;
 
 /// How long the server may take for one answer; more than its own bound for a commit.
@@ -65,7 +66,8 @@ impl Context {
 
     /// A token for one question: reading only, this account only if one is given, valid for a minute.
     pub fn read_token(&self, config: &Config, account: Option<&str>) -> Result<String, Failure> {
-        let keyring = Keyring::open(&config.security.keyring)
+        let keyring = custody(&config.security)
+            .open()
             .map_err(|fault| Failure::usage(fault.to_string(), "or ask with a token of your own: --token TOKEN"))?;
         let request = MintRequest {
             subject: "ronctl".to_owned(),

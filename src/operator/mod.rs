@@ -11,10 +11,12 @@ pub mod demo;
 pub mod exit;
 #[cfg(test)]
 mod fake;
+pub mod kms;
 pub mod ledger;
 pub mod members;
 pub mod output;
 pub mod proof;
+pub mod public_keys;
 pub mod status;
 pub mod wallet;
 
@@ -60,6 +62,9 @@ enum Command {
     /// Make, read, narrow and revoke capabilities
     #[command(subcommand)]
     Cap(cap::Cap),
+    /// Show and change the keyring in custody: its posture, its keys, how it is sealed
+    #[command(subcommand)]
+    Kms(kms::Kms),
     /// Ask for balances, entries, nonces, receipts and the sums of an asset
     #[command(subcommand)]
     Wallet(wallet::Wallet),
@@ -82,6 +87,7 @@ impl Command {
     fn run(&self, context: &Context) -> Result<Exit, Failure> {
         match self {
             Command::Cap(command) => command.run(context),
+            Command::Kms(command) => command.run(context),
             Command::Wallet(command) => command.run(context),
             Command::Status(command) => command.run(context),
             Command::Ledger(command) => command.run(context),
@@ -156,6 +162,16 @@ mod tests {
             "ronctl cap revoke --token-id 00112233445566778899aabbccddeeff --reason lost",
             "ronctl cap revoke --undo --subject alice",
             "ronctl cap revocations --json",
+            "ronctl kms status",
+            "ronctl kms status --expect sealed=on,version=3",
+            "ronctl kms rotate",
+            "ronctl kms rotate --hybrid on",
+            "ronctl kms status --expect hybrid=on",
+            "ronctl kms rotate --add-only",
+            "ronctl kms rotate --activate k-1",
+            "ronctl kms retire k-1",
+            "ronctl kms export --out keys.json",
+            "ronctl kms seal --under credential:wallet.key",
             "ronctl wallet seq --account alice",
             "ronctl wallet balance --account alice --asset roc --json",
             "ronctl --json --config x.toml wallet tx tx_0 --token t",
@@ -191,6 +207,12 @@ mod tests {
             "ronctl cap revoke --subject a --key-id k",
             "ronctl wallet seq",
             "ronctl nothing",
+            "ronctl kms status --expect hybrid",
+            "ronctl kms status --expect nothing=on",
+            "ronctl kms rotate --add-only --activate k-1",
+            "ronctl kms rotate --hybrid maybe",
+            "ronctl kms retire",
+            "ronctl kms seal --under vault",
             "ronctl proof get",
             "ronctl proof get --from 1",
         ] {

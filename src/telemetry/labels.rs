@@ -53,6 +53,13 @@ pub enum Reload {
     Registry,
     /// The revoked capabilities.
     Revocations,
+    /// The keyring.
+    Keyring,
+}
+
+impl Reload {
+    /// All of them.
+    pub(super) const ALL: [Self; 4] = [Self::Policy, Self::Registry, Self::Revocations, Self::Keyring];
 }
 
 /// A counter's name and its labels.
@@ -111,6 +118,7 @@ pub(super) fn reload_name(what: Reload) -> &'static str {
         Reload::Policy => "policy",
         Reload::Registry => "registry",
         Reload::Revocations => "revocations",
+        Reload::Keyring => "keyring",
     }
 }
 

@@ -49,6 +49,10 @@ metrics! {
     CONSERVATION_CHECKS Counter "wallet_conservation_checks_total" "Checks that what is served is what the ledger says, by outcome.";
     POLICY_VERSION Gauge "policy_version" "Version of the policy in force.";
     REGISTRY_VERSION Gauge "registry_version" "Version of the topology in force.";
+    KEYRING_VERSION Gauge "keyring_version" "Serial number of the keyring in force: how often it was changed.";
+    KEYRING_KEYS Gauge "wallet_keyring_keys" "Keys on the keyring in force.";
+    KEYRING_SEALED Gauge "wallet_keyring_sealed" "1 if the file of the keyring is sealed, else 0.";
+    KEYRING_HYBRID Gauge "wallet_keyring_hybrid" "1 if the keyring is sealed and signs with post-quantum algorithms beside the classical ones, else 0.";
     READY Gauge "wallet_ready" "1 while /readyz answers 200, else 0.";
     CONNECTIONS Gauge "wallet_connections" "Open client connections.";
     CONNECTIONS_ACCEPTED Counter "wallet_connections_accepted_total" "Accepted client connections.";
@@ -76,7 +80,7 @@ metrics! {
     SCRUB_LAST_END Gauge "wallet_scrub_last_end_time_seconds" "End of the last pass that read everything durable again, in seconds since the Unix epoch.";
     SCRUB_DAMAGED Gauge "wallet_scrub_damaged_files" "Files of the ledger that were damaged when they were read again last, by kind.";
     REVOCATIONS Gauge "wallet_revocations" "Entries of the list of revoked capabilities that is in force.";
-    RELOADS Counter "wallet_reloads_total" "Reloads of policy, registry and revocations by outcome.";
+    RELOADS Counter "wallet_reloads_total" "Reloads of policy, registry, revocations and keyring by outcome.";
     ACCOUNTING_FLUSHES Counter "wallet_accounting_flushes_total" "Flushes of the counters by outcome.";
     AUDIT_HEIGHT Gauge "wallet_audit_stream_height" "Position of the newest entry that the audit stream has.";
     AUDIT_LAG Gauge "wallet_audit_stream_lag_seconds" "For how long the audit stream has been behind the ledger; 0 while it is not.";
@@ -92,10 +96,14 @@ metrics! {
 }
 
 /// Gauges of which there is one each, and that are there from the start.
-pub const WITHOUT_LABELS: [&str; 15] = [
+pub const WITHOUT_LABELS: [&str; 19] = [
     ACCOUNTING_LAG,
     POLICY_VERSION,
     REGISTRY_VERSION,
+    KEYRING_VERSION,
+    KEYRING_KEYS,
+    KEYRING_SEALED,
+    KEYRING_HYBRID,
     READY,
     LEDGER_HEIGHT,
     AUDITED_HEIGHT,

@@ -153,7 +153,7 @@ impl Publisher {
         for ok in [true, false] {
             self.snapshots(ok, 0);
             self.counter(names::ACCOUNTING_FLUSHES, &[("outcome", outcome(ok))]).increment(0);
-            for what in [Reload::Policy, Reload::Registry, Reload::Revocations] {
+            for what in Reload::ALL {
                 self.counter(names::RELOADS, &[("what", reload_name(what)), ("outcome", outcome(ok))]).increment(0);
             }
         }
@@ -286,6 +286,14 @@ impl Publisher {
     /// Shows the version of the topology in force.
     pub fn registry_version(&self, version: u64) {
         self.set(names::REGISTRY_VERSION, &[], version as f64);
+    }
+
+    /// Shows the keyring in force: how often it was changed, how many keys it has, whether its file is sealed, and whether it is hybrid.
+    pub fn keyring(&self, version: u64, keys: usize, sealed: bool, hybrid: bool) {
+        self.set(names::KEYRING_VERSION, &[], version as f64);
+        self.set(names::KEYRING_KEYS, &[], keys as f64);
+        self.set(names::KEYRING_SEALED, &[], f64::from(u8::from(sealed)));
+        self.set(names::KEYRING_HYBRID, &[], f64::from(u8::from(hybrid)));
     }
 
     /// Shows whether `/readyz` answers 200.

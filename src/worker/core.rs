@@ -90,6 +90,7 @@ impl Core {
                     // Whoever asked waits for a while and no longer.
                     let _ = answer.try_send(self.held(&accounts));
                 }
+                Letter::Order(Order::Keyring(keyring)) => self.front.change_keyring(keyring),
                 Letter::Order(Order::Drain) => self.draining = true,
             }
         }

@@ -1,11 +1,12 @@
 //! A core's front to its connections: requests are read, checked and handed to the engine; outcomes become replies.
 //!
 //! Everything that happens to a request before and after its owner core decides is here, in the order of the contract:
-//! framing and caps, admission, capability, shape, policy. What the engine answers arrives through [`Output`]. Reads of durable
-//! entries pass the engine by; they are in `lookups`. Where an interpreted request goes is
-//! in `calls`, what the audit stream is told in `telling`.
+//! framing and caps, admission, capability, shape, policy. What the engine answers arrives through `output`. Reads of durable
+//! entries pass the engine by; they are in `lookups`. Where an interpreted request goes is in `calls`, what the audit stream is told in
+//! `telling`.
 mod calls;
 mod lookups;
+mod output;
 mod telling;
 
 use super::admission::Admission;
@@ -16,14 +17,14 @@ use super::mailbox::Asked;
 use super::site::Site;
 use super::terms::method_of;
 use super::writes::Writes;
-use crate::access::{Policy, TokenCache};
+use crate::access::{Keyring, Policy, TokenCache};
 use crate::api::{self, Resolved, Route};
-use crate::domain::{Code, CoreId, Entry, Reason, Refusal, UnixMs};
-use crate::engine::{Engine, Gate, Outcome, Output, Repeat, Request, Ticket};
+use crate::domain::{Code, CoreId, Reason, Refusal, UnixMs};
+use crate::engine::{Engine, Gate, Request, Ticket};
 use crate::http::{self, Step};
 use crate::ledger::LookupDesk;
 use crate::ring::Ring;
-use crate::telemetry::feed::{Feed, Refused};
+use crate::telemetry::feed::Feed;
 use crate::telemetry::{CoreStats, MethodIndex, RouteIndex, Tally};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -71,11 +72,12 @@ impl Front {
         core: CoreId,
         ring: Ring,
         site: Arc<Site>,
+        keyring: Arc<Keyring>,
         desk: Arc<LookupDesk<Asked>>,
         feed: Option<Feed>,
         stats: Box<CoreStats>,
     ) -> Self {
-        let tokens = TokenCache::new(site.keyring.clone(), &site.audience, site.tokens_max)
+        let tokens = TokenCache::new(keyring, &site.audience, site.tokens_max)
             .with_leeway(site.clock_leeway)
             .with_revocations(site.revocations.clone());
         Self {
@@ -142,6 +144,11 @@ impl Front {
         let lookups = self.tokens.take_lookups();
         self.stats.tally_many(Tally::TokenCacheHit, lookups.hits);
         self.stats.tally_many(Tally::TokenCacheMiss, lookups.misses);
+    }
+
+    /// Verifies with this keyring from now on.
+    pub fn change_keyring(&mut self, keyring: Arc<Keyring>) {
+        self.tokens.change_keyring(keyring);
     }
 
     /// Verified tokens in memory.
@@ -429,47 +436,5 @@ impl Front {
     pub fn made_corr(&mut self) -> Corr {
         self.corr_next += 1;
         Corr::made(self.site.process, self.corr_next)
-    }
-}
-
-impl Output for Front {
-    fn reply(&mut self, ticket: Ticket, outcome: Outcome<'_>) {
-        let log_id = self.site.log_id;
-        match outcome {
-            Outcome::Refused(refusal) => self.refuse(ticket, refusal),
-            Outcome::Receipt { entry, seq, root, replayed } => {
-                if replayed {
-                    self.note_replay(ticket);
-                }
-                let extra: &[(&str, &str)] = if replayed { &[("Idempotency-Replayed", "true")] } else { &[] };
-                self.reply_with(ticket, 200, extra, |out| api::reply::receipt(out, log_id, &entry, seq, &root));
-            }
-            Outcome::Balance { account, asset, balance } => {
-                let now = self.clock.unix_now();
-                self.reply_with(ticket, 200, &[], |out| api::reply::balance(out, account, asset, &balance, now));
-            }
-            Outcome::LastNonce { account, last } => {
-                let now = self.clock.unix_now();
-                self.reply_with(ticket, 200, &[], |out| api::reply::last_nonce(out, account, last, now));
-            }
-        }
-    }
-
-    fn refused(&mut self, entry: &Entry<'_>, refusal: &Refusal) {
-        if let Some(feed) = &self.feed {
-            feed.refused(Refused::entry(entry, refusal));
-        }
-    }
-
-    fn ask(&mut self, repeat: Repeat) -> Result<(), Repeat> {
-        self.stats.tally(Tally::LedgerQuestion);
-        let question = repeat.question.clone();
-        let asked = Asked::Repeat { asker: self.core, repeat };
-        self.desk.ask(question, asked).map_err(|asked| match asked {
-            Asked::Repeat { repeat, .. } => repeat,
-            Asked::Transaction { .. } | Asked::Page { .. } | Asked::History { .. } | Asked::Totals { .. } => {
-                unreachable!("the desk gives back what it was given")
-            }
-        })
     }
 }

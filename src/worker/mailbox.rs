@@ -2,7 +2,7 @@
 //!
 //! A sender wakes the core only if the core may be asleep: `notified` is swapped on both sides, so that one wake covers
 //! all letters that arrive before the core looks.
-use crate::access::Capability;
+use crate::access::{Capability, Keyring};
 use crate::domain::{CoreId, Durable, TxId};
 use crate::engine::{Message, Repeat, Ticket};
 use crate::ledger::{Answer, Held};
@@ -88,6 +88,8 @@ pub enum Order {
     Stats(Box<CoreStats>),
     /// Say what those of these accounts hold that live here, each with its place in the list.
     Held(Arc<[Box<str>]>, Sender<Vec<(usize, Held)>>),
+    /// Verify with this keyring from now on.
+    Keyring(Arc<Keyring>),
     /// Accept no more connections, let what is in flight finish, close what is idle, then end.
     Drain,
 }

@@ -29,6 +29,7 @@ pub use site::{ControlPlane, ControlReply, SharedGate, Site};
 pub use sweep::{Timeouts, LEDGER_DOWN_PATIENCE, SWEEP_EVERY};
 
 use self::core::{Core, SharedCore};
+use crate::access::Keyring;
 use crate::domain::CoreId;
 use crate::engine::Engine;
 use crate::ledger::{LaneSender, LookupDesk};
@@ -64,6 +65,8 @@ pub struct CoreParts {
     pub listener: std::net::TcpListener,
     /// Its lane to the ledger.
     pub lane: LaneSender,
+    /// The keys that it begins to verify with.
+    pub keyring: Arc<Keyring>,
     /// The CPU that it is pinned to.
     pub cpu: usize,
     /// Where it tells the audit stream of refused writes, if there is one.
@@ -163,8 +166,8 @@ impl Place {
     }
 
     async fn serve(self, parts: CoreParts) {
-        let CoreParts { engine, inbox, listener, lane, feed, .. } = parts;
-        let front = Front::new(self.core, self.ring, self.site.clone(), self.desk, feed, empty_stats());
+        let CoreParts { engine, inbox, listener, lane, keyring, feed, .. } = parts;
+        let front = Front::new(self.core, self.ring, self.site.clone(), keyring, self.desk, feed, empty_stats());
         let core = Core::new(engine, front, inbox, self.peers, lane, self.stats_back);
         let sleeper = core.sleeper();
         let core: SharedCore = Rc::new(RefCell::new(core));

@@ -1,7 +1,7 @@
 //! What all cores of one server share: fixed at start, or behind an atomic that the control thread writes and cores read.
 use super::admission::Admission;
 use super::sweep::Timeouts;
-use crate::access::{Keyring, Policy, RevocationBoard};
+use crate::access::{Policy, RevocationBoard};
 use crate::api::Route;
 use crate::domain::LogId;
 use crate::engine::Gate;
@@ -58,8 +58,6 @@ pub struct Site {
     /// Cores that have nothing left to do for themselves while the service ends. A core goes on serving the others until
     /// all have come so far: requests and credits of theirs may still be on their way to it.
     pub cores_finished: AtomicUsize,
-    /// The keys that sign capabilities.
-    pub keyring: Arc<Keyring>,
     /// Whom capabilities must be meant for.
     pub audience: String,
     /// How far the clocks of their issuers may be off.

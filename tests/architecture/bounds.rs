@@ -6,12 +6,14 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Constants that are named like bounds and are none: sizes that a format fixes, and the last date that HTTP can write.
-const FORMAT_SIZES: [&str; 24] = [
+const FORMAT_SIZES: [&str; 37] = [
     "ACKNOWLEDGED_BYTES",
     "BATCH_HEAD_BYTES",
     "BLOCK_BYTES",
     "BLOCK_HEAD_BYTES",
     "CHECK_BYTES",
+    "ED25519_PUBLIC_BYTES",
+    "ED25519_SIGNATURE_BYTES",
     "ENDING_BYTES",
     "ENTRY_BYTES_MAX",
     "ENTRY_HEAD_BYTES",
@@ -19,18 +21,29 @@ const FORMAT_SIZES: [&str; 24] = [
     "HEAD_BYTES",
     "HTTP_DATE_BYTES",
     "INLINE_BYTES",
+    "KEY_BYTES",
     "MARK_BYTES",
+    "ML_DSA_65_PUBLIC_BYTES",
+    "ML_DSA_65_SIGNATURE_BYTES",
+    "ML_KEM_768_CIPHERTEXT_BYTES",
+    "ML_KEM_768_PRIVATE_BYTES",
     "NODE_BYTES",
     "PAIR_BYTES",
     "PEAK_BYTES",
+    "PRIVATE_BYTES",
     "RECORD_HEAD_BYTES",
+    "SALT_BYTES",
     "SECRET_BYTES",
     "SECTION_HEAD_BYTES",
     "SECTOR_BYTES",
+    "SEED_BYTES",
     "SEGMENT_HEAD_BYTES",
+    "SHARED_BYTES",
+    "TAG_BYTES",
     "TEXT_BYTES",
     "UNIX_SECONDS_MAX",
     "USED_KEY_BYTES",
+    "X25519_BYTES",
 ];
 
 /// Constants of a file that bound something, by their names or because they are times.

@@ -38,6 +38,7 @@ pub struct Server {
     /// What a shell does before it becomes the process.
     shell_first: Option<&'static str>,
     log_filter: &'static str,
+    environment: Vec<(String, String)>,
     child: Option<Child>,
     /// Has the ledger, if it is not this process.
     daemon: Option<Daemon>,
@@ -97,7 +98,19 @@ impl Server {
         let chosen = settings.iter().any(|(key, _)| *key == "deps.ledger_sock");
         let daemon = (!chosen && is_on_a_daemon()).then(|| Daemon::beside(place.path()));
         let settings = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        Self { place, settings, shell_first: None, log_filter: "info", child: None, daemon, keyring, token, http, control }
+        Self {
+            place,
+            settings,
+            shell_first: None,
+            log_filter: "info",
+            environment: Vec::new(),
+            child: None,
+            daemon,
+            keyring,
+            token,
+            http,
+            control,
+        }
     }
 
     /// Starts the process and waits until it is ready. If somebody else was faster on a port, other ports are tried.
@@ -148,6 +161,7 @@ impl Server {
             command.env_remove(name);
         }
         let log = File::create(self.path("server.log")).unwrap();
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.current_dir(self.place.path()).env("RUST_LOG", self.log_filter).stdin(Stdio::null());
         command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
     }
@@ -204,6 +218,12 @@ impl Server {
     /// What the process logs from the next start on, as `RUST_LOG` says it.
     pub fn log_at(&mut self, filter: &'static str) {
         self.log_filter = filter;
+    }
+
+    /// Sets a variable of the environment of the process from the next start on.
+    pub fn set_env(&mut self, name: &str, value: &str) {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.push((name.to_owned(), value.to_owned()));
     }
 
     /// The process id.

@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::limits::Limits;
-use crate::access::{inspect, mint, Keyring, MintRequest};
+use crate::access::{inspect, mint, MintRequest};
+use crate::control::custody;
 use crate::operator::context::{mint_failure, Context};
 use crate::operator::exit::{Exit, Failure};
 use crate::worker::unix_now;
@@ -39,7 +40,7 @@ impl Mint {
     /// Makes the token and prints it.
     pub fn run(&self, context: &Context) -> Result<Exit, Failure> {
         let config = context.config()?;
-        let keyring = Keyring::open_or_create(&config.security.keyring).map_err(|fault| Failure::usage(fault.to_string(), ""))?;
+        let (keyring, _) = custody(&config.security).open_or_create().map_err(|fault| Failure::usage(fault.to_string(), ""))?;
         let request = self.request(&config.security.audience);
         let token = mint(&keyring, &request, unix_now()).map_err(|fault| mint_failure(&fault))?;
         print(context, &token)

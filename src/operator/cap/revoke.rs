@@ -5,8 +5,9 @@
 use serde_json::json;
 
 use crate::access::{
-    change_revocations, load_revocations, reason_well_formed, Keyring, Revocation, RevocationFault, Revoked, REASON_BYTES_MAX,
+    change_revocations, load_revocations, reason_well_formed, Revocation, RevocationFault, Revoked, REASON_BYTES_MAX,
 };
+use crate::control::custody;
 use crate::operator::context::Context;
 use crate::operator::exit::{Exit, Failure};
 use crate::operator::output::{rfc3339, Style};
@@ -97,7 +98,7 @@ impl Revoke {
                 context.output.hint("a server that runs with this configuration notices it within a second");
             }
             if let (true, Revoked::Key(id)) = (revoked, &what) {
-                let active = Keyring::open(&config.security.keyring).ok().filter(|keyring| keyring.active_id() == id);
+                let active = custody(&config.security).open().ok().filter(|keyring| keyring.active_id() == id);
                 if active.is_some() {
                     context.output.hint("this key signs new tokens, which are refused as well until another one does");
                 }

@@ -1,0 +1,53 @@
+//! `ronctl kms export`: what others need in order to check signatures.
+//!
+//! The file has public halves only. Keys that are in a file already stay in it: signatures of a key outlive it.
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::failure;
+use crate::control::custody;
+use crate::operator::context::Context;
+use crate::operator::exit::{Exit, Failure};
+use crate::operator::public_keys::{self, PublicKeys};
+
+/// Arguments of the command.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  ronctl kms export
+  ronctl kms export --out public-keys.json
+
+Keep the file where the operator of the server cannot change it, as the roots of the history. Keys that are in it already stay, so that
+signatures of retired keys can be checked; export again after each rotation.")]
+pub struct Export {
+    /// Write to a file instead of standard output; what is in it stays
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+impl Export {
+    /// Prints the keys, or adds them to a file.
+    pub fn run(&self, context: &Context) -> Result<Exit, Failure> {
+        let config = context.config()?;
+        let keyring = custody(&config.security).open().map_err(|fault| failure(&fault))?;
+        let keys = keyring.public_keys().map_err(|fault| Failure::internal(fault.to_string(), "try again"))?;
+        let Some(file) = &self.out else {
+            context.output.line(PublicKeys::new(keys).text().trim_end())?;
+            return Ok(Exit::Done);
+        };
+        let mut known = if file.exists() { public_keys::read(file)? } else { PublicKeys::default() };
+        let added = known.add(keys).map_err(|id| changed(file, &id))?;
+        fs::write(file, known.text()).map_err(|fault| {
+            Failure::usage(format!("cannot write {}: {fault}", file.display()), "name another file with --out")
+        })?;
+        context.output.hint(&format!("{added} keys were added to {}", file.display()));
+        Ok(Exit::Done)
+    }
+}
+
+fn changed(file: &Path, id: &str) -> Failure {
+    Failure {
+        exit: Exit::No,
+        message: format!("{} has key {id} with other public keys; it was left as it is", file.display()),
+        next: "this is another keyring, or somebody has changed one of the two; name another file with --out".to_owned(),
+    }
+}

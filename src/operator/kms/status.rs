@@ -1,0 +1,101 @@
+//! `ronctl kms status`: how the keyring is kept and which keys are on it.
+//!
+//! With `--expect` it answers whether the posture is the one that is expected, so that a deployment can stop there.
+use serde_json::{json, Value};
+
+use super::{failure, Served};
+use crate::access::{KeyEntry, Keyring, Sealing};
+use crate::control::custody;
+use crate::operator::context::Context;
+use crate::operator::exit::{Exit, Failure};
+use crate::operator::output::{rfc3339, Style};
+
+/// Arguments of the command.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  ronctl kms status
+  ronctl kms status --expect hybrid=on
+  ronctl kms status --expect sealed=on,hybrid=off
+  ronctl --json kms status
+
+What can be expected: hybrid (on, off), sealed (on, off), kms (as in the configuration), active (a key id) and version (a number); several are separated
+by commas. If one is not so, the command ends with 1.")]
+pub struct Status {
+    /// End with 1 unless all of this holds
+    #[arg(long, value_name = "NAME=VALUE", value_delimiter = ',', value_parser = expectation)]
+    expect: Vec<(String, String)>,
+}
+
+/// Properties that can be expected, in the order in which they are shown.
+const PROPERTIES: [&str; 5] = ["hybrid", "sealed", "kms", "active", "version"];
+
+fn expectation(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    if !PROPERTIES.contains(&name) {
+        return Err(format!("{name:?} is not known; write one of {}", PROPERTIES.join(", ")));
+    }
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+impl Status {
+    /// Shows it.
+    pub fn run(&self, context: &Context) -> Result<Exit, Failure> {
+        let config = context.config()?;
+        let keyring = custody(&config.security).open().map_err(|fault| failure(&fault))?;
+        let served = Served::ask(context, &config)?;
+        let is = |name: &str| property(&keyring, &config.security.kms.to_string(), name);
+        let unmet: Vec<String> = self
+            .expect
+            .iter()
+            .filter(|(name, value)| is(name) != *value)
+            .map(|(name, value)| format!("{name}={value} is expected, and it is {}", is(name)))
+            .collect();
+        let exit = if unmet.is_empty() { Exit::Done } else { Exit::No };
+        if context.output.json {
+            let mut members = json!({"keyring": config.security.keyring.display().to_string()});
+            for name in PROPERTIES {
+                members[name] = Value::String(is(name));
+            }
+            members["version"] = keyring.serial().into();
+            members["keys"] =
+                keyring.keys().iter().map(|key| json!({"id": key.id, "hybrid": key.hybrid, "created": made(key)})).collect();
+            members["server_version"] = match served {
+                Served::Version(version) => version.into(),
+                Served::Nobody => Value::Null,
+            };
+            members["unmet"] = unmet.into();
+            context.output.value(&members)?;
+            return Ok(exit);
+        }
+        let mut rows = vec![("keyring", config.security.keyring.display().to_string())];
+        rows.extend(PROPERTIES.map(|name| (name, is(name))));
+        for key in keyring.keys() {
+            let made = made(key).map_or("age unknown".to_owned(), |at| format!("made {at}"));
+            let hybrid = if key.hybrid { "hybrid" } else { "not hybrid" };
+            rows.push(("key", format!("{}, {hybrid}, {made}", key.id)));
+        }
+        rows.push(("server", served.shown()));
+        rows.extend(unmet.iter().map(|unmet| ("NOT MET", context.output.paint(Style::Bad, unmet))));
+        context.output.line(&context.output.fields(&rows))?;
+        if keyring.sealing() == Sealing::Clear {
+            context.output.hint("the keyring is in the clear form; seal it with: ronctl kms seal");
+        }
+        Ok(exit)
+    }
+}
+
+fn made(key: &KeyEntry) -> Option<String> {
+    key.created.and_then(|at| rfc3339(at.0))
+}
+
+fn property(keyring: &Keyring, kms: &str, name: &str) -> String {
+    let switch = |on: bool| if on { "on" } else { "off" }.to_owned();
+    match name {
+        "hybrid" => switch(keyring.is_hybrid() && keyring.sealing() == Sealing::Hybrid),
+        "sealed" => switch(keyring.sealing() != Sealing::Clear),
+        "kms" => kms.to_owned(),
+        "active" => keyring.active_id().to_owned(),
+        "version" => keyring.serial().to_string(),
+        unknown => unreachable!("{unknown} is not among the properties"),
+    }
+}

@@ -1,0 +1,149 @@
+//! The file of public keys that somebody trusts: `ronctl kms export` writes it, what verifies reads it.
+//!
+//! ```json
+//! {"version": 1, "keys": [{"id": "k-3f9a01c2", "ed25519": "<32 bytes, base64>", "ml_dsa_65": "<1952 bytes, base64>"}]}
+//! ```
+//!
+//! A key without `ml_dsa_65` is not hybrid. Nothing in it is secret; that it is the right one is for whoever keeps it to see to.
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+
+use base64::engine::general_purpose::STANDARD;
+use base64::Engine;
+use serde::{Deserialize, Serialize};
+
+use super::exit::Failure;
+use crate::access::PublicKey;
+
+/// Longest file that is read, in bytes.
+const PUBLIC_KEYS_BYTES_MAX: u64 = 4 << 20;
+const VERSION: u32 = 1;
+
+/// Public keys, none of them twice.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PublicKeys(Vec<PublicKey>);
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    version: u32,
+    keys: Vec<WrittenKey>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenKey {
+    id: String,
+    ed25519: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ml_dsa_65: Option<String>,
+}
+
+impl PublicKeys {
+    /// These keys, which are those of one keyring.
+    pub fn new(keys: Vec<PublicKey>) -> Self {
+        Self(keys)
+    }
+
+    /// Adds keys that are not there, and returns how many these were.
+    ///
+    /// # Errors
+    /// The id of a key that is there with other public keys: ids are never used again.
+    pub fn add(&mut self, keys: Vec<PublicKey>) -> Result<usize, String> {
+        let before = self.0.len();
+        for key in keys {
+            match self.find(&key.id) {
+                None => self.0.push(key),
+                Some(known) if *known == key => {}
+                Some(_) => return Err(key.id),
+            }
+        }
+        Ok(self.0.len() - before)
+    }
+
+    /// The key of this id.
+    pub fn find(&self, id: &str) -> Option<&PublicKey> {
+        self.0.iter().find(|key| key.id == id)
+    }
+
+    /// As it is written.
+    pub fn text(&self) -> String {
+        let written = |key: &PublicKey| WrittenKey {
+            id: key.id.clone(),
+            ed25519: STANDARD.encode(key.ed25519),
+            ml_dsa_65: key.ml_dsa_65.as_ref().map(|public| STANDARD.encode(&public[..])),
+        };
+        let written = Written { version: VERSION, keys: self.0.iter().map(written).collect() };
+        serde_json::to_string_pretty(&written).expect("it has only texts and numbers") + "\n"
+    }
+
+    fn parse(text: &[u8]) -> Result<Self, String> {
+        let written: Written = serde_json::from_slice(text).map_err(|fault| fault.to_string())?;
+        if written.version != VERSION {
+            return Err(format!("version {} is not known; this build reads version {VERSION}", written.version));
+        }
+        let mut keys = Self::default();
+        for key in written.keys {
+            let wrong = |id: &str| format!("a public key of {id} is not base64 of its length");
+            let ed25519 = STANDARD.decode(&key.ed25519).ok().and_then(|bytes| bytes.try_into().ok());
+            let ed25519 = ed25519.ok_or_else(|| wrong(&key.id))?;
+            let ml_dsa_65 = key.ml_dsa_65.as_ref().map(|text| {
+                let bytes = STANDARD.decode(text).ok().and_then(|bytes| bytes.into_boxed_slice().try_into().ok());
+                bytes.ok_or_else(|| wrong(&key.id))
+            });
+            if keys.find(&key.id).is_some() {
+                return Err(format!("key {} is there twice", key.id));
+            }
+            keys.0.push(PublicKey { id: key.id.clone(), ed25519, ml_dsa_65: ml_dsa_65.transpose()? });
+        }
+        Ok(keys)
+    }
+}
+
+/// Reads such a file.
+///
+/// # Errors
+/// If it cannot be read, or is none.
+pub fn read(file: &Path) -> Result<PublicKeys, Failure> {
+    let wrong = |what: String| {
+        Failure::usage(format!("{}: {what}", file.display()), "give a file that `ronctl kms export --out FILE` has written")
+    };
+    let mut bytes = Vec::new();
+    let opened = fs::File::open(file).and_then(|file| file.take(PUBLIC_KEYS_BYTES_MAX + 1).read_to_end(&mut bytes));
+    opened.map_err(|fault| wrong(format!("cannot be read: {fault}")))?;
+    if bytes.len() as u64 > PUBLIC_KEYS_BYTES_MAX {
+        return Err(wrong(format!("is longer than {PUBLIC_KEYS_BYTES_MAX} bytes")));
+    }
+    PublicKeys::parse(&bytes).map_err(|what| wrong(format!("this is no file of public keys: {what}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(id: &str, fill: u8, hybrid: bool) -> PublicKey {
+        PublicKey { id: id.to_owned(), ed25519: [fill; 32], ml_dsa_65: hybrid.then(|| Box::new([fill; 1952])) }
+    }
+
+    #[test]
+    fn keys_are_read_as_they_were_written_and_never_replaced() {
+        let mut keys = PublicKeys::new(vec![key("k-1", 1, false), key("k-2", 2, true)]);
+        assert_eq!(PublicKeys::parse(keys.text().as_bytes()), Ok(keys.clone()));
+        assert_eq!(keys.add(vec![key("k-2", 2, true), key("k-3", 3, true)]), Ok(1));
+        assert_eq!(PublicKeys::parse(keys.text().as_bytes()), Ok(keys.clone()));
+        for other in [key("k-2", 9, true), key("k-2", 2, false)] {
+            assert_eq!(keys.add(vec![other]), Err("k-2".to_owned()));
+        }
+        let short = STANDARD.encode([1; 31]);
+        for bad in [
+            "{}".to_owned(),
+            r#"{"version":2,"keys":[]}"#.to_owned(),
+            format!(r#"{{"version":1,"keys":[{{"id":"k","ed25519":"{short}"}}]}}"#),
+            keys.text().replace("k-1", "k-2"),
+            keys.text().replacen("ml_dsa_65\": \"", "ml_dsa_65\": \"A", 1),
+        ] {
+            assert!(PublicKeys::parse(bad.as_bytes()).is_err(), "{bad:.100}");
+        }
+    }
+}
