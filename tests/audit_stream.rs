@@ -104,11 +104,7 @@ fn spends_and_refusals_stand_in_the_stream_over_a_sigkill_and_as_many_as_in_the_
     assert_eq!(std::fs::metadata(server.path("audit")).unwrap().permissions().mode() & 0o777, 0o700);
     let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let events: Vec<&str> = events.iter().filter_map(|line| line["event"].as_str()).collect();
-    assert_eq!(
-        events,
-        ["start", "start", "reload", "reload", "stop"],
-        "a crash is a start without a stop before it"
-    );
+    assert_eq!(events, ["start", "start", "reload", "reload", "stop"], "a crash is a start without a stop before it");
 
     let refused = found(&server, &["--outcome", "refused", "--account", "alice"]);
     let mut told: Vec<_> = refused

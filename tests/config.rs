@@ -307,7 +307,6 @@ fn all_problems_are_told_at_once() {
 fn what_this_version_cannot_do_is_refused_apart_from_loading() {
     let file = file_of(REQUIRED);
     let cases = [
-        ("security.amnesia=on", "security.amnesia (flag --set): the RAM-only posture is not available in this version"),
         ("feature_flags.tor=true", "the Tor transport is not part of this build; write false"),
         ("feature_flags.legacy_pay=true", "the legacy payment integration is not part of this build; write false"),
         ("deps.accounting_sock=unix:///a", "use embedded:DIR"),
@@ -318,6 +317,11 @@ fn what_this_version_cannot_do_is_refused_apart_from_loading() {
         let error = config.supported().unwrap_err().to_string();
         assert!(error.contains(expected), "{expected:?} is missing from {error:?}");
     }
+    load_with(Some(file.path()), &["security.amnesia=on"], &[]).unwrap().supported().unwrap();
+    let contradicting = ["security.amnesia=on", "audit.sink=file", "security.kms=env:KEY"];
+    let error = load_with(Some(file.path()), &contradicting, &[]).unwrap().supported().unwrap_err().to_string();
+    assert!(error.contains("audit.sink (flag --set): files of an audit stream"), "{error}");
+    assert!(error.contains("security.kms (flag --set): nothing has to be opened"), "{error}");
 }
 
 #[test]

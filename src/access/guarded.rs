@@ -100,9 +100,40 @@ pub fn forbid_core_dumps() -> io::Result<()> {
     Ok(())
 }
 
+/// Keeps all memory of this process out of swap, for ever.
+///
+/// # Errors
+/// If the system does not allow that, and has swap; the message says what to do.
+pub fn forbid_swap() -> io::Result<()> {
+    use rustix::mm::{mlockall, MlockAllFlags};
+    // Under a limit the call would succeed and every larger allocation fail from then on.
+    let unlimited = rustix::process::getrlimit(Resource::Memlock).current.is_none();
+    let locked = match unlimited || rustix::process::geteuid().is_root() {
+        true => mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT).map_err(io::Error::from),
+        false => Err(io::Error::other("the limit on locked memory is too low")),
+    };
+    match locked {
+        Err(error) if has_swap(&std::fs::read_to_string("/proc/swaps")?) => Err(io::Error::other(format!(
+            "memory cannot be kept out of swap: {error}; raise the limit (ulimit -l unlimited, LimitMEMLOCK=infinity), or turn swap off"
+        ))),
+        Err(_) | Ok(()) => Ok(()),
+    }
+}
+
+/// Whether `/proc/swaps`, which begins with a line of headings, names any.
+fn has_swap(swaps: &str) -> bool {
+    swaps.lines().skip(1).any(|line| !line.trim().is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn swap_is_seen() {
+        assert!(!has_swap("Filename Type Size Used Priority\n"));
+        assert!(has_swap("Filename Type Size Used Priority\n/swapfile file 1 0 -2\n"));
+    }
 
     /// The flags of the mapping in which an address lies.
     fn flags_at(address: usize) -> String {

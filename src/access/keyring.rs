@@ -11,7 +11,7 @@
 //! earlier versions have none of them. How the file is sealed and where it is, is not known here.
 //!
 //! Invariants: secrets lie in guarded memory from the moment that they are read; one key is active; no two have the same id.
-use super::guarded::Guarded;
+use super::guarded::{wiped, Guarded};
 use super::identifier::key_id_well_formed;
 use super::private_file::Text;
 use super::signing::{self, PublicKey, Signature};
@@ -85,6 +85,31 @@ impl Keyring {
         keyring.add(now, false)?;
         keyring.serial = 1;
         Ok(keyring)
+    }
+
+    /// A keyring with one fresh key that is in no file: it goes with the process.
+    ///
+    /// # Errors
+    /// If the system gives no randomness.
+    pub fn ephemeral(now: UnixMs) -> io::Result<Self> {
+        macaroon::initialize().map_err(|_| io::Error::other("the cryptographic library does not start"))?;
+        wiped(|| Self::fresh(now))
+    }
+
+    /// The keyring that comes after an ephemeral one: a fresh key signs, hybrid or not, or as the one before, which stays valid until the
+    /// next rotation; no other does.
+    ///
+    /// # Errors
+    /// If the system gives no randomness.
+    pub fn rotated(&self, now: UnixMs, hybrid: Option<bool>) -> io::Result<Self> {
+        let before = self.keys[self.active].clone();
+        let (keys, serial) = (vec![before], self.serial);
+        let mut next = Self { keys, secrets: Secrets::blank(), active: 0, serial, sealing: self.sealing };
+        next.secrets.0[0].copy_from_slice(&self.secrets.0[self.active][..]);
+        next.add(now, hybrid.unwrap_or(self.is_hybrid()))?;
+        next.active = 1;
+        next.changed();
+        Ok(next)
     }
 
     /// Reads the clear form. What is wrong is told without anything of it but key ids.

@@ -10,10 +10,12 @@ use super::token::{parse, BASE64, CAVEATS_MAX, TOKEN_BYTES_MAX};
 use crate::domain::{TokenId, UnixMs};
 use base64::Engine;
 use macaroon::{Format, Macaroon};
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// What the new capability allows. Empty lists and `None` do not limit.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct MintRequest {
     /// For whom: 1 to 128 bytes without control characters.
     pub subject: String,

@@ -35,7 +35,7 @@ mod token;
 pub use cache::{Lookups, TokenCache};
 pub use capability::{Capability, Demand, Permit};
 pub use custody::{key_file_beside, Custody};
-pub use guarded::forbid_core_dumps;
+pub use guarded::{forbid_core_dumps, forbid_swap};
 pub use identifier::token_id_text;
 pub use inspect::{inspect, Description};
 pub use keyring::{KeyEntry, KeyUnusable, Keyring, Sealing, KEYS_MAX};

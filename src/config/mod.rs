@@ -168,6 +168,8 @@ pub struct Ledger {
     pub scrub_every: Duration,
     /// What scrubbing reads at most, in bytes per second.
     pub scrub_bytes_per_second: u64,
+    /// How long all files of a ledger in memory may be together, in bytes.
+    pub memory_bytes_max: u64,
 }
 
 /// `[audit]`: the audit stream.

@@ -1,6 +1,6 @@
 //! What a valid configuration may ask for and this version cannot do. It is refused at start, not ignored.
 use super::error::{none_or_error, ConfigError, Problem};
-use super::{AccountingDep, AuditSink, Config, LedgerDep, RegistryDep};
+use super::{AccountingDep, AuditSink, Config, Kms, LedgerDep, Origin, RegistryDep};
 
 impl Config {
     /// Whether this version can run as configured. A configuration that loads may still ask for more.
@@ -26,12 +26,7 @@ impl Config {
             }
         }
         if self.security.amnesia {
-            let message = "the RAM-only posture is not available in this version, and starting without it would leave on disk \
-                           what you asked to forget; write \"off\"";
-            refuse("security.amnesia", message);
-        }
-        if self.security.amnesia && !matches!(self.audit_sink(), AuditSink::Off) {
-            refuse("audit.sink", "an audit stream is kept in files, and security.amnesia leaves none; write \"off\"");
+            self.refuse_what_leaves_files(&mut refuse);
         }
         let stream = self.audit_directory().filter(|_| !matches!(self.audit_sink(), AuditSink::Off));
         let taken = |directory: &std::path::Path| stream.as_deref() == Some(directory);
@@ -46,6 +41,28 @@ impl Config {
             refuse("feature_flags.legacy_pay", "the legacy payment integration is not part of this build; write false");
         }
         none_or_error(problems)
+    }
+
+    /// What is in the configuration because somebody wrote it there, and contradicts amnesia.
+    fn refuse_what_leaves_files(&self, refuse: &mut dyn FnMut(&str, &str)) {
+        if matches!(self.audit_sink(), AuditSink::File) {
+            let message =
+                "files of an audit stream are what security.amnesia is not to leave; write \"off\", or \"unix:///PATH\" for \
+                           lines that go from memory to whoever listens there";
+            refuse("audit.sink", message);
+        }
+        if *self.origin("security.kms") != Origin::Default && self.security.kms != Kms::File(None) {
+            let message =
+                "nothing has to be opened: under security.amnesia the keys are fresh at each start, in memory alone; leave \
+                           the key out";
+            refuse("security.kms", message);
+        }
+        if matches!(self.deps.ledger, LedgerDep::Embedded(_)) && self.ledger.memory_bytes_max < 4 * self.ledger.segment_bytes {
+            refuse(
+                "ledger.memory_max_bytes",
+                "a ledger in memory needs room for four segments; write more, or a smaller ledger.segment_bytes",
+            );
+        }
     }
 }
 
@@ -90,8 +107,13 @@ mod tests {
         let sink = |set: &[&str]| config(set).audit_sink().clone();
         assert_eq!(sink(&[]), AuditSink::File);
         assert_eq!(sink(&["security.amnesia=on"]), AuditSink::Off);
+        assert_eq!(sink(&["security.amnesia=on", "audit.sink=unix:///p"]), AuditSink::Unix("/p".into()));
         assert_eq!(sink(&["audit.sink=unix:///run/a.sock"]), AuditSink::Unix("/run/a.sock".into()));
-        assert_eq!(refused(&["security.amnesia=on", "audit.sink=file"]), ["security.amnesia", "audit.sink"]);
-        assert_eq!(refused(&["security.amnesia=on", "audit.sink=off"]), ["security.amnesia"]);
+        assert_eq!(refused(&["security.amnesia=on", "audit.sink=file"]), ["audit.sink"]);
+        assert_eq!(refused(&["security.amnesia=on", "audit.sink=unix:///p"]), Vec::<String>::new());
+        assert_eq!(refused(&["security.amnesia=on", "security.kms=env:KEY"]), ["security.kms"]);
+        assert_eq!(refused(&["security.amnesia=on", "security.kms=file"]), Vec::<String>::new());
+        assert_eq!(refused(&["security.amnesia=on", "ledger.memory_max_bytes=128MiB"]), ["ledger.memory_max_bytes"]);
+        assert_eq!(refused(&["security.amnesia=off", "ledger.memory_max_bytes=128MiB"]), Vec::<String>::new());
     }
 }

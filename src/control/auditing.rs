@@ -4,7 +4,7 @@
 use crate::audit::{deliver, AuditFault, AuditFigures, Bounds, Event, EventKind, Recovered, Stream, EVENTS_MAX};
 use crate::config::{AuditSink, Config};
 use crate::domain::{Seq, UnixMs};
-use crate::ledger::{DiskStorage, ReadLedger};
+use crate::ledger::{DiskStorage, RamStorage, ReadLedger, Storage};
 use crate::telemetry::feed::Intake;
 use crate::worker::unix_now;
 use crossbeam_channel::{bounded, Receiver, RecvTimeoutError, Sender};
@@ -20,6 +20,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const NICENESS: i32 = 10;
 /// Segments of the ledger for which the stream leaves room on the disk.
 const ROOM_SEGMENTS: u64 = 4;
+/// Full files of the stream that are kept in memory, until the peer has them.
+const FILES_IN_MEMORY_MAX: u32 = 3;
 /// A stream that has been behind the ledger for longer, in seconds, is told in `/readyz`.
 const LAG_SECONDS_MAX: f64 = 60.0;
 
@@ -34,14 +36,15 @@ pub(super) struct Auditing {
 }
 
 /// What the writing thread takes along.
-struct Writer {
-    stream: Stream<DiskStorage>,
+struct Writer<S: Storage> {
+    stream: Stream<S>,
     ledger: Box<dyn ReadLedger>,
     feeds: Vec<Intake>,
     events: Receiver<Event>,
     events_dropped: Arc<AtomicU64>,
     figures: AuditFigures,
-    directory: PathBuf,
+    /// None if the stream is in memory.
+    directory: Option<PathBuf>,
     /// Bytes that are left on the disk.
     room_bytes: u64,
     recovered: bool,
@@ -60,15 +63,30 @@ impl Auditing {
             AuditSink::File => None,
             AuditSink::Unix(path) => Some(path.clone()),
         };
-        let directory = config.audit_directory().expect("only what is supported is started: the counters are embedded");
-        let failed = |doing| {
-            let place = directory.display().to_string();
-            move |source| AuditFault::Io { place, doing, source }
-        };
-        let storage = DiskStorage::create(&directory).map_err(failed("use the directory of the stream"))?;
         let crate::config::Audit { rotate_bytes, keep, refusals_per_second, .. } = config.audit;
-        let figures = AuditFigures::new(unix_now());
         let bounds = Bounds { rotate_bytes, keep, refusals_per_second };
+        if config.security.amnesia {
+            // One file more is there while it is written, and the lines of one batch may be longer than a file.
+            let keep = keep.unwrap_or(FILES_IN_MEMORY_MAX).min(FILES_IN_MEMORY_MAX);
+            let storage = RamStorage::new(2 * u64::from(FILES_IN_MEMORY_MAX + 1) * rotate_bytes);
+            return Self::run(storage, None, Bounds { keep: Some(keep), ..bounds }, config, ledger, feeds, peer).map(Some);
+        }
+        let directory = config.audit_directory().expect("only what is supported is started: the counters are embedded");
+        let storage = DiskStorage::create(&directory).map_err(failed(&directory, "use the directory of the stream"))?;
+        Self::run(storage, Some(directory), bounds, config, ledger, feeds, peer).map(Some)
+    }
+
+    fn run<S: Storage>(
+        storage: S,
+        directory: Option<PathBuf>,
+        bounds: Bounds,
+        config: &Config,
+        ledger: Box<dyn ReadLedger>,
+        feeds: Vec<Intake>,
+        peer: Option<PathBuf>,
+    ) -> Result<Self, AuditFault> {
+        let figures = AuditFigures::new(unix_now());
+        let place = PathBuf::from(storage.place(""));
         let stream = Stream::open(storage.clone(), ledger.log_id(), bounds, figures.clone())?;
         let (events, to_tell) = bounded(EVENTS_MAX);
         let events_dropped = Arc::new(AtomicU64::new(0));
@@ -79,7 +97,7 @@ impl Auditing {
             events: to_tell,
             events_dropped: events_dropped.clone(),
             figures: figures.clone(),
-            directory: directory.clone(),
+            directory,
             room_bytes: ROOM_SEGMENTS * config.ledger.segment_bytes,
             recovered: false,
             told: None,
@@ -90,7 +108,7 @@ impl Auditing {
             step_back();
             writer.run(&stopped);
         });
-        let writer = Some(thread.map_err(failed("start the thread of the stream"))?);
+        let writer = Some(thread.map_err(failed(&place, "start the thread of the stream"))?);
         let peer = match peer {
             None => None,
             Some(path) => {
@@ -100,10 +118,10 @@ impl Auditing {
                     step_back();
                     deliver(&storage, &path, &figures, &stop);
                 });
-                Some((ending, thread.map_err(failed("start the thread that sends the stream on"))?))
+                Some((ending, thread.map_err(failed(&place, "start the thread that sends the stream on"))?))
             }
         };
-        Ok(Some(Self { figures, events, events_dropped, stop: Some(stop), writer, peer }))
+        Ok(Self { figures, events, events_dropped, stop: Some(stop), writer, peer })
     }
 
     /// Tells of something that was done to the service; never waits.
@@ -140,13 +158,18 @@ impl Auditing {
     }
 }
 
+fn failed(place: &Path, doing: &'static str) -> impl FnOnce(std::io::Error) -> AuditFault {
+    let place = place.display().to_string();
+    move |source| AuditFault::Io { place, doing, source }
+}
+
 fn step_back() {
     if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
         tracing::debug!(%error, "the audit stream has the priority of all others");
     }
 }
 
-impl Writer {
+impl<S: Storage> Writer<S> {
     fn run(&mut self, stopped: &Receiver<()>) {
         loop {
             let ending = stopped.recv_timeout(LOOK_EVERY) != Err(RecvTimeoutError::Timeout);
@@ -186,10 +209,11 @@ impl Writer {
 
     /// The stream may fill its disk, but not take the ledger's next segments.
     fn check_room(&self) -> Result<(), String> {
-        match room_on(&self.directory) {
+        let Some(directory) = &self.directory else { return Ok(()) };
+        match room_on(directory) {
             Ok(room) if room < self.room_bytes => Err(format!(
                 "audit: {} has {} MiB of room, and the last {} MiB are left to the ledger; make room, and the stream catches up by itself",
-                self.directory.display(),
+                directory.display(),
                 room >> 20,
                 self.room_bytes >> 20
             )),

@@ -38,12 +38,19 @@ impl Tail for LedgerTail {
 }
 
 impl Counting {
-    /// Opens the counters of this ledger and keeps them up with it. Each flush is counted at the publisher.
+    /// Opens the counters of this ledger, in memory if there is no directory, and keeps them up with it. Each flush is counted at the publisher.
     ///
     /// # Errors
     /// If the directory cannot be used or belongs to another ledger.
-    pub fn start(directory: &Path, reader: Box<dyn ReadLedger>, publisher: Arc<Publisher>) -> Result<Self, CountersFault> {
-        let mut counters = Counters::open(directory, reader.log_id(), Bounds::default(), unix_now())?;
+    pub fn start(
+        directory: Option<&Path>,
+        reader: Box<dyn ReadLedger>,
+        publisher: Arc<Publisher>,
+    ) -> Result<Self, CountersFault> {
+        let mut counters = match directory {
+            Some(directory) => Counters::open(directory, reader.log_id(), Bounds::default(), unix_now())?,
+            None => Counters::in_memory(reader.log_id(), Bounds::default(), unix_now()),
+        };
         counters.begin_behind(Seq(reader.first().0 - 1));
         let lag = counters.lag();
         let (stop, stopped) = channel();

@@ -3,10 +3,11 @@
 //! Plain blocking threads, because probes must be answered whatever the cores are doing. Invariants: at most
 //! [`CONNECTIONS_MAX`] connections at once, and one more cuts the oldest, so that slow or silent peers never keep a
 //! probe out; a connection lives [`CONNECTION_TIME`] at most, however its bytes are dealt out; a head is
-//! [`HEAD_BYTES_MAX`] at most; bodies of requests are never read; each connection carries one reply.
+//! [`HEAD_BYTES_MAX`] at most; bodies are read only of what the admin socket is asked to do, up to [`BODY_BYTES_MAX`]; each connection
+//! carries one reply.
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use socket2::SockRef;
 
-use super::page::{Page, PageReply, Pages, Surface};
+use super::page::{Action, ActionFault, Page, PageReply, Pages, Surface};
 use super::socket::AdminSocket;
 use crate::api::IncomingHeaders;
 use crate::domain::Code;
@@ -26,6 +27,8 @@ pub const CONNECTIONS_MAX: usize = 32;
 pub const CONNECTION_TIME: Duration = Duration::from_secs(5);
 /// Longest request head, in bytes.
 pub const HEAD_BYTES_MAX: usize = 8 << 10;
+/// Longest body of what the admin socket is asked to do, in bytes.
+pub const BODY_BYTES_MAX: usize = 16 << 10;
 const HEADERS_MAX: usize = 64;
 /// What can be done with every page, as the header `Allow` lists it.
 const ALLOW: &str = "GET, HEAD, OPTIONS";
@@ -110,11 +113,11 @@ impl Listener for TcpListener {
 
 impl Listener for AdminSocket {
     fn accept_one(&self) -> io::Result<Box<dyn Connection>> {
-        Ok(Box::new(UnixListener::accept(&self.listener)?.0))
+        Ok(Box::new(self.accept()?))
     }
 
     fn wake(&self) {
-        let _ = SockRef::from(&self.listener).shutdown(Shutdown::Both);
+        self.shut();
     }
 }
 
@@ -215,10 +218,15 @@ fn accept_until_stopped(listener: &dyn Listener, stop: &AtomicBool, surface: Sur
 /// Answers one request. A peer that is gone or too slow gets nothing; that is its own affair and not logged.
 fn serve_one(mut connection: Box<dyn Connection>, surface: Surface, pages: &dyn Pages) {
     let deadline = Instant::now() + CONNECTION_TIME;
-    let Ok(Some(request)) = read_request(&mut *connection, deadline) else {
+    let Ok(Some(mut request)) = read_request(&mut *connection, deadline) else {
         return;
     };
-    let reply = answer(&request, surface, pages);
+    let action = request.action(surface);
+    if action.is_some() && read_body(&mut *connection, &mut request, deadline).is_err() {
+        return;
+    }
+    let acted = action.and_then(|action| pages.act(action, &request.body));
+    let reply = answer(&request, surface, pages, acted);
     if write_within(&mut *connection, &reply, deadline).is_err() {
         return;
     }
@@ -236,6 +244,23 @@ struct Request {
     corr_id: Option<String>,
     /// Whether bytes may follow the head.
     more_follows: bool,
+    /// Length of the body, if that is all that is said of it.
+    body_bytes: Option<usize>,
+    /// What of it was read.
+    body: Vec<u8>,
+}
+
+impl Request {
+    fn refused(malformed: Malformed) -> Self {
+        Self { line: Err(malformed), corr_id: None, more_follows: true, body_bytes: None, body: Vec::new() }
+    }
+
+    /// What is asked to be done, with a body that can be read.
+    fn action(&self, surface: Surface) -> Option<Action> {
+        let line = self.line.as_ref().ok().filter(|line| line.method == "POST")?;
+        self.body_bytes.filter(|bytes| *bytes <= BODY_BYTES_MAX)?;
+        Action::of(&line.target, surface)
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -271,16 +296,33 @@ fn read_request(connection: &mut dyn Connection, deadline: Instant) -> io::Resul
             return Ok(Some(request));
         }
         if filled == HEAD_BYTES_MAX {
-            return Ok(Some(Request { line: Err(Malformed::TooLarge), corr_id: None, more_follows: true }));
+            return Ok(Some(Request::refused(Malformed::TooLarge)));
         }
     }
+}
+
+/// Reads the rest of a body whose length is known.
+fn read_body(connection: &mut dyn Connection, request: &mut Request, deadline: Instant) -> io::Result<()> {
+    let mut filled = request.body.len();
+    request.body.resize(request.body_bytes.unwrap_or(0).max(filled), 0);
+    while filled < request.body.len() {
+        connection.limit(remaining(deadline)?)?;
+        match connection.read(&mut request.body[filled..]) {
+            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    request.more_follows = false;
+    Ok(())
 }
 
 /// `None` while the head is not complete.
 fn parse(bytes: &[u8]) -> Option<Request> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut parsed = httparse::Request::new(&mut headers);
-    let refused = |malformed| Some(Request { line: Err(malformed), corr_id: None, more_follows: true });
+    let refused = |malformed| Some(Request::refused(malformed));
     let head_bytes = match parsed.parse(bytes) {
         Ok(httparse::Status::Complete(head_bytes)) if has_bare_line_feed(&bytes[..head_bytes]) => {
             return refused(Malformed::LineEnds);
@@ -301,9 +343,13 @@ fn parse(bytes: &[u8]) -> Option<Request> {
     parsed.headers.iter().for_each(|header| known.observe(header.name.as_bytes(), header.value));
     let corr_id = known.corr.map(str::to_owned);
     let body_follows = named("content-length").chain(named("transfer-encoding")).next().is_some();
+    let length = named("content-length").next().and_then(|length| std::str::from_utf8(length.value).ok()?.parse().ok());
+    let one_length = named("content-length").count() == 1 && named("transfer-encoding").next().is_none();
+    let body_bytes = length.filter(|_| one_length);
+    let body = bytes[head_bytes..].iter().copied().take(body_bytes.unwrap_or(0)).collect();
     let line = Line { method: method.to_owned(), target: target.to_owned() };
     let line = if host_fits { Ok(line) } else { Err(Malformed::Host) };
-    Some(Request { line, corr_id, more_follows: body_follows || head_bytes < bytes.len() })
+    Some(Request { line, corr_id, more_follows: body_follows || head_bytes < bytes.len(), body_bytes, body })
 }
 
 /// The parser takes a bare LF for a line end. The API does not, and two parties that read one head differently are how requests
@@ -319,20 +365,22 @@ fn made_corr_id() -> String {
     random.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The bytes of the reply.
-fn answer(request: &Request, surface: Surface, pages: &dyn Pages) -> Vec<u8> {
+/// The bytes of the reply: what was done is told, everything else only reads.
+fn answer(request: &Request, surface: Surface, pages: &dyn Pages, acted: Option<Result<PageReply, ActionFault>>) -> Vec<u8> {
     let corr_id = request.corr_id.clone().unwrap_or_else(made_corr_id);
-    let refusal = |status, code, message| (error_page(status, code, message, &corr_id), false);
-    let (reply, head_only) = match &request.line {
-        Err(Malformed::TooLarge) => {
+    let refusal = |status, code, message: &str| (error_page(status, code, message, &corr_id), false);
+    let (reply, head_only) = match (&request.line, acted) {
+        (_, Some(Ok(reply))) => (reply, false),
+        (_, Some(Err(ActionFault { status, code, message }))) => refusal(status, code, &message),
+        (Err(Malformed::TooLarge), None) => {
             refusal(431, Code::BadRequest, "the head of the request is too large; 8 KiB and 64 headers at most")
         }
-        Err(Malformed::Syntax) => refusal(400, Code::BadRequest, "this is not an HTTP/1.1 request"),
-        Err(Malformed::LineEnds) => {
+        (Err(Malformed::Syntax), None) => refusal(400, Code::BadRequest, "this is not an HTTP/1.1 request"),
+        (Err(Malformed::LineEnds), None) => {
             refusal(400, Code::BadRequest, "a line of the head ends with a bare LF; end every line with CRLF")
         }
-        Err(Malformed::Host) => refusal(400, Code::BadRequest, "an HTTP/1.1 request has exactly one Host header"),
-        Ok(line) => match (Page::of(&line.target, surface), line.method.as_str()) {
+        (Err(Malformed::Host), None) => refusal(400, Code::BadRequest, "an HTTP/1.1 request has exactly one Host header"),
+        (Ok(line), None) => match (Page::of(&line.target, surface), line.method.as_str()) {
             // What the server can do as a whole (RFC 9110 section 9.3.7).
             (None, "OPTIONS") if line.target == "*" => (PageReply::options(), false),
             (None, _) => refusal(404, Code::NotFound, "no such page; there are /healthz, /readyz, /metrics and /version"),
@@ -372,6 +420,7 @@ fn phrase(status: u16) -> &'static str {
         400 => "Bad Request",
         404 => "Not Found",
         405 => "Method Not Allowed",
+        422 => "Unprocessable Content",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",
         503 => "Service Unavailable",
@@ -383,12 +432,12 @@ fn phrase(status: u16) -> &'static str {
 struct ErrorBody<'a> {
     code: &'static str,
     http: u16,
-    message: &'static str,
+    message: &'a str,
     retryable: bool,
     corr_id: &'a str,
 }
 
-fn error_page(status: u16, code: Code, message: &'static str, corr_id: &str) -> PageReply {
+fn error_page(status: u16, code: Code, message: &str, corr_id: &str) -> PageReply {
     let body = ErrorBody { code: code.as_str(), http: status, message, retryable: code.retryable(), corr_id };
     let body = serde_json::to_vec(&body).expect("the body has only texts, a number and a flag");
     PageReply { status, ..PageReply::json(body) }

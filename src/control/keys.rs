@@ -103,7 +103,7 @@ impl Looker {
 
 impl Telling {
     /// Tells of a keyring that was read again and is in force.
-    fn changed(&self, before: &Keyring, keyring: &Keyring) {
+    pub(super) fn changed(&self, before: &Keyring, keyring: &Keyring) {
         self.posture(keyring);
         self.publisher.reload(Reload::Keyring, true);
         let (version, active, keys) = (keyring.serial(), keyring.active_id(), keyring.keys().len());
@@ -131,7 +131,7 @@ impl Telling {
         }
     }
 
-    fn posture(&self, keyring: &Keyring) {
+    pub(super) fn posture(&self, keyring: &Keyring) {
         self.version.keyring_version(keyring.serial());
         let hybrid = keyring.is_hybrid() && keyring.sealing() == Sealing::Hybrid;
         self.version.post_quantum(hybrid);

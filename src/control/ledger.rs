@@ -1,15 +1,16 @@
-//! The ledger as the service holds it: inside this process, or a daemon behind a socket. The choice is made here and nowhere else.
+//! The ledger as the service holds it: inside this process, on a disk or in its memory alone, or a daemon behind a socket. The choice is
+//! made here and nowhere else.
 use super::distant::{Distant, Stop};
 use super::replay::{self, Interruption, Opening};
 use super::service::{refused, ServiceFault, EXIT_REPLACED};
 use super::{Dep, Readiness};
-use crate::config::{Config, LedgerDep};
+use crate::config::{self, Config, LedgerDep};
 use crate::domain::{Durable, LogId};
 use crate::engine::Engine;
 use crate::ledger::snapshot::Snapshot;
 use crate::ledger::{
-    AuditLedger, Auditor, Begun, Committer, DiskFile, DiskStorage, LaneSender, LedgerError, Live, Options, ReadLedger, Reader,
-    RemoteAuditor, RemoteWriter, Schedule, Scrubbing, Watch, WatchLedger,
+    AuditLedger, Auditor, Begun, Committer, DiskStorage, LaneSender, LedgerError, Live, Options, RamStorage, ReadLedger, Reader,
+    RemoteAuditor, RemoteWriter, Schedule, Scrubbing, Storage, Watch, WatchLedger,
 };
 use crate::worker::unix_now;
 use std::path::Path;
@@ -25,24 +26,32 @@ pub(super) type Deliver = Box<dyn Fn(Durable) + Send>;
 pub(super) struct Ledger {
     log_id: LogId,
     epoch: u64,
-    place: Place,
+    place: Box<dyn Place>,
 }
 
-enum Place {
-    Embedded(Box<Embedded>),
-    Remote(Remote),
+/// What the service asks of its ledger, wherever that is.
+trait Place {
+    fn lane(&self, lane: u16) -> LaneSender;
+    fn reader(&self) -> Box<dyn ReadLedger>;
+    fn watch(&self) -> Box<dyn WatchLedger>;
+    fn audit(&mut self, schedule: Schedule, live: Box<dyn Live>) -> std::io::Result<()>;
+    fn scrub(&mut self, scrubbing: Scrubbing) -> std::io::Result<()>;
+    fn take_snapshot(&self);
+    fn auditor(&self) -> Option<&dyn AuditLedger>;
+    fn close(self: Box<Self>) -> Result<(), LedgerError>;
 }
 
-struct Embedded {
+struct Embedded<S: Storage> {
     committer: Committer,
-    reader: Reader<DiskStorage>,
-    watch: Watch<DiskStorage>,
+    reader: Reader<S>,
+    watch: Watch<S>,
     /// Where the auditor begins, until it does.
-    snapshot: Option<Snapshot<DiskFile>>,
+    snapshot: Option<Snapshot<S::File>>,
     auditor: Option<Auditor>,
 }
 
 struct Remote {
+    log_id: LogId,
     writer: RemoteWriter,
     auditor: Option<RemoteAuditor>,
 }
@@ -74,8 +83,16 @@ impl Ledger {
         readiness: &Readiness,
         interruption: &mut Interruption<'_>,
     ) -> Result<Opened, ServiceFault> {
+        let config::Ledger { segment_bytes, memory_bytes_max, .. } = config.ledger;
         match &config.deps.ledger {
-            LedgerDep::Embedded(directory) => embedded(directory, config.ledger.segment_bytes, fresh, deliver, interruption),
+            LedgerDep::Embedded(_) if config.security.amnesia => {
+                embedded(RamStorage::new(memory_bytes_max), segment_bytes, fresh, deliver, interruption)
+            }
+            LedgerDep::Embedded(directory) => {
+                let storage = DiskStorage::create(directory)
+                    .map_err(refused(format!("cannot use the ledger directory {}", directory.display())))?;
+                embedded(storage, segment_bytes, fresh, deliver, interruption)
+            }
             LedgerDep::Unix(socket) => remote(socket, config.idempotency.ttl, fresh, deliver, readiness, interruption),
         }
     }
@@ -92,96 +109,127 @@ impl Ledger {
 
     /// The sender of a lane, to be given to its core.
     pub fn lane(&self, lane: u16) -> LaneSender {
-        match &self.place {
-            Place::Embedded(embedded) => embedded.committer.lane(lane),
-            Place::Remote(remote) => remote.writer.lane(lane),
-        }
+        self.place.lane(lane)
     }
 
     /// A handle for reading what is durable.
     pub fn reader(&self) -> Box<dyn ReadLedger> {
-        match &self.place {
-            Place::Embedded(embedded) => Box::new(embedded.reader.clone()),
-            Place::Remote(remote) => Box::new(remote.writer.reader(self.log_id)),
-        }
+        self.place.reader()
     }
 
     /// A handle for watching it.
     pub fn watch(&self) -> Box<dyn WatchLedger> {
-        match &self.place {
-            Place::Embedded(embedded) => Box::new(embedded.watch.clone()),
-            Place::Remote(remote) => Box::new(remote.writer.watch()),
-        }
+        self.place.watch()
     }
 
     /// Starts the audit, which also takes snapshots; behind a socket the daemon does that by a schedule of its own.
     pub fn audit(&mut self, schedule: Schedule, live: Box<dyn Live>) -> std::io::Result<()> {
-        match &mut self.place {
-            Place::Embedded(embedded) => {
-                let Embedded { reader, snapshot, auditor, .. } = &mut **embedded;
-                *auditor = Some(Auditor::spawn(reader, snapshot.take(), schedule, Some(live))?);
-            }
-            Place::Remote(remote) => {
-                let reader = remote.writer.reader(self.log_id);
-                remote.auditor = Some(RemoteAuditor::spawn(reader, schedule.look_every, live)?);
-            }
-        }
-        Ok(())
+        self.place.audit(schedule, live)
     }
 
     /// Has everything that is durable read again, beside the audit; behind a socket the daemon does that by settings of its own.
     pub fn scrub(&mut self, scrubbing: Scrubbing) -> std::io::Result<()> {
-        let Place::Embedded(embedded) = &mut self.place else { return Ok(()) };
-        let Embedded { reader, auditor, .. } = &mut **embedded;
-        auditor.as_mut().map_or(Ok(()), |auditor| auditor.scrub(reader, scrubbing))
+        self.place.scrub(scrubbing)
     }
 
     /// Asks for a snapshot now; behind a socket the daemon is the one to ask.
     pub fn take_snapshot(&self) {
-        match &self.place {
-            Place::Embedded(embedded) => embedded.auditor.iter().for_each(Auditor::take_snapshot),
-            Place::Remote(_) => {
-                let reason = "the ledger is that of a daemon; send SIGUSR1 to ron-ledger";
-                tracing::info!(event = "snapshot_not_taken", reason, "no snapshot was taken");
-            }
-        }
+        self.place.take_snapshot();
     }
 
     /// The audit, if there is one.
     pub fn auditor(&self) -> Option<&dyn AuditLedger> {
-        match &self.place {
-            Place::Embedded(embedded) => embedded.auditor.as_ref().map(|auditor| auditor as &dyn AuditLedger),
-            Place::Remote(remote) => remote.auditor.as_ref().map(|auditor| auditor as &dyn AuditLedger),
-        }
+        self.place.auditor()
     }
 
     /// Commits everything queued and lets go of the ledger.
     pub fn close(self) -> Result<(), LedgerError> {
-        match self.place {
-            Place::Embedded(embedded) => {
-                let Embedded { committer, auditor, .. } = *embedded;
-                // What is committed after its end is behind the snapshot.
-                auditor.into_iter().for_each(Auditor::close);
-                committer.close()
-            }
-            Place::Remote(Remote { writer, auditor }) => {
-                drop(auditor);
-                writer.close();
-                Ok(())
-            }
-        }
+        self.place.close()
     }
 }
 
-fn embedded(
-    directory: &Path,
+impl<S: Storage> Place for Embedded<S> {
+    fn lane(&self, lane: u16) -> LaneSender {
+        self.committer.lane(lane)
+    }
+
+    fn reader(&self) -> Box<dyn ReadLedger> {
+        Box::new(self.reader.clone())
+    }
+
+    fn watch(&self) -> Box<dyn WatchLedger> {
+        Box::new(self.watch.clone())
+    }
+
+    fn audit(&mut self, schedule: Schedule, live: Box<dyn Live>) -> std::io::Result<()> {
+        self.auditor = Some(Auditor::spawn(&self.reader, self.snapshot.take(), schedule, Some(live))?);
+        Ok(())
+    }
+
+    fn scrub(&mut self, scrubbing: Scrubbing) -> std::io::Result<()> {
+        self.auditor.as_mut().map_or(Ok(()), |auditor| auditor.scrub(&self.reader, scrubbing))
+    }
+
+    fn take_snapshot(&self) {
+        self.auditor.iter().for_each(Auditor::take_snapshot);
+    }
+
+    fn auditor(&self) -> Option<&dyn AuditLedger> {
+        self.auditor.as_ref().map(|auditor| auditor as &dyn AuditLedger)
+    }
+
+    fn close(self: Box<Self>) -> Result<(), LedgerError> {
+        // What is committed after its end is behind the snapshot.
+        self.auditor.into_iter().for_each(Auditor::close);
+        self.committer.close()
+    }
+}
+
+impl Place for Remote {
+    fn lane(&self, lane: u16) -> LaneSender {
+        self.writer.lane(lane)
+    }
+
+    fn reader(&self) -> Box<dyn ReadLedger> {
+        Box::new(self.writer.reader(self.log_id))
+    }
+
+    fn watch(&self) -> Box<dyn WatchLedger> {
+        Box::new(self.writer.watch())
+    }
+
+    fn audit(&mut self, schedule: Schedule, live: Box<dyn Live>) -> std::io::Result<()> {
+        self.auditor = Some(RemoteAuditor::spawn(self.writer.reader(self.log_id), schedule.look_every, live)?);
+        Ok(())
+    }
+
+    fn scrub(&mut self, _: Scrubbing) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn take_snapshot(&self) {
+        let reason = "the ledger is that of a daemon; send SIGUSR1 to ron-ledger";
+        tracing::info!(event = "snapshot_not_taken", reason, "no snapshot was taken");
+    }
+
+    fn auditor(&self) -> Option<&dyn AuditLedger> {
+        self.auditor.as_ref().map(|auditor| auditor as &dyn AuditLedger)
+    }
+
+    fn close(self: Box<Self>) -> Result<(), LedgerError> {
+        drop(self.auditor);
+        self.writer.close();
+        Ok(())
+    }
+}
+
+fn embedded<S: Storage>(
+    storage: S,
     segment_bytes: u64,
     fresh: &dyn Fn() -> Vec<Engine>,
     deliver: Deliver,
     interruption: &mut Interruption<'_>,
 ) -> Result<Opened, ServiceFault> {
-    let storage =
-        DiskStorage::create(directory).map_err(refused(format!("cannot use the ledger directory {}", directory.display())))?;
     let options = Options::new(segment_bytes);
     let (mut log, recovery, snapshot, engines, conserved) =
         match replay::open(storage, &options, fresh, unix_now(), interruption)? {
@@ -191,7 +239,7 @@ fn embedded(
     log.allocate_ahead()?;
     let (tenure, log_id, reader, watch) = (log.tenure(), log.log_id(), log.reader(), log.watch());
     let committer = Committer::spawn(log, tenure, engines.len() as u16, deliver)?;
-    let place = Place::Embedded(Box::new(Embedded { committer, reader, watch, snapshot, auditor: None }));
+    let place = Box::new(Embedded { committer, reader, watch, snapshot, auditor: None });
     Ok(Opened::Open { ledger: Ledger { log_id, epoch: recovery.epoch, place }, engines, conserved })
 }
 
@@ -219,7 +267,8 @@ fn remote(
     let mut distant = Distant::new(format!("unix://{}", socket.display()), readiness, interruption);
     match distant.rebuild(&writer.snapshots(log_id), &mut writer.reader(log_id), &tenure, fresh, unix_now()) {
         Ok((engines, conserved)) => {
-            let ledger = Ledger { log_id, epoch: tenure.epoch, place: Place::Remote(Remote { writer, auditor: None }) };
+            let place = Box::new(Remote { log_id, writer, auditor: None });
+            let ledger = Ledger { log_id, epoch: tenure.epoch, place };
             Ok(Opened::Open { ledger, engines, conserved })
         }
         Err(Stop::GivenUp(entries)) => Ok(Opened::GivenUp { entries }),

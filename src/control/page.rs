@@ -1,4 +1,5 @@
 //! The pages of the control plane: which path leads to which page on which surface, and what a page is.
+use crate::domain::Code;
 
 /// Where a request came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +48,44 @@ impl Page {
     }
 }
 
+/// What the admin socket can be asked to do, with POST.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// `/capabilities`: make a capability, where the keyring is in memory alone.
+    Mint,
+    /// `/keys`: tell the keys, or let a fresh one sign, where the keyring is in memory alone.
+    Keys,
+}
+
+impl Action {
+    /// All of them.
+    pub const ALL: [Action; 2] = [Action::Mint, Action::Keys];
+
+    /// Its path.
+    pub fn path(self) -> &'static str {
+        match self {
+            Action::Mint => "/capabilities",
+            Action::Keys => "/keys",
+        }
+    }
+
+    /// That of a request target.
+    pub(super) fn of(target: &str, surface: Surface) -> Option<Self> {
+        Self::ALL.into_iter().find(|action| surface == Surface::Admin && action.path() == target)
+    }
+}
+
+/// Why something was not done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActionFault {
+    /// HTTP status.
+    pub status: u16,
+    /// Its kind.
+    pub code: Code,
+    /// What is wrong, and what to do.
+    pub message: String,
+}
+
 /// The content of a page at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageReply {
@@ -87,6 +126,11 @@ impl PageReply {
 pub trait Pages: Send + Sync + 'static {
     /// The page as it is now.
     fn page(&self, page: Page) -> PageReply;
+
+    /// Does something, asked with this body; `None` if it cannot be asked for here.
+    fn act(&self, _action: Action, _body: &[u8]) -> Option<Result<PageReply, ActionFault>> {
+        None
+    }
 }
 
 impl<F: Fn(Page) -> PageReply + Send + Sync + 'static> Pages for F {
@@ -98,6 +142,14 @@ impl<F: Fn(Page) -> PageReply + Send + Sync + 'static> Pages for F {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn actions_are_for_the_operator_only() {
+        for action in Action::ALL {
+            assert_eq!(Action::of(action.path(), Surface::Admin), Some(action));
+            assert_eq!(Action::of(action.path(), Surface::Port), None);
+        }
+    }
 
     #[test]
     fn status_is_for_the_operator_only_and_queries_do_not_matter() {

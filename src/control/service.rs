@@ -5,16 +5,18 @@
 use super::auditing::Auditing;
 use super::counting::Counting;
 use super::custody::custody;
+use super::ephemeral::EphemeralKeys;
 use super::keys::{KeyWatch, Telling};
 use super::ledger::{Ledger, Opened};
+use super::pages::{control_servers, ServicePages};
 use super::replay::Interruption;
 use super::revocations::RevocationWatch;
 use super::slices::Slices;
 use super::watch::{Files, Watcher};
-use super::{
-    bind_admin, health_body, ControlServer, Dep, Page, PageReply, Readiness, SharedVersion, SignalEvent, Signals, Version,
+use super::{health_body, ControlServer, Dep, Readiness, SharedVersion, SignalEvent, Signals, Version};
+use crate::access::{
+    forbid_core_dumps, forbid_swap, Custody, KeyringFault, Policy, PolicyFault, RevocationBoard, RevocationFault,
 };
-use crate::access::{forbid_core_dumps, Custody, KeyringFault, Policy, PolicyFault, RevocationBoard, RevocationFault};
 use crate::accounting::CountersFault;
 use crate::api::Route;
 use crate::audit::{AuditFault, Event, EventKind};
@@ -31,8 +33,6 @@ use crate::telemetry::logs::LogGuard;
 use crate::telemetry::{BuildInfo, Check, Labels, Publisher};
 use crate::worker::{self, mailbox, unix_now, Admission, CoreParts, Driver, Letter, Mailbox, SharedGate, Site, Wanted, Workers};
 use crossbeam_channel::Receiver;
-use std::net::TcpListener;
-use std::path::Path;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -109,14 +109,25 @@ fn end_with_any_panic() {
 /// If it cannot start, or the ledger cannot be closed in order.
 pub fn run(config: &Config, log: &LogGuard) -> Result<(), ServiceFault> {
     end_with_any_panic();
-    if let Err(error) = forbid_core_dumps() {
-        tracing::warn!(event = "core_dumps_possible", %error, "the system does not let core dumps be turned off; secrets may get into one");
+    let amnesia = config.security.amnesia;
+    match forbid_core_dumps() {
+        Err(error) if amnesia => return Err(refused("security.amnesia: core dumps cannot be turned off")(error)),
+        Err(error) => {
+            tracing::warn!(event = "core_dumps_possible", %error, "the system does not let core dumps be turned off; secrets may get into one");
+        }
+        Ok(()) => {}
     }
-    // Its key may have to be taken out of the environment, which is done while there is but the thread of the log.
-    let custody = custody(&config.security);
+    let keys = match amnesia {
+        true => {
+            forbid_swap().map_err(refused("security.amnesia"))?;
+            Keys::InMemory(Arc::new(EphemeralKeys::new().map_err(refused("cannot make a key"))?))
+        }
+        // Its key may have to be taken out of the environment, which is done while there is but the thread of the log.
+        false => Keys::InFile(custody(&config.security)),
+    };
     let (_signals, events) = Signals::listen().map_err(refused("cannot take over the signals"))?;
     let mut interruption = Interruption::new(&events);
-    let Some(service) = Service::start(config, custody, &mut interruption)? else {
+    let Some(service) = Service::start(config, keys, &mut interruption)? else {
         return Ok(());
     };
     if interruption.reload_wanted() {
@@ -124,6 +135,12 @@ pub fn run(config: &Config, log: &LogGuard) -> Result<(), ServiceFault> {
     }
     service.watch(&events, log);
     service.stop(log)
+}
+
+/// Where the keyring is.
+enum Keys {
+    InFile(Custody),
+    InMemory(Arc<EphemeralKeys>),
 }
 
 struct Service {
@@ -134,18 +151,24 @@ struct Service {
     desk: Arc<LookupDesk<worker::Asked>>,
     counting: Counting,
     auditing: Option<Arc<Auditing>>,
-    keys: KeyWatch,
+    /// None if there is no file to look after.
+    keys: Option<KeyWatch>,
     watcher: Watcher,
     _servers: Vec<ControlServer>,
 }
 
 impl Service {
     /// `None` if a signal asked for an end while the ledger was being read.
-    fn start(config: &Config, custody: Custody, interruption: &mut Interruption<'_>) -> Result<Option<Self>, ServiceFault> {
+    fn start(config: &Config, keys: Keys, interruption: &mut Interruption<'_>) -> Result<Option<Self>, ServiceFault> {
         raise_file_limit(config.limits.connections);
         let policy = Arc::new(Policy::load(&config.security.policy_file)?);
-        let (keyring, keyring_stamp) = custody.open_or_create()?;
-        let keyring = Arc::new(keyring);
+        let (keyring, ephemeral, in_file) = match keys {
+            Keys::InFile(custody) => {
+                let (keyring, stamp) = custody.open_or_create()?;
+                (Arc::new(keyring), None, Some((custody, stamp)))
+            }
+            Keys::InMemory(keys) => (keys.keyring(), Some(keys), None),
+        };
         let board = Arc::<RevocationBoard>::default();
         let revocations = RevocationWatch::open(config.security.revocations.clone(), board.clone())?;
         let RegistryDep::File(registry) = &config.deps.registry else { unreachable!("only what is supported is started") };
@@ -174,11 +197,17 @@ impl Service {
         }
         let status = Arc::new(Mutex::new(String::from("{}")));
         let publisher = Arc::new(publisher(config, &driver, ring)?);
-        let version = SharedVersion::new(version(&driver, &policy, registry.current().version()));
+        let version = SharedVersion::new(version(config, &driver, &policy, registry.current().version()));
         publisher.policy_version(policy.version());
         publisher.registry_version(registry.current().version());
-        let pages = pages(&readiness, &publisher, &version, &status);
-        let servers = control_servers(config, pages)?;
+        let pages = ServicePages {
+            readiness: readiness.clone(),
+            publisher: publisher.clone(),
+            version: version.clone(),
+            status: status.clone(),
+            keys: ephemeral.clone(),
+        };
+        let servers = control_servers(config, Arc::new(pages))?;
 
         let (mailboxes, inboxes): (Vec<Mailbox>, Vec<_>) = (0..cpus.len()).map(|_| mailbox()).unzip();
         let to_lanes = mailboxes.clone();
@@ -209,6 +238,7 @@ impl Service {
         let AccountingDep::Embedded(directory) = &config.deps.accounting else {
             unreachable!("only what is supported is started")
         };
+        let directory = (!config.security.amnesia).then_some(directory.as_path());
         let counting = Counting::start(directory, ledger.reader(), publisher.clone())?;
         readiness.up(Dep::Accounting);
         let (feeds, intakes): (Vec<_>, Vec<_>) = match config.audit_sink() {
@@ -238,8 +268,17 @@ impl Service {
         let config::Ledger { scrub_every: every, scrub_bytes_per_second: bytes_per_second, .. } = config.ledger;
         ledger.scrub(Scrubbing { every, bytes_per_second }).map_err(refused("cannot start the thread that scrubs"))?;
         let telling = Telling { publisher: publisher.clone(), version: version.clone(), stream: auditing.clone() };
-        let keys = KeyWatch::start(custody, keyring, keyring_stamp, to_verify, telling)
-            .map_err(refused("cannot start the thread of the keyring"))?;
+        let keys = match (in_file, ephemeral) {
+            (Some((custody, stamp)), _) => Some(
+                KeyWatch::start(custody, keyring, stamp, to_verify, telling)
+                    .map_err(refused("cannot start the thread of the keyring"))?,
+            ),
+            (None, Some(keys)) => {
+                keys.serve(to_verify, telling);
+                None
+            }
+            (None, None) => unreachable!("the keyring is in a file or in memory"),
+        };
         readiness.up(Dep::Ledger);
         let files = Files { registry, revocations };
         let watcher = Watcher::new(publisher, files, version, status, ledger.watch(), ledger.epoch(), driver.name());
@@ -277,7 +316,7 @@ impl Service {
 
     fn reload(&self) {
         self.watcher.reload(&self.readiness);
-        self.keys.look();
+        self.keys.iter().for_each(KeyWatch::look);
     }
 
     /// Degrades first: readiness drops, then the listeners close, what is in flight finishes, the ledger is closed. Figures are
@@ -293,7 +332,7 @@ impl Service {
             std::thread::sleep(DRAIN_LOOK_EVERY);
             self.watcher.look(&self.readiness, &self.site, &self.workers, self.ledger.auditor(), &self.counting, log);
         }
-        self.keys.stop();
+        self.keys.into_iter().for_each(KeyWatch::stop);
         self.workers.drain();
         while !self.workers.ended() {
             self.workers.ask_stats();
@@ -392,44 +431,16 @@ fn publisher(config: &Config, driver: &Driver, ring: Ring) -> Result<Publisher, 
     Publisher::new(labels, &build, &config.metrics.latency_buckets_ms).map_err(|fault| ServiceFault::Refused(fault.to_string()))
 }
 
-fn version(driver: &Driver, policy: &Policy, registry_version: u64) -> Version {
+fn version(config: &Config, driver: &Driver, policy: &Policy, registry_version: u64) -> Version {
     let note = match driver {
         Driver::Epoll { cause } => cause.clone(),
         Driver::IoUring => None,
     };
-    let mut version = Version::new(SERVICE, Vec::new(), driver.name(), note);
+    let features = if config.security.amnesia { vec!["amnesia"] } else { Vec::new() };
+    let mut version = Version::new(SERVICE, features, driver.name(), note);
     version.policy_version = Some(policy.version());
     version.registry_version = Some(registry_version);
     version
-}
-
-fn pages(
-    readiness: &Readiness,
-    publisher: &Arc<Publisher>,
-    version: &SharedVersion,
-    status: &Arc<Mutex<String>>,
-) -> Arc<dyn super::Pages> {
-    let (readiness, publisher, version, status) = (readiness.clone(), publisher.clone(), version.clone(), status.clone());
-    Arc::new(move |page: Page| match page {
-        Page::Health => PageReply::json(health_body(SERVICE)),
-        Page::Ready => PageReply::readiness(&readiness.snapshot()),
-        Page::Metrics => PageReply::metrics(publisher.render()),
-        Page::Version => PageReply::json(version.body()),
-        Page::Status => PageReply::json(status.lock().expect("no thread panics while it holds the status").clone()),
-    })
-}
-
-fn control_servers(config: &Config, pages: Arc<dyn super::Pages>) -> Result<Vec<ControlServer>, ServiceFault> {
-    let address = config.bind.metrics;
-    let port = TcpListener::bind(address).map_err(refused(format!(
-        "bind.metrics: cannot listen on {address}; stop what listens there or choose another address"
-    )))?;
-    let mut servers = vec![ControlServer::serve_port(port, pages.clone()).map_err(refused("cannot serve the control port"))?];
-    if let Some(path) = &config.bind.admin {
-        let socket = bind_admin(Path::new(path)).map_err(|fault| ServiceFault::Refused(format!("bind.admin: {fault}")))?;
-        servers.push(ControlServer::serve_admin(socket, pages).map_err(refused("cannot serve the admin socket"))?);
-    }
-    Ok(servers)
 }
 
 /// The event loop that is asked for.

@@ -4,11 +4,15 @@
 //! file that is not a socket, and a socket somebody listens on, are never removed; on the way out only the own socket is.
 use std::fs::{self, DirBuilder};
 use std::io::{self, ErrorKind};
+use std::net::Shutdown;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use crate::ledger::Peer;
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 const DIRECTORY_MODE: u32 = 0o700;
 const SOCKET_MODE: u32 = 0o600;
@@ -56,9 +60,9 @@ impl std::error::Error for AdminFault {}
 /// The listening socket; its file is removed when this is dropped.
 #[derive(Debug)]
 pub struct AdminSocket {
-    pub(super) listener: UnixListener,
-    path: PathBuf,
-    identity: (u64, u64),
+    listener: UnixListener,
+    /// Its file, and what tells that from another one; none if it has but a name.
+    file: Option<(PathBuf, (u64, u64))>,
 }
 
 impl AdminSocket {
@@ -69,13 +73,31 @@ impl AdminSocket {
     pub fn listener(&self) -> io::Result<UnixListener> {
         self.listener.try_clone()
     }
+
+    /// Ends a waiting accept with an error.
+    pub(super) fn shut(&self) {
+        let _ = SockRef::from(&self.listener).shutdown(Shutdown::Both);
+    }
+
+    /// The next connection. A socket without a file has no mode that would keep others out, so they are cut off here.
+    pub(super) fn accept(&self) -> io::Result<UnixStream> {
+        loop {
+            let (connection, _) = self.listener.accept()?;
+            let uid = Peer::of(&connection)?.uid;
+            if self.file.is_some() || uid == 0 || uid == rustix::process::geteuid().as_raw() {
+                return Ok(connection);
+            }
+            tracing::warn!(event = "admin_refused", uid, "another user has connected to the admin socket, and was cut off");
+        }
+    }
 }
 
 impl Drop for AdminSocket {
     fn drop(&mut self) {
-        let still_ours = fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.identity);
+        let Some((path, identity)) = &self.file else { return };
+        let still_ours = fs::symlink_metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == *identity);
         if still_ours {
-            let _ = fs::remove_file(&self.path);
+            let _ = fs::remove_file(path);
         }
     }
 }
@@ -102,7 +124,29 @@ pub fn bind_admin(path: &Path) -> Result<AdminSocket, AdminFault> {
     let found = fs::symlink_metadata(path).map_err(fault("find the socket that was just bound"))?;
     assert_eq!(found.mode() & 0o177, 0, "the admin socket must not be open to others");
     socket.listen(BACKLOG).map_err(fault("listen"))?;
-    Ok(AdminSocket { listener: UnixListener::from(socket), path: path.to_owned(), identity: (found.dev(), found.ino()) })
+    Ok(AdminSocket { listener: UnixListener::from(socket), file: Some((path.to_owned(), (found.dev(), found.ino()))) })
+}
+
+/// The name of an admin socket that has no file, for a server that leaves none: the absolute path at which it would be.
+///
+/// # Errors
+/// If the path is too long for a name, or the current directory cannot be told.
+pub fn abstract_name(path: &Path) -> io::Result<SocketAddr> {
+    SocketAddr::from_abstract_name(std::path::absolute(path)?.as_os_str().as_bytes())
+}
+
+/// Opens the admin socket under that name; it goes with the process.
+///
+/// # Errors
+/// If another server has the name, or it cannot be one.
+pub fn bind_admin_without_file(path: &Path) -> Result<AdminSocket, AdminFault> {
+    let fault = |what| move |cause| AdminFault::Io { what, path: path.to_owned(), cause };
+    let name = abstract_name(path).map_err(fault("make it a name"))?;
+    let listener = UnixListener::bind_addr(&name).map_err(|cause| match cause.kind() {
+        ErrorKind::AddrInUse => AdminFault::InUse(path.to_owned()),
+        _ => fault("bind the socket")(cause),
+    })?;
+    Ok(AdminSocket { listener, file: None })
 }
 
 /// Removes a socket that a crashed server left behind: one that nobody listens on.
@@ -159,6 +203,20 @@ mod tests {
         let second = bind_admin(&stale).unwrap();
         assert!(UnixStream::connect(&stale).is_ok());
         drop(second);
+    }
+
+    #[test]
+    fn one_without_a_file_is_found_by_its_path_and_by_one_server_at_a_time() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("admin.sock");
+        let socket = bind_admin_without_file(&path).unwrap();
+        assert!(matches!(bind_admin_without_file(&path), Err(AdminFault::InUse(_))));
+        let client = UnixStream::connect_addr(&abstract_name(&path).unwrap()).unwrap();
+        assert_eq!(Peer::of(&socket.accept().unwrap()).unwrap(), Peer::of(&client).unwrap());
+        assert!(!path.exists());
+        drop(socket);
+        drop(bind_admin_without_file(&path).unwrap());
+        assert!(bind_admin_without_file(&place.path().join("x".repeat(120))).is_err());
     }
 
     #[test]

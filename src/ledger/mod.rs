@@ -11,7 +11,7 @@
 //! | `books` | the auditor's books (pure) |
 //! | `backoff` | pauses between attempts that fail (pure) |
 //! | `clock` | the wall clock |
-//! | `storage` | what is asked of a disk; `disk` is the real one, `memory` one that can crash |
+//! | `storage` | what is asked of a disk; `disk` is the real one, `ram` the memory of the process, `memory` a disk that can crash |
 //! | `window`, `scan`, `mark`, `witness`, `recovery` | reading everything, telling a torn tail from damage, opening for writing |
 //! | `log`, `spares` | one batch, one write, one sync; segments allocated ahead |
 //! | [`engine`], `writer` | what a log must offer; appending once, also when the outcome of an append is unknown |
@@ -65,6 +65,7 @@ mod merge;
 mod places;
 mod protocol;
 mod quiet;
+mod ram;
 mod reader;
 mod recent;
 mod recovery;
@@ -108,7 +109,7 @@ pub use books::{AccountBooks, AssetTotals, Books, Value};
 pub use clock::unix_now;
 pub use committer::{Committer, LaneSender, OnFatal, LANE_QUEUE_BATCHES_MAX};
 pub use comparison::{Held, Holders, Live};
-pub use daemon::{Admitted, Served, Server, SteppedDaemon, SteppedLine};
+pub use daemon::{Admitted, Peer, Served, Server, SteppedDaemon, SteppedLine};
 pub use desk::{Answer, LookupDesk, Told};
 pub use disk::{DiskFile, DiskStorage};
 pub use error::LedgerError;
@@ -120,6 +121,7 @@ pub use mark::Mark;
 pub use memory::{Fate, Faults, MemoryFile, MemoryStorage, ReadFault, SyncFault, WriteFault};
 pub use merge::{GroupCommit, LanePlace, Placed, Standing};
 pub use protocol::{Fault, Refused};
+pub use ram::RamStorage;
 pub use reader::Reader;
 pub(crate) use recovery::entries_of;
 pub use recovery::{Recovered, Recovery};

@@ -1,5 +1,5 @@
 //! Well-formed entries and lane batches for the tests of the ledger.
-use super::{LedgerError, Log, MemoryStorage, Options, Recovery};
+use super::{LedgerError, Log, MemoryStorage, Options, Recovery, Storage};
 use crate::domain::{Account, Amount, Asset, Draft, Key, LaneBatch, LogId, Nonce, Op, Seq, TokenId, UnixMs};
 
 /// A draft with the given operation and accounts; everything else is ordinary.
@@ -48,10 +48,10 @@ pub(super) fn spends(lane: u16, lane_first: u64, account: &str, nonces: std::ops
 }
 
 /// An opened log, what was found, and the bytes of every entry.
-pub(super) type Opened = (Log<MemoryStorage>, Recovery, Vec<Vec<u8>>);
+pub(super) type Opened<S = MemoryStorage> = (Log<S>, Recovery, Vec<Vec<u8>>);
 
 /// Opens a log in memory with segments of this size; returns it with what was found and every entry's bytes.
-pub(super) fn open(storage: &MemoryStorage, segment_bytes: u64) -> Result<Opened, LedgerError> {
+pub(super) fn open<S: Storage>(storage: &S, segment_bytes: u64) -> Result<Opened<S>, LedgerError> {
     let mut entries: Vec<Vec<u8>> = Vec::new();
     let options = Options::for_simulation(segment_bytes, LogId([7; 16]));
     let (log, recovery) = Log::open(storage.clone(), &options, &mut |seq, _, entry| {

@@ -8,6 +8,8 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use crate::control::abstract_name;
+
 /// Largest head of a reply, in bytes.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 /// Largest body of a reply, in bytes; metrics are the largest thing that is ever read.
@@ -24,6 +26,8 @@ pub enum Address {
     Tcp(SocketAddr),
     /// A unix socket.
     Unix(PathBuf),
+    /// A unix socket without a file, by the path at which it would be.
+    Abstract(PathBuf),
 }
 
 impl std::fmt::Display for Address {
@@ -31,6 +35,7 @@ impl std::fmt::Display for Address {
         match self {
             Address::Tcp(address) => address.fmt(f),
             Address::Unix(path) => write!(f, "unix:{}", path.display()),
+            Address::Abstract(path) => write!(f, "unix:@{}", path.display()),
         }
     }
 }
@@ -142,6 +147,7 @@ impl Wire {
                 Ok(Wire::Tcp(stream))
             }
             Address::Unix(path) => UnixStream::connect(path).map(Wire::Unix),
+            Address::Abstract(path) => UnixStream::connect_addr(&abstract_name(path)?).map(Wire::Unix),
         }
     }
 
@@ -254,7 +260,7 @@ impl Client {
 fn encode(request: &Request<'_>, address: &Address) -> Vec<u8> {
     let host = match address {
         Address::Tcp(address) => address.to_string(),
-        Address::Unix(_) => "localhost".to_owned(),
+        Address::Unix(_) | Address::Abstract(_) => "localhost".to_owned(),
     };
     let mut text = format!("{} {} HTTP/1.1\r\nHost: {host}\r\n", request.method, request.target);
     for (name, value) in request.headers {

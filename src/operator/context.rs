@@ -9,9 +9,9 @@ use std::time::Duration;
 use super::client::{Address, Client, ClientError, Reply, Request};
 use super::exit::Failure;
 use super::output::Output;
-use crate::access::{mint, MintFault, MintRequest};
+use crate::access::{mint, Custody, Keyring, MintFault, MintRequest};
 use crate::config::{Config, Flags, Sources, CONFIG_ENV, FILE_DEFAULT};
-use crate::control::custody;
+use crate::control::{custody, Action};
 use crate::worker::unix_now;
 
 /// How long the server may take for one answer; more than its own bound for a commit.
@@ -56,7 +56,42 @@ impl Context {
     /// A client of the admin socket, if the configuration has one.
     pub fn admin(&self, config: &Config) -> Option<Client> {
         let path = config.bind.admin.clone()?;
-        Some(Client::new(Address::Unix(path), Duration::from_millis(ANSWER_MS_MAX)))
+        let address = if config.security.amnesia { Address::Abstract(path) } else { Address::Unix(path) };
+        Some(Client::new(address, Duration::from_millis(ANSWER_MS_MAX)))
+    }
+
+    /// Asks the server to do what elsewhere is done with the file of the keyring, which a server under amnesia has in its memory alone.
+    pub fn ask_server(&self, config: &Config, action: Action, body: &str) -> Result<serde_json::Value, Failure> {
+        let mut client = self.admin(config).ok_or_else(|| {
+            let what = "under security.amnesia the keys are in the memory of the server, which has no admin socket";
+            Failure::usage(what, "set bind.admin, and start it again")
+        })?;
+        let request = Request { method: "POST", target: action.path(), headers: &[], body: Some(body) };
+        let reply = self.exchange(&mut client, &request)?;
+        let told = reply.json();
+        let said = || told["message"].as_str().unwrap_or("the server refuses, and does not say why").to_owned();
+        match reply.status {
+            200 => Ok(told),
+            400..=499 => Err(Failure::usage(said(), "")),
+            _ => Err(Failure::internal(said(), "see the log of the server")),
+        }
+    }
+
+    /// Mints a token with the active key of the server's keyring, wherever that is; where it is a file, `keyring` opens it.
+    pub fn mint(
+        &self,
+        config: &Config,
+        request: &MintRequest,
+        keyring: impl FnOnce(&Custody) -> Result<Keyring, Failure>,
+    ) -> Result<String, Failure> {
+        if config.security.amnesia {
+            let body = serde_json::to_string(request).expect("a request has only texts and numbers");
+            let told = self.ask_server(config, Action::Mint, &body)?;
+            return told["token"].as_str().map(str::to_owned).ok_or_else(|| {
+                Failure::internal("the server does not tell the token", "use a ronctl of the version of the server")
+            });
+        }
+        mint(&keyring(&custody(&config.security))?, request, unix_now()).map_err(|fault| mint_failure(&fault))
     }
 
     /// One exchange; a server that cannot be reached is told with the way to reach it.
@@ -66,9 +101,6 @@ impl Context {
 
     /// A token for one question: reading only, this account only if one is given, valid for a minute.
     pub fn read_token(&self, config: &Config, account: Option<&str>) -> Result<String, Failure> {
-        let keyring = custody(&config.security)
-            .open()
-            .map_err(|fault| Failure::usage(fault.to_string(), "or ask with a token of your own: --token TOKEN"))?;
         let request = MintRequest {
             subject: "ronctl".to_owned(),
             scopes: vec!["wallet:read".to_owned()],
@@ -77,7 +109,9 @@ impl Context {
             accounts: account.map(str::to_owned).into_iter().collect(),
             ..MintRequest::default()
         };
-        mint(&keyring, &request, unix_now()).map_err(|fault| mint_failure(&fault))
+        self.mint(config, &request, |custody| {
+            custody.open().map_err(|fault| Failure::usage(fault.to_string(), "or ask with a token of your own: --token TOKEN"))
+        })
     }
 }
 

@@ -18,6 +18,7 @@ mod connection;
 mod idle;
 mod line;
 mod peer;
+pub use peer::Peer;
 mod server;
 pub(super) mod session;
 mod stepped;

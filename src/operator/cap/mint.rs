@@ -1,17 +1,16 @@
 //! `ronctl cap mint`: makes a capability with the active key of the server's keyring (runbook, section 6).
 //!
 //! Standard output gets the token and nothing else, so that `TOKEN=$(ronctl cap mint ...)` works. A keyring that is not there
-//! yet is made, exactly as the server makes it on its first start, so that tokens can be minted before.
+//! yet is made, exactly as the server makes it on its first start, so that tokens can be minted before. Under amnesia the server is asked,
+//! which alone has the keys.
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::limits::Limits;
-use crate::access::{inspect, mint, MintRequest};
-use crate::control::custody;
-use crate::operator::context::{mint_failure, Context};
+use crate::access::{inspect, MintRequest};
+use crate::operator::context::Context;
 use crate::operator::exit::{Exit, Failure};
-use crate::worker::unix_now;
 
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]
@@ -40,9 +39,11 @@ impl Mint {
     /// Makes the token and prints it.
     pub fn run(&self, context: &Context) -> Result<Exit, Failure> {
         let config = context.config()?;
-        let (keyring, _) = custody(&config.security).open_or_create().map_err(|fault| Failure::usage(fault.to_string(), ""))?;
         let request = self.request(&config.security.audience);
-        let token = mint(&keyring, &request, unix_now()).map_err(|fault| mint_failure(&fault))?;
+        let token = context.mint(&config, &request, |custody| {
+            let opened = custody.open_or_create().map_err(|fault| Failure::usage(fault.to_string(), ""))?;
+            Ok(opened.0)
+        })?;
         print(context, &token)
     }
 

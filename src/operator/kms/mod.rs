@@ -1,8 +1,9 @@
 //! `ronctl kms`: the keyring in custody. Shows its posture, and changes it while servers run.
 //!
-//! What is changed is a file; a server that has it open notices within a second. A fresh key signs only after the server has learnt of
+//! What is changed is a file, or the memory of a server under amnesia; a server that has the file open notices within a second. A fresh key signs only after the server has learnt of
 //! it, so that no token is refused in between.
 pub mod export;
+mod posture;
 pub mod retire;
 pub mod rotate;
 pub mod seal;
@@ -42,6 +43,10 @@ impl Kms {
         match self {
             Kms::Status(command) => command.run(context),
             Kms::Rotate(command) => command.run(context),
+            Kms::Retire(_) | Kms::Export(_) | Kms::Seal(_) if context.config()?.security.amnesia => Err(Failure::usage(
+                "under security.amnesia there is no file of keys to work on: they are in the memory of the server alone",
+                "a key goes out with the second `ronctl kms rotate` after it, or with a restart",
+            )),
             Kms::Retire(command) => command.run(context),
             Kms::Export(command) => command.run(context),
             Kms::Seal(command) => command.run(context),

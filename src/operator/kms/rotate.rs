@@ -4,7 +4,9 @@
 //! active one.
 use serde_json::json;
 
+use super::posture::Posture;
 use super::{failure, wait_until_served, Served};
+use crate::config::Config;
 use crate::control::custody;
 use crate::operator::context::Context;
 use crate::operator::exit::{Exit, Failure};
@@ -19,7 +21,8 @@ use crate::operator::exit::{Exit, Failure};
 With --hybrid on the fresh key signs with Ed25519 and ML-DSA-65, and the keyring is sealed with X25519 and ML-KEM-768 beside the opening key;
 with off neither. Servers go on serving, and no valid token is refused: the keys before stay on the keyring until `ronctl kms retire KEY_ID`. A clear
 keyring is sealed by it. Rotate where the keyring is; copies of it on other machines have to be brought there, by two copies: see
-RUNBOOK.md, Rotate the keys.")]
+RUNBOOK.md, Rotate the keys. Under security.amnesia the server is asked on its admin socket, and the key before stays valid until the next
+rotation.")]
 pub struct Rotate {
     /// Whether the fresh key is hybrid; otherwise it is as the active one is
     #[arg(long, value_name = "on|off", value_parser = switch, conflicts_with = "activate")]
@@ -44,6 +47,9 @@ impl Rotate {
     /// Changes the keyring.
     pub fn run(&self, context: &Context) -> Result<Exit, Failure> {
         let config = context.config()?;
+        if config.security.amnesia {
+            return self.in_memory(context, &config);
+        }
         let custody = custody(&config.security);
         let mut outcome = None;
         let id = match &self.activate {
@@ -72,6 +78,23 @@ impl Rotate {
         if served == Served::Nobody {
             context.output.hint("no server answers; one that starts reads this keyring");
         }
+        Ok(Exit::Done)
+    }
+
+    /// One server has the keyring, and does it in one step. What the key before has signed is valid until the next rotation.
+    fn in_memory(&self, context: &Context, config: &Config) -> Result<Exit, Failure> {
+        if self.add_only || self.activate.is_some() {
+            return Err(Failure::usage(
+                "under security.amnesia one server alone has the keys, and takes a fresh one in one step",
+                "",
+            ));
+        }
+        let Posture { active, hybrid, version, .. } = Posture::rotated_in_memory(context, config, self.hybrid)?;
+        if context.output.json {
+            context.output.value(&json!({"key": active, "active": active, "hybrid": hybrid, "version": version}))?;
+            return Ok(Exit::Done);
+        }
+        context.output.line(&format!("key {active} signs from now on; the keyring has version {version}"))?;
         Ok(Exit::Done)
     }
 }

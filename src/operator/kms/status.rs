@@ -3,9 +3,8 @@
 //! With `--expect` it answers whether the posture is the one that is expected, so that a deployment can stop there.
 use serde_json::{json, Value};
 
-use super::{failure, Served};
-use crate::access::{KeyEntry, Keyring, Sealing};
-use crate::control::custody;
+use super::posture::{Key, Posture};
+use super::Served;
 use crate::operator::context::Context;
 use crate::operator::exit::{Exit, Failure};
 use crate::operator::output::{rfc3339, Style};
@@ -41,9 +40,9 @@ impl Status {
     /// Shows it.
     pub fn run(&self, context: &Context) -> Result<Exit, Failure> {
         let config = context.config()?;
-        let keyring = custody(&config.security).open().map_err(|fault| failure(&fault))?;
+        let posture = Posture::of(context, &config)?;
         let served = Served::ask(context, &config)?;
-        let is = |name: &str| property(&keyring, &config.security.kms.to_string(), name);
+        let is = |name: &str| property(&posture, name);
         let unmet: Vec<String> = self
             .expect
             .iter()
@@ -52,13 +51,13 @@ impl Status {
             .collect();
         let exit = if unmet.is_empty() { Exit::Done } else { Exit::No };
         if context.output.json {
-            let mut members = json!({"keyring": config.security.keyring.display().to_string()});
+            let mut members = json!({"keyring": posture.place});
             for name in PROPERTIES {
                 members[name] = Value::String(is(name));
             }
-            members["version"] = keyring.serial().into();
+            members["version"] = posture.version.into();
             members["keys"] =
-                keyring.keys().iter().map(|key| json!({"id": key.id, "hybrid": key.hybrid, "created": made(key)})).collect();
+                posture.keys.iter().map(|key| json!({"id": key.id, "hybrid": key.hybrid, "created": made(key)})).collect();
             members["server_version"] = match served {
                 Served::Version(version) => version.into(),
                 Served::Nobody => Value::Null,
@@ -67,9 +66,9 @@ impl Status {
             context.output.value(&members)?;
             return Ok(exit);
         }
-        let mut rows = vec![("keyring", config.security.keyring.display().to_string())];
+        let mut rows = vec![("keyring", posture.place.clone())];
         rows.extend(PROPERTIES.map(|name| (name, is(name))));
-        for key in keyring.keys() {
+        for key in &posture.keys {
             let made = made(key).map_or("age unknown".to_owned(), |at| format!("made {at}"));
             let hybrid = if key.hybrid { "hybrid" } else { "not hybrid" };
             rows.push(("key", format!("{}, {hybrid}, {made}", key.id)));
@@ -77,25 +76,25 @@ impl Status {
         rows.push(("server", served.shown()));
         rows.extend(unmet.iter().map(|unmet| ("NOT MET", context.output.paint(Style::Bad, unmet))));
         context.output.line(&context.output.fields(&rows))?;
-        if keyring.sealing() == Sealing::Clear {
+        if !posture.sealed {
             context.output.hint("the keyring is in the clear form; seal it with: ronctl kms seal");
         }
         Ok(exit)
     }
 }
 
-fn made(key: &KeyEntry) -> Option<String> {
-    key.created.and_then(|at| rfc3339(at.0))
+fn made(key: &Key) -> Option<String> {
+    key.created.and_then(rfc3339)
 }
 
-fn property(keyring: &Keyring, kms: &str, name: &str) -> String {
+fn property(posture: &Posture, name: &str) -> String {
     let switch = |on: bool| if on { "on" } else { "off" }.to_owned();
     match name {
-        "hybrid" => switch(keyring.is_hybrid() && keyring.sealing() == Sealing::Hybrid),
-        "sealed" => switch(keyring.sealing() != Sealing::Clear),
-        "kms" => kms.to_owned(),
-        "active" => keyring.active_id().to_owned(),
-        "version" => keyring.serial().to_string(),
+        "hybrid" => switch(posture.hybrid),
+        "sealed" => switch(posture.sealed),
+        "kms" => posture.kms.clone(),
+        "active" => posture.active.clone(),
+        "version" => posture.version.to_string(),
         unknown => unreachable!("{unknown} is not among the properties"),
     }
 }

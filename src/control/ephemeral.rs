@@ -1,0 +1,150 @@
+//! The keyring of a server that leaves nothing on a disk: fresh at each start, in memory alone. What `ronctl` does with a file elsewhere it
+//! asks for on the admin socket here: a capability, and a rotation.
+use super::keys::Telling;
+use super::page::{Action, ActionFault, PageReply};
+use crate::access::{inspect, mint, Keyring, MintRequest};
+use crate::domain::Code;
+use crate::worker::{unix_now, Letter, Mailbox, Order};
+use serde::Deserialize;
+use serde_json::json;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+
+/// The keyring in force, and whom a new one is told.
+pub(super) struct EphemeralKeys {
+    keyring: Mutex<Arc<Keyring>>,
+    /// None before there are cores.
+    serving: OnceLock<(Vec<Mailbox>, Telling)>,
+}
+
+/// What is asked about the keys.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wish {
+    rotate: Option<Rotation>,
+}
+
+/// Whether the fresh key is to be hybrid, or as the one before.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rotation {
+    hybrid: Option<bool>,
+}
+
+impl EphemeralKeys {
+    /// With one fresh key.
+    ///
+    /// # Errors
+    /// If the system gives no randomness.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { keyring: Mutex::new(Arc::new(Keyring::ephemeral(unix_now())?)), serving: OnceLock::new() })
+    }
+
+    /// The keyring in force.
+    pub fn keyring(&self) -> Arc<Keyring> {
+        self.in_force().clone()
+    }
+
+    /// From now on these cores verify with it.
+    pub fn serve(&self, cores: Vec<Mailbox>, telling: Telling) {
+        telling.posture(&self.in_force());
+        let _ = self.serving.set((cores, telling));
+    }
+
+    /// Does what the admin socket asks for.
+    pub fn act(&self, action: Action, body: &[u8]) -> Result<PageReply, ActionFault> {
+        match action {
+            Action::Mint => self.mint(body),
+            Action::Keys => self.keys(body),
+        }
+    }
+
+    fn in_force(&self) -> MutexGuard<'_, Arc<Keyring>> {
+        self.keyring.lock().expect("no thread panics while it holds the keyring")
+    }
+
+    fn mint(&self, body: &[u8]) -> Result<PageReply, ActionFault> {
+        let request: MintRequest = serde_json::from_slice(body).map_err(|error| not_understood(&error))?;
+        let token = mint(&self.keyring(), &request, unix_now()).map_err(|fault| not_done(422, Code::BadRequest, fault))?;
+        let token_id = inspect(&token).map_or_else(String::new, |description| description.token_id);
+        tracing::info!(event = "capability_minted", subject = %request.subject, token_id, "made for whoever asked on the admin socket");
+        Ok(PageReply::json(json!({"token": token}).to_string()))
+    }
+
+    /// Which there are, after a rotation if that is asked for.
+    fn keys(&self, body: &[u8]) -> Result<PageReply, ActionFault> {
+        let wish: Wish = serde_json::from_slice(body).map_err(|error| not_understood(&error))?;
+        let keyring = match wish.rotate {
+            Some(rotation) => self.rotate(&rotation)?,
+            None => self.keyring(),
+        };
+        let keys = keyring.keys().iter();
+        let keys = keys.map(|key| json!({"id": key.id, "hybrid": key.hybrid, "created": key.created.map(|at| at.0)}));
+        let (active, hybrid, version) = (keyring.active_id(), keyring.is_hybrid(), keyring.serial());
+        let told = json!({"active": active, "hybrid": hybrid, "version": version, "keys": keys.collect::<Vec<_>>()});
+        Ok(PageReply::json(told.to_string()))
+    }
+
+    /// Cores that have the new keyring keep what they have verified with a key that is still on it.
+    fn rotate(&self, rotation: &Rotation) -> Result<Arc<Keyring>, ActionFault> {
+        let starting = || not_done(503, Code::RetryLater, "the service is starting; try again");
+        let (cores, telling) = self.serving.get().ok_or_else(starting)?;
+        // Held until all cores have it: two rotations at once are told in one order.
+        let mut in_force = self.in_force();
+        let next = in_force.rotated(unix_now(), rotation.hybrid);
+        let next =
+            Arc::new(next.map_err(|error| not_done(500, Code::InternalError, format!("no fresh key: {error}; try again")))?);
+        for core in cores {
+            core.put(Letter::Order(Order::Keyring(next.clone())));
+        }
+        let before = std::mem::replace(&mut *in_force, next.clone());
+        telling.changed(&before, &next);
+        Ok(next)
+    }
+}
+
+fn not_understood(error: &serde_json::Error) -> ActionFault {
+    not_done(400, Code::BadRequest, format!("the body is not what is asked for here: {error}"))
+}
+
+fn not_done(status: u16, code: Code, message: impl ToString) -> ActionFault {
+    ActionFault { status, code, message: message.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn capabilities_are_made_and_what_cannot_be_is_said() {
+        let keys = EphemeralKeys::new().unwrap();
+        let request = MintRequest {
+            subject: "alice".into(),
+            scopes: vec!["wallet:read".into()],
+            ttl: Duration::from_secs(60),
+            audience: "svc-wallet".into(),
+            max_amount: Some(u128::MAX),
+            ..MintRequest::default()
+        };
+        let minted = keys.act(Action::Mint, &serde_json::to_vec(&request).unwrap()).unwrap();
+        let minted: serde_json::Value = serde_json::from_slice(&minted.body).unwrap();
+        assert_eq!(&*inspect(minted["token"].as_str().unwrap()).unwrap().key_id, keys.keyring().active_id());
+        let endless = MintRequest { ttl: Duration::ZERO, ..request };
+        let refused = keys.act(Action::Mint, &serde_json::to_vec(&endless).unwrap()).unwrap_err();
+        assert!(refused.status == 422 && refused.message.contains("ttl"), "{refused:?}");
+        for bad in [&b""[..], b"{}", b"{\"subject\":1}", b"[]"] {
+            assert_eq!(keys.act(Action::Mint, bad).unwrap_err().status, 400);
+        }
+    }
+
+    #[test]
+    fn nothing_rotates_before_there_are_cores() {
+        let keys = EphemeralKeys::new().unwrap();
+        let before = keys.keyring().active_id().to_owned();
+        assert_eq!(keys.act(Action::Keys, b"{\"rotate\":{}}").unwrap_err().status, 503);
+        let told = keys.act(Action::Keys, b"{}").unwrap();
+        assert!(String::from_utf8(told.body).unwrap().contains(&before));
+        assert_eq!(keys.keyring().active_id(), before);
+    }
+}

@@ -1,0 +1,53 @@
+//! What the control plane of the service shows, and where it listens.
+use super::ephemeral::EphemeralKeys;
+use super::service::{refused, ServiceFault, SERVICE};
+use super::{
+    bind_admin, bind_admin_without_file, health_body, Action, ActionFault, ControlServer, Page, PageReply, Pages, Readiness,
+    SharedVersion,
+};
+use crate::config::Config;
+use crate::telemetry::Publisher;
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+/// What the control plane shows, and does if the keyring is in memory.
+pub(super) struct ServicePages {
+    pub readiness: Readiness,
+    pub publisher: Arc<Publisher>,
+    pub version: SharedVersion,
+    pub status: Arc<Mutex<String>>,
+    /// If they are in memory.
+    pub keys: Option<Arc<EphemeralKeys>>,
+}
+
+impl Pages for ServicePages {
+    fn page(&self, page: Page) -> PageReply {
+        match page {
+            Page::Health => PageReply::json(health_body(SERVICE)),
+            Page::Ready => PageReply::readiness(&self.readiness.snapshot()),
+            Page::Metrics => PageReply::metrics(self.publisher.render()),
+            Page::Version => PageReply::json(self.version.body()),
+            Page::Status => PageReply::json(self.status.lock().expect("no thread panics while it holds the status").clone()),
+        }
+    }
+
+    fn act(&self, action: Action, body: &[u8]) -> Option<Result<PageReply, ActionFault>> {
+        self.keys.as_ref().map(|keys| keys.act(action, body))
+    }
+}
+
+/// Opens the control port and the admin socket, and serves these pages there.
+pub(super) fn control_servers(config: &Config, pages: Arc<dyn Pages>) -> Result<Vec<ControlServer>, ServiceFault> {
+    let address = config.bind.metrics;
+    let port = TcpListener::bind(address).map_err(refused(format!(
+        "bind.metrics: cannot listen on {address}; stop what listens there or choose another address"
+    )))?;
+    let mut servers = vec![ControlServer::serve_port(port, pages.clone()).map_err(refused("cannot serve the control port"))?];
+    if let Some(path) = &config.bind.admin {
+        let bind = if config.security.amnesia { bind_admin_without_file } else { bind_admin };
+        let socket = bind(Path::new(path)).map_err(|fault| ServiceFault::Refused(format!("bind.admin: {fault}")))?;
+        servers.push(ControlServer::serve_admin(socket, pages).map_err(refused("cannot serve the admin socket"))?);
+    }
+    Ok(servers)
+}
