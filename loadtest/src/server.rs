@@ -51,7 +51,7 @@ pub struct ServerPlan {
     pub ledger_directory: Option<PathBuf>,
     /// The keyring, if it is not one of its own: wallets that replace each other have the same.
     pub keyring: Option<PathBuf>,
-    /// Where the audit stream goes: `off`, or `file` for files beside the ledger.
+    /// Where the audit stream goes: `off`, or `file` for files beside the configuration.
     pub audit: &'static str,
     /// More lines of configuration.
     pub more: String,
@@ -228,6 +228,11 @@ impl Server {
         embedded_directory(&self.plan, &self.path)
     }
 
+    /// The directory of the audit stream.
+    pub fn audit_directory(&self) -> PathBuf {
+        self.path.join("audit")
+    }
+
     /// Its directory stays.
     pub fn keep(&mut self) {
         self.plan.keep = true;
@@ -288,7 +293,7 @@ fn config(plan: &ServerPlan, directory: &Path, http: SocketAddr, metrics: Socket
          [deps]\nledger_sock = \"{ledger}\"\naccounting_sock = \"embedded:{path}/accounting\"\n\
          registry_url = \"file:{path}/registry.json\"\n\n\
          [security]\namnesia = \"off\"\nrequire_caps = true\npolicy_file = \"{path}/policy.json\"\n\
-         keyring = \"{}\"\nrevocations = \"{path}/wallet.revocations\"\n\n[audit]\nsink = \"{}\"\n{}",
+         keyring = \"{}\"\nrevocations = \"{path}/wallet.revocations\"\n\n[audit]\nsink = \"{}\"\npath = \"{path}/audit\"\n{}",
         plan.connections,
         plan.cpus,
         plan.driver,

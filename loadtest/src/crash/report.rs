@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{round::Round, upkeep::Upkept, variant::Variant};
+use super::{round::Round, upkeep::Upkept, variant::Variant, victim::Closed};
 use crate::{
     progress::grouped,
     receipts::Found,
@@ -47,6 +47,10 @@ pub struct Sums {
     pub refused_after_ms_max: Option<u64>,
     /// The longest that any request waited for any answer while the ledger, or room in it, was not there.
     pub answered_after_ms_max: Option<u64>,
+    /// Operations of the audit streams of these ledgers that are the entry of their ledger, byte for byte.
+    pub audited: u64,
+    /// Entries that no operation of their stream is.
+    pub not_audited: u64,
     /// What its ledgers have done beside their commits.
     pub upkept: Upkept,
 }
@@ -73,6 +77,8 @@ impl Sums {
             recovery_ms_max: 0,
             refused_after_ms_max: None,
             answered_after_ms_max: None,
+            audited: 0,
+            not_audited: 0,
             upkept: Upkept::default(),
         }
     }
@@ -94,7 +100,7 @@ impl Sums {
     }
 
     fn found_nothing(&self) -> bool {
-        self.missing + self.doubled + self.negative + self.unexplained == 0
+        self.missing + self.doubled + self.negative + self.unexplained + self.not_audited == 0
     }
 }
 
@@ -168,10 +174,13 @@ impl CrashReport {
         self.judge();
     }
 
-    /// Adds the end of a ledger's life: all its receipts once more, its entries, and how many it should have.
-    pub fn take_end(&mut self, variant: Variant, found: Found, entries: u64, expected: u64) {
+    /// Adds the end of a ledger's life: all its receipts once more, its entries and its audit stream, and how many entries it should have.
+    pub fn take_end(&mut self, variant: Variant, found: Found, closed: Closed, expected: u64) {
+        let Closed { entries, audited } = closed;
         let sums = self.sums(variant);
         sums.ledgers_verified += 1;
+        sums.audited += audited;
+        sums.not_audited += entries.saturating_sub(audited);
         sums.missing += found.asked - found.identical + expected.saturating_sub(entries);
         sums.doubled += entries.saturating_sub(expected);
         self.judge();
@@ -357,10 +366,12 @@ impl Report for CrashReport {
         println!("\n{}", self.tell_kills());
         println!(
             "{} of {} rounds; after each, every receipt of its ledger was looked for; {} ledgers replayed, with an entry for each \
-             receipt and none besides; seed {}",
+             receipt and none besides, and audit streams with {} operations, {} less than entries; seed {}",
             self.rounds.len(),
             self.rounds_asked,
             self.variants.iter().map(|sums| sums.ledgers_verified).sum::<u64>(),
+            grouped(self.variants.iter().map(|sums| sums.audited).sum()),
+            self.variants.iter().map(|sums| sums.not_audited).sum::<u64>(),
             self.seed
         );
         if self.refused_after_ms.rounds > 0 {

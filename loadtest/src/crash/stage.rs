@@ -18,7 +18,7 @@ use super::{
     small_disk::SmallDisk,
     upkeep::{self, Aim, Upkeep, Upkept},
     variant::{Place, Variant},
-    victim::{pause, wait_for, Connections, Recovery, Strike, Victim},
+    victim::{pause, wait_for, Closed, Connections, Recovery, Strike, Victim},
 };
 use crate::{
     daemon::{Daemon, Disk, Started},
@@ -95,6 +95,7 @@ impl Stage {
         }
         let plan = ServerPlan {
             ledger: daemon.as_ref().map(Daemon::socket),
+            audit: "file",
             keyring: Some(directory.path().join("wallet.keyring")),
             parent: Some(directory.path().to_owned()),
             more: plan.more.clone() + &upkeep.configuration(),
@@ -383,22 +384,19 @@ impl Victim for Stage {
         self.directory.as_ref().map_or_else(Upkept::default, |place| Upkept::seen(place.path(), &self.ledger_directory()))
     }
 
-    fn close(&mut self) -> Result<u64, Fault> {
+    fn close(&mut self) -> Result<Closed, Fault> {
         self.wallet.stop()?;
         if let Some(daemon) = &mut self.daemon {
             daemon.stop()?;
         }
-        let mut ronctl = Command::new(self.plan.program.with_file_name("ronctl"));
-        ronctl.args(["--json", "ledger", "verify", "--dir"]).arg(self.ledger_directory());
-        let output = ronctl.output().map_err(Fault::io("starting ronctl"))?;
-        let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-        match said["entries"].as_u64() {
-            Some(entries) if output.status.success() => Ok(entries),
-            Some(_) | None => {
-                let cause = format!("{}: {said} {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
-                Err(Fault::Program { what: "ronctl ledger verify".into(), cause })
-            }
-        }
+        let (ledger, stream) = (self.ledger_directory(), self.wallet.audit_directory());
+        let mut replay = Command::new(self.plan.program.with_file_name("ronctl"));
+        replay.args(["--json", "ledger", "verify", "--dir"]).arg(&ledger);
+        let entries = verified("ronctl ledger verify", replay, "/entries")?;
+        let mut compare = Command::new(self.plan.program.with_file_name("ronctl"));
+        compare.args(["--json", "audit", "verify", "--up-to-date", "--dir"]).arg(stream).arg("--ledger").arg(&ledger);
+        let audited = verified("ronctl audit verify", compare, "/ledger/equal")?;
+        Ok(Closed { entries, audited })
     }
 
     fn keep(&mut self) {
@@ -408,6 +406,19 @@ impl Victim for Stage {
         }
         if let Some(directory) = self.directory.take() {
             eprintln!("kept: {}", directory.keep().display());
+        }
+    }
+}
+
+/// A number of the verdict of a command that finds nothing.
+fn verified(what: &str, mut command: Command, number: &str) -> Result<u64, Fault> {
+    let output = command.output().map_err(Fault::io("starting ronctl"))?;
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    match said.pointer(number).and_then(serde_json::Value::as_u64) {
+        Some(number) if output.status.success() => Ok(number),
+        Some(_) | None => {
+            let cause = format!("{}: {said} {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+            Err(Fault::Program { what: what.into(), cause })
         }
     }
 }

@@ -79,6 +79,10 @@ fn doubled(report: &CrashReport) -> u64 {
     report.variants[0].doubled
 }
 
+fn not_audited(report: &CrashReport) -> u64 {
+    report.variants[0].not_audited
+}
+
 fn unexplained(report: &CrashReport) -> u64 {
     report.variants[0].unexplained
 }
@@ -128,6 +132,7 @@ fn a_wallet_that_does_something_twice_or_not_at_all_is_caught() {
         is_caught(Flaw::AppliesRepeats, variant, doubled, "");
         is_caught(Flaw::HasAnEntryBesides, variant, doubled, "");
         is_caught(Flaw::KeepsWhatIsHeld, variant, doubled, "");
+        is_caught(Flaw::AuditsOneLess, variant, not_audited, "");
     }
     for variant in OUTAGES {
         is_caught(Flaw::AppliesWhatItRefuses, variant, doubled, "");

@@ -93,14 +93,23 @@ pub trait Victim: Send {
     /// What its ledger has done beside its commits so far.
     fn upkept(&self) -> Upkept;
 
-    /// Ends the service in order, and replays its ledger. Gives how many entries it has.
+    /// Ends the service in order, replays its ledger, and compares its audit stream with it.
     ///
     /// # Errors
-    /// Any [`Fault`]; among them a ledger that is not whole.
-    fn close(&mut self) -> Result<u64, Fault>;
+    /// Any [`Fault`]; among them a ledger or a stream that is not whole.
+    fn close(&mut self) -> Result<Closed, Fault>;
 
     /// Leaves on disk what there is, for people: something was found.
     fn keep(&mut self);
+}
+
+/// What a ledger had come to at the end of its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// Its entries.
+    pub entries: u64,
+    /// Operations of the audit stream that are these entries.
+    pub audited: u64,
 }
 
 /// Sleeps, or hears Ctrl-C.

@@ -77,6 +77,8 @@ pub enum Flaw {
     PassesOverAFailedSync,
     /// Its ledger has an entry that nobody has a receipt for.
     HasAnEntryBesides,
+    /// Its audit stream lacks an operation.
+    AuditsOneLess,
 }
 
 #[derive(Clone, Default)]

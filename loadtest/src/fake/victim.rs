@@ -11,7 +11,7 @@ use crate::{
     crash::{
         upkeep::Upkept,
         variant::Variant,
-        victim::{pause, wait_for, Connections, Recovery, Strike, Victim},
+        victim::{pause, wait_for, Closed, Connections, Recovery, Strike, Victim},
     },
     fault::Fault,
 };
@@ -134,9 +134,10 @@ impl Victim for Fake {
         Upkept::default()
     }
 
-    fn close(&mut self) -> Result<u64, Fault> {
+    fn close(&mut self) -> Result<Closed, Fault> {
         let entries = self.shared.state.lock().unwrap().by_txid.len() as u64;
-        Ok(entries + u64::from(self.shared.flaw == Flaw::HasAnEntryBesides))
+        let audited = entries - u64::from(self.shared.flaw == Flaw::AuditsOneLess);
+        Ok(Closed { entries: entries + u64::from(self.shared.flaw == Flaw::HasAnEntryBesides), audited })
     }
 
     fn keep(&mut self) {}
