@@ -19,6 +19,7 @@ mod service;
 mod signals;
 mod slices;
 mod socket;
+mod system;
 mod version;
 pub(crate) mod watch;
 

@@ -10,6 +10,7 @@ use super::ledger::{Ledger, Opened};
 use super::replay::Interruption;
 use super::revocations::RevocationWatch;
 use super::slices::Slices;
+use super::system::{leave_to_cores, raise_file_limit};
 use super::watch::{Files, Watcher};
 use super::{
     bind_admin, health_body, ControlServer, Dep, Page, PageReply, Readiness, SharedVersion, SignalEvent, Signals, Version,
@@ -438,42 +439,6 @@ pub(super) fn wanted(config: &Config) -> Wanted {
         crate::config::Driver::Auto => Wanted::Auto,
         crate::config::Driver::IoUring => Wanted::IoUring,
         crate::config::Driver::Epoll => Wanted::Epoll,
-    }
-}
-
-/// Raises the limit on open files as far as the connection cap needs and the system allows.
-fn raise_file_limit(connections_max: usize) {
-    use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
-    /// Files beside connections: segments, sockets, rings.
-    const OTHERS: u64 = 256;
-    let limit = getrlimit(Resource::Nofile);
-    let wanted = connections_max as u64 + OTHERS;
-    let current = limit.current.unwrap_or(u64::MAX);
-    if current >= wanted {
-        return;
-    }
-    let raised = limit.maximum.map_or(wanted, |maximum| wanted.min(maximum));
-    let applied = setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum: limit.maximum });
-    if applied.is_err() || raised < wanted {
-        tracing::warn!(
-            event = "few_files",
-            limit = raised,
-            wanted,
-            "fewer open files than limits.connections needs; raise ulimit -n"
-        );
-    }
-}
-
-/// Keeps this thread, and those it starts, off the CPUs of the cores if there are others: a committer that waits behind a busy
-/// core makes every spend wait.
-fn leave_to_cores(usable: &[usize], cores: &[usize]) {
-    let mut others = rustix::thread::CpuSet::new();
-    usable.iter().filter(|cpu| !cores.contains(cpu)).for_each(|cpu| others.set(*cpu));
-    if others.count() == 0 {
-        return;
-    }
-    if let Err(error) = rustix::thread::sched_setaffinity(None, &others) {
-        tracing::warn!(event = "pin_failed", %error, "the threads beside the cores could not be kept off their CPUs");
     }
 }
 
