@@ -29,6 +29,8 @@ pub const SNAPSHOT_EVERY: RangeInclusive<Duration> = Duration::from_secs(1)..=Du
 /// Most latent errors of disks are found within two weeks; more often than each second would only burden them.
 pub const SCRUB_EVERY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(14 * 86_400);
 pub const SCRUB_BYTES_PER_SECOND: RangeInclusive<u64> = (64 << 10)..=(4 << 30);
+/// Whoever holds a receipt waits so long for a signed root that covers it.
+const SIGN_ROOTS_EVERY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 pub const SNAPSHOT_ENTRIES: RangeInclusive<u64> = 1_000..=1_000_000_000;
 /// Files are read whole when a start looks for their end; smaller ones are for those who like many.
 const AUDIT_ROTATE_BYTES: RangeInclusive<u64> = (64 << 10)..=(1 << 30);
@@ -192,12 +194,14 @@ impl Reader {
         let snapshot_entries = self.count("ledger.snapshot_entries", SNAPSHOT_ENTRIES);
         let scrub_every = self.value("ledger.scrub_every", |raw| value::duration(raw, SCRUB_EVERY));
         let scrub_rate = self.value("ledger.scrub_bytes_per_second", |raw| value::bytes(raw, SCRUB_BYTES_PER_SECOND));
+        let sign_roots_every = self.value("ledger.sign_roots_every", |raw| value::duration(raw, SIGN_ROOTS_EVERY));
         Some(Ledger {
             segment_bytes: segment_bytes?,
             snapshot_every: snapshot_every?,
             snapshot_entries: snapshot_entries? as u64,
             scrub_every: scrub_every?,
             scrub_bytes_per_second: scrub_rate?,
+            sign_roots_every: sign_roots_every?,
         })
     }
 

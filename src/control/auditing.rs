@@ -140,9 +140,10 @@ impl Auditing {
     }
 }
 
-fn step_back() {
+/// Lets this thread go behind those for whom somebody waits.
+pub(super) fn step_back() {
     if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
-        tracing::debug!(%error, "the audit stream has the priority of all others");
+        tracing::debug!(%error, "a thread that may lag has the priority of all others");
     }
 }
 

@@ -15,6 +15,8 @@ mod readiness;
 mod rebuild;
 mod replay;
 mod revocations;
+mod root_file;
+mod root_signing;
 mod service;
 mod signals;
 mod slices;

@@ -5,17 +5,18 @@
 use super::auditing::Auditing;
 use super::counting::Counting;
 use super::custody::custody;
-use super::keys::{KeyWatch, Telling};
+use super::keys::{InForce, KeyWatch, Telling};
 use super::ledger::{Ledger, Opened};
 use super::replay::Interruption;
 use super::revocations::RevocationWatch;
+use super::root_signing::RootSigning;
 use super::slices::Slices;
 use super::system::{leave_to_cores, raise_file_limit};
 use super::watch::{Files, Watcher};
 use super::{
     bind_admin, health_body, ControlServer, Dep, Page, PageReply, Readiness, SharedVersion, SignalEvent, Signals, Version,
 };
-use crate::access::{forbid_core_dumps, Custody, KeyringFault, Policy, PolicyFault, RevocationBoard, RevocationFault};
+use crate::access::{forbid_core_dumps, Custody, KeyringFault, Policy, PolicyFault, RevocationBoard, RevocationFault, RootBoard};
 use crate::accounting::CountersFault;
 use crate::api::Route;
 use crate::audit::{AuditFault, Event, EventKind};
@@ -136,6 +137,7 @@ struct Service {
     counting: Counting,
     auditing: Option<Arc<Auditing>>,
     keys: KeyWatch,
+    roots: RootSigning,
     watcher: Watcher,
     _servers: Vec<ControlServer>,
 }
@@ -218,10 +220,13 @@ impl Service {
                 cpus.iter().map(|_| feed()).map(|(core, stream)| (Some(core), stream)).unzip()
             }
         };
+        let in_force = InForce::new(keyring.clone());
         let auditing = Auditing::start(config, ledger.reader(), intakes)?.map(Arc::new);
+        let signing = RootSigning::start(config, ledger.reader(), in_force.clone(), publisher.clone());
+        let (signing, roots) = signing.map_err(refused("cannot start the thread that signs roots"))?;
 
         let listeners = bind()?;
-        let site = Arc::new(site(config, board, policy, &readiness, version.clone(), ledger.log_id()));
+        let site = Arc::new(site(config, (board, roots), policy, &readiness, version.clone(), ledger.log_id()));
         let parts = engines.into_iter().zip(inboxes).zip(listeners).zip(&cpus).zip(feeds).enumerate();
         let parts = parts.map(|(core, ((((engine, inbox), listener), cpu), feed))| CoreParts {
             engine,
@@ -239,7 +244,7 @@ impl Service {
         let config::Ledger { scrub_every: every, scrub_bytes_per_second: bytes_per_second, .. } = config.ledger;
         ledger.scrub(Scrubbing { every, bytes_per_second }).map_err(refused("cannot start the thread that scrubs"))?;
         let telling = Telling { publisher: publisher.clone(), version: version.clone(), stream: auditing.clone() };
-        let keys = KeyWatch::start(custody, keyring, keyring_stamp, to_verify, telling)
+        let keys = KeyWatch::start(custody, in_force, keyring_stamp, to_verify, telling)
             .map_err(refused("cannot start the thread of the keyring"))?;
         readiness.up(Dep::Ledger);
         let files = Files { registry, revocations };
@@ -259,7 +264,19 @@ impl Service {
             epoch = ledger.epoch(),
             "serving"
         );
-        Ok(Some(Self { readiness, site, workers, ledger, desk, counting, auditing, keys, watcher, _servers: servers }))
+        Ok(Some(Self {
+            readiness,
+            site,
+            workers,
+            ledger,
+            desk,
+            counting,
+            auditing,
+            keys,
+            roots: signing,
+            watcher,
+            _servers: servers,
+        }))
     }
 
     /// Watches until the service is to end.
@@ -307,6 +324,8 @@ impl Service {
         let head = self.ledger.watch();
         // The last snapshot is taken while the ledger is still ours.
         self.ledger.close()?;
+        // Everything has been committed: the last signed root covers it.
+        self.roots.stop();
         self.watcher.publish_now(&self.readiness, &self.counting, log);
         self.counting.stop();
         drop(self.watcher);
@@ -338,7 +357,7 @@ fn engines(config: &Config, ring: Ring) -> Vec<Engine> {
 
 fn site(
     config: &Config,
-    revocations: Arc<RevocationBoard>,
+    (revocations, roots): (Arc<RevocationBoard>, Arc<RootBoard>),
     policy: Arc<Policy>,
     readiness: &Readiness,
     version: SharedVersion,
@@ -353,6 +372,7 @@ fn site(
         audience: config.security.audience.clone(),
         clock_leeway: config.security.clock_leeway,
         revocations,
+        roots,
         tokens_max: TOKENS_MAX,
         policy,
         log_id,
