@@ -1,6 +1,8 @@
 //! The threads of the audit stream: one that writes it, off the cores and off the control thread, and one that sends it on, if it has a peer.
 //!
 //! Whatever is in its way, spends go on: it is told in the log, in the metrics and in `/readyz`, and tried again.
+use super::keys::InForce;
+use crate::access::{WrittenSignature, AUDIT_CHECKPOINT};
 use crate::audit::{deliver, AuditFault, AuditFigures, Bounds, Event, EventKind, Recovered, Stream, EVENTS_MAX};
 use crate::config::{AuditSink, Config};
 use crate::domain::{Seq, UnixMs};
@@ -16,7 +18,7 @@ use std::time::Duration;
 
 /// Time between two rounds of the stream.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Niceness of the threads: the stream may lag, and where CPUs are few it leaves them to those for whom somebody waits.
+/// Niceness of threads that may lag: where CPUs are few they leave them to those for whom somebody waits.
 const NICENESS: i32 = 10;
 /// Segments of the ledger for which the stream leaves room on the disk.
 const ROOM_SEGMENTS: u64 = 4;
@@ -50,11 +52,17 @@ struct Writer {
 }
 
 impl Auditing {
-    /// Starts the stream of this configuration; `None` if it is off. `ledger` is read, and refusals come from these feeds.
+    /// Starts the stream of this configuration; `None` if it is off. `ledger` is read, refusals come from these feeds, and checkpoints are
+    /// signed with the keyring in force.
     ///
     /// # Errors
     /// If the directory cannot be used or belongs to another ledger.
-    pub fn start(config: &Config, ledger: Box<dyn ReadLedger>, feeds: Vec<Intake>) -> Result<Option<Self>, AuditFault> {
+    pub fn start(
+        config: &Config,
+        ledger: Box<dyn ReadLedger>,
+        feeds: Vec<Intake>,
+        keyring: InForce,
+    ) -> Result<Option<Self>, AuditFault> {
         let peer = match config.audit_sink() {
             AuditSink::Off => return Ok(None),
             AuditSink::File => None,
@@ -70,6 +78,7 @@ impl Auditing {
         let figures = AuditFigures::new(unix_now());
         let bounds = Bounds { rotate_bytes, keep, refusals_per_second };
         let stream = Stream::open(storage.clone(), ledger.log_id(), bounds, figures.clone())?;
+        let stream = stream.signed_by(Box::new(move |signed, now| signature(&keyring, signed, now)));
         let (events, to_tell) = bounded(EVENTS_MAX);
         let events_dropped = Arc::new(AtomicU64::new(0));
         let mut writer = Writer {
@@ -136,6 +145,17 @@ impl Auditing {
         if let Some((ending, thread)) = self.peer.take() {
             ending.store(true, Ordering::Release);
             let _ = thread.join();
+        }
+    }
+}
+
+/// The signature of a checkpoint.
+fn signature(keyring: &InForce, signed: &[u8], now: UnixMs) -> Option<String> {
+    match WrittenSignature::make(&keyring.get(), AUDIT_CHECKPOINT, signed, now) {
+        Ok(signature) => Some(serde_json::to_string(&signature).expect("texts and a number are always JSON")),
+        Err(error) => {
+            tracing::error!(event = "checkpoint_unsigned", %error, "a checkpoint of the audit stream is not signed; the next one covers it");
+            None
         }
     }
 }

@@ -221,7 +221,7 @@ impl Service {
             }
         };
         let in_force = InForce::new(keyring.clone());
-        let auditing = Auditing::start(config, ledger.reader(), intakes)?.map(Arc::new);
+        let auditing = Auditing::start(config, ledger.reader(), intakes, in_force.clone())?.map(Arc::new);
         let signing = RootSigning::start(config, ledger.reader(), in_force.clone(), publisher.clone());
         let (signing, roots) = signing.map_err(refused("cannot start the thread that signs roots"))?;
 
