@@ -45,6 +45,11 @@ fn the_vectors_hold() {
     assert!(proofs.len() > 10 && consistency.len() > 10);
 }
 
+/// A server that signs no root while the test runs: what is proven is proven under the current one.
+fn unsigned() -> Server {
+    Server::with(&[("ledger.sign_roots_every", "1h")])
+}
+
 fn prove(wallet: &mut Wallet, txid: &str, query: &str) -> Reply {
     wallet.get(&format!("/v1/tx/{txid}/proof{query}"))
 }
@@ -64,7 +69,7 @@ fn current(wallet: &mut Wallet) -> HistoryRoot {
 
 #[test]
 fn a_receipt_is_proven_under_the_current_root_and_under_an_older_one() {
-    let server = Server::start();
+    let server = unsigned();
     let mut wallet = server.wallet();
     let receipts = [wallet.issue("alice", 100), wallet.spend("alice", "bob", 5, 1, "k1").ok()];
     let older = current(&mut wallet);
@@ -89,7 +94,7 @@ fn a_receipt_is_proven_under_the_current_root_and_under_an_older_one() {
 
 #[test]
 fn what_is_not_there_or_not_theirs_is_refused() {
-    let server = Server::start();
+    let server = unsigned();
     let mut wallet = server.wallet();
     let txid = wallet.issue("alice", 100).txid();
     let later = wallet.spend("alice", "bob", 5, 1, "k1").ok().txid();
@@ -103,7 +108,7 @@ fn what_is_not_there_or_not_theirs_is_refused() {
         wallet.get(&format!("/v1/ledger/consistency{query}")).refused(400, "BAD_REQUEST");
     }
     wallet.get("/v1/ledger/root?size=1").refused(400, "BAD_REQUEST");
-    let stranger = Server::start();
+    let stranger = unsigned();
     let foreign = stranger.wallet().issue("alice", 100).txid();
     for id in [foreign.as_str(), "tx_00000000000000000000000000", "tx_zzz"] {
         prove(&mut wallet, id, "").refused(404, "NOT_FOUND");
@@ -129,7 +134,7 @@ fn what_is_not_there_or_not_theirs_is_refused() {
 
 #[test]
 fn a_history_that_was_lost_or_damaged_is_made_again() {
-    let mut server = Server::start();
+    let mut server = unsigned();
     let mut wallet = server.wallet();
     let txid = wallet.issue("alice", 100).txid();
     for nonce in 1..=20 {
@@ -173,7 +178,7 @@ fn ronctl(directory: &std::path::Path, arguments: &[&str]) -> std::process::Outp
 /// What a client does over months: keep receipts and a root; later take a new root, and check that all of it still belongs together.
 #[test]
 fn ronctl_verifies_offline_what_a_client_has_kept() {
-    let mut server = Server::start();
+    let mut server = unsigned();
     let mut wallet = server.wallet();
     wallet.issue("alice", 100);
     let receipt = wallet.spend("alice", "bob", 42, 1, "k1").ok();
@@ -231,7 +236,7 @@ fn ronctl_verifies_offline_what_a_client_has_kept() {
 /// A root that somebody trusts is never replaced by one that does not follow from it.
 #[test]
 fn ronctl_replaces_a_kept_root_only_by_one_that_continues_it() {
-    let server = Server::start();
+    let server = unsigned();
     let mut wallet = server.wallet();
     wallet.issue("alice", 7);
     let kept = tempfile::tempdir().unwrap();
@@ -282,7 +287,7 @@ fn ronctl_replaces_a_kept_root_only_by_one_that_continues_it() {
 
 #[test]
 fn ronctl_fetches_what_it_verifies() {
-    let server = Server::start();
+    let server = unsigned();
     let mut wallet = server.wallet();
     let txid = wallet.issue("alice", 7).txid();
     wallet.spend("alice", "bob", 1, 1, "k").ok();

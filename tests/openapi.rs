@@ -12,7 +12,7 @@ use serde_json::{json, Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-use svc_wallet::access::{mint, Keyring, MintRequest, Policy, TokenCache};
+use svc_wallet::access::{mint, Keyring, MintRequest, Policy, RootBoard, SignedRoot, TokenCache, WrittenSignature};
 use svc_wallet::api::proof::{self, ProofBody};
 use svc_wallet::api::{interpret, reply, resolve, Call, Incoming, IncomingHeaders, Method, Resolved, Route, Scratch};
 use svc_wallet::domain::{
@@ -154,9 +154,15 @@ impl Server {
         Ok(match call {
             Call::Write { entry, .. } => entry.bytes().to_vec(),
             Call::Balance { .. } | Call::Seq { .. } | Call::Tx { .. } => Vec::new(),
-            Call::Entries { .. } | Call::Totals { .. } | Call::History { .. } => Vec::new(),
+            Call::Entries { .. } | Call::Totals { .. } | Call::History { .. } | Call::SignedRoot => Vec::new(),
         })
     }
+}
+
+/// As of a hybrid key.
+fn signed_root(root: HistoryRoot) -> SignedRoot {
+    let (key, ed25519) = ("k-1".to_owned(), "A".repeat(86));
+    SignedRoot { root, signature: WrittenSignature { key, ts: 1, ed25519, ml_dsa_65: Some("A".repeat(4412)) } }
 }
 
 /// An example of a property, or of the first alternative that has one.
@@ -331,13 +337,15 @@ fn replies_have_the_fields_that_are_written() {
     });
     check(&document, "Error", &refusals);
     let root = HistoryRoot { size: 2, through: Seq(3), hash: [1; 32] };
-    let current = proof::history(LogId::default(), None, &HistoryAnswer::Root(Ok(root))).unwrap();
+    let board = RootBoard::default();
+    board.put(signed_root(root));
+    let current = proof::history(LogId::default(), None, &HistoryAnswer::Root(Ok(root)), &board).unwrap();
     check(&document, "Root", &[serde_json::to_vec(&serde_json::from_slice::<Value>(&current).unwrap()["root"]).unwrap()]);
     check(&document, "LedgerRoot", &[current]);
     let peaks = vec![[2; 32]];
     let consistency =
         Consistency { log_id: LogId::default(), from: root, to: root, peaks: peaks.clone(), additions: peaks.clone() };
-    let consistency = proof::history(LogId::default(), None, &HistoryAnswer::Consistency(Ok(consistency))).unwrap();
+    let consistency = proof::history(LogId::default(), None, &HistoryAnswer::Consistency(Ok(consistency)), &board).unwrap();
     check(&document, "Consistency", &[consistency]);
     let entry = server.call(writes[0].0, None, &writes[0].1).unwrap();
     let found = Found { entry: entry.into(), seq: Seq(2), root: [3; 32] };

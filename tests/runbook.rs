@@ -274,6 +274,11 @@ fn backup_restore_and_archive_do_what_they_say() {
                 assert_eq!(hybrid.collect::<Vec<_>>(), [false, false, true]);
                 assert_eq!(place.state(), (960, 40, (11, 12)));
             }
+            "auditor" => {
+                told(&said, &["The transaction is part of the ledger.", "signed", "by key k-"]);
+                let root: Value = serde_json::from_slice(&fs::read(place.path("var/root.json")).unwrap()).unwrap();
+                assert!(root["root"]["signatures"][0]["key"].is_string(), "{root}");
+            }
             "copy" => {
                 told(&said, &["The ledger is whole."]);
                 let [copied, served] =
@@ -326,7 +331,16 @@ fn backup_restore_and_archive_do_what_they_say() {
                 assert_eq!((accounts["alice"] + 7, accounts["bob"] - 7, conserved), (954, 46, 1000), "{said}");
             }
             "audit" => {
-                told(&said, &["The audit stream is whole.", "restored", "subject tests", "event start"]);
+                told(
+                    &said,
+                    &[
+                        "The audit stream is whole.",
+                        "The audit stream is whole and signed.",
+                        "restored",
+                        "subject tests",
+                        "event start",
+                    ],
+                );
                 let report = place.ronctl("audit verify");
                 assert_eq!((&report["good"], report["rewinds"].as_array().unwrap().len()), (&true.into(), 2), "{report}");
             }
@@ -338,6 +352,7 @@ fn backup_restore_and_archive_do_what_they_say() {
         [
             "rotate",
             "hybrid",
+            "auditor",
             "copy",
             "copy-restore",
             "archive",

@@ -29,8 +29,10 @@ mod revocations;
 mod scope;
 mod seal;
 mod signature;
+mod signed_root;
 mod signing;
 mod token;
+mod written_signature;
 
 pub use cache::{Lookups, TokenCache};
 pub use capability::{Capability, Demand, Permit};
@@ -50,11 +52,13 @@ pub use revocation_file::{
 };
 pub use revocations::{Revocation, RevocationBoard, Revocations, Revoked};
 pub use scope::{Scope, ScopeSet};
+pub use signed_root::{RootBoard, SignedRoot, ROOTS_MAX};
 pub use signing::{
     PublicKey, Signature, SignatureFault, ED25519_PUBLIC_BYTES, ED25519_SIGNATURE_BYTES, ML_DSA_65_PUBLIC_BYTES,
     ML_DSA_65_SIGNATURE_BYTES,
 };
 pub use token::{DISCHARGES_BYTES_MAX, TOKEN_BYTES_MAX};
+pub use written_signature::{WrittenFault, WrittenSignature, AUDIT_CHECKPOINT, LEDGER_ROOT};
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@
 use super::body::BodyReader;
 use super::fault::fault_refusal;
 use super::headers::IncomingHeaders;
-use super::proof::size_parameter;
+use super::proof::{signed_parameter, size_parameter};
 use super::query::{decoded, given, parameters};
 use super::routes::{account_text, asset_text, proven_txid_text, txid_text, Route};
 use crate::access::{Capability, Demand, Policy, TokenCache};
@@ -117,6 +117,8 @@ pub enum Call<'a> {
         /// For the proof of a transaction: which one, and who asks; [`may_read`] has to agree once the entry is known.
         of: Option<(TxId, Arc<Capability>)>,
     },
+    /// The newest root that is signed.
+    SignedRoot,
 }
 
 /// Receipts on a page unless the request says otherwise.
@@ -178,8 +180,11 @@ pub fn interpret<'a>(
             Ok(Call::History { question, of: Some((id, capability.clone())) })
         }
         Route::LedgerRoot => {
-            let [] = parameters(incoming.query, [])?;
-            Ok(Call::History { question: HistoryQuestion::Root, of: None })
+            let [signed] = given(incoming.query, ["signed"])?;
+            match signed.map(signed_parameter).transpose()? {
+                Some(true) => Ok(Call::SignedRoot),
+                Some(false) | None => Ok(Call::History { question: HistoryQuestion::Root, of: None }),
+            }
         }
         Route::Consistency => {
             let [from, to] = parameters(incoming.query, ["from", "to"])?;

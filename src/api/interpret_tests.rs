@@ -87,6 +87,7 @@ impl Bench {
                 Call::History { question, of } => {
                     format!("{question:?} {:?}", of.map(|(id, capability)| (id.seq.0, capability.subject().to_owned())))
                 }
+                Call::SignedRoot => "signed root".to_owned(),
                 Call::Totals { asset } => format!("totals {asset}"),
                 Call::Entries { account, before, limit, capability } => {
                     format!("entries {account} {:?} {limit} {}", before.map(|before| before.0), capability.subject())

@@ -1,8 +1,9 @@
 //! The JSON of proofs of history: written by the server, read by whoever verifies, in this one place.
 //!
 //! Hashes and the identity of the ledger are lower-case hex, the entry is base64url without padding. Whatever is read strictly has
-//! one form only, so that no byte of a proof can change without being noticed. Whether a proof holds is not known here.
-use crate::access::Capability;
+//! one form only, so that no byte of a proof can change without being noticed. Whether a proof holds, or a signature fits, is not known
+//! here.
+use crate::access::{Capability, RootBoard, SignedRoot, WrittenSignature};
 use crate::domain::{
     bytes_of_hex, hex, Code, Consistency, Digest, Entry, Found, HistoryAnswer, HistoryRoot, Inclusion, LogId, Path, Proof,
     Refusal, Seq, TxId, Unproven,
@@ -11,7 +12,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use base64::Engine;
 use serde::{Deserialize, Serialize};
 
-/// A root, with the place for signatures to come.
+/// A root, with its signatures.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RootBody {
@@ -21,11 +22,11 @@ pub struct RootBody {
     pub seq: u64,
     /// The hash, hex.
     pub hash: String,
-    /// Signatures of the root. Empty: this version makes none and looks at none.
-    pub signatures: Vec<serde_json::Value>,
+    /// Signatures of the root; empty if it is not signed.
+    pub signatures: Vec<WrittenSignature>,
 }
 
-/// The reply to a question about the current root.
+/// The reply to a question about the current root, or the newest signed one; and a line of the file of signed roots.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CurrentRootBody {
@@ -143,10 +144,33 @@ impl From<&HistoryRoot> for RootBody {
     }
 }
 
+impl From<&SignedRoot> for RootBody {
+    fn from(signed: &SignedRoot) -> Self {
+        Self { signatures: vec![signed.signature.clone()], ..Self::from(&signed.root) }
+    }
+}
+
 impl RootBody {
+    /// This root, with its signature if it is on the board.
+    fn on(board: &RootBoard, root: &HistoryRoot) -> Self {
+        board.of(root).map_or_else(|| Self::from(root), |signed| Self::from(&*signed))
+    }
+
     /// The root as a value.
     pub fn read(&self) -> Result<HistoryRoot, BodyFault> {
         Ok(HistoryRoot { size: self.size, through: Seq(self.seq), hash: hash_of(&self.hash)? })
+    }
+}
+
+impl CurrentRootBody {
+    /// A signed root of this ledger.
+    pub fn signed(log_id: LogId, signed: &SignedRoot) -> Self {
+        Self { log_id: log_text(log_id), root: RootBody::from(signed) }
+    }
+
+    /// The ledger and the root as values.
+    pub fn read(&self) -> Result<(LogId, HistoryRoot), BodyFault> {
+        Ok((log_of(&self.log_id)?, self.root.read()?))
     }
 }
 
@@ -237,8 +261,14 @@ fn body(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("texts, numbers and lists of them are always JSON")
 }
 
-/// The body of the reply to a question about the history; `of` is the transaction that a proof was asked for, and what allows it.
-pub fn history(log_id: LogId, of: Option<(TxId, &Capability)>, answer: &HistoryAnswer) -> Result<Vec<u8>, Refusal> {
+/// The body of the reply to a question about the history; `of` is the transaction that a proof was asked for, and what allows it. Roots
+/// that are on the board have their signatures.
+pub fn history(
+    log_id: LogId,
+    of: Option<(TxId, &Capability)>,
+    answer: &HistoryAnswer,
+    board: &RootBoard,
+) -> Result<Vec<u8>, Refusal> {
     let not_found = || Refusal::new(Code::NotFound, "no such transaction");
     match (answer, of) {
         (HistoryAnswer::NoEntry, _) | (HistoryAnswer::Proof(..), None) => Err(not_found()),
@@ -249,14 +279,27 @@ pub fn history(log_id: LogId, of: Option<(TxId, &Capability)>, answer: &HistoryA
             }
             super::may_read(capability, &entry)?;
             let place = place.as_ref().map_err(|why| unproven(*why))?;
-            Ok(body(&ProofBody::new(log_id, found, place)))
+            let root = RootBody::on(board, &place.root);
+            Ok(body(&ProofBody { root, ..ProofBody::new(log_id, found, place) }))
         }
         (HistoryAnswer::Root(root), _) => {
             let root = root.as_ref().map_err(|why| unproven(*why))?;
-            Ok(body(&CurrentRootBody { log_id: log_text(log_id), root: RootBody::from(root) }))
+            Ok(body(&CurrentRootBody { log_id: log_text(log_id), root: RootBody::on(board, root) }))
         }
-        (HistoryAnswer::Consistency(proof), _) => Ok(body(&ConsistencyBody::from(proof.as_ref().map_err(|why| unproven(*why))?))),
+        (HistoryAnswer::Consistency(proof), _) => {
+            let proof = proof.as_ref().map_err(|why| unproven(*why))?;
+            let (from, to) = (RootBody::on(board, &proof.from), RootBody::on(board, &proof.to));
+            Ok(body(&ConsistencyBody { from, to, ..ConsistencyBody::from(proof) }))
+        }
     }
+}
+
+/// The body of the reply to a question about the newest signed root.
+pub fn newest_signed(log_id: LogId, board: &RootBoard) -> Result<Vec<u8>, Refusal> {
+    let signed = board.newest();
+    let signed =
+        signed.ok_or_else(|| Refusal::new(Code::RetryLater, "no root of this ledger has been signed yet; retry in a moment"))?;
+    Ok(body(&CurrentRootBody::signed(log_id, &signed)))
 }
 
 fn unproven(why: Unproven) -> Refusal {
@@ -285,6 +328,15 @@ pub(super) fn size_parameter(name: &'static str, value: &str) -> Result<u64, Ref
     let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
     let size = digits.then(|| value.parse().ok()).flatten();
     size.ok_or_else(|| bad(format!("{name}: not a number of batches in the query")))
+}
+
+/// Reads out of the query whether a signed root is wanted.
+pub(super) fn signed_parameter(value: &str) -> Result<bool, Refusal> {
+    match value {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(bad("signed: not true or false in the query".to_owned())),
+    }
 }
 
 #[cfg(test)]

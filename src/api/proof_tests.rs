@@ -68,6 +68,24 @@ fn no_two_texts_are_the_same_proof() {
 }
 
 #[test]
+fn a_root_has_its_signatures_wherever_it_stands() {
+    let signature = WrittenSignature { key: "k-1".to_owned(), ts: 7, ed25519: "AA".to_owned(), ml_dsa_65: None };
+    let board = RootBoard::default();
+    let Consistency { from, to, .. } = consistency();
+    board.replace([from, to].map(|root| SignedRoot { root, signature: signature.clone() }));
+    let written = r#""signatures":[{"key":"k-1","ts":7,"ed25519":"AA"}]"#;
+    let signed = |answer: HistoryAnswer| {
+        let body = String::from_utf8(history(LOG, None, &answer, &board).unwrap()).unwrap();
+        body.matches(written).count()
+    };
+    assert_eq!(signed(HistoryAnswer::Root(Ok(to))), 1);
+    assert_eq!(signed(HistoryAnswer::Root(Ok(HistoryRoot { hash: [0; 32], ..to }))), 0, "another root of that size");
+    assert_eq!(signed(HistoryAnswer::Consistency(Ok(consistency()))), 2);
+    let newest: CurrentRootBody = serde_json::from_slice(&newest_signed(LOG, &board).unwrap()).unwrap();
+    assert_eq!((newest.read(), newest.root.signatures), (Ok((LOG, to)), vec![signature]));
+}
+
+#[test]
 fn a_body_that_contradicts_itself_is_refused_with_its_member() {
     let good = ProofBody::from(&proof());
     type Change = fn(&mut ProofBody);
@@ -93,7 +111,7 @@ fn a_body_that_contradicts_itself_is_refused_with_its_member() {
 
 #[test]
 fn what_cannot_be_proven_is_refused_with_a_way_out() {
-    let refused = |answer: HistoryAnswer| history(LOG, None, &answer).unwrap_err();
+    let refused = |answer: HistoryAnswer| history(LOG, None, &answer, &RootBoard::default()).unwrap_err();
     let told = [
         (refused(HistoryAnswer::Root(Err(Unproven::Behind))), Code::RetryLater, "retry"),
         (refused(HistoryAnswer::Consistency(Err(Unproven::NoSuchSize { current: 7 }))), Code::BadRequest, "1 to 7"),
@@ -105,6 +123,12 @@ fn what_cannot_be_proven_is_refused_with_a_way_out() {
     for (refusal, code, part) in told {
         assert!(refusal.code == code && refusal.message.contains(part), "{refusal:?}");
         assert_eq!(refusal.archived, code == Code::UpstreamUnavailable, "{refusal:?}");
+    }
+    let unsigned = newest_signed(LOG, &RootBoard::default()).unwrap_err();
+    assert!(unsigned.code == Code::RetryLater && unsigned.message.contains("signed yet"), "{unsigned:?}");
+    assert_eq!((signed_parameter("true").ok(), signed_parameter("false").ok()), (Some(true), Some(false)));
+    for value in ["", "yes", "True", "1"] {
+        assert_eq!(signed_parameter(value).unwrap_err().code, Code::BadRequest, "{value:?}");
     }
     for (value, size) in [("0", Some(0)), ("18446744073709551615", Some(u64::MAX))] {
         assert_eq!(size_parameter("size", value).ok(), size);

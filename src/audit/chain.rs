@@ -40,6 +40,9 @@ impl std::fmt::Display for Fault {
     }
 }
 
+/// Length of what is signed of a checkpoint.
+pub(super) const SIGNED_BYTES: usize = 88;
+
 /// A place in the stream: everything that the next line depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
@@ -122,6 +125,27 @@ impl Chain {
         }
         *self = next;
         Ok(line)
+    }
+
+    /// What is signed of a checkpoint that is the next line; `None` before the first line. Numbers are little endian:
+    ///
+    /// ```text
+    ///    0  16  log UUID
+    ///   16   8  number of the line
+    ///   24  32  hash of the line before
+    ///   56   8  the last entry of the ledger that the stream has come to
+    ///   64  24  totals: accepted, refused, dropped
+    /// ```
+    pub(super) fn signed(&self) -> Option<[u8; SIGNED_BYTES]> {
+        let mut signed = [0; SIGNED_BYTES];
+        let Totals { accepted, refused, dropped } = self.totals;
+        signed[..16].copy_from_slice(&self.log?.0);
+        signed[16..24].copy_from_slice(&(self.n + 1).to_le_bytes());
+        signed[24..56].copy_from_slice(&self.head);
+        for (place, number) in [self.through.0, accepted, refused, dropped].into_iter().enumerate() {
+            signed[56 + 8 * place..][..8].copy_from_slice(&number.to_le_bytes());
+        }
+        Some(signed)
     }
 
     fn begin(&mut self, before: &Self, line: &Line<'_>) -> Result<(), Fault> {

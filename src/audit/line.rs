@@ -201,6 +201,7 @@ pub struct Line<'a> {
     pub refused: Option<u64>,
     pub dropped: Option<u64>,
     pub count: Option<u64>,
+    pub signature: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
 impl<'a> Line<'a> {

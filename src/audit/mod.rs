@@ -12,7 +12,7 @@
 //! | `peer` | sends the lines on over a unix socket |
 //! | `verify` | checks a whole stream, and compares it with the ledger |
 //!
-//! Deliberately not known here: HTTP, capabilities and their keys, what a core decides, and threads: `control` runs it.
+//! Deliberately not known here: HTTP, capabilities, keys and how they sign, what a core decides, and threads: `control` runs it.
 mod chain;
 mod event;
 mod fault;
@@ -36,5 +36,5 @@ pub use figures::AuditFigures;
 pub use line::{Hash, Line, Text, LINE_BYTES_MAX, VERSION};
 pub use lines::{file_name, files, Follower, Lines, Next};
 pub use peer::deliver;
-pub use stream::{Bounds, Recovered, Stream, EVENTS_MAX};
-pub use verify::{verify, Compared, Comparison, Damage, Progress, Report};
+pub use stream::{Bounds, Recovered, Sign, Stream, EVENTS_MAX};
+pub use verify::{verify, CheckSignature, Compared, Comparison, Damage, Progress, Report, Signatures};

@@ -153,7 +153,7 @@ mod tests {
         for number in 1..=2 {
             let mut out = Vec::new();
             chain.write_begin(&mut out, UnixMs(1), LogId([7; 16]), After::Full);
-            (0..4).for_each(|_| chain.write_checkpoint(&mut out, UnixMs(2)));
+            (0..4).for_each(|_| chain.write_checkpoint(&mut out, UnixMs(2), None));
             storage.create(&file_name(number)).unwrap().write_at(&out, 0).unwrap();
         }
         storage

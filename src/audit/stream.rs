@@ -52,6 +52,9 @@ pub struct Recovered {
     pub damaged: Option<String>,
 }
 
+/// Signs what is given to it at this moment, as a JSON object; `None` if that cannot be.
+pub type Sign = Box<dyn Fn(&[u8], UnixMs) -> Option<String> + Send>;
+
 /// One stream.
 pub struct Stream<S: Storage> {
     store: Store<S>,
@@ -77,6 +80,8 @@ pub struct Stream<S: Storage> {
     aligned: bool,
     /// The last accepted operation, if it is known.
     last: Option<(Seq, String)>,
+    /// By whom checkpoints are signed.
+    sign: Option<Sign>,
     figures: AuditFigures,
 }
 
@@ -109,8 +114,14 @@ impl<S: Storage> Stream<S> {
             day: 0,
             aligned: false,
             last: None,
+            sign: None,
             figures,
         })
+    }
+
+    /// The same, with its checkpoints signed.
+    pub fn signed_by(self, sign: Sign) -> Self {
+        Self { sign: Some(sign), ..self }
     }
 
     /// Finds the place at which the stream goes on, and cuts an interrupted write off.
@@ -348,7 +359,8 @@ impl<S: Storage> Stream<S> {
             return Ok(());
         }
         self.sync()?;
-        self.chain.write_checkpoint(&mut self.pending, now);
+        let signature = self.chain.signed().zip(self.sign.as_ref()).and_then(|(signed, sign)| sign(&signed, now));
+        self.chain.write_checkpoint(&mut self.pending, now, signature.as_deref());
         self.flush(now)
     }
 

@@ -2,11 +2,12 @@
 //!
 //! Of a file with damage the lines before it are checked, and the next file is taken up again; so each damaged file is named once, with the
 //! first place. What is behind the last line of the newest file, without being one, is what an interrupted write has left.
-use super::chain::{Chain, Fault, Totals};
+use super::chain::{Chain, Fault, Totals, SIGNED_BYTES};
 use super::line::{split, Hash, Line};
 use super::lines::{file_name, files, Follower, Lines, Next};
 use crate::domain::{Entry, LogId, Seq};
 use crate::ledger::{ReadFile, Storage};
+use serde_json::{Map, Value};
 use std::io;
 
 /// How far a check has come.
@@ -29,6 +30,27 @@ pub struct Damage {
     pub what: String,
 }
 
+/// Checks the signature of a checkpoint: what is signed of it, and what stands in its line.
+pub type CheckSignature<'c> = &'c mut dyn FnMut(&[u8], &Map<String, Value>) -> Result<(), String>;
+
+/// Signatures that do not fit and are told one by one.
+const BAD_SIGNATURES_MAX: usize = 16;
+
+/// What was found of the signatures of checkpoints.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Signatures {
+    /// Checkpoints with a signature, whether it was checked or not.
+    pub signed: u64,
+    /// Checkpoints without one.
+    pub unsigned: u64,
+    /// The last checkpoint with a signature that was not found bad: its line, and the last entry before it.
+    pub last: Option<(u64, Seq)>,
+    /// Signatures that do not fit.
+    pub bad: u64,
+    /// The first few of these.
+    pub bad_ones: Vec<Damage>,
+}
+
 /// What a check has found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
@@ -48,6 +70,8 @@ pub struct Report {
     pub head: Hash,
     /// The last checkpoint: its line, and the last entry before it.
     pub checkpoint: Option<(u64, Seq)>,
+    /// What is signed of the checkpoints that are here.
+    pub signatures: Signatures,
     /// Stretches of the ledger that were in an archive when the stream came to them.
     pub gaps: Vec<(Seq, Seq)>,
     /// Lines behind which the ledger was taken back, and to which entry.
@@ -58,11 +82,15 @@ pub struct Report {
     pub damages: Vec<Damage>,
 }
 
-/// Checks every line that is there.
+/// Checks every line that is there, and the signatures of checkpoints if it is told how.
 ///
 /// # Errors
 /// If a file cannot be read; what is wrong with its content is in the report.
-pub fn verify<S: Storage>(storage: &S, progress: &mut dyn FnMut(Progress)) -> io::Result<Report> {
+pub fn verify<S: Storage>(
+    storage: &S,
+    mut check: Option<CheckSignature<'_>>,
+    progress: &mut dyn FnMut(Progress),
+) -> io::Result<Report> {
     let numbers = files(storage)?;
     let opened = numbers.iter().map(|number| storage.open(&file_name(*number))).collect::<io::Result<Vec<_>>>()?;
     let sizes = opened.iter().map(ReadFile::size).collect::<io::Result<Vec<u64>>>()?;
@@ -96,8 +124,16 @@ pub fn verify<S: Storage>(storage: &S, progress: &mut dyn FnMut(Progress)) -> io
                     report.damages.push(damage(offset, fault));
                 }
             }
+            let signed = chain.signed();
             match chain.follow(&line) {
-                Ok(read) => report.note(&chain, &read),
+                Ok(read) => {
+                    report.note(&chain, &read);
+                    if chain.at_checkpoint {
+                        if let Err(what) = report.signatures.note(&chain, &read, signed, check.as_mut()) {
+                            report.signatures.bad_one(damage(offset, what));
+                        }
+                    }
+                }
                 Err(fault) => {
                     report.damages.push(damage(offset, format!("{fault}; the rest of this file is not checked")));
                     break;
@@ -139,6 +175,37 @@ fn enter(chain: &mut Chain, number: u32, first: &[u8], is_oldest: bool, report: 
     }
     *chain = before;
     Err("the file does not go on where the one before it ends".to_owned())
+}
+
+impl Signatures {
+    fn note(
+        &mut self,
+        chain: &Chain,
+        line: &Line<'_>,
+        signed: Option<[u8; SIGNED_BYTES]>,
+        check: Option<&mut CheckSignature<'_>>,
+    ) -> Result<(), String> {
+        let Some(signature) = &line.signature else {
+            self.unsigned += 1;
+            return Ok(());
+        };
+        self.signed += 1;
+        let fits = match (check, signed) {
+            (None, _) => Ok(()),
+            (Some(check), Some(signed)) => check(&signed, signature),
+            (Some(_), None) => Err("nothing before it says of which ledger it is".to_owned()),
+        };
+        fits.map_err(|what| format!("checkpoint in line {}: {what}", line.n))?;
+        self.last = Some((line.n, chain.through));
+        Ok(())
+    }
+
+    fn bad_one(&mut self, damage: Damage) {
+        self.bad += 1;
+        if self.bad_ones.len() < BAD_SIGNATURES_MAX {
+            self.bad_ones.push(damage);
+        }
+    }
 }
 
 impl Report {

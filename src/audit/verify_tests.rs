@@ -1,6 +1,6 @@
 //! That each kind of damage to a stream is found, where it is, and that the ledger finds what is chained and untrue.
 use super::*;
-use crate::audit::sample::{check, report, Around, Ledger, LOG, NOW, SMALL};
+use crate::audit::sample::{check, check_signature, report, signed_report, Around, Ledger, LOG, NOW, SMALL};
 use crate::audit::{Bounds, Chain};
 use crate::domain::UnixMs;
 use crate::ledger::MemoryStorage;
@@ -82,20 +82,17 @@ fn each_kind_of_damage_is_found_where_it_is() {
     assert!(found.is_whole() && found.torn.is_some_and(|(_, _, bytes)| bytes == 10), "that is an interrupted write");
 }
 
-#[test]
-fn a_forged_line_with_a_whole_chain_is_found_by_the_ledger() {
-    let (whole, ledger) = sample();
-    // Everything is chained anew behind the change, as whoever can write the files could do.
-    let (storage, mut head) = (whole.fork(), [0; 32]);
-    for number in files(&whole).unwrap() {
+/// Changes lines and chains everything behind anew, heads of checkpoints included, as whoever can write the files could do.
+fn forge(storage: &MemoryStorage, change: &dyn Fn(String) -> String) {
+    let mut head = [0; 32];
+    for number in files(storage).unwrap() {
         storage.tamper(&file_name(number), |bytes| {
             let mut out = Vec::new();
             for (at, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
                 let text = String::from_utf8(line.to_vec()).unwrap();
                 let members = text.trim_end().strip_prefix("{\"v\":1").unwrap();
                 let (members, _) = members.split_once(",\"hash\"").unwrap();
-                let members = members.replace("\"seq\":5,", "\"seq\":5,\"to_whom\":\"eve\",");
-                let mut members = members.to_owned();
+                let mut members = change(members.to_owned());
                 for name in ["prev", "head"] {
                     if let Some(place) = members.find(&format!("\"{name}\":\"")) {
                         let start = place + name.len() + 4;
@@ -111,11 +108,139 @@ fn a_forged_line_with_a_whole_chain_is_found_by_the_ledger() {
             *bytes = out;
         });
     }
+}
+
+/// Takes the signature off a checkpoint.
+fn unsigned(members: String) -> String {
+    match members.split_once("\"signature\":{") {
+        Some((before, _)) => format!("{before}\"signature\":null"),
+        None => members,
+    }
+}
+
+#[test]
+fn a_forged_line_with_a_whole_chain_is_found_by_the_ledger() {
+    let (whole, ledger) = sample();
+    let storage = whole.fork();
+    forge(&storage, &|members| members.replace("\"seq\":5,", "\"seq\":5,\"to_whom\":\"eve\","));
     assert_eq!(report(&storage).damages, [], "the chain does not tell");
     let found = compared(&storage, &ledger);
     assert_eq!((found.differing, found.equal), (1, 39));
     assert!(found.differences[0].contains("what entry 5 of the ledger does"), "{:?}", found.differences);
     assert_ne!(report(&storage).head, report(&whole).head, "whoever has kept the head of a checkpoint sees it");
+}
+
+#[test]
+fn a_forged_line_with_a_whole_chain_is_found_by_the_signatures() {
+    let (whole, _) = sample();
+    let good = signed_report(&whole);
+    let Signatures { signed, unsigned: without, last, bad, .. } = good.signatures.clone();
+    assert!(signed > 3 && (without, bad, last) == (0, 0, good.checkpoint), "{:?}", good.signatures);
+    assert_eq!(report(&whole).signatures, good.signatures);
+
+    let storage = whole.fork();
+    forge(&storage, &|members| members.replace("\"seq\":5,", "\"seq\":5,\"to_whom\":\"eve\","));
+    let found = signed_report(&storage);
+    assert_eq!((&*found.damages, found.signatures.signed), (&[][..], signed));
+    // Those before the line are as good as ever; none behind it is.
+    assert!(found.signatures.bad + 3 > signed && found.signatures.last < found.checkpoint, "{:?}", found.signatures);
+    assert!(found.signatures.bad_ones[0].what.contains("it is of something else"), "{:?}", found.signatures.bad_ones);
+    assert_eq!(report(&storage).signatures.bad, 0, "nobody was told how to check");
+
+    // Without its signatures it is a stream as of an earlier version, and that is seen.
+    forge(&storage, &unsigned);
+    let found = signed_report(&storage).signatures;
+    assert_eq!((found.signed, found.unsigned, found.last, found.bad), (0, signed, None, 0));
+
+    // Signatures of other lines do not do; nor is anything else a signature.
+    let mut first = String::new();
+    whole.tamper(&file_name(1), |bytes| {
+        let text = String::from_utf8(bytes.clone()).unwrap();
+        first = text.split_once("\"signature\":").unwrap().1.split_once(",\"hash\"").unwrap().0.to_owned();
+    });
+    for (signature, damaged) in [(first.as_str(), false), ("7", true), ("{}", false)] {
+        let storage = whole.fork();
+        forge(&storage, &|members| match members.split_once("\"signature\":{") {
+            Some((before, _)) => format!("{before}\"signature\":{signature}"),
+            None => members,
+        });
+        let mut check = |signed: &[u8], found: &Map<String, Value>| match found.contains_key("of") {
+            true => check_signature(signed, found),
+            false => Err("it is none".to_owned()),
+        };
+        let found = verify(&storage, Some(&mut check), &mut |_| ()).unwrap();
+        assert_eq!(!found.damages.is_empty(), damaged, "{signature}: {:?}", found.damages);
+        assert!(damaged || found.signatures.bad >= signed - 1, "{signature}: {:?}", found.signatures);
+    }
+}
+
+#[test]
+fn a_stream_that_began_unsigned_goes_on_signed() {
+    let (storage, mut around) = (MemoryStorage::new(), Around::new());
+    around.signs = false;
+    around.live(&storage, &Ledger::with(6), SMALL).unwrap();
+    let before = signed_report(&storage).signatures;
+    assert!(before.unsigned > 0 && (before.signed, before.last, before.bad) == (0, None, 0));
+    around.signs = true;
+    let ledger = Ledger::with(9);
+    around.live(&storage, &ledger, SMALL).unwrap();
+    check(&storage, &ledger);
+    let after = signed_report(&storage);
+    assert_eq!((after.signatures.unsigned, after.signatures.bad), (before.unsigned, 0));
+    assert_eq!(after.signatures.last, after.checkpoint, "the newest is signed, and what is before it under its signature");
+}
+
+/// A first line of a later file that is no `begin` says of no ledger that it is its own.
+#[test]
+fn a_checkpoint_of_no_ledger_is_never_good() {
+    let storage = MemoryStorage::new();
+    let (mut chain, mut out) = (Chain { file: 1, ..Chain::BEGINNING }, Vec::new());
+    chain.write_checkpoint(&mut out, NOW, Some("{\"of\":\"\"}"));
+    storage.create(&file_name(2)).unwrap();
+    storage.tamper(&file_name(2), |bytes| *bytes = out.clone());
+    let found = signed_report(&storage);
+    assert!(!found.is_whole() && found.signatures.last.is_none(), "{found:?}");
+}
+
+#[test]
+fn what_is_signed_of_a_checkpoint_is_laid_out_as_the_vectors_say() {
+    use crate::access::{PublicKey, WrittenSignature, AUDIT_CHECKPOINT};
+    use base64::{engine::general_purpose::STANDARD, Engine};
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/signed.json");
+    let vectors: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let public = |name: &str| STANDARD.decode(vectors["public_keys"][name].as_str().unwrap()).unwrap();
+    let checkpoints = vectors["checkpoints"].as_array().unwrap();
+    for vector in checkpoints {
+        let number = |name: &str| vector[name].as_u64().unwrap();
+        let chain = Chain {
+            n: number("n") - 1,
+            head: crate::domain::bytes_of_hex(vector["head"].as_str().unwrap()).unwrap(),
+            through: Seq(number("through")),
+            totals: Totals { accepted: number("accepted"), refused: number("refused"), dropped: number("dropped") },
+            log: Some(LogId(crate::domain::bytes_of_hex(vector["log_id"].as_str().unwrap()).unwrap())),
+            ..Chain::BEGINNING
+        };
+        let signature: WrittenSignature = serde_json::from_value(vector["signature"].clone()).unwrap();
+        let signed = [b"audit checkpoint\0", &chain.signed().unwrap()[..], &signature.ts.to_le_bytes()].concat();
+        assert_eq!(crate::domain::hex(&signed), vector["signed"].as_str().unwrap());
+        let ml_dsa_65 = signature.ml_dsa_65.is_some().then(|| public("ml_dsa_65").into_boxed_slice().try_into().unwrap());
+        let key = PublicKey { id: "k-1".to_owned(), ed25519: public("ed25519").try_into().unwrap(), ml_dsa_65 };
+        assert_eq!(signature.verify(&key, AUDIT_CHECKPOINT, &chain.signed().unwrap()), Ok(()));
+        for change in [
+            |chain: &mut Chain| chain.n += 1,
+            |chain: &mut Chain| chain.head[31] ^= 1,
+            |chain: &mut Chain| chain.through.0 += 1,
+            |chain: &mut Chain| chain.totals.accepted += 1,
+            |chain: &mut Chain| chain.totals.refused += 1,
+            |chain: &mut Chain| chain.totals.dropped += 1,
+            |chain: &mut Chain| chain.log = Some(LogId([1; 16])),
+        ] {
+            let mut other = chain.clone();
+            change(&mut other);
+            assert!(signature.verify(&key, AUDIT_CHECKPOINT, &other.signed().unwrap()).is_err());
+        }
+    }
+    assert!(checkpoints.len() >= 2 && Chain::BEGINNING.signed().is_none());
 }
 
 #[test]
@@ -156,13 +281,13 @@ fn the_rules_are_checked_beyond_the_hashes() {
     let entry = crate::domain::Entry::parse(&entry).unwrap().0;
     let rules = [
         told(&elsewhere, &|own, out| own.write_accepted(out, LOG, Seq(1), &entry, None)),
-        told(&elsewhere, &|own, out| own.write_checkpoint(out, NOW)),
+        told(&elsewhere, &|own, out| own.write_checkpoint(out, NOW, None)),
         told(&elsewhere, &|own, out| own.write_gap(out, NOW, Seq(3))),
         told(&begun, &|own, out| {
             own.through = Seq(7);
             own.write_rewind(out, NOW, Seq(3));
         }),
-        told(&Chain { n: 9, ..begun.clone() }, &|own, out| own.write_checkpoint(out, NOW)),
+        told(&Chain { n: 9, ..begun.clone() }, &|own, out| own.write_checkpoint(out, NOW, None)),
         told(&begun, &|own, out| {
             own.file = 4;
             own.write_begin(out, UnixMs(1), LOG, crate::audit::write::After::Full);

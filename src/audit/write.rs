@@ -150,14 +150,14 @@ impl Chain {
         });
     }
 
-    /// What stands before is on the disk. The signature is over the line up to this member, and the line's own hash is over it as well.
-    pub(super) fn write_checkpoint(&mut self, out: &mut Vec<u8>, now: UnixMs) {
+    /// What stands before is on the disk. `signature` is a JSON object, and none if the checkpoint could not be signed.
+    pub(super) fn write_checkpoint(&mut self, out: &mut Vec<u8>, now: UnixMs, signature: Option<&str>) {
         let (head, through, sums) = (self.head, self.through, self.totals);
         self.line(out, now, "checkpoint", |pen| {
             pen.hex("head", &head);
             pen.number("through", through.0);
             totals(pen, &sums);
-            pen.raw("signature", "null");
+            pen.raw("signature", signature.unwrap_or("null"));
         });
         self.at_checkpoint = true;
     }

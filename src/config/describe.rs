@@ -72,6 +72,7 @@ impl Config {
             "ledger.scrub_every" => time(self.ledger.scrub_every),
             "ledger.scrub_bytes_per_second" => size(self.ledger.scrub_bytes_per_second),
             "ledger.memory_max_bytes" => size(self.ledger.memory_bytes_max),
+            "ledger.sign_roots_every" => time(self.ledger.sign_roots_every),
             "audit.sink" => text(self.audit.sink.to_string()),
             "audit.path" => self.audit.path.as_deref().map_or(("(none)".to_owned(), Value::Null), path),
             "audit.rotate_bytes" => size(self.audit.rotate_bytes),

@@ -27,7 +27,7 @@ const fn required(name: &'static str, env: &'static str, meaning: &'static str) 
 pub const CONFIG_ENV: &str = "RON_CONFIG";
 
 /// Every key, in the order in which they are shown.
-pub static KEYS: [Key; 42] = [
+pub static KEYS: [Key; 43] = [
     with_default("service.name", "svc-wallet", "label `service` of metrics and logs; this program is svc-wallet"),
     with_default("service.role", "wallet", "role in the stack; this program is the wallet"),
     with_default("bind.http", "0.0.0.0:8080", "address of the API"),
@@ -77,6 +77,7 @@ pub static KEYS: [Key; 42] = [
     with_default("ledger.scrub_every", "7days", "time between the ends of two passes that read an embedded ledger again"),
     with_default("ledger.scrub_bytes_per_second", "8MiB", "what such a pass reads at most in one second"),
     with_default("ledger.memory_max_bytes", "1GiB", "how long an embedded ledger may become under security.amnesia"),
+    with_default("ledger.sign_roots_every", "10s", "time between two signed roots of the history of a ledger that grows"),
     with_default(
         "audit.sink",
         "file",

@@ -30,7 +30,7 @@ pub use sources::{Flags, Sources, FILE_DEFAULT};
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The effective configuration of one server.
@@ -155,7 +155,7 @@ pub struct Security {
     pub revocations: PathBuf,
 }
 
-/// `[ledger]`: the files of an embedded ledger.
+/// `[ledger]`: the files of an embedded ledger, and what is signed of any.
 #[derive(Clone, Debug)]
 pub struct Ledger {
     /// Size of a segment, in bytes.
@@ -170,6 +170,8 @@ pub struct Ledger {
     pub scrub_bytes_per_second: u64,
     /// How long all files of a ledger in memory may be together, in bytes.
     pub memory_bytes_max: u64,
+    /// Time between two signed roots.
+    pub sign_roots_every: Duration,
 }
 
 /// `[audit]`: the audit stream.
@@ -232,11 +234,24 @@ impl Config {
     /// The directory of the audit stream: what is written, or `audit` beside an embedded ledger, or beside embedded counters; `None`
     /// if neither is embedded.
     pub fn audit_directory(&self) -> Option<PathBuf> {
-        let beside = match (&self.deps.ledger, &self.deps.accounting) {
+        self.audit.path.clone().or_else(|| self.own_directory().map(|directory| directory.with_file_name("audit")))
+    }
+
+    /// The file of signed roots: beside an embedded ledger, or beside embedded counters, with `.roots` behind its name; `None` if neither
+    /// is embedded, and under amnesia.
+    pub fn signed_roots(&self) -> Option<PathBuf> {
+        let directory = self.own_directory().filter(|_| !self.security.amnesia)?;
+        let mut name = directory.file_name()?.to_owned();
+        name.push(".roots");
+        Some(directory.with_file_name(name))
+    }
+
+    /// The directory that no other server has.
+    fn own_directory(&self) -> Option<&Path> {
+        match (&self.deps.ledger, &self.deps.accounting) {
             (LedgerDep::Embedded(directory), _) | (LedgerDep::Unix(_), AccountingDep::Embedded(directory)) => Some(directory),
             (LedgerDep::Unix(_), AccountingDep::Unix(_)) => None,
-        };
-        self.audit.path.clone().or_else(|| beside.map(|directory| directory.with_file_name("audit")))
+        }
     }
 
     /// Where the value of a key came from.

@@ -31,6 +31,8 @@ pub const SCRUB_EVERY: RangeInclusive<Duration> = Duration::from_secs(1)..=Durat
 pub const SCRUB_BYTES_PER_SECOND: RangeInclusive<u64> = (64 << 10)..=(4 << 30);
 /// From the smallest segments up to more than machines have.
 const LEDGER_MEMORY_BYTES: RangeInclusive<u64> = (32 << 20)..=(1 << 40);
+/// Whoever holds a receipt waits so long for a signed root that covers it.
+const SIGN_ROOTS_EVERY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 pub const SNAPSHOT_ENTRIES: RangeInclusive<u64> = 1_000..=1_000_000_000;
 /// Files are read whole when a start looks for their end; smaller ones are for those who like many.
 const AUDIT_ROTATE_BYTES: RangeInclusive<u64> = (64 << 10)..=(1 << 30);
@@ -195,6 +197,7 @@ impl Reader {
         let scrub_every = self.value("ledger.scrub_every", |raw| value::duration(raw, SCRUB_EVERY));
         let scrub_rate = self.value("ledger.scrub_bytes_per_second", |raw| value::bytes(raw, SCRUB_BYTES_PER_SECOND));
         let memory = self.value("ledger.memory_max_bytes", |raw| value::bytes(raw, LEDGER_MEMORY_BYTES));
+        let sign_roots_every = self.value("ledger.sign_roots_every", |raw| value::duration(raw, SIGN_ROOTS_EVERY));
         Some(Ledger {
             memory_bytes_max: memory?,
             segment_bytes: segment_bytes?,
@@ -202,6 +205,7 @@ impl Reader {
             snapshot_entries: snapshot_entries? as u64,
             scrub_every: scrub_every?,
             scrub_bytes_per_second: scrub_rate?,
+            sign_roots_every: sign_roots_every?,
         })
     }
 

@@ -1,6 +1,8 @@
 //! The threads of the audit stream: one that writes it, off the cores and off the control thread, and one that sends it on, if it has a peer.
 //!
 //! Whatever is in its way, spends go on: it is told in the log, in the metrics and in `/readyz`, and tried again.
+use super::keys::InForce;
+use crate::access::{WrittenSignature, AUDIT_CHECKPOINT};
 use crate::audit::{deliver, AuditFault, AuditFigures, Bounds, Event, EventKind, Recovered, Stream, EVENTS_MAX};
 use crate::config::{AuditSink, Config};
 use crate::domain::{Seq, UnixMs};
@@ -16,7 +18,7 @@ use std::time::Duration;
 
 /// Time between two rounds of the stream.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Niceness of the threads: the stream may lag, and where CPUs are few it leaves them to those for whom somebody waits.
+/// Niceness of threads that may lag: where CPUs are few they leave them to those for whom somebody waits.
 const NICENESS: i32 = 10;
 /// Segments of the ledger for which the stream leaves room on the disk.
 const ROOM_SEGMENTS: u64 = 4;
@@ -52,12 +54,28 @@ struct Writer<S: Storage> {
     told: Option<String>,
 }
 
+/// What a stream is made from, wherever it is kept.
+struct Parts {
+    ledger: Box<dyn ReadLedger>,
+    feeds: Vec<Intake>,
+    keyring: InForce,
+    peer: Option<PathBuf>,
+    /// Bytes that are left on the disk.
+    room_bytes: u64,
+}
+
 impl Auditing {
-    /// Starts the stream of this configuration; `None` if it is off. `ledger` is read, and refusals come from these feeds.
+    /// Starts the stream of this configuration; `None` if it is off. `ledger` is read, refusals come from these feeds, and checkpoints are
+    /// signed with the keyring in force.
     ///
     /// # Errors
     /// If the directory cannot be used or belongs to another ledger.
-    pub fn start(config: &Config, ledger: Box<dyn ReadLedger>, feeds: Vec<Intake>) -> Result<Option<Self>, AuditFault> {
+    pub fn start(
+        config: &Config,
+        ledger: Box<dyn ReadLedger>,
+        feeds: Vec<Intake>,
+        keyring: InForce,
+    ) -> Result<Option<Self>, AuditFault> {
         let peer = match config.audit_sink() {
             AuditSink::Off => return Ok(None),
             AuditSink::File => None,
@@ -65,29 +83,24 @@ impl Auditing {
         };
         let crate::config::Audit { rotate_bytes, keep, refusals_per_second, .. } = config.audit;
         let bounds = Bounds { rotate_bytes, keep, refusals_per_second };
+        let parts = Parts { ledger, feeds, keyring, peer, room_bytes: ROOM_SEGMENTS * config.ledger.segment_bytes };
         if config.security.amnesia {
             // One file more is there while it is written, and the lines of one batch may be longer than a file.
             let keep = keep.unwrap_or(FILES_IN_MEMORY_MAX).min(FILES_IN_MEMORY_MAX);
             let storage = RamStorage::new(2 * u64::from(FILES_IN_MEMORY_MAX + 1) * rotate_bytes);
-            return Self::run(storage, None, Bounds { keep: Some(keep), ..bounds }, config, ledger, feeds, peer).map(Some);
+            return Self::run(storage, None, Bounds { keep: Some(keep), ..bounds }, parts).map(Some);
         }
         let directory = config.audit_directory().expect("only what is supported is started: the counters are embedded");
         let storage = DiskStorage::create(&directory).map_err(failed(&directory, "use the directory of the stream"))?;
-        Self::run(storage, Some(directory), bounds, config, ledger, feeds, peer).map(Some)
+        Self::run(storage, Some(directory), bounds, parts).map(Some)
     }
 
-    fn run<S: Storage>(
-        storage: S,
-        directory: Option<PathBuf>,
-        bounds: Bounds,
-        config: &Config,
-        ledger: Box<dyn ReadLedger>,
-        feeds: Vec<Intake>,
-        peer: Option<PathBuf>,
-    ) -> Result<Self, AuditFault> {
+    fn run<S: Storage>(storage: S, directory: Option<PathBuf>, bounds: Bounds, parts: Parts) -> Result<Self, AuditFault> {
+        let Parts { ledger, feeds, keyring, peer, room_bytes } = parts;
         let figures = AuditFigures::new(unix_now());
         let place = PathBuf::from(storage.place(""));
         let stream = Stream::open(storage.clone(), ledger.log_id(), bounds, figures.clone())?;
+        let stream = stream.signed_by(Box::new(move |signed, now| signature(&keyring, signed, now)));
         let (events, to_tell) = bounded(EVENTS_MAX);
         let events_dropped = Arc::new(AtomicU64::new(0));
         let mut writer = Writer {
@@ -98,7 +111,7 @@ impl Auditing {
             events_dropped: events_dropped.clone(),
             figures: figures.clone(),
             directory,
-            room_bytes: ROOM_SEGMENTS * config.ledger.segment_bytes,
+            room_bytes,
             recovered: false,
             told: None,
         };
@@ -163,9 +176,21 @@ fn failed(place: &Path, doing: &'static str) -> impl FnOnce(std::io::Error) -> A
     move |source| AuditFault::Io { place, doing, source }
 }
 
-fn step_back() {
+/// The signature of a checkpoint.
+fn signature(keyring: &InForce, signed: &[u8], now: UnixMs) -> Option<String> {
+    match WrittenSignature::make(&keyring.get(), AUDIT_CHECKPOINT, signed, now) {
+        Ok(signature) => Some(serde_json::to_string(&signature).expect("texts and a number are always JSON")),
+        Err(error) => {
+            tracing::error!(event = "checkpoint_unsigned", %error, "a checkpoint of the audit stream is not signed; the next one covers it");
+            None
+        }
+    }
+}
+
+/// Lets this thread go behind those for whom somebody waits.
+pub(super) fn step_back() {
     if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
-        tracing::debug!(%error, "the audit stream has the priority of all others");
+        tracing::debug!(%error, "a thread that may lag has the priority of all others");
     }
 }
 

@@ -1,6 +1,6 @@
 //! The keyring of a server that leaves nothing on a disk: fresh at each start, in memory alone. What `ronctl` does with a file elsewhere it
 //! asks for on the admin socket here: a capability, and a rotation.
-use super::keys::Telling;
+use super::keys::{InForce, Telling};
 use super::page::{Action, ActionFault, PageReply};
 use crate::access::{inspect, mint, Keyring, MintRequest};
 use crate::domain::Code;
@@ -8,11 +8,13 @@ use crate::worker::{unix_now, Letter, Mailbox, Order};
 use serde::Deserialize;
 use serde_json::json;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// The keyring in force, and whom a new one is told.
 pub(super) struct EphemeralKeys {
-    keyring: Mutex<Arc<Keyring>>,
+    in_force: InForce,
+    /// Held while a rotation is told: two at once are told in one order.
+    rotating: Mutex<()>,
     /// None before there are cores.
     serving: OnceLock<(Vec<Mailbox>, Telling)>,
 }
@@ -37,17 +39,23 @@ impl EphemeralKeys {
     /// # Errors
     /// If the system gives no randomness.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { keyring: Mutex::new(Arc::new(Keyring::ephemeral(unix_now())?)), serving: OnceLock::new() })
+        let in_force = InForce::new(Arc::new(Keyring::ephemeral(unix_now())?));
+        Ok(Self { in_force, rotating: Mutex::new(()), serving: OnceLock::new() })
     }
 
     /// The keyring in force.
     pub fn keyring(&self) -> Arc<Keyring> {
-        self.in_force().clone()
+        self.in_force.get()
+    }
+
+    /// The same, for whoever signs with its active key.
+    pub fn in_force(&self) -> InForce {
+        self.in_force.clone()
     }
 
     /// From now on these cores verify with it.
     pub fn serve(&self, cores: Vec<Mailbox>, telling: Telling) {
-        telling.posture(&self.in_force());
+        telling.posture(&self.keyring());
         let _ = self.serving.set((cores, telling));
     }
 
@@ -57,10 +65,6 @@ impl EphemeralKeys {
             Action::Mint => self.mint(body),
             Action::Keys => self.keys(body),
         }
-    }
-
-    fn in_force(&self) -> MutexGuard<'_, Arc<Keyring>> {
-        self.keyring.lock().expect("no thread panics while it holds the keyring")
     }
 
     fn mint(&self, body: &[u8]) -> Result<PageReply, ActionFault> {
@@ -89,15 +93,14 @@ impl EphemeralKeys {
     fn rotate(&self, rotation: &Rotation) -> Result<Arc<Keyring>, ActionFault> {
         let starting = || not_done(503, Code::RetryLater, "the service is starting; try again");
         let (cores, telling) = self.serving.get().ok_or_else(starting)?;
-        // Held until all cores have it: two rotations at once are told in one order.
-        let mut in_force = self.in_force();
-        let next = in_force.rotated(unix_now(), rotation.hybrid);
+        let _one = self.rotating.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = self.keyring().rotated(unix_now(), rotation.hybrid);
         let next =
             Arc::new(next.map_err(|error| not_done(500, Code::InternalError, format!("no fresh key: {error}; try again")))?);
         for core in cores {
             core.put(Letter::Order(Order::Keyring(next.clone())));
         }
-        let before = std::mem::replace(&mut *in_force, next.clone());
+        let before = self.in_force.replace(next.clone());
         telling.changed(&before, &next);
         Ok(next)
     }

@@ -11,12 +11,33 @@ use crate::telemetry::{Publisher, Reload};
 use crate::worker::{Letter, Mailbox, Order};
 use crossbeam_channel::{bounded, Receiver, RecvTimeoutError, Sender};
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Time between two looks at the file; a change is in force on all cores within a second.
 const KEYRING_LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// The keyring in force, for whoever signs with its active key.
+#[derive(Clone)]
+pub(super) struct InForce(Arc<Mutex<Arc<Keyring>>>);
+
+impl InForce {
+    /// Begins with this one.
+    pub fn new(keyring: Arc<Keyring>) -> Self {
+        Self(Arc::new(Mutex::new(keyring)))
+    }
+
+    /// The keyring in force.
+    pub fn get(&self) -> Arc<Keyring> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts another one in force, and returns the one before.
+    pub fn replace(&self, keyring: Arc<Keyring>) -> Arc<Keyring> {
+        std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), keyring)
+    }
+}
 
 /// The thread that looks after the keyring.
 pub(super) struct KeyWatch {
@@ -26,17 +47,11 @@ pub(super) struct KeyWatch {
 
 impl KeyWatch {
     /// Begins to look; `stamp` is that of the file from which the keyring in force was read.
-    pub fn start(
-        custody: Custody,
-        keyring: Arc<Keyring>,
-        stamp: Stamp,
-        cores: Vec<Mailbox>,
-        telling: Telling,
-    ) -> io::Result<Self> {
+    pub fn start(custody: Custody, in_force: InForce, stamp: Stamp, cores: Vec<Mailbox>, telling: Telling) -> io::Result<Self> {
         // One that waits is as good as many.
         let (asks, asked) = bounded(1);
-        telling.posture(&keyring);
-        let looker = Looker { custody, keyring, stamp: Some(stamp), cores, telling };
+        telling.posture(&in_force.get());
+        let looker = Looker { custody, in_force, stamp: Some(stamp), cores, telling };
         let thread = std::thread::Builder::new().name("keys".to_owned()).spawn(move || looker.run(&asked))?;
         Ok(Self { asks, thread })
     }
@@ -64,8 +79,7 @@ pub(super) struct Telling {
 
 struct Looker {
     custody: Custody,
-    /// The one in force.
-    keyring: Arc<Keyring>,
+    in_force: InForce,
     /// That of the file which was looked at last, whether it was good or not.
     stamp: Option<Stamp>,
     cores: Vec<Mailbox>,
@@ -93,10 +107,10 @@ impl Looker {
                 for core in &self.cores {
                     core.put(Letter::Order(Order::Keyring(keyring.clone())));
                 }
-                let before = std::mem::replace(&mut self.keyring, keyring);
-                self.telling.changed(&before, &self.keyring);
+                let before = self.in_force.replace(keyring.clone());
+                self.telling.changed(&before, &keyring);
             }
-            Err(fault) => self.telling.failed(&fault, &self.keyring),
+            Err(fault) => self.telling.failed(&fault, &self.in_force.get()),
         }
     }
 }

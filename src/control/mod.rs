@@ -17,10 +17,13 @@ mod readiness;
 mod rebuild;
 mod replay;
 mod revocations;
+mod root_file;
+mod root_signing;
 mod service;
 mod signals;
 mod slices;
 mod socket;
+mod system;
 mod version;
 pub(crate) mod watch;
 

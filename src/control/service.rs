@@ -6,16 +6,18 @@ use super::auditing::Auditing;
 use super::counting::Counting;
 use super::custody::custody;
 use super::ephemeral::EphemeralKeys;
-use super::keys::{KeyWatch, Telling};
+use super::keys::{InForce, KeyWatch, Telling};
 use super::ledger::{Ledger, Opened};
 use super::pages::{control_servers, ServicePages};
 use super::replay::Interruption;
 use super::revocations::RevocationWatch;
+use super::root_signing::RootSigning;
 use super::slices::Slices;
+use super::system::{leave_to_cores, raise_file_limit};
 use super::watch::{Files, Watcher};
 use super::{health_body, ControlServer, Dep, Readiness, SharedVersion, SignalEvent, Signals, Version};
 use crate::access::{
-    forbid_core_dumps, forbid_swap, Custody, KeyringFault, Policy, PolicyFault, RevocationBoard, RevocationFault,
+    forbid_core_dumps, forbid_swap, Custody, KeyringFault, Policy, PolicyFault, RevocationBoard, RevocationFault, RootBoard,
 };
 use crate::accounting::CountersFault;
 use crate::api::Route;
@@ -153,6 +155,7 @@ struct Service {
     auditing: Option<Arc<Auditing>>,
     /// None if there is no file to look after.
     keys: Option<KeyWatch>,
+    roots: RootSigning,
     watcher: Watcher,
     _servers: Vec<ControlServer>,
 }
@@ -247,10 +250,13 @@ impl Service {
                 cpus.iter().map(|_| feed()).map(|(core, stream)| (Some(core), stream)).unzip()
             }
         };
-        let auditing = Auditing::start(config, ledger.reader(), intakes)?.map(Arc::new);
+        let in_force = ephemeral.as_ref().map_or_else(|| InForce::new(keyring.clone()), |keys| keys.in_force());
+        let auditing = Auditing::start(config, ledger.reader(), intakes, in_force.clone())?.map(Arc::new);
+        let signing = RootSigning::start(config, ledger.reader(), in_force.clone(), publisher.clone());
+        let (signing, roots) = signing.map_err(refused("cannot start the thread that signs roots"))?;
 
         let listeners = bind()?;
-        let site = Arc::new(site(config, board, policy, &readiness, version.clone(), ledger.log_id()));
+        let site = Arc::new(site(config, (board, roots), policy, &readiness, version.clone(), ledger.log_id()));
         let parts = engines.into_iter().zip(inboxes).zip(listeners).zip(&cpus).zip(feeds).enumerate();
         let parts = parts.map(|(core, ((((engine, inbox), listener), cpu), feed))| CoreParts {
             engine,
@@ -270,7 +276,7 @@ impl Service {
         let telling = Telling { publisher: publisher.clone(), version: version.clone(), stream: auditing.clone() };
         let keys = match (in_file, ephemeral) {
             (Some((custody, stamp)), _) => Some(
-                KeyWatch::start(custody, keyring, stamp, to_verify, telling)
+                KeyWatch::start(custody, in_force, stamp, to_verify, telling)
                     .map_err(refused("cannot start the thread of the keyring"))?,
             ),
             (None, Some(keys)) => {
@@ -297,7 +303,19 @@ impl Service {
             epoch = ledger.epoch(),
             "serving"
         );
-        Ok(Some(Self { readiness, site, workers, ledger, desk, counting, auditing, keys, watcher, _servers: servers }))
+        Ok(Some(Self {
+            readiness,
+            site,
+            workers,
+            ledger,
+            desk,
+            counting,
+            auditing,
+            keys,
+            roots: signing,
+            watcher,
+            _servers: servers,
+        }))
     }
 
     /// Watches until the service is to end.
@@ -345,6 +363,8 @@ impl Service {
         let head = self.ledger.watch();
         // The last snapshot is taken while the ledger is still ours.
         self.ledger.close()?;
+        // Everything has been committed: the last signed root covers it.
+        self.roots.stop();
         self.watcher.publish_now(&self.readiness, &self.counting, log);
         self.counting.stop();
         drop(self.watcher);
@@ -376,7 +396,7 @@ fn engines(config: &Config, ring: Ring) -> Vec<Engine> {
 
 fn site(
     config: &Config,
-    revocations: Arc<RevocationBoard>,
+    (revocations, roots): (Arc<RevocationBoard>, Arc<RootBoard>),
     policy: Arc<Policy>,
     readiness: &Readiness,
     version: SharedVersion,
@@ -391,6 +411,7 @@ fn site(
         audience: config.security.audience.clone(),
         clock_leeway: config.security.clock_leeway,
         revocations,
+        roots,
         tokens_max: TOKENS_MAX,
         policy,
         log_id,
@@ -449,42 +470,6 @@ pub(super) fn wanted(config: &Config) -> Wanted {
         crate::config::Driver::Auto => Wanted::Auto,
         crate::config::Driver::IoUring => Wanted::IoUring,
         crate::config::Driver::Epoll => Wanted::Epoll,
-    }
-}
-
-/// Raises the limit on open files as far as the connection cap needs and the system allows.
-fn raise_file_limit(connections_max: usize) {
-    use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
-    /// Files beside connections: segments, sockets, rings.
-    const OTHERS: u64 = 256;
-    let limit = getrlimit(Resource::Nofile);
-    let wanted = connections_max as u64 + OTHERS;
-    let current = limit.current.unwrap_or(u64::MAX);
-    if current >= wanted {
-        return;
-    }
-    let raised = limit.maximum.map_or(wanted, |maximum| wanted.min(maximum));
-    let applied = setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum: limit.maximum });
-    if applied.is_err() || raised < wanted {
-        tracing::warn!(
-            event = "few_files",
-            limit = raised,
-            wanted,
-            "fewer open files than limits.connections needs; raise ulimit -n"
-        );
-    }
-}
-
-/// Keeps this thread, and those it starts, off the CPUs of the cores if there are others: a committer that waits behind a busy
-/// core makes every spend wait.
-fn leave_to_cores(usable: &[usize], cores: &[usize]) {
-    let mut others = rustix::thread::CpuSet::new();
-    usable.iter().filter(|cpu| !cores.contains(cpu)).for_each(|cpu| others.set(*cpu));
-    if others.count() == 0 {
-        return;
-    }
-    if let Err(error) = rustix::thread::sched_setaffinity(None, &others) {
-        tracing::warn!(event = "pin_failed", %error, "the threads beside the cores could not be kept off their CPUs");
     }
 }
 

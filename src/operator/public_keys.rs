@@ -14,7 +14,8 @@ use base64::Engine;
 use serde::{Deserialize, Serialize};
 
 use super::exit::Failure;
-use crate::access::PublicKey;
+use super::output::printable;
+use crate::access::{PublicKey, WrittenFault, WrittenSignature};
 
 /// Longest file that is read, in bytes.
 const PUBLIC_KEYS_BYTES_MAX: u64 = 4 << 20;
@@ -65,6 +66,20 @@ impl PublicKeys {
     /// The key of this id.
     pub fn find(&self, id: &str) -> Option<&PublicKey> {
         self.0.iter().find(|key| key.id == id)
+    }
+
+    /// Checks a signature with the key that it names.
+    ///
+    /// # Errors
+    /// That the key is not here, or what `verify` says.
+    pub fn check(
+        &self,
+        signature: &WrittenSignature,
+        verify: impl FnOnce(&PublicKey) -> Result<(), WrittenFault>,
+    ) -> Result<(), String> {
+        let key = self.find(&signature.key);
+        let key = key.ok_or_else(|| format!("the public keys that were given have none of key {}", printable(&signature.key)))?;
+        verify(key).map_err(|fault| format!("by key {}: {fault}", key.id))
     }
 
     /// As it is written.

@@ -79,6 +79,9 @@ metrics! {
     SNAPSHOT_TIME Gauge "ledger_snapshot_time_seconds" "When the newest entry that a snapshot has was accepted, in seconds since the Unix epoch; 0 without a snapshot.";
     SCRUB_LAST_END Gauge "wallet_scrub_last_end_time_seconds" "End of the last pass that read everything durable again, in seconds since the Unix epoch.";
     SCRUB_DAMAGED Gauge "wallet_scrub_damaged_files" "Files of the ledger that were damaged when they were read again last, by kind.";
+    SIGNED_HEIGHT Gauge "wallet_signed_root_height" "The last entry that the newest signed root of the history covers; 0 without one.";
+    SIGNED_TIME Gauge "wallet_signed_root_time_seconds" "When the newest signed root was signed, in seconds since the Unix epoch; 0 without one.";
+    ROOT_SIGNINGS Counter "wallet_root_signings_total" "Roots of the history that were signed and kept, or could not be, by outcome.";
     REVOCATIONS Gauge "wallet_revocations" "Entries of the list of revoked capabilities that is in force.";
     RELOADS Counter "wallet_reloads_total" "Reloads of policy, registry, revocations and keyring by outcome.";
     ACCOUNTING_FLUSHES Counter "wallet_accounting_flushes_total" "Flushes of the counters by outcome.";
@@ -96,7 +99,7 @@ metrics! {
 }
 
 /// Gauges of which there is one each, and that are there from the start.
-pub const WITHOUT_LABELS: [&str; 19] = [
+pub const WITHOUT_LABELS: [&str; 21] = [
     ACCOUNTING_LAG,
     POLICY_VERSION,
     REGISTRY_VERSION,
@@ -111,6 +114,8 @@ pub const WITHOUT_LABELS: [&str; 19] = [
     SNAPSHOT_SECONDS,
     SNAPSHOT_TIME,
     SCRUB_LAST_END,
+    SIGNED_HEIGHT,
+    SIGNED_TIME,
     REVOCATIONS,
     AUDIT_HEIGHT,
     AUDIT_LAG,

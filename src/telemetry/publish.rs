@@ -152,6 +152,7 @@ impl Publisher {
         }
         for ok in [true, false] {
             self.snapshots(ok, 0);
+            self.root_signings(ok, 0);
             self.counter(names::ACCOUNTING_FLUSHES, &[("outcome", outcome(ok))]).increment(0);
             for what in Reload::ALL {
                 self.counter(names::RELOADS, &[("what", reload_name(what)), ("outcome", outcome(ok))]).increment(0);
@@ -261,6 +262,17 @@ impl Publisher {
         for (kind, files) in SCRUBBED_KINDS.into_iter().zip(damaged) {
             self.set(names::SCRUB_DAMAGED, &[("kind", kind)], files as f64);
         }
+    }
+
+    /// Counts roots that were signed and kept, or could not be.
+    pub fn root_signings(&self, ok: bool, count: u64) {
+        self.counter(names::ROOT_SIGNINGS, &[("outcome", outcome(ok))]).increment(count);
+    }
+
+    /// Shows the last entry that the newest signed root covers, and when it was signed.
+    pub fn signed_root(&self, through: Seq, signed: UnixMs) {
+        self.set(names::SIGNED_HEIGHT, &[], through.0 as f64);
+        self.set(names::SIGNED_TIME, &[], signed.0 as f64 / MILLIS_PER_SECOND);
     }
 
     /// Counts a check of conservation that was really carried out or really tried.

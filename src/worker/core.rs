@@ -108,7 +108,9 @@ impl Core {
             (Asked::Page { ticket, account, capability }, Ok(Told::Page(page))) => {
                 self.front.page(ticket, &account, &capability, &page);
             }
-            (Asked::History { ticket, of }, Ok(Told::History(answer))) => self.front.history(ticket, of, &answer),
+            (Asked::History { ticket, of, chosen }, Ok(Told::History(answer))) => {
+                self.front.history(ticket, of, chosen, &answer);
+            }
             (Asked::Totals { ticket, asset }, Ok(Told::Totals(totals))) => self.front.totals(ticket, &asset, totals),
             (Asked::Transaction { ticket, .. } | Asked::Page { ticket, .. }, Err(refusal))
             | (Asked::History { ticket, .. } | Asked::Totals { ticket, .. }, Err(refusal)) => self.front.refuse(ticket, refusal),

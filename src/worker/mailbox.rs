@@ -61,6 +61,8 @@ pub enum Asked {
         ticket: Ticket,
         /// For the proof of a transaction: which one, and what allows it.
         of: Option<(TxId, Arc<Capability>)>,
+        /// Whether the root was chosen here and not by whoever asks.
+        chosen: bool,
     },
     /// A reader, about the sums of an asset.
     Totals {

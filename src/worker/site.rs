@@ -1,7 +1,7 @@
 //! What all cores of one server share: fixed at start, or behind an atomic that the control thread writes and cores read.
 use super::admission::Admission;
 use super::sweep::Timeouts;
-use crate::access::{Policy, RevocationBoard};
+use crate::access::{Policy, RevocationBoard, RootBoard};
 use crate::api::Route;
 use crate::domain::LogId;
 use crate::engine::Gate;
@@ -64,6 +64,8 @@ pub struct Site {
     pub clock_leeway: Duration,
     /// What is revoked.
     pub revocations: Arc<RevocationBoard>,
+    /// The signed roots of the history.
+    pub roots: Arc<RootBoard>,
     /// Verified tokens that a core remembers.
     pub tokens_max: usize,
     /// The policy in force.

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Constants that are named like bounds and are none: sizes that a format fixes, and the last date that HTTP can write.
-const FORMAT_SIZES: [&str; 37] = [
+const FORMAT_SIZES: [&str; 39] = [
     "ACKNOWLEDGED_BYTES",
     "BATCH_HEAD_BYTES",
     "BLOCK_BYTES",
@@ -23,6 +23,7 @@ const FORMAT_SIZES: [&str; 37] = [
     "INLINE_BYTES",
     "KEY_BYTES",
     "MARK_BYTES",
+    "MESSAGE_BYTES",
     "ML_DSA_65_PUBLIC_BYTES",
     "ML_DSA_65_SIGNATURE_BYTES",
     "ML_KEM_768_CIPHERTEXT_BYTES",
@@ -39,6 +40,7 @@ const FORMAT_SIZES: [&str; 37] = [
     "SEED_BYTES",
     "SEGMENT_HEAD_BYTES",
     "SHARED_BYTES",
+    "SIGNED_BYTES",
     "TAG_BYTES",
     "TEXT_BYTES",
     "UNIX_SECONDS_MAX",

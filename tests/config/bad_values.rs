@@ -3,7 +3,7 @@ use super::{file_of, load_with, REQUIRED};
 use svc_wallet::config::Origin;
 
 /// One bad value per case: key, value as TOML, and what the message must say besides the key and the line.
-const BAD_VALUES: [(&str, &str, &str); 80] = [
+const BAD_VALUES: [(&str, &str, &str); 82] = [
     ("service.name", "\"\"", "is empty; write a text"),
     ("service.name", "7", "7 is not a text; write it in double quotes"),
     (
@@ -72,6 +72,8 @@ const BAD_VALUES: [(&str, &str, &str); 80] = [
     ("ledger.snapshot_every", "\"0s\"", "0ms is out of range; choose from 1s to 168h"),
     ("ledger.scrub_every", "\"15days\"", "360h is out of range; choose from 1s to 336h"),
     ("ledger.scrub_every", "7", "7 is not a time with a unit"),
+    ("ledger.sign_roots_every", "\"25h\"", "25h is out of range; choose from 1s to 24h"),
+    ("ledger.sign_roots_every", "10", "10 is not a time with a unit"),
     ("ledger.scrub_bytes_per_second", "\"1KiB\"", "1KiB is out of range; choose from 64KiB to 4GiB"),
     ("ledger.memory_max_bytes", "\"1MiB\"", "1MiB is out of range; choose from 32MiB to 1_024GiB"),
     ("ledger.snapshot_entries", "1", "1 is out of range; choose from 1_000 to 1_000_000_000"),

@@ -74,7 +74,7 @@ impl Edge {
             Call::Write { entry, ceiling } => Called::Write { entry: entry.bytes().to_vec(), ceiling },
             Call::Balance { .. } => Called::Balance,
             Call::Seq { .. } => Called::LastNonce,
-            Call::Tx { .. } | Call::Entries { .. } | Call::Totals { .. } | Call::History { .. } => {
+            Call::Tx { .. } | Call::Entries { .. } | Call::Totals { .. } | Call::History { .. } | Call::SignedRoot => {
                 unreachable!("no client asks for that")
             }
         })

@@ -336,7 +336,8 @@ impl Server {
 /// What a daemon is told of the settings of its wallet that are about the ledger.
 fn daemon_arguments(settings: &[(String, String)]) -> Vec<String> {
     let mut arguments = Vec::new();
-    for (key, value) in settings.iter().filter(|(key, _)| key.starts_with("ledger.")) {
+    let of_daemon = |key: &str| key.starts_with("ledger.") && key != "ledger.sign_roots_every";
+    for (key, value) in settings.iter().filter(|(key, _)| of_daemon(key)) {
         let value = match value.strip_suffix("MiB") {
             Some(number) => (number.parse::<u64>().unwrap() << 20).to_string(),
             None => value.clone(),

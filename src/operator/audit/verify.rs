@@ -5,16 +5,19 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use serde_json::{json, Value};
+use serde::Deserialize;
+use serde_json::{json, Map, Value};
 
 use super::{unreadable, Place};
-use crate::audit::{verify, Compared, Comparison, Damage, Report};
+use crate::access::{WrittenSignature, AUDIT_CHECKPOINT};
+use crate::audit::{verify, CheckSignature, Compared, Comparison, Damage, Report};
 use crate::domain::{hex, Seq};
 use crate::ledger::{DiskStorage, Walk};
 use crate::operator::context::Context;
 use crate::operator::exit::{Exit, Failure};
 use crate::operator::ledger::{unreadable as unreadable_ledger, Directory};
 use crate::operator::output::{bar, grouped, Output, Style};
+use crate::operator::public_keys::{self, PublicKeys};
 
 /// Time between two progress lines.
 const PROGRESS_MS: u64 = 100;
@@ -31,9 +34,11 @@ const LOOK_ENTRIES: u64 = 4096;
   ronctl --json audit verify | jq .ledger.equal
   ronctl audit verify --dir /var/lib/ron/audit --ledger /var/lib/ron/ledger
   ronctl audit verify --dir ./audit.copy --no-ledger
+  ronctl audit verify --keys public-keys.json
 
 Checked are the chain of hashes over all lines and files, the numbering, that files and checkpoints say what stands before them, and that the
-accepted operations follow the ledger without a gap; then each of them is compared with its entry in the ledger, byte for byte. Nothing is
+accepted operations follow the ledger without a gap; then each of them is compared with its entry in the ledger, byte for byte. With --keys the
+signatures of checkpoints are checked too: each that is there has to fit, and the newest checkpoint has to be signed. Nothing is
 written; a server may run meanwhile. Ends with 0 if everything is as it was written, 1 if it is not.")]
 pub struct Verify {
     #[command(flatten)]
@@ -47,22 +52,33 @@ pub struct Verify {
     /// Also say no if the ledger has entries that the stream has not come to
     #[arg(long, conflicts_with = "no_ledger")]
     up_to_date: bool,
+    /// Check the signatures of checkpoints with these public keys, as `ronctl kms export --out FILE` has written them
+    #[arg(long, value_name = "FILE")]
+    keys: Option<PathBuf>,
 }
 
 /// What came of it.
 struct Verdict {
     report: Report,
     compared: Option<Compared>,
+    /// Whether signatures were checked.
+    checked: bool,
     took: Duration,
 }
 
 impl Verify {
     /// Checks and prints what was found.
     pub fn run(&self, context: &Context) -> Result<Exit, Failure> {
+        let keys = self.keys.as_deref().map(public_keys::read).transpose()?;
         let storage = self.place.storage(context)?;
         let (output, began) = (&context.output, Instant::now());
         let mut meter = Meter { output, next: Duration::ZERO, began };
-        let report = verify(&storage, &mut |progress| {
+        let mut check = |signed: &[u8], signature: &Map<String, Value>| match &keys {
+            Some(keys) => fits(keys, signed, signature),
+            None => Ok(()),
+        };
+        let check = keys.is_some().then_some(&mut check as CheckSignature<'_>);
+        let report = verify(&storage, check, &mut |progress| {
             let (done, all) = progress.bytes;
             meter.tell(done, all, || format!("line {}", grouped(u128::from(progress.lines))));
         });
@@ -73,7 +89,7 @@ impl Verify {
             false => Some(self.compare(context, &storage, &report, &mut meter)?),
         };
         output.progress("");
-        let verdict = Verdict { report, compared, took: began.elapsed() };
+        let verdict = Verdict { report, compared, checked: keys.is_some(), took: began.elapsed() };
         let good = verdict.is_good(self.up_to_date);
         if output.json {
             output.value(&verdict.json(good))?;
@@ -136,14 +152,28 @@ impl Verify {
     }
 }
 
+/// Whether a signature of a checkpoint is that of what is signed.
+fn fits(keys: &PublicKeys, signed: &[u8], signature: &Map<String, Value>) -> Result<(), String> {
+    let read = WrittenSignature::deserialize(signature);
+    let signature = read.map_err(|fault| format!("what stands there is no signature: {fault}"))?;
+    keys.check(&signature, |key| signature.verify(key, AUDIT_CHECKPOINT, signed))
+}
+
 impl Verdict {
     fn is_good(&self, up_to_date: bool) -> bool {
         let ledger = self.compared.as_ref().map_or(true, |found| found.differing == 0 && (!up_to_date || found.behind == 0));
-        self.report.is_whole() && ledger
+        self.report.is_whole() && ledger && self.is_signed()
+    }
+
+    /// Whether every signature fits, and the newest checkpoint has one; true if nobody asked.
+    fn is_signed(&self) -> bool {
+        let signatures = &self.report.signatures;
+        !self.checked || signatures.bad == 0 && signatures.last.is_some() && signatures.last == self.report.checkpoint
     }
 
     fn json(&self, good: bool) -> Value {
-        let Self { report, compared, took } = self;
+        let Self { report, compared, checked, took } = self;
+        let signatures = &report.signatures;
         let pair = |(one, other): (Seq, Seq)| json!([one.0, other.0]);
         let damage = |damage: &Damage| json!({"file": damage.file, "offset": damage.offset, "what": damage.what});
         json!({
@@ -152,6 +182,11 @@ impl Verdict {
             "accepted": report.totals.accepted, "refused": report.totals.refused, "dropped": report.totals.dropped,
             "accepted_here": report.accepted_here, "begins_behind": report.entries.0 .0, "through": report.entries.1 .0,
             "checkpoint": report.checkpoint.map(|(line, through)| json!({"line": line, "through": through.0})),
+            "signatures": {
+                "checked": checked, "signed": signatures.signed, "unsigned": signatures.unsigned, "bad": checked.then_some(signatures.bad),
+                "last": signatures.last.map(|(line, through)| json!({"line": line, "through": through.0})),
+                "bad_ones": signatures.bad_ones.iter().map(damage).collect::<Value>(),
+            },
             "gaps": report.gaps.iter().copied().map(pair).collect::<Value>(),
             "rewinds": report.rewinds.iter().map(|(line, to)| json!({"line": line, "to": to.0})).collect::<Value>(),
             "torn": report.torn.as_ref().map(|(file, offset, bytes)| json!({"file": file, "offset": offset, "bytes": bytes})),
@@ -165,10 +200,12 @@ impl Verdict {
     }
 
     fn print(&self, output: &Output, good: bool) -> Result<(), Failure> {
-        let Self { report, compared, took } = self;
+        let Self { report, compared, checked, took } = self;
         let count = |number: u64| grouped(u128::from(number));
         let (style, said) = match (good, report.is_whole()) {
+            (true, _) if *checked => (Style::Good, "The audit stream is whole and signed."),
             (true, _) => (Style::Good, "The audit stream is whole."),
+            (false, true) if !self.is_signed() => (Style::Bad, "The audit stream is not signed as it should be."),
             (false, true) => (Style::Bad, "The audit stream is whole, and the ledger says something else."),
             (false, false) => (Style::Bad, "The audit stream is damaged."),
         };
@@ -184,6 +221,7 @@ impl Verdict {
         rows.push(("dropped", count(totals.dropped)));
         rows.push(("last hash", hex(&report.head)));
         rows.extend(report.checkpoint.map(|(line, _)| ("checkpoint", format!("line {}", count(line)))));
+        rows.push(("signatures", self.signatures()));
         rows.extend(report.gaps.iter().map(|(from, to)| ("left out", format!("entries {} to {}: in an archive", from.0, to.0))));
         rows.extend(
             report
@@ -206,10 +244,28 @@ impl Verdict {
             output.line(&format!("\n{}", output.paint(Style::Bad, "Not as it was written")))?;
             output.line(&output.fields(&[("where", format!("{file}, byte {offset}")), ("what", what.clone())]))?;
         }
+        for Damage { file, offset, what } in &report.signatures.bad_ones {
+            output.line(&format!("\n{}", output.paint(Style::Bad, "Not as it was signed")))?;
+            output.line(&output.fields(&[("where", format!("{file}, byte {offset}")), ("what", what.clone())]))?;
+        }
         for what in compared.iter().flat_map(|found| &found.differences) {
             output.line(&format!("\n{}\n{what}", output.paint(Style::Bad, "Not as in the ledger")))?;
         }
         Ok(())
+    }
+
+    /// How many checkpoints are signed, for people.
+    fn signatures(&self) -> String {
+        let (signatures, count) = (&self.report.signatures, |number: u64| grouped(u128::from(number)));
+        let said = format!("{} checkpoints signed, {} not", count(signatures.signed), count(signatures.unsigned));
+        match (self.checked, signatures.last) {
+            (false, _) => format!("{said}; not checked, that needs --keys"),
+            (true, None) => format!("{said}; none is good"),
+            (true, Some((line, _))) => {
+                let behind = self.report.lines.1 - line;
+                format!("{said}, {} bad; {} lines are behind the last good one", count(signatures.bad), count(behind))
+            }
+        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! `ronctl proof`: fetch proofs of history from a server, and verify them without one.
 //!
 //! What verifies needs no server, no configuration and no network, and believes nothing but the root that is named on the command
-//! line. A proof that does not hold ends with 1, a file that cannot be read with 2.
+//! line, or the public keys by which one is signed. A proof that does not hold ends with 1, a file that cannot be read with 2.
 pub mod consistency;
 pub mod get;
 pub mod root;
+mod signed;
 mod trusted;
 pub mod verify;
 
@@ -29,7 +30,7 @@ pub enum Proof {
     Get(get::Get),
     /// Fetch the current root of the history, to be kept
     Root(root::Root),
-    /// Check that a transaction is part of the history with a root that you trust
+    /// Check that a transaction is part of the history with a root that you trust, or that a key has signed that you trust
     Verify(verify::Verify),
     /// Check that a later root continues an earlier one
     Consistency(consistency::Consistency),

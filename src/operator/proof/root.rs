@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
-use super::{consistency, content, keep, Doubt};
+use super::signed::Signatures;
+use super::{consistency, content, keep, read_body, Doubt};
 use crate::api::proof::CurrentRootBody;
 use crate::domain::HistoryRoot;
 use crate::operator::client::Reply;
@@ -22,12 +23,16 @@ use crate::operator::wallet::{ask, refusal, Authority};
 #[command(after_help = "Examples:
   ronctl proof root
   ronctl proof root --out root.json
+  ronctl proof root --signed --keys public-keys.json --out root.json
 
 Keep the root where the operator of the server cannot change it: with it every earlier receipt and every later root can be checked. It is
 the root of the history, which covers every batch; `ledger_root` in a receipt is another hash, see docs/LEDGER.md, Two hashes.
 
 If the file has a root already, the proof that the new one continues it is asked for and checked, and only then the file is replaced. If
-that is not proven, the file stays and the command ends with 1: somebody has changed the history, or this is another ledger.")]
+that is not proven, the file stays and the command ends with 1: somebody has changed the history, or this is another ledger.
+
+With --keys the root has to be signed, and its signatures have to fit; --signed asks for the newest root that is, which may be some seconds
+older than the current one.")]
 pub struct Root {
     /// Write to a file instead of standard output; a root in it is replaced only by one that continues it
     #[arg(long, value_name = "FILE")]
@@ -35,6 +40,12 @@ pub struct Root {
     /// Replace the file whatever is in it
     #[arg(long, requires = "out")]
     force: bool,
+    /// Ask for the newest root that is signed, instead of the current one
+    #[arg(long)]
+    signed: bool,
+    /// Check its signatures with these public keys, as `ronctl kms export --out FILE` has written them
+    #[arg(long, value_name = "FILE")]
+    keys: Option<PathBuf>,
     #[command(flatten)]
     authority: Authority,
 }
@@ -51,7 +62,12 @@ enum Kept {
 impl Root {
     /// Asks and keeps the answer.
     pub fn run(&self, context: &Context) -> Result<Exit, Failure> {
-        let reply = ask(context, &self.authority, "/v1/ledger/root", None)?;
+        let signatures = Signatures::under(self.keys.as_deref())?;
+        let target = if self.signed { "/v1/ledger/root?signed=true" } else { "/v1/ledger/root" };
+        let reply = ask(context, &self.authority, target, None)?;
+        if reply.status == 200 && signatures.are_checked() {
+            is_signed(&reply, signatures).map_err(|doubt| unsigned(&doubt))?;
+        }
         let Some(file) = self.out.as_deref().filter(|_| reply.status == 200) else {
             return keep(&context.output, &reply, None);
         };
@@ -64,7 +80,14 @@ impl Root {
         }
         let kept = read::<CurrentRootBody>(&content(file)?).ok_or_else(|| no_root(file))?;
         let new = read::<CurrentRootBody>(&reply.body).ok_or_else(|| Failure::internal("the server sent no root", ""))?;
+        if self.signed && new.root.size < kept.root.size {
+            return Err(refused(
+                file,
+                &Doubt::new("the newest signed root is an older one; there will be a newer one in a moment", ""),
+            ));
+        }
         match compared(&kept, &new).map_err(|doubt| refused(file, &doubt))? {
+            Kept::Same if kept.root.signatures.is_empty() && !new.root.signatures.is_empty() => written(context, file, &reply),
             Kept::Same => {
                 context.output.hint(&format!("{} has this root already", file.display()));
                 Ok(Exit::Done)
@@ -92,6 +115,18 @@ fn root_of(body: &CurrentRootBody) -> Result<HistoryRoot, Doubt> {
     body.root.read().map_err(|fault| Doubt::new(fault.to_string(), ""))
 }
 
+/// Whether the root of a reply is signed by one of the keys.
+fn is_signed(reply: &Reply, mut signatures: Signatures) -> Result<(), Doubt> {
+    let body: CurrentRootBody = read_body(&reply.body, "the root")?;
+    let (log_id, root) = body.read().map_err(|fault| Doubt::new(fault.to_string(), ""))?;
+    signatures.add(log_id, &body.root)?;
+    signatures.of(log_id, &root).map(drop)
+}
+
+fn unsigned(doubt: &Doubt) -> Failure {
+    Failure { exit: Exit::No, message: doubt.what.clone(), next: doubt.next.to_owned() }
+}
+
 /// What a new root is to the one that is kept, as far as it can be told without a proof.
 fn compared(kept: &CurrentRootBody, new: &CurrentRootBody) -> Result<Kept, Doubt> {
     let (earlier, later) = (root_of(kept)?, root_of(new)?);
@@ -115,7 +150,7 @@ fn compared(kept: &CurrentRootBody, new: &CurrentRootBody) -> Result<Kept, Doubt
 
 /// Whether a proof shows that the new root continues the one that is kept.
 fn continues(kept: &CurrentRootBody, new: &CurrentRootBody, proof: &[u8]) -> Result<(), Doubt> {
-    let proof = consistency::checked(proof)?;
+    let proof = consistency::checked(proof, &mut Signatures::default())?;
     // The hash of a root covers the identity of its ledger.
     if proof.from == root_of(kept)? && proof.to == root_of(new)? {
         return Ok(());

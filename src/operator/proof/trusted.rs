@@ -1,16 +1,19 @@
 //! The root that the caller trusts: a hash, with its size if that is known, or a file that `ronctl proof root` has written.
+use super::signed::Signatures;
 use super::{content, Doubt};
-use crate::api::proof::CurrentRootBody;
+use crate::api::proof::{CurrentRootBody, RootBody};
 use crate::domain::{bytes_of_hex, Digest, HistoryRoot, LogId};
 use crate::operator::exit::Failure;
 use std::path::Path;
 
 /// What is trusted. A root's hash covers its size and its ledger, so the hash alone is enough.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Trusted {
     hash: Digest,
     size: Option<u64>,
     log_id: Option<LogId>,
+    /// As it stands in a file.
+    body: Option<RootBody>,
 }
 
 impl Trusted {
@@ -19,20 +22,24 @@ impl Trusted {
         let (hash, size) = given.split_once(':').map_or((given, None), |(hash, size)| (hash, Some(size)));
         if let Some(hash) = bytes_of_hex(&hash.to_ascii_lowercase()) {
             let size = size.map(|size| size.parse().map_err(|_| not_a_root(given))).transpose()?;
-            return Ok(Self { hash, size, log_id: None });
+            return Ok(Self { hash, size, log_id: None, body: None });
         }
         if !Path::new(given).exists() {
             return Err(not_a_root(given));
         }
         let body: CurrentRootBody = serde_json::from_slice(&content(Path::new(given))?).map_err(|_| not_a_root(given))?;
-        let root = body.root.read().map_err(|_| not_a_root(given))?;
-        let log_id = LogId(bytes_of_hex(&body.log_id).ok_or_else(|| not_a_root(given))?);
-        Ok(Self { hash: root.hash, size: Some(root.size), log_id: Some(log_id) })
+        let (log_id, root) = body.read().map_err(|_| not_a_root(given))?;
+        Ok(Self { hash: root.hash, size: Some(root.size), log_id: Some(log_id), body: Some(body.root) })
     }
 
     /// The same, of a size that is also known from elsewhere.
     pub fn of_size(self, size: Option<u64>) -> Self {
         Self { size: size.or(self.size), ..self }
+    }
+
+    /// Has its signatures checked, if it has any.
+    pub fn add_to(&self, signatures: &mut Signatures) -> Result<(), Doubt> {
+        self.log_id.zip(self.body.as_ref()).map_or(Ok(()), |(log_id, body)| signatures.add(log_id, body))
     }
 
     /// Whether this is rather the chain hash that receipts call `ledger_root`: an easy mistake, because both are 64 digits.
@@ -75,16 +82,17 @@ mod tests {
     #[test]
     fn a_root_is_a_hash_a_hash_with_its_size_or_a_file() {
         let digits = "Ab".repeat(32);
-        let trusted = Trusted { hash: [0xAB; 32], size: None, log_id: None };
-        assert_eq!(Trusted::read(&digits), Ok(trusted));
-        assert_eq!(Trusted::read(&format!("{digits}:7")), Ok(Trusted { size: Some(7), ..trusted }));
+        let trusted = Trusted { hash: [0xAB; 32], size: None, log_id: None, body: None };
+        assert_eq!(Trusted::read(&digits), Ok(trusted.clone()));
+        assert_eq!(Trusted::read(&format!("{digits}:7")), Ok(trusted.clone().of_size(Some(7))));
         let file = tempfile::NamedTempFile::new().unwrap();
         let hash = "ab".repeat(32);
         let log = "01".repeat(16);
         let text = format!(r#"{{"log_id":"{log}","root":{{"size":7,"seq":9,"hash":"{hash}","signatures":[]}}}}"#);
         std::fs::write(file.path(), text).unwrap();
-        let read = Trusted::read(file.path().to_str().unwrap());
-        assert_eq!(read, Ok(Trusted { size: Some(7), log_id: Some(LogId([1; 16])), ..trusted }));
+        let read = Trusted::read(file.path().to_str().unwrap()).unwrap();
+        assert_eq!(read.body.as_ref().map(|body| body.seq), Some(9));
+        assert_eq!(Trusted { body: None, ..read }, Trusted { size: Some(7), log_id: Some(LogId([1; 16])), ..trusted });
         std::fs::write(file.path(), "{}").unwrap();
         for bad in
             [&digits[1..], &format!("{digits}:x"), &format!("{digits}:"), "/nonexistent", "", file.path().to_str().unwrap()]

@@ -1,6 +1,8 @@
-//! `ronctl proof verify`: whether a transaction is part of the history with a trusted root, without a server.
+//! `ronctl proof verify`: whether a transaction is part of the history with a trusted or a signed root, without a server.
+use super::signed::{self, Signatures};
 use super::trusted::Trusted;
 use super::{consistency, content, not_proven, proven, read_body, Doubt};
+use crate::access::SignedRoot;
 use crate::api::proof::{ConsistencyBody, ProofBody, RootBody};
 use crate::api::reply;
 use crate::domain::{Entry, HistoryRoot, Proof};
@@ -16,19 +18,26 @@ use std::path::PathBuf;
   ronctl proof verify --proof proof.json --root root.json
   ronctl proof verify --proof proof.json --root HEX --receipt receipt.json
   ronctl proof verify --proof old-proof.json --consistency consistency.json --root root.json
+  ronctl proof verify --proof proof.json --keys public-keys.json --receipt receipt.json
 
 The root is the one that you trust: 64 hexadecimal digits, these with :SIZE, or a file that `ronctl proof root --out FILE` has written. The
-`ledger_root` of a receipt is another hash and no such root, see docs/LEDGER.md, Two hashes. A proof under an earlier root also needs the proof that the trusted root continues it. No server is asked. Ends with 0 if the
+`ledger_root` of a receipt is another hash and no such root, see docs/LEDGER.md, Two hashes. A proof under an earlier root also needs the proof that the trusted root continues it.
+
+With --keys the root has to be signed by one of these keys, and every signature that is there has to fit, of a hybrid key both. Then --root may be
+left out: what is trusted is whoever has the key. No server is asked. Ends with 0 if the
 transaction is part of the ledger, with 1 and the reason if that is not proven.")]
 pub struct Verify {
     /// The proof, as `ronctl proof get --tx TXID` has fetched it; - for standard input
     #[arg(long, value_name = "FILE")]
     pub proof: PathBuf,
     /// The trusted root
-    #[arg(long, value_name = "ROOT")]
-    pub root: String,
+    #[arg(long, value_name = "ROOT", required_unless_present = "keys")]
+    pub root: Option<String>,
+    /// Check signatures with these public keys, as `ronctl kms export --out FILE` has written them
+    #[arg(long, value_name = "FILE")]
+    pub keys: Option<PathBuf>,
     /// How many batches the trusted root has
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", requires = "root")]
     pub size: Option<u64>,
     /// The proof that the trusted root continues the one of the proof
     #[arg(long, value_name = "FILE")]
@@ -41,11 +50,12 @@ pub struct Verify {
 impl Verify {
     /// Checks and says what was proven.
     pub fn run(&self, output: &Output) -> Result<Exit, Failure> {
-        let trusted = Trusted::read(&self.root)?.of_size(self.size);
+        let trusted = self.root.as_deref().map(Trusted::read).transpose()?.map(|trusted| trusted.of_size(self.size));
+        let signatures = Signatures::under(self.keys.as_deref())?;
         let bytes = content(&self.proof)?;
         let continued = self.consistency.as_deref().map(content).transpose()?;
         let kept = self.receipt.as_deref().map(content).transpose()?;
-        match checked(&bytes, continued.as_deref(), kept.as_deref(), &trusted) {
+        match checked(&bytes, continued.as_deref(), kept.as_deref(), trusted.as_ref(), signatures) {
             Ok(verdict) => verdict.show(output),
             Err(doubt) => not_proven(output, &doubt),
         }
@@ -61,9 +71,17 @@ struct Verdict {
     receipt: Value,
     /// Whether a receipt was given, and is this one.
     compared: bool,
+    /// Who has signed the root, as far as that was checked.
+    signed: Vec<SignedRoot>,
 }
 
-fn checked(bytes: &[u8], continued: Option<&[u8]>, kept: Option<&[u8]>, trusted: &Trusted) -> Result<Verdict, Doubt> {
+fn checked(
+    bytes: &[u8],
+    continued: Option<&[u8]>,
+    kept: Option<&[u8]>,
+    trusted: Option<&Trusted>,
+    mut signatures: Signatures,
+) -> Result<Verdict, Doubt> {
     let body: ProofBody = read_body(bytes, "the proof").map_err(|doubt| match serde_json::from_slice::<ConsistencyBody>(bytes) {
         Ok(_) => Doubt::new(
             "this is a proof that one root continues another, and not one of a transaction",
@@ -74,10 +92,11 @@ fn checked(bytes: &[u8], continued: Option<&[u8]>, kept: Option<&[u8]>, trusted:
     let next = "fetch it again with `ronctl proof get --tx TXID`";
     let proof = body.read().map_err(|fault| Doubt::new(format!("the proof contradicts itself: {fault}"), next))?;
     verify_inclusion(&proof).map_err(|fault| Doubt::new(format!("the proof does not hold: {fault}"), next))?;
+    signatures.add(proof.log_id, &body.root)?;
     let root = match continued {
         None => proof.inclusion.root,
         Some(bytes) => {
-            let continued = consistency::checked(bytes)?;
+            let continued = consistency::checked(bytes, &mut signatures)?;
             if (continued.log_id, continued.from) != (proof.log_id, proof.inclusion.root) {
                 let what = format!("the consistency proof does not begin with the root of the proof, {} batches", body.root.size);
                 return Err(Doubt::new(what, "fetch one from that size: `ronctl proof get --from SIZE --to SIZE`"));
@@ -88,13 +107,17 @@ fn checked(bytes: &[u8], continued: Option<&[u8]>, kept: Option<&[u8]>, trusted:
     let next =
         "fetch a proof under the trusted root with --size SIZE, or give the proof that the trusted root continues this one \
                 with --consistency FILE";
-    trusted.check_not(&proof.found.root)?;
-    trusted.check(&root, proof.log_id, next)?;
+    if let Some(trusted) = trusted {
+        trusted.check_not(&proof.found.root)?;
+        trusted.check(&root, proof.log_id, next)?;
+        trusted.add_to(&mut signatures)?;
+    }
+    let signed = signatures.of(proof.log_id, &root)?;
     let receipt = receipt_of(&proof);
     if let Some(kept) = kept {
         compare(kept, &receipt)?;
     }
-    Ok(Verdict { proof, root, receipt, compared: kept.is_some() })
+    Ok(Verdict { proof, root, receipt, compared: kept.is_some(), signed })
 }
 
 /// The receipt that follows from a proof.
@@ -136,7 +159,7 @@ impl Verdict {
         let members = json!({
             "proven": true, "txid": body.txid, "log_id": body.log_id, "seq": found.seq.0, "batch": place.batch,
             "receipt": self.receipt, "receipt_matches": self.compared.then_some(true), "memo": entry.memo(), "corr_id": entry.corr(),
-            "root": RootBody::from(&self.root),
+            "root": RootBody::from(&self.root), "signed": signed::members(&self.signed),
         });
         let text = |name: &str| self.receipt[name].as_str().unwrap_or_default().to_owned();
         let number = |number: u64| grouped(u128::from(number));
@@ -156,6 +179,7 @@ impl Verdict {
         }
         let under = format!("{} batches, through entry {}", number(self.root.size), number(self.root.through.0));
         rows.push(("proven under", under));
+        rows.extend(signed::rows(&self.signed));
         proven(output, "The transaction is part of the ledger.", &rows, &members)
     }
 }

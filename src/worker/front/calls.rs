@@ -9,6 +9,7 @@ impl Front {
         match call {
             Call::Tx { id, capability } => self.ask_transaction(ticket, id, capability),
             Call::History { question, of } => self.ask_history(ticket, question, of),
+            Call::SignedRoot => self.signed_root(ticket),
             Call::Entries { account, before, limit, capability } => self.ask_page(ticket, account, before, limit, capability),
             Call::Totals { asset } => self.ask_totals(ticket, asset),
             Call::Write { entry, ceiling } => {

@@ -4,7 +4,7 @@ use crate::access::Capability;
 use crate::api;
 use crate::domain::{
     Account, Asset, Code, Entry, Found, HistoryAnswer, HistoryQuestion, Page, PageQuestion, Question, Refusal, Seq, Totals, TxId,
-    Untold,
+    Unproven, Untold,
 };
 use crate::engine::{Outcome, Output, Ticket};
 use crate::telemetry::Tally;
@@ -68,16 +68,43 @@ impl Front {
 
     pub(super) fn ask_history(&mut self, ticket: Ticket, question: HistoryQuestion, of: Option<(TxId, Arc<Capability>)>) {
         self.stats.tally(Tally::LedgerQuestion);
-        if self.desk.ask_history(question, Asked::History { ticket, of }).is_err() {
+        let (question, chosen) = self.under_signed_root(question);
+        if self.desk.ask_history(question, Asked::History { ticket, of, chosen }).is_err() {
             self.refuse(ticket, Refusal::new(Code::Busy, "too many questions to the ledger are waiting; retry"));
         }
     }
 
+    /// Whoever names no root gets the proof under the oldest signed one that covers the entry, if there is one.
+    fn under_signed_root(&self, question: HistoryQuestion) -> (HistoryQuestion, bool) {
+        let HistoryQuestion::Proof { seq, size: None } = question else { return (question, false) };
+        match self.site.roots.covering(seq) {
+            Some(signed) => (HistoryQuestion::Proof { seq, size: Some(signed.root.size) }, true),
+            None => (question, false),
+        }
+    }
+
     /// Answers a question about the history, as far as the asker may see the transaction that it is about.
-    pub fn history(&mut self, ticket: Ticket, of: Option<(TxId, Arc<Capability>)>, answer: &HistoryAnswer) {
+    pub fn history(&mut self, ticket: Ticket, of: Option<(TxId, Arc<Capability>)>, chosen: bool, answer: &HistoryAnswer) {
         let of = of.as_ref().map(|(id, capability)| (*id, &**capability));
-        match api::proof::history(self.site.log_id, of, answer) {
+        let behind;
+        let answer = match answer {
+            // A history that is being made again has not come to the signed root yet.
+            HistoryAnswer::Proof(found, Err(Unproven::NoSuchSize { .. } | Unproven::NotReached { .. })) if chosen => {
+                behind = HistoryAnswer::Proof(found.clone(), Err(Unproven::Behind));
+                &behind
+            }
+            answer => answer,
+        };
+        match api::proof::history(self.site.log_id, of, answer, &self.site.roots) {
             Err(refusal) => self.deny(ticket, refusal, of.map(|(_, capability)| capability)),
+            Ok(body) => self.reply_with(ticket, 200, &[], |out| out.extend_from_slice(&body)),
+        }
+    }
+
+    /// Answers with the newest signed root.
+    pub(super) fn signed_root(&mut self, ticket: Ticket) {
+        match api::proof::newest_signed(self.site.log_id, &self.site.roots) {
+            Err(refusal) => self.refuse(ticket, refusal),
             Ok(body) => self.reply_with(ticket, 200, &[], |out| out.extend_from_slice(&body)),
         }
     }
