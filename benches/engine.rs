@@ -4,14 +4,14 @@
 use criterion::{criterion_group, criterion_main, BatchSize, Criterion};
 use std::time::{Duration, Instant};
 use svc_wallet::domain::{
-    Account, Amount, Asset, CoreId, Draft, Durable, Entry, HistoryAnswer, HistoryQuestion, Key, LaneBatch, LogId, Nonce, Op, Seq,
-    TokenId, UnixMs,
+    Account, Allowance, Amount, Asset, CoreId, Draft, Durable, Entry, HistoryAnswer, HistoryQuestion, Key, LaneBatch, LogId,
+    Nonce, Op, Seq, TokenId, UnixMs,
 };
 use svc_wallet::engine::{Engine, Gate, Outcome, Output, Repeat, Request, Ticket};
 use svc_wallet::ledger::history::HISTORY_NAME;
 use svc_wallet::ledger::{Log, MemoryStorage, Options, Storage};
 use svc_wallet::ring::Ring;
-use svc_wallet::shard::Settings;
+use svc_wallet::shard::{Budgets, Settings};
 
 /// Spends that one ledger batch carries, as under load.
 const BATCH: u64 = 64;
@@ -46,6 +46,7 @@ fn entry(op: Op, from: Option<&str>, to: &str, amount: u128, nonce: u64, key: &s
         corr: "0123456789abcdef",
         token: TokenId::default(),
         ceiling: false,
+        budget: false,
         ts: UnixMs(1_000),
     };
     draft.encode(&mut bytes);
@@ -65,12 +66,12 @@ fn commit(engine: &mut Engine, seq: &mut u64, out: &mut Receipts) {
 
 fn spends(criterion: &mut Criterion) {
     let settings = Settings { hash_seeds: [1, 2, 3, 4], idempotency_ttl_ms: 1 << 30, keys_max: 1 << 20 };
-    let mut engine = Engine::new(CoreId(0), Ring::new(1), settings);
+    let mut engine = Engine::new(CoreId(0), Ring::new(1), settings, &Budgets::default());
     let ticket = Ticket { core: CoreId(0), connection: 0, generation: 0, request: 0 };
     let (mut seq, mut nonce, mut out) = (1, 0, Receipts::default());
     let issue = entry(Op::Issue, None, "account:payer", 1 << 100, 0, "issue");
     let issue = Entry::parse(&issue).expect("just encoded").0;
-    engine.submit(ticket, Request::Write { entry: issue, ceiling: None }, Gate::Open, &mut out);
+    engine.submit(ticket, Request::Write { entry: issue, allowance: Allowance::default() }, Gate::Open, &mut out);
     commit(&mut engine, &mut seq, &mut out);
     criterion.bench_function("engine: 64 spends decided and settled", |bencher| {
         bencher.iter_batched(
@@ -84,7 +85,7 @@ fn spends(criterion: &mut Criterion) {
             |entries| {
                 for bytes in &entries {
                     let entry = Entry::parse(bytes).expect("just encoded").0;
-                    engine.submit(ticket, Request::Write { entry, ceiling: None }, Gate::Open, &mut out);
+                    engine.submit(ticket, Request::Write { entry, allowance: Allowance::default() }, Gate::Open, &mut out);
                 }
                 commit(&mut engine, &mut seq, &mut out);
             },
@@ -104,14 +105,14 @@ fn many_accounts(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("engine: 64 spends among 200,000 accounts");
     for expected in [false, true] {
         let settings = Settings { hash_seeds: [1, 2, 3, 4], idempotency_ttl_ms: 1 << 30, keys_max: 1 << 20 };
-        let mut engine = Engine::new(CoreId(0), Ring::new(1), settings);
+        let mut engine = Engine::new(CoreId(0), Ring::new(1), settings, &Budgets::default());
         let ticket = Ticket { core: CoreId(0), connection: 0, generation: 0, request: 0 };
         let (mut seq, mut made, mut out) = (1, 0u64, Receipts::default());
         let name = |number: u64| format!("load:{:08}", number % ACCOUNTS);
         for number in 0..ACCOUNTS {
             let issue = entry(Op::Issue, None, &name(number), 1 << 40, 0, &format!("i{number}"));
             let issue = Entry::parse(&issue).expect("just encoded").0;
-            engine.submit(ticket, Request::Write { entry: issue, ceiling: None }, Gate::Open, &mut out);
+            engine.submit(ticket, Request::Write { entry: issue, allowance: Allowance::default() }, Gate::Open, &mut out);
             commit(&mut engine, &mut seq, &mut out);
         }
         group.bench_function(if expected { "expected" } else { "not expected" }, |bencher| {
@@ -135,7 +136,12 @@ fn many_accounts(criterion: &mut Criterion) {
                             engine.expect(parsed());
                         }
                         for entry in parsed() {
-                            engine.submit(ticket, Request::Write { entry, ceiling: None }, Gate::Open, &mut out);
+                            engine.submit(
+                                ticket,
+                                Request::Write { entry, allowance: Allowance::default() },
+                                Gate::Open,
+                                &mut out,
+                            );
                         }
                     }
                     commit(&mut engine, &mut seq, &mut out);

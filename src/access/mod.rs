@@ -33,7 +33,7 @@ mod signing;
 mod token;
 
 pub use cache::{Lookups, TokenCache};
-pub use capability::{Capability, Demand, Permit};
+pub use capability::{Capability, Demand};
 pub use custody::{key_file_beside, Custody};
 pub use guarded::forbid_core_dumps;
 pub use identifier::token_id_text;

@@ -4,6 +4,7 @@
 //! only for durable entries. No interleaving can overspend, and nothing is ever rolled back. The slice knows no clock, no
 //! connection and no disk: time comes in with the entries.
 mod accounts;
+mod budgets;
 mod ceilings;
 mod escrow;
 mod expect;
@@ -13,10 +14,11 @@ mod restore;
 mod window;
 
 pub use accounts::{AccountIx, AssetIx};
+pub use budgets::Budgets;
 pub use window::Place;
 
 use crate::domain::limits::ISSUED_PER_CORE_MAX;
-use crate::domain::{Account, Amount, Asset, Balance, Code, Entry, KeyId, KeyUse, LastNonce, Nonce, Op};
+use crate::domain::{Account, Allowance, Amount, Asset, Balance, Code, Entry, KeyId, KeyUse, LastNonce, Nonce, Op};
 use crate::domain::{Period, Question, Refusal, Seq, UnixMs};
 use accounts::{Accounts, Holding, Record};
 use ahash::RandomState;
@@ -74,6 +76,8 @@ pub struct Shard {
     issued: Vec<u128>,
     escrows: Escrows,
     ceilings: Ceilings,
+    /// Shared with the slices of all other cores.
+    budgets: Budgets,
     debit_keys: Window,
     issue_keys: Window,
     key_hasher: RandomState,
@@ -83,8 +87,8 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// An empty slice.
-    pub fn new(settings: Settings) -> Self {
+    /// An empty slice, which counts under budgets together with all that have these.
+    pub fn new(settings: Settings, budgets: Budgets) -> Self {
         let [a, b, c, d] = settings.hash_seeds;
         let hasher = || RandomState::with_seeds(a, b, c, d);
         let key_hasher = RandomState::with_seeds(d, c, b, a);
@@ -95,6 +99,7 @@ impl Shard {
             issued: Vec::new(),
             escrows: Escrows::new(hasher()),
             ceilings: Ceilings::new(hasher()),
+            budgets,
             debit_keys: window(true),
             issue_keys: window(false),
             key_hasher,
@@ -111,7 +116,7 @@ impl Shard {
     pub fn decide(
         &mut self,
         entry: &Entry<'_>,
-        ceiling: Option<Amount>,
+        allowance: Allowance,
         lane_number: u64,
         open: bool,
         searched: Option<Seq>,
@@ -130,8 +135,11 @@ impl Shard {
         if let Some(accepted) = self.debit_keys.may_have_forgotten(key, searched) {
             return Decision::Ask(key_question(entry, accepted));
         }
-        let decision =
-            if entry.op().debits() { self.decide_debit(entry, ceiling, open, key) } else { self.decide_issue(entry, open, key) };
+        let decision = if entry.op().debits() {
+            self.decide_debit(entry, allowance, open, key)
+        } else {
+            self.decide_issue(entry, open, key)
+        };
         if let Decision::Reserved(_) = decision {
             let window = if entry.op().debits() { &mut self.debit_keys } else { &mut self.issue_keys };
             match searched {
@@ -143,7 +151,7 @@ impl Shard {
     }
 
     #[inline(always)]
-    fn decide_debit(&mut self, entry: &Entry<'_>, ceiling: Option<Amount>, open: bool, key: HashedKey) -> Decision {
+    fn decide_debit(&mut self, entry: &Entry<'_>, allowance: Allowance, open: bool, key: HashedKey) -> Decision {
         let account = entry.owner();
         let nonce = entry.nonce().expect("a debit has a nonce").0;
         let Some(ix) = self.accounts.find(account) else {
@@ -161,11 +169,19 @@ impl Shard {
         }
         let asset = self.asset(entry.asset());
         let amount = entry.amount().minor_units();
-        if let Some(refusal) = self.over_ceiling(entry, ceiling, ix, asset).or_else(|| self.unfunded(entry, ix, asset)) {
+        let over_ceiling = self.over_ceiling(entry, allowance.daily_ceiling, ix, asset);
+        if let Some(refusal) = over_ceiling.or_else(|| self.unfunded(entry, ix, asset)) {
             return Decision::Refused(refusal);
         }
         if !open {
             return Decision::Shut;
+        }
+        assert_eq!(entry.counts_against_budget(), allowance.budget.is_some(), "replay counts what was counted here");
+        if let Some(budget) = allowance.budget {
+            // Last of all: nothing refuses after it, so nothing has to be taken back.
+            if !self.budgets.charge(entry.token(), amount, budget.minor_units()) {
+                return Decision::Refused(over_budget());
+            }
         }
         let record = self.accounts.get_mut(ix);
         record.reserved = nonce;
@@ -299,6 +315,9 @@ impl Shard {
         if entry.counts_against_ceiling() {
             self.ceilings.count(entry.ts(), entry.token(), account, asset, amount);
         }
+        if entry.counts_against_budget() {
+            self.budgets.restore(entry.token(), amount)?;
+        }
         Ok(())
     }
 
@@ -363,6 +382,11 @@ impl Shard {
         self.debit_keys.lives(first.ts(), request.ts())
     }
 
+    /// What was debited under budgets, over all cores.
+    pub fn budgets(&self) -> &Budgets {
+        &self.budgets
+    }
+
     /// Figures for metrics.
     pub fn figures(&self) -> Figures {
         Figures { accounts: self.accounts.len(), keys: self.debit_keys.len() + self.issue_keys.len() }
@@ -420,6 +444,10 @@ fn key_question(entry: &Entry<'_>, accepted: Period) -> Question {
 
 fn insufficient_funds() -> Refusal {
     Refusal::new(Code::InsufficientFunds, "the debited account has less than this amount available")
+}
+
+fn over_budget() -> Refusal {
+    Refusal::new(Code::LimitsExceeded, "the capability's budget does not allow this amount any more")
 }
 
 fn nothing_held() -> Refusal {

@@ -6,15 +6,15 @@ use super::super::scan::Start;
 use super::super::storage::{aligned_start, ReadFile, Storage};
 use super::super::LedgerError;
 use super::account::{divide, for_each_state, Divided, RECORD_BYTES_MAX};
-use super::format::{decode_key, BlockHead, Footer, Front, SnapshotHead};
-use super::format::{BLOCK_HEAD_BYTES, FRONT_AT, RECORDS_BYTES, USED_KEY_BYTES};
-use crate::domain::{AccountState, UsedKey};
+use super::format::{decode_budget, decode_key, name_budgets, BlockHead, Extents, Footer, Front, SnapshotHead};
+use super::format::{BLOCK_HEAD_BYTES, BUDGET_BYTES, FRONT_AT, RECORDS_BYTES, USED_KEY_BYTES};
+use crate::domain::{AccountState, TokenId, UsedKey};
 use std::io;
 
 /// How much is read at once, in bytes.
 const READ_BYTES: usize = 4 << 20;
 
-/// Accounts or keys that are checked between two looks whether to go on: some milliseconds of reading.
+/// Accounts, keys or budgets that are checked between two looks whether to go on: some milliseconds of reading.
 const RECORDS_BETWEEN_LOOKS: u64 = 1 << 14;
 
 /// Why a snapshot cannot be used.
@@ -42,6 +42,8 @@ impl From<SnapshotFault> for LedgerError {
 
 /// Takes the name and the record of an account.
 type EachRecord<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), SnapshotFault>;
+/// Takes a token id and what was debited under it.
+type EachBudget<'a> = &'a mut dyn FnMut(TokenId, u128) -> Result<(), SnapshotFault>;
 /// Takes the head of a block and what is in it.
 type EachBlock<'a> = &'a mut dyn FnMut(&BlockHead, &[u8]) -> Result<(), SnapshotFault>;
 
@@ -146,7 +148,8 @@ impl<F: ReadFile> Snapshot<F> {
             }
         };
         self.for_each_record(&mut |_, _| step())?;
-        self.for_each_key_while(&mut |_| step())
+        self.for_each_key_while(&mut |_| step())?;
+        self.for_each_budget_while(&mut |_, _| step())
     }
 
     /// Hands over the records of every account, undivided but with right hashes, as name and bytes, in the order of the names.
@@ -170,6 +173,7 @@ impl<F: ReadFile> Snapshot<F> {
             accounts += u64::from(count);
             (count == head.records).then_some(()).ok_or_else(|| self.fault("a block has another number of records than it says"))
         })?;
+        name_budgets(&mut digest, self.head.extents.budgets_bytes, &self.head.extents.budgets_hash);
         if accounts != self.head.accounts || *digest.finalize().as_bytes() != self.head.digest {
             return Err(self.fault("its accounts are not those that its head speaks of"));
         }
@@ -192,7 +196,7 @@ impl<F: ReadFile> Snapshot<F> {
 
     fn for_each_key_while(&self, each: &mut dyn FnMut(&UsedKey) -> Result<(), SnapshotFault>) -> Result<(), SnapshotFault> {
         let mut hash = blake3::Hasher::new();
-        self.for_each_block(self.head.extents.keys_at(), self.head.extents.footer_at(), &mut |head, keys| {
+        self.for_each_block(self.head.extents.keys_at(), self.head.extents.budgets_at(), &mut |head, keys| {
             hash.update(&head.encode());
             if keys.len() % USED_KEY_BYTES != 0 {
                 return Err(self.fault("a block of keys has another length than it says"));
@@ -201,6 +205,33 @@ impl<F: ReadFile> Snapshot<F> {
         })?;
         let right = *hash.finalize().as_bytes() == self.head.extents.keys_hash;
         right.then_some(()).ok_or_else(|| self.fault("its keys are not those that its head speaks of"))
+    }
+
+    /// Hands over what was debited under each token id with a budget, in minor units, in the order of the ids.
+    pub fn for_each_budget(&self, each: &mut dyn FnMut(TokenId, u128) -> Result<(), String>) -> Result<(), SnapshotFault> {
+        self.for_each_budget_while(&mut |token, spent| each(token, spent).map_err(|what| self.fault(what)))
+    }
+
+    fn for_each_budget_while(&self, each: EachBudget<'_>) -> Result<(), SnapshotFault> {
+        let Extents { budgets_bytes, budgets_hash, .. } = self.head.extents;
+        if budgets_bytes == 0 {
+            return Ok(());
+        }
+        let (mut hash, mut previous) = (blake3::Hasher::new(), None);
+        self.for_each_block(self.head.extents.budgets_at(), self.head.extents.footer_at(), &mut |head, budgets| {
+            hash.update(&head.encode());
+            if budgets.len() != head.records as usize * BUDGET_BYTES {
+                return Err(self.fault("a block of budgets has another length than it says"));
+            }
+            budgets.chunks_exact(BUDGET_BYTES).map(decode_budget).try_for_each(|(token, spent)| {
+                if previous.replace(token).is_some_and(|previous| previous >= token) || spent == 0 {
+                    return Err(self.fault("its budgets are not in order"));
+                }
+                each(token, spent)
+            })
+        })?;
+        let right = *hash.finalize().as_bytes() == budgets_hash;
+        right.then_some(()).ok_or_else(|| self.fault("its budgets are not those that its head speaks of"))
     }
 
     fn for_each_block(&self, at: u64, end: u64, each: EachBlock<'_>) -> Result<(), SnapshotFault> {

@@ -2,9 +2,9 @@
 //!
 //! Invariant: the head is written last, so that a file without one is none.
 use super::super::storage::StorageFile;
-use super::format::{encode_key, BlockHead, Extents, Footer, Front, SnapshotHead};
-use super::format::{FRONT_AT, RECORDS_BYTES, USED_KEY_BYTES};
-use crate::domain::UsedKey;
+use super::format::{encode_budget, encode_key, name_budgets, BlockHead, Digest, Extents, Footer, Front, SnapshotHead};
+use super::format::{BUDGET_BYTES, FRONT_AT, RECORDS_BYTES, USED_KEY_BYTES};
+use crate::domain::{TokenId, UsedKey};
 use std::io;
 
 /// How much is written at once, in bytes.
@@ -38,9 +38,11 @@ pub(super) struct Writer<'a, F> {
     digest: blake3::Hasher,
     accounts: u64,
     front_bytes: u64,
-    /// Where the accounts end, once they have.
+    /// Where the accounts and the keys end, once they have.
     accounts_end: Option<u64>,
+    keys_end: Option<u64>,
     keys_hash: blake3::Hasher,
+    budgets_hash: blake3::Hasher,
 }
 
 impl<'a, F: StorageFile> Writer<'a, F> {
@@ -63,7 +65,9 @@ impl<'a, F: StorageFile> Writer<'a, F> {
             accounts: 0,
             front_bytes: front.len() as u64,
             accounts_end: None,
+            keys_end: None,
             keys_hash: blake3::Hasher::new(),
+            budgets_hash: blake3::Hasher::new(),
         };
         writer.put(&front)?;
         Ok(writer)
@@ -94,14 +98,39 @@ impl<'a, F: StorageFile> Writer<'a, F> {
         Ok(())
     }
 
+    /// Appends what was debited under a token id; after all keys, in the order of the ids.
+    pub fn budget(&mut self, token: TokenId, spent: u128) -> io::Result<()> {
+        self.end_keys()?;
+        self.records.extend_from_slice(&encode_budget(token, spent));
+        self.count += 1;
+        if self.records.len() + BUDGET_BYTES > RECORDS_BYTES {
+            self.end_block()?;
+        }
+        Ok(())
+    }
+
     fn end_accounts(&mut self) -> io::Result<u64> {
         if let Some(end) = self.accounts_end {
             return Ok(end);
         }
+        let end = self.end_part()?;
+        Ok(*self.accounts_end.insert(end))
+    }
+
+    fn end_keys(&mut self) -> io::Result<u64> {
+        self.end_accounts()?;
+        if let Some(end) = self.keys_end {
+            return Ok(end);
+        }
+        let end = self.end_part()?;
+        Ok(*self.keys_end.insert(end))
+    }
+
+    fn end_part(&mut self) -> io::Result<u64> {
         if self.count > 0 {
             self.end_block()?;
         }
-        Ok(*self.accounts_end.insert(self.buffer_at + self.buffer.len() as u64))
+        Ok(self.buffer_at + self.buffer.len() as u64)
     }
 
     fn end_block(&mut self) -> io::Result<()> {
@@ -110,8 +139,10 @@ impl<'a, F: StorageFile> Writer<'a, F> {
             let at = self.buffer_at + self.buffer.len() as u64;
             self.footer.blocks.push((at, std::mem::take(&mut self.first)));
             self.digest.update(&head);
-        } else {
+        } else if self.keys_end.is_none() {
             self.keys_hash.update(&head);
+        } else {
+            self.budgets_hash.update(&head);
         }
         self.put(&head)?;
         let records = std::mem::take(&mut self.records);
@@ -145,11 +176,10 @@ impl<'a, F: StorageFile> Writer<'a, F> {
 
     /// Ends the file, durably. `head` gets what only the writer knows.
     pub fn finish(mut self, head: &mut SnapshotHead) -> io::Result<()> {
-        let accounts_end = self.end_accounts()?;
-        if self.count > 0 {
-            self.end_block()?;
-        }
-        let keys_end = self.buffer_at + self.buffer.len() as u64;
+        let (accounts_end, keys_end, budgets_end) = (self.end_accounts()?, self.end_keys()?, self.end_part()?);
+        let budgets_bytes = budgets_end - keys_end;
+        let budgets_hash = if budgets_bytes == 0 { Digest::default() } else { *self.budgets_hash.finalize().as_bytes() };
+        name_budgets(&mut self.digest, budgets_bytes, &budgets_hash);
         let footer = self.footer.encode();
         head.accounts = self.accounts;
         head.digest = *self.digest.finalize().as_bytes();
@@ -159,6 +189,8 @@ impl<'a, F: StorageFile> Writer<'a, F> {
             blocks_bytes: accounts_end - FRONT_AT - self.front_bytes,
             keys_bytes: keys_end - accounts_end,
             keys_hash: *self.keys_hash.finalize().as_bytes(),
+            budgets_bytes,
+            budgets_hash,
             footer_bytes: footer.len() as u64,
             footer_hash: *blake3::hash(&footer).as_bytes(),
         };

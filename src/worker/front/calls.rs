@@ -11,9 +11,9 @@ impl Front {
             Call::History { question, of } => self.ask_history(ticket, question, of),
             Call::Entries { account, before, limit, capability } => self.ask_page(ticket, account, before, limit, capability),
             Call::Totals { asset } => self.ask_totals(ticket, asset),
-            Call::Write { entry, ceiling } => {
+            Call::Write { entry, allowance } => {
                 self.stats.operation(entry.op());
-                self.writes.push(ticket, &entry, ceiling);
+                self.writes.push(ticket, &entry, allowance);
             }
             Call::Balance { account, asset } => {
                 self.hand_writes_in(engine);
@@ -33,8 +33,8 @@ impl Front {
         }
         let mut writes = std::mem::take(&mut self.writes);
         engine.expect(writes.entries());
-        for ((ticket, ceiling), entry) in writes.waiting.iter().zip(writes.entries()) {
-            self.submit(*ticket, Request::Write { entry, ceiling: *ceiling }, engine);
+        for ((ticket, allowance), entry) in writes.waiting.iter().zip(writes.entries()) {
+            self.submit(*ticket, Request::Write { entry, allowance: *allowance }, engine);
         }
         writes.waiting.clear();
         writes.bytes.clear();
