@@ -9,3 +9,6 @@ pub struct Allowance {
     /// The most that may ever be debited under the token id, in minor units added up over all accounts and assets.
     pub budget: Option<Amount>,
 }
+
+// Every request that is handed on carries one, and most have none of both.
+const _: () = assert!(size_of::<Allowance>() == 32);
