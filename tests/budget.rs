@@ -94,6 +94,7 @@ fn assert_used_up(server: &Server, token: &str, spenders: &[Spender]) {
     assert_eq!(accepted().map(|(.., amount)| amount).sum::<u128>(), BUDGET);
     let cores: BTreeSet<_> = accepted().map(|(_, reply, _)| reply.header("X-Wallet-Core").unwrap().to_owned()).collect();
     assert_eq!(cores.len(), 2, "the accounts are on both cores");
+    assert_eq!(server.metric_reaches("wallet_budgets", 1.0), 1.0);
     let narrower = |caveat: &str| attenuate(token, &MintRequest::default(), &[caveat.to_owned()], UnixMs(0)).unwrap();
     let tokens = [token.to_owned(), narrower("budget = 340282366920938463463374607431768211455"), narrower("scope = wallet:*")];
     for token in &tokens {
