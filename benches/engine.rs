@@ -33,6 +33,11 @@ impl Output for Receipts {
 }
 
 fn entry(op: Op, from: Option<&str>, to: &str, amount: u128, nonce: u64, key: &str) -> Vec<u8> {
+    entry_under(false, op, from, to, amount, nonce, key)
+}
+
+/// Under a budget or not.
+fn entry_under(budget: bool, op: Op, from: Option<&str>, to: &str, amount: u128, nonce: u64, key: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let draft = Draft {
         op,
@@ -46,7 +51,7 @@ fn entry(op: Op, from: Option<&str>, to: &str, amount: u128, nonce: u64, key: &s
         corr: "0123456789abcdef",
         token: TokenId::default(),
         ceiling: false,
-        budget: false,
+        budget,
         ts: UnixMs(1_000),
     };
     draft.encode(&mut bytes);
@@ -64,35 +69,43 @@ fn commit(engine: &mut Engine, seq: &mut u64, out: &mut Receipts) {
     }
 }
 
+/// Spends of a capability without a budget, and of one with it, whose sum all cores share.
 fn spends(criterion: &mut Criterion) {
-    let settings = Settings { hash_seeds: [1, 2, 3, 4], idempotency_ttl_ms: 1 << 30, keys_max: 1 << 20 };
-    let mut engine = Engine::new(CoreId(0), Ring::new(1), settings, &Budgets::default());
-    let ticket = Ticket { core: CoreId(0), connection: 0, generation: 0, request: 0 };
-    let (mut seq, mut nonce, mut out) = (1, 0, Receipts::default());
-    let issue = entry(Op::Issue, None, "account:payer", 1 << 100, 0, "issue");
-    let issue = Entry::parse(&issue).expect("just encoded").0;
-    engine.submit(ticket, Request::Write { entry: issue, allowance: Allowance::default() }, Gate::Open, &mut out);
-    commit(&mut engine, &mut seq, &mut out);
-    criterion.bench_function("engine: 64 spends decided and settled", |bencher| {
-        bencher.iter_batched(
-            || {
-                let first = nonce + 1;
-                nonce += BATCH;
-                let spend =
-                    |number| entry(Op::Transfer, Some("account:payer"), "account:payee", 1, number, &format!("k{number}"));
-                (first..first + BATCH).map(spend).collect::<Vec<_>>()
-            },
-            |entries| {
-                for bytes in &entries {
-                    let entry = Entry::parse(bytes).expect("just encoded").0;
-                    engine.submit(ticket, Request::Write { entry, allowance: Allowance::default() }, Gate::Open, &mut out);
-                }
-                commit(&mut engine, &mut seq, &mut out);
-            },
-            BatchSize::PerIteration,
-        );
-    });
-    assert_eq!(out.0, nonce + 1, "every spend was answered with a receipt");
+    let under_a_budget = Allowance { budget: Amount::new(u128::MAX), ..Allowance::default() };
+    let name = "engine: 64 spends decided and settled";
+    for (name, allowance) in [(name, Allowance::default()), ("engine: 64 spends under a budget", under_a_budget)] {
+        let settings = Settings { hash_seeds: [1, 2, 3, 4], idempotency_ttl_ms: 1 << 30, keys_max: 1 << 20 };
+        let mut engine = Engine::new(CoreId(0), Ring::new(1), settings, &Budgets::default());
+        let ticket = Ticket { core: CoreId(0), connection: 0, generation: 0, request: 0 };
+        let (mut seq, mut nonce, mut out) = (1, 0, Receipts::default());
+        let issue = entry(Op::Issue, None, "account:payer", 1 << 100, 0, "issue");
+        let issue = Entry::parse(&issue).expect("just encoded").0;
+        engine.submit(ticket, Request::Write { entry: issue, allowance: Allowance::default() }, Gate::Open, &mut out);
+        commit(&mut engine, &mut seq, &mut out);
+        criterion.bench_function(name, |bencher| {
+            bencher.iter_batched(
+                || {
+                    let first = nonce + 1;
+                    nonce += BATCH;
+                    let budget = allowance.budget.is_some();
+                    let spend = |number| {
+                        let key = format!("k{number}");
+                        entry_under(budget, Op::Transfer, Some("account:payer"), "account:payee", 1, number, &key)
+                    };
+                    (first..first + BATCH).map(spend).collect::<Vec<_>>()
+                },
+                |entries| {
+                    for bytes in &entries {
+                        let entry = Entry::parse(bytes).expect("just encoded").0;
+                        engine.submit(ticket, Request::Write { entry, allowance }, Gate::Open, &mut out);
+                    }
+                    commit(&mut engine, &mut seq, &mut out);
+                },
+                BatchSize::PerIteration,
+            );
+        });
+        assert_eq!(out.0, nonce + 1, "every spend was answered with a receipt");
+    }
 }
 
 /// Accounts of a slice that is larger than the caches.
