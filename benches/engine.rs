@@ -4,14 +4,14 @@
 use criterion::{criterion_group, criterion_main, BatchSize, Criterion};
 use std::time::{Duration, Instant};
 use svc_wallet::domain::{
-    Account, Amount, Asset, CoreId, Draft, Durable, Entry, HistoryAnswer, HistoryQuestion, Key, LaneBatch, LogId, Nonce, Op, Seq,
-    TokenId, UnixMs,
+    Account, Allowance, Amount, Asset, CoreId, Draft, Durable, Entry, HistoryAnswer, HistoryQuestion, Key, LaneBatch, LogId,
+    Nonce, Op, Seq, TokenId, UnixMs,
 };
 use svc_wallet::engine::{Engine, Gate, Outcome, Output, Repeat, Request, Ticket};
 use svc_wallet::ledger::history::HISTORY_NAME;
 use svc_wallet::ledger::{Log, MemoryStorage, Options, Storage};
 use svc_wallet::ring::Ring;
-use svc_wallet::shard::Settings;
+use svc_wallet::shard::{Budgets, Settings};
 
 /// Spends that one ledger batch carries, as under load.
 const BATCH: u64 = 64;
@@ -33,6 +33,11 @@ impl Output for Receipts {
 }
 
 fn entry(op: Op, from: Option<&str>, to: &str, amount: u128, nonce: u64, key: &str) -> Vec<u8> {
+    entry_under(false, op, from, to, amount, nonce, key)
+}
+
+/// Under a budget or not.
+fn entry_under(budget: bool, op: Op, from: Option<&str>, to: &str, amount: u128, nonce: u64, key: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let draft = Draft {
         op,
@@ -46,6 +51,7 @@ fn entry(op: Op, from: Option<&str>, to: &str, amount: u128, nonce: u64, key: &s
         corr: "0123456789abcdef",
         token: TokenId::default(),
         ceiling: false,
+        budget,
         ts: UnixMs(1_000),
     };
     draft.encode(&mut bytes);
@@ -63,35 +69,43 @@ fn commit(engine: &mut Engine, seq: &mut u64, out: &mut Receipts) {
     }
 }
 
+/// Spends of a capability without a budget, and of one with it, whose sum all cores share.
 fn spends(criterion: &mut Criterion) {
-    let settings = Settings { hash_seeds: [1, 2, 3, 4], idempotency_ttl_ms: 1 << 30, keys_max: 1 << 20 };
-    let mut engine = Engine::new(CoreId(0), Ring::new(1), settings);
-    let ticket = Ticket { core: CoreId(0), connection: 0, generation: 0, request: 0 };
-    let (mut seq, mut nonce, mut out) = (1, 0, Receipts::default());
-    let issue = entry(Op::Issue, None, "account:payer", 1 << 100, 0, "issue");
-    let issue = Entry::parse(&issue).expect("just encoded").0;
-    engine.submit(ticket, Request::Write { entry: issue, ceiling: None }, Gate::Open, &mut out);
-    commit(&mut engine, &mut seq, &mut out);
-    criterion.bench_function("engine: 64 spends decided and settled", |bencher| {
-        bencher.iter_batched(
-            || {
-                let first = nonce + 1;
-                nonce += BATCH;
-                let spend =
-                    |number| entry(Op::Transfer, Some("account:payer"), "account:payee", 1, number, &format!("k{number}"));
-                (first..first + BATCH).map(spend).collect::<Vec<_>>()
-            },
-            |entries| {
-                for bytes in &entries {
-                    let entry = Entry::parse(bytes).expect("just encoded").0;
-                    engine.submit(ticket, Request::Write { entry, ceiling: None }, Gate::Open, &mut out);
-                }
-                commit(&mut engine, &mut seq, &mut out);
-            },
-            BatchSize::PerIteration,
-        );
-    });
-    assert_eq!(out.0, nonce + 1, "every spend was answered with a receipt");
+    let under_a_budget = Allowance { budget: Amount::new(u128::MAX), ..Allowance::default() };
+    let name = "engine: 64 spends decided and settled";
+    for (name, allowance) in [(name, Allowance::default()), ("engine: 64 spends under a budget", under_a_budget)] {
+        let settings = Settings { hash_seeds: [1, 2, 3, 4], idempotency_ttl_ms: 1 << 30, keys_max: 1 << 20 };
+        let mut engine = Engine::new(CoreId(0), Ring::new(1), settings, &Budgets::default());
+        let ticket = Ticket { core: CoreId(0), connection: 0, generation: 0, request: 0 };
+        let (mut seq, mut nonce, mut out) = (1, 0, Receipts::default());
+        let issue = entry(Op::Issue, None, "account:payer", 1 << 100, 0, "issue");
+        let issue = Entry::parse(&issue).expect("just encoded").0;
+        engine.submit(ticket, Request::Write { entry: issue, allowance: Allowance::default() }, Gate::Open, &mut out);
+        commit(&mut engine, &mut seq, &mut out);
+        criterion.bench_function(name, |bencher| {
+            bencher.iter_batched(
+                || {
+                    let first = nonce + 1;
+                    nonce += BATCH;
+                    let budget = allowance.budget.is_some();
+                    let spend = |number| {
+                        let key = format!("k{number}");
+                        entry_under(budget, Op::Transfer, Some("account:payer"), "account:payee", 1, number, &key)
+                    };
+                    (first..first + BATCH).map(spend).collect::<Vec<_>>()
+                },
+                |entries| {
+                    for bytes in &entries {
+                        let entry = Entry::parse(bytes).expect("just encoded").0;
+                        engine.submit(ticket, Request::Write { entry, allowance }, Gate::Open, &mut out);
+                    }
+                    commit(&mut engine, &mut seq, &mut out);
+                },
+                BatchSize::PerIteration,
+            );
+        });
+        assert_eq!(out.0, nonce + 1, "every spend was answered with a receipt");
+    }
 }
 
 /// Accounts of a slice that is larger than the caches.
@@ -104,14 +118,14 @@ fn many_accounts(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("engine: 64 spends among 200,000 accounts");
     for expected in [false, true] {
         let settings = Settings { hash_seeds: [1, 2, 3, 4], idempotency_ttl_ms: 1 << 30, keys_max: 1 << 20 };
-        let mut engine = Engine::new(CoreId(0), Ring::new(1), settings);
+        let mut engine = Engine::new(CoreId(0), Ring::new(1), settings, &Budgets::default());
         let ticket = Ticket { core: CoreId(0), connection: 0, generation: 0, request: 0 };
         let (mut seq, mut made, mut out) = (1, 0u64, Receipts::default());
         let name = |number: u64| format!("load:{:08}", number % ACCOUNTS);
         for number in 0..ACCOUNTS {
             let issue = entry(Op::Issue, None, &name(number), 1 << 40, 0, &format!("i{number}"));
             let issue = Entry::parse(&issue).expect("just encoded").0;
-            engine.submit(ticket, Request::Write { entry: issue, ceiling: None }, Gate::Open, &mut out);
+            engine.submit(ticket, Request::Write { entry: issue, allowance: Allowance::default() }, Gate::Open, &mut out);
             commit(&mut engine, &mut seq, &mut out);
         }
         group.bench_function(if expected { "expected" } else { "not expected" }, |bencher| {
@@ -135,7 +149,12 @@ fn many_accounts(criterion: &mut Criterion) {
                             engine.expect(parsed());
                         }
                         for entry in parsed() {
-                            engine.submit(ticket, Request::Write { entry, ceiling: None }, Gate::Open, &mut out);
+                            engine.submit(
+                                ticket,
+                                Request::Write { entry, allowance: Allowance::default() },
+                                Gate::Open,
+                                &mut out,
+                            );
                         }
                     }
                     commit(&mut engine, &mut seq, &mut out);

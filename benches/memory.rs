@@ -3,7 +3,7 @@
 //! Fills a slice through the same replay that a start uses, first with issues whose keys are too old to be remembered, then with
 //! spends whose keys are remembered, and divides the growth by the number. Run: `cargo bench --bench memory`.
 use svc_wallet::domain::{Account, Amount, Asset, Draft, Entry, Key, Nonce, Op, Seq, TokenId, UnixMs};
-use svc_wallet::shard::{Settings, Shard};
+use svc_wallet::shard::{Budgets, Settings, Shard};
 
 /// Accounts and keys of a full run, and of the quick run that tests make.
 const FULL: u64 = 1_000_000;
@@ -20,7 +20,7 @@ fn main() {
     let quick = std::env::args().any(|argument| argument == "--test");
     let count = if quick { QUICK } else { FULL };
     let settings = Settings { hash_seeds: [1, 2, 3, 4], idempotency_ttl_ms: 1000, keys_max: 1 << 30 };
-    let mut shard = Shard::new(settings);
+    let mut shard = Shard::new(settings, Budgets::default());
     let mut bytes = Vec::new();
     let now = UnixMs(1_000_000);
 
@@ -57,6 +57,7 @@ fn apply(shard: &mut Shard, bytes: &mut Vec<u8>, op: Op, from: Option<&str>, to:
         corr: "",
         token: TokenId::default(),
         ceiling: false,
+        budget: false,
         ts,
     };
     bytes.clear();

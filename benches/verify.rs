@@ -74,6 +74,7 @@ fn encode(bytes: &mut Vec<u8>, number: u64, plan: &Plan) {
         corr: "0123456789abcdef",
         token: TokenId([7; 16]),
         ceiling: false,
+        budget: false,
         ts: UnixMs(1_700_000_000_000 + number / 200),
     };
     draft.encode(bytes);

@@ -77,6 +77,7 @@ impl Server {
             assets: vector.assets.clone(),
             max_amount: vector.max_amount.as_ref().map(|units| units.parse().unwrap()),
             daily_ceiling: None,
+            budget: None,
             idem: vector.idem.clone(),
         };
         mint(&self.keyring, &request, NOW).unwrap()
@@ -198,6 +199,7 @@ struct EntryVector {
     corr: String,
     token: String,
     ceiling: bool,
+    budget: bool,
     ts: u64,
 }
 
@@ -224,6 +226,7 @@ fn receipts_are_the_bytes_of_the_vectors_and_their_hash_can_be_recomputed() {
             corr: &written.corr,
             token: TokenId(unhex(&written.token)),
             ceiling: written.ceiling,
+            budget: written.budget,
             ts: UnixMs(written.ts),
         };
         draft.encode(&mut bytes);

@@ -26,6 +26,7 @@ fn transfer(nonce: u64) -> Vec<u8> {
         corr: "corr",
         token: TokenId([4; 16]),
         ceiling: false,
+        budget: false,
         ts: UnixMs(1_700_000_000_000),
     };
     draft.encode(&mut bytes);

@@ -26,6 +26,7 @@ fn write_old_ledger(directory: &Path) {
         corr: "corr",
         token: TokenId([4; 16]),
         ceiling: false,
+        budget: false,
         ts: UnixMs(ten_minutes_ago),
     };
     draft.encode(&mut bytes);

@@ -28,6 +28,7 @@ fn entry(op: Op, from: &str, to: &str, amount: u128, nonce: u64, memo: Option<&s
         corr: "corr",
         token: TokenId([4; 16]),
         ceiling: false,
+        budget: false,
         ts: UnixMs(ts),
     };
     draft.encode(&mut bytes);

@@ -208,6 +208,7 @@ fn write_ledger(directory: &Path) {
             corr: "corr",
             token: TokenId([4; 16]),
             ceiling: false,
+            budget: false,
             // Their keys are over their time, so that segments of them may be archived.
             ts: UnixMs(now().0 - 2 * 86_400_000),
         };

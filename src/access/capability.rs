@@ -3,10 +3,10 @@
 //! Invariants: every caveat of a kind has to hold, independently of the others; where a request has nothing that a caveat
 //! speaks about (a read has no receiver), the caveat holds, but for one case: value must not leave through an operation
 //! without receiver when the capability limits receivers.
-//! Deliberately not known here: signatures, bytes of tokens, and what was debited today (the owner core counts that).
+//! Deliberately not known here: signatures, bytes of tokens, and what was debited before (the owner core counts that).
 use super::caveat::{Caveat, List, Patterns};
 use super::scope::ScopeSet;
-use crate::domain::{Account, Amount, Asset, Code, Key, Refusal, TokenId, UnixMs, Why};
+use crate::domain::{Account, Allowance, Amount, Asset, Code, Key, Refusal, TokenId, UnixMs, Why};
 
 /// What a holder may do. Only made from a token whose signature was right.
 #[derive(Debug)]
@@ -24,6 +24,7 @@ pub struct Capability {
     keys: Vec<Patterns>,
     amount_max: Option<u128>,
     ceiling: Option<u128>,
+    budget: Option<u128>,
     not_understood: bool,
 }
 
@@ -42,16 +43,8 @@ pub struct Demand<'a> {
     pub amount: Option<Amount>,
     /// The idempotency key; `None` for reads.
     pub key: Option<Key<'a>>,
-    /// Whether value leaves an account: the ceiling of the day counts it, and a limit on receivers wants to see one.
+    /// Whether value leaves an account: ceilings and budgets count it, and a limit on receivers wants to see one.
     pub debits: bool,
-}
-
-/// A request that was permitted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Permit {
-    /// The most that the token may debit in one UTC day, this request included; `None` without such a caveat and for what
-    /// debits nothing.
-    pub daily_ceiling: Option<Amount>,
 }
 
 impl Capability {
@@ -70,6 +63,7 @@ impl Capability {
             keys: Vec::new(),
             amount_max: None,
             ceiling: None,
+            budget: None,
             not_understood: false,
         }
     }
@@ -88,6 +82,7 @@ impl Capability {
             Some(Caveat::Assets(assets)) => self.assets.push(assets),
             Some(Caveat::AmountMax(units)) => self.amount_max = least(self.amount_max, units),
             Some(Caveat::DailyCeiling(units)) => self.ceiling = least(self.ceiling, units),
+            Some(Caveat::Budget(units)) => self.budget = least(self.budget, units),
             Some(Caveat::Keys(patterns)) => self.keys.push(patterns),
         }
     }
@@ -118,8 +113,9 @@ impl Capability {
         Err(Refusal::caveat("the scope of the capability does not include this operation"))
     }
 
-    /// Whether every caveat lets the request through.
-    pub fn permits(&self, demand: &Demand<'_>) -> Result<Permit, Refusal> {
+    /// Whether every caveat lets the request through, and how far sums of debits are limited, which is for whoever counts them; what
+    /// debits nothing is not limited.
+    pub fn permits(&self, demand: &Demand<'_>) -> Result<Allowance, Refusal> {
         self.permits_scope(demand.scopes)?;
         if !demand.accounts.iter().all(|account| self.covers_account(*account)) {
             return Err(Refusal::caveat("the capability does not cover the debited or read account"));
@@ -138,9 +134,17 @@ impl Capability {
                 return Err(Refusal::new(Code::LimitsExceeded, "the amount is above the ceiling of the capability"));
             }
         }
-        let ceiling = if demand.debits { self.ceiling } else { None };
-        let daily_ceiling = ceiling.map(|units| Amount::new(units).ok_or_else(nothing_left)).transpose()?;
-        Ok(Permit { daily_ceiling })
+        if !demand.debits {
+            return Ok(Allowance::default());
+        }
+        let some = |units: Option<u128>, none: &'static str| {
+            let amount = |units| Amount::new(units).ok_or_else(|| Refusal::new(Code::LimitsExceeded, none));
+            units.map(amount).transpose()
+        };
+        Ok(Allowance {
+            daily_ceiling: some(self.ceiling, "the daily ceiling of the capability is zero")?,
+            budget: some(self.budget, "the budget of the capability is zero")?,
+        })
     }
 
     /// Whether an entry between these accounts may be read: the capability has to cover one of them, and the asset.
@@ -189,8 +193,4 @@ impl Capability {
     pub fn token(&self) -> TokenId {
         self.token
     }
-}
-
-fn nothing_left() -> Refusal {
-    Refusal::new(Code::LimitsExceeded, "the daily ceiling of the capability is zero")
 }

@@ -28,6 +28,8 @@ pub(super) enum Caveat {
     AmountMax(u128),
     /// At most this much debited in one UTC day, in minor units.
     DailyCeiling(u128),
+    /// At most this much debited in all, ever, in minor units of all assets added up.
+    Budget(u128),
     /// Only idempotency keys that match.
     Keys(Patterns),
 }
@@ -50,6 +52,7 @@ impl Caveat {
             "asset" => List::parse(value).map(Self::Assets),
             "max_amount" => units(value).map(Self::AmountMax),
             "daily_ceiling" => units(value).map(Self::DailyCeiling),
+            "budget" => units(value).map(Self::Budget),
             "idem" => Patterns::parse(value).map(Self::Keys),
             _ => None,
         }
@@ -171,6 +174,7 @@ mod tests {
         assert_eq!(parse("asset = roc, ron"), Some(Caveat::Assets(List("roc, ron".into()))));
         assert_eq!(parse("max_amount = 0"), Some(Caveat::AmountMax(0)));
         assert_eq!(parse(&format!("daily_ceiling={}", u128::MAX)), Some(Caveat::DailyCeiling(u128::MAX)));
+        assert_eq!(parse(&format!("budget = {}", u128::MAX)), Some(Caveat::Budget(u128::MAX)));
     }
 
     #[test]
@@ -212,6 +216,9 @@ mod tests {
             "max_amount = 340282366920938463463374607431768211456",
             "max_amount = 1_000",
             "daily_ceiling = ten",
+            "budget = -1",
+            "budget = 340282366920938463463374607431768211456",
+            "budgets = 1",
             "colour = blue",
             "scope = ",
             "idem = a*b*",

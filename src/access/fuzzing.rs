@@ -7,7 +7,7 @@ use super::policy::{place, Policy};
 use super::scope::{Scope, ScopeSet};
 use super::token::{parse, verify};
 use super::{DISCHARGES_BYTES_MAX, TOKEN_BYTES_MAX};
-use crate::domain::{Account, Amount, Asset, Key, Op, TokenId, UnixMs};
+use crate::domain::{Account, Allowance, Amount, Asset, Key, Op, TokenId, UnixMs};
 use macaroon::{Format, Macaroon, MacaroonKey};
 use std::sync::OnceLock;
 
@@ -99,15 +99,14 @@ fn demands() -> Vec<Demand<'static>> {
     demands
 }
 
-/// What a capability permits: for every moment and question yes or no, and the ceiling of the day.
-fn answers(capability: &Capability) -> Vec<Option<Option<u128>>> {
+/// What a capability permits: for every moment and question yes or no, and how far it limits sums.
+fn answers(capability: &Capability) -> Vec<Option<Allowance>> {
     let moments = [0, 1_000, 1_800_000_000_000, u64::MAX].map(UnixMs);
     let mut answers = Vec::new();
     for now in moments {
         let now_good = capability.check("svc-wallet", now, 0).is_ok();
         for demand in demands() {
-            let permit = capability.permits(&demand).ok().filter(|_| now_good);
-            answers.push(permit.map(|permit| permit.daily_ceiling.map(|ceiling| ceiling.minor_units())));
+            answers.push(capability.permits(&demand).ok().filter(|_| now_good));
         }
     }
     answers
@@ -130,9 +129,10 @@ pub(crate) fn caveats(input: &[u8]) {
             let narrowed = match (before, after) {
                 (_, None) => true,
                 (None, Some(_)) => false,
-                (Some(None), Some(_)) => true,
-                (Some(Some(_)), Some(None)) => false,
-                (Some(Some(before)), Some(Some(after))) => after <= before,
+                (Some(before), Some(after)) => {
+                    let least = |limit: Option<Amount>| limit.map_or(u128::MAX, Amount::minor_units);
+                    least(after.daily_ceiling) <= least(before.daily_ceiling) && least(after.budget) <= least(before.budget)
+                }
             };
             assert!(narrowed, "caveat {count} widens {before:?} to {after:?}");
         }
@@ -190,7 +190,7 @@ pub(crate) fn macaroons_seeds() -> Vec<Vec<u8>> {
 pub(crate) fn caveats_seeds() -> Vec<Vec<u8>> {
     let texts = [
         "aud = svc-wallet\nexp = 2030-01-01T00:00:00Z\nnbf = 1970-01-01T02:00:01.0001+02:00\nscope = wallet:*",
-        "scope = wallet:read,spend\naccount = acct:*,a\nto = user/*\nasset = roc\nmax_amount = 1000\ndaily_ceiling = 5\nidem = k-*",
+        "scope = wallet:read,spend\naccount = acct:*,a\nto = user/*\nasset = roc\nmax_amount = 1000\ndaily_ceiling = 5\nbudget = 9\nidem = k-*",
         "scope=storage:get\naccount=*\ncolour = blue",
         "daily_ceiling = 340282366920938463463374607431768211455\ndaily_ceiling = 0\nexp = 1960-01-01T00:00:00Z",
     ];

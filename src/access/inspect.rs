@@ -109,6 +109,7 @@ fn words(caveat: Option<&Caveat>, predicate: &str) -> String {
         Some(Caveat::Assets(_)) => format!("only the assets {value}"),
         Some(Caveat::AmountMax(_)) => format!("at most {value} minor units in one request"),
         Some(Caveat::DailyCeiling(_)) => format!("debits at most {value} minor units in one UTC day"),
+        Some(Caveat::Budget(_)) => format!("debits at most {value} minor units in all, ever, together with all tokens of its id"),
         Some(Caveat::Keys(_)) => format!("only idempotency keys {value}"),
     }
 }

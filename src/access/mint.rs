@@ -37,6 +37,8 @@ pub struct MintRequest {
     pub max_amount: Option<u128>,
     /// Most debited in one UTC day, in minor units.
     pub daily_ceiling: Option<u128>,
+    /// Most debited in all, ever, in minor units of all assets added up.
+    pub budget: Option<u128>,
     /// Idempotency keys; may end with `*`.
     pub idem: Option<String>,
 }
@@ -191,6 +193,7 @@ fn limits(request: &MintRequest, now: UnixMs) -> Result<Vec<String>, MintFault> 
     add("assets", "asset", list(&request.assets), "names of assets")?;
     add("max_amount", "max_amount", request.max_amount.map(|units| units.to_string()), "a number")?;
     add("daily_ceiling", "daily_ceiling", request.daily_ceiling.map(|units| units.to_string()), "a number")?;
+    add("budget", "budget", request.budget.map(|units| units.to_string()), "a number")?;
     add("idem", "idem", request.idem.clone(), names)?;
     Ok(caveats)
 }

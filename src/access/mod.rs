@@ -35,7 +35,7 @@ mod token;
 mod written_signature;
 
 pub use cache::{Lookups, TokenCache};
-pub use capability::{Capability, Demand, Permit};
+pub use capability::{Capability, Demand};
 pub use custody::{key_file_beside, Custody};
 pub use guarded::{forbid_core_dumps, forbid_swap};
 pub use identifier::token_id_text;

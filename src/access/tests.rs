@@ -2,7 +2,7 @@
 //! and put to the cache that a core uses.
 use super::keyring::Keyring;
 use super::*;
-use crate::domain::{Account, Amount, Asset, Code, Key, Reason, Refusal, UnixMs, Why};
+use crate::domain::{Account, Allowance, Amount, Asset, Code, Key, Reason, Refusal, UnixMs, Why};
 use base64::Engine;
 use macaroon::{Format, Macaroon, MacaroonKey};
 use std::sync::Arc;
@@ -99,7 +99,7 @@ fn spend<'a>(accounts: &'a [Account<'a>], to: Option<&'a str>, asset: &'a str, u
     }
 }
 
-type Outcome = Result<Permit, (Code, Option<Reason>)>;
+type Outcome = Result<Allowance, (Code, Option<Reason>)>;
 
 /// What a bare token narrowed by the predicates says to a spend of 100 roc from acct:a to acct:b with key k-1.
 fn outcome(predicates: &[&str]) -> Outcome {
@@ -210,9 +210,10 @@ fn caveats_permit_and_deny() {
     let caveat = Err((Code::Forbidden, Some(Reason::Cap)));
     let limit = Err((Code::LimitsExceeded, Some(Reason::Limits)));
     let unauthorized = Err((Code::Unauthorized, Some(Reason::Cap)));
-    let permit = Ok(Permit { daily_ceiling: None });
-    let ceiling = |units| Ok(Permit { daily_ceiling: Amount::new(units) });
-    let cases: [(&[&str], Outcome); 50] = [
+    let permit = Ok(Allowance::default());
+    let ceiling = |units| Ok(Allowance { daily_ceiling: Amount::new(units), budget: None });
+    let budget = |units| Ok(Allowance { daily_ceiling: None, budget: Amount::new(units) });
+    let cases: [(&[&str], Outcome); 54] = [
         (&[], permit),
         (&["aud = svc-wallet"], permit),
         (&["aud=svc-wallet"], permit),
@@ -259,6 +260,10 @@ fn caveats_permit_and_deny() {
         (&["daily_ceiling = 500"], ceiling(500)),
         (&["daily_ceiling = 500", "daily_ceiling = 300", "daily_ceiling = 900"], ceiling(300)),
         (&["daily_ceiling = 0"], limit),
+        (&["budget = 500"], budget(500)),
+        (&["budget = 500", "budget = 300", "budget = 900"], budget(300)),
+        (&["budget = 0"], limit),
+        (&["budget = 5", "daily_ceiling = 0"], limit),
         (&["idem = k-*"], permit),
         (&["idem = k"], caveat),
         (&["colour = blue"], caveat),
@@ -285,15 +290,16 @@ fn reads_and_burns_meet_the_caveats_that_speak_about_them() {
     let other = [Account::new("acct:z").unwrap()];
     let capability = |predicates: &[&str]| bench.verify(&bench.narrowed(predicates), None).unwrap();
     let read = Demand { scopes: READ, accounts: &accounts, to: None, asset: None, amount: None, key: None, debits: false };
-    let all = ["to = acct:b", "asset = ron", "max_amount = 1", "daily_ceiling = 0", "idem = x*", "account = acct:a"];
-    assert_eq!(capability(&all).permits(&read), Ok(Permit { daily_ceiling: None }));
+    let all =
+        ["to = acct:b", "asset = ron", "max_amount = 1", "daily_ceiling = 0", "budget = 0", "idem = x*", "account = acct:a"];
+    assert_eq!(capability(&all).permits(&read), Ok(Allowance::default()));
     assert!(capability(&all).permits(&Demand { accounts: &other, ..read }).is_err());
     assert!(capability(&all).permits(&Demand { asset: Asset::new("roc"), ..read }).is_err());
     let burn = spend(&accounts, None, "roc", 1, "k");
     assert!(capability(&[]).permits(&burn).is_ok());
     assert_eq!(capability(&["to = *"]).permits(&burn).unwrap_err().code, Code::Forbidden, "a burn has no receiver to check");
     let issue = Demand { debits: false, ..spend(&[], Some("acct:b"), "roc", 1, "k") };
-    assert_eq!(capability(&["account = acct:a", "daily_ceiling = 5"]).permits(&issue), Ok(Permit { daily_ceiling: None }));
+    assert_eq!(capability(&["account = acct:a", "daily_ceiling = 5", "budget = 5"]).permits(&issue), Ok(Allowance::default()));
     assert!(capability(&["to = acct:c"]).permits(&issue).is_err());
 }
 
@@ -435,6 +441,7 @@ fn a_description_says_all_without_a_key() {
         assets: vec!["roc".into()],
         max_amount: Some(10),
         daily_ceiling: Some(100),
+        budget: Some(1000),
         idem: Some("job-*".into()),
         ..request()
     };
@@ -456,6 +463,7 @@ fn a_description_says_all_without_a_key() {
             "only the assets roc",
             "at most 10 minor units in one request",
             "debits at most 100 minor units in one UTC day",
+            "debits at most 1000 minor units in all, ever, together with all tokens of its id",
             "only idempotency keys job-*",
             "not understood, so it denies everything: colour = blue?",
             "until 2027-01-15T08:00:01Z",

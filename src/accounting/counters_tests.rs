@@ -28,6 +28,7 @@ fn entry_at(op: Op, from: &str, to: &str, amount: u128, ts: UnixMs) -> Vec<u8> {
         corr: "c",
         token: TokenId([0; 16]),
         ceiling: false,
+        budget: false,
         ts,
     };
     let mut bytes = Vec::new();

@@ -11,7 +11,7 @@ use super::query::{decoded, given, parameters};
 use super::routes::{account_text, asset_text, proven_txid_text, txid_text, Route};
 use crate::access::{Capability, Demand, Policy, TokenCache};
 use crate::domain::limits::{ACCOUNT_BYTES_MAX, PAGE_ENTRIES_MAX};
-use crate::domain::{Account, Amount, Asset, Code, Draft, Entry, HistoryQuestion, Key, Op, Refusal, Seq, TxId, UnixMs, Why};
+use crate::domain::{Account, Allowance, Asset, Code, Draft, Entry, HistoryQuestion, Key, Op, Refusal, Seq, TxId, UnixMs, Why};
 use crate::http;
 use std::sync::Arc;
 
@@ -72,8 +72,8 @@ pub enum Call<'a> {
     Write {
         /// The entry, encoded.
         entry: Entry<'a>,
-        /// The most that its token may debit in one UTC day.
-        ceiling: Option<Amount>,
+        /// How far its token limits sums of debits.
+        allowance: Allowance,
     },
     /// The balance of an account.
     Balance {
@@ -252,7 +252,7 @@ fn write<'a>(op: Op, incoming: Incoming<'a>, context: Context<'_>, scratch: &'a 
         Some(header) => header_key(header)?,
         None => body.key.ok_or_else(|| bad("the header Idempotency-Key is missing; every write needs a key of its own"))?,
     };
-    let permit = capability.permits(&Demand {
+    let allowance = capability.permits(&Demand {
         accounts: body.from.as_slice(),
         to: body.to,
         asset: Some(body.asset),
@@ -261,7 +261,9 @@ fn write<'a>(op: Op, incoming: Incoming<'a>, context: Context<'_>, scratch: &'a 
         debits: op.debits(),
         ..demand
     });
-    let permit = permit.and_then(|permit| policy.permits(op, body.asset, body.amount).map(|()| permit));
+    let allowance = allowance.and_then(|allowance| policy.permits(op, body.asset, body.amount).map(|()| allowance));
+    // What is refused is encoded for the audit stream alone.
+    let counted = allowance.as_ref().copied().unwrap_or_default();
     let draft = Draft {
         op,
         from: body.from,
@@ -273,16 +275,17 @@ fn write<'a>(op: Op, incoming: Incoming<'a>, context: Context<'_>, scratch: &'a 
         memo: body.memo,
         corr,
         token: capability.token(),
-        ceiling: permit.as_ref().is_ok_and(|permit| permit.daily_ceiling.is_some()),
+        ceiling: counted.daily_ceiling.is_some(),
+        budget: counted.budget.is_some(),
         ts: now,
     };
     scratch.entry.clear();
     draft.encode(&mut scratch.entry);
     scratch.understood = true;
-    let permit = permit?;
+    let allowance = allowance?;
     let (entry, rest) = Entry::parse_own(&scratch.entry);
     assert!(rest.is_empty());
-    Ok(Call::Write { entry, ceiling: permit.daily_ceiling })
+    Ok(Call::Write { entry, allowance })
 }
 
 fn bad(message: &'static str) -> Refusal {

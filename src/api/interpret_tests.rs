@@ -1,7 +1,7 @@
 //! Proves the order of checks, how headers, queries and paths are read, and what a call then holds.
 use super::*;
 use crate::access::{mint, Keyring, MintRequest};
-use crate::domain::{Nonce, Reason};
+use crate::domain::{Amount, Nonce, Reason};
 use std::time::Duration;
 
 const NOW: UnixMs = UnixMs(1_800_000_000_000);
@@ -69,16 +69,18 @@ impl Bench {
                 (refusal.code, refusal.reason)
             })
             .map(|call| match call {
-                Call::Write { entry, ceiling } => {
+                Call::Write { entry, allowance } => {
                     assert_eq!((entry.corr(), entry.ts()), ("corr-1", NOW));
-                    assert_eq!(entry.counts_against_ceiling(), ceiling.is_some());
+                    let counted = (entry.counts_against_ceiling(), entry.counts_against_budget());
+                    assert_eq!(counted, (allowance.daily_ceiling.is_some(), allowance.budget.is_some()));
                     let nonce = entry.nonce().map_or(0, |Nonce(nonce)| nonce);
                     format!(
-                        "{} {} {} {nonce} {:?}",
+                        "{} {} {} {nonce} {:?} {:?}",
                         entry.op().as_str(),
                         entry.owner(),
                         entry.key(),
-                        ceiling.map(Amount::minor_units)
+                        allowance.daily_ceiling.map(Amount::minor_units),
+                        allowance.budget.map(Amount::minor_units)
                     )
                 }
                 Call::Balance { account, asset } => format!("balance {account} {asset}"),
@@ -120,11 +122,11 @@ fn every_route_yields_its_call() {
     let issue = r#"{"to":"acct:b","asset":"roc","amount_minor":"1"}"#;
     let burn = r#"{"from":"acct:a","asset":"roc","amount_minor":"1","seq":3}"#;
     for (path, query, body, expected) in [
-        ("/v1/issue", None, issue, "issue acct:b k-1 0 None"),
-        ("/wallet/spend", None, SPEND, "transfer acct:a k-1 7 None"),
-        ("/v1/burn", None, burn, "burn acct:a k-1 3 None"),
-        ("/wallet/hold", None, SPEND, "hold acct:a k-1 7 None"),
-        ("/v1/capture", None, SPEND, "capture acct:a k-1 7 None"),
+        ("/v1/issue", None, issue, "issue acct:b k-1 0 None None"),
+        ("/wallet/spend", None, SPEND, "transfer acct:a k-1 7 None None"),
+        ("/v1/burn", None, burn, "burn acct:a k-1 3 None None"),
+        ("/wallet/hold", None, SPEND, "hold acct:a k-1 7 None None"),
+        ("/v1/capture", None, SPEND, "capture acct:a k-1 7 None None"),
         ("/v1/balance", Some("account=acct%3Aa&asset=roc"), "", "balance acct:a roc"),
         ("/wallet/seq", Some("account=acct:a"), "", "seq acct:a"),
         (tx.as_str(), None, "", "tx 9 alice"),
@@ -270,7 +272,8 @@ fn keys_and_content_types_are_read_as_written() {
     for (mut headers, body, key) in cases {
         let shown = format!("{headers:?}");
         headers.push(authorization);
-        let expected = key.map(|key| format!("transfer acct:a {key} 7 None")).ok_or((Code::BadRequest, Some(Reason::BadRequest)));
+        let expected =
+            key.map(|key| format!("transfer acct:a {key} 7 None None")).ok_or((Code::BadRequest, Some(Reason::BadRequest)));
         assert_eq!(bench.ask(&Ask { headers, body, ..spend(&all) }), expected, "{shown} {body}");
     }
 }
@@ -314,10 +317,11 @@ fn caveats_reach_the_fields_of_reads_and_writes() {
     let limited = bench.authorization(|request| {
         request.accounts = vec!["acct:a".into()];
         request.daily_ceiling = Some(500);
+        request.budget = Some(900);
     });
-    assert_eq!(bench.ask(&spend(&limited)).as_deref(), Ok("transfer acct:a k-1 7 Some(500)"));
+    assert_eq!(bench.ask(&spend(&limited)).as_deref(), Ok("transfer acct:a k-1 7 Some(500) Some(900)"));
     let issue = Ask { path: "/v1/issue", body: r#"{"to":"acct:z","asset":"roc","amount_minor":"9"}"#, ..spend(&limited) };
-    assert_eq!(bench.ask(&issue).as_deref(), Ok("issue acct:z k-1 0 None"), "an issue debits nothing");
+    assert_eq!(bench.ask(&issue).as_deref(), Ok("issue acct:z k-1 0 None None"), "an issue debits nothing");
     for (path, query, denied) in [
         ("/v1/balance", "account=acct:a&asset=roc", false),
         ("/v1/balance", "account=acct:b&asset=roc", true),
@@ -392,6 +396,7 @@ fn a_receipt_may_be_read_by_who_has_a_part_in_it() {
         corr: "",
         token: Default::default(),
         ceiling: false,
+        budget: false,
         ts: NOW,
     };
     draft.encode(&mut encoded);

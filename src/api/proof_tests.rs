@@ -18,6 +18,7 @@ fn entry() -> Vec<u8> {
         corr: "c",
         token: TokenId([3; 16]),
         ceiling: false,
+        budget: false,
         ts: UnixMs(9),
     };
     draft.encode(&mut bytes);

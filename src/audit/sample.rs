@@ -30,6 +30,7 @@ pub fn entry(seq: u64) -> Vec<u8> {
         corr: "corr-1",
         token: TOKEN,
         ceiling: false,
+        budget: false,
         ts: UnixMs(NOW.0 + seq),
     };
     draft.encode(&mut bytes);

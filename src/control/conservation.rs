@@ -97,7 +97,7 @@ mod tests {
     use crate::domain::{Account, Amount, Asset, CoreId, Draft, Key, Nonce, Seq, TokenId, UnixMs};
     use crate::engine::Engine;
     use crate::ring::Ring;
-    use crate::shard::Settings;
+    use crate::shard::{Budgets, Settings};
 
     fn entry(op: Op, from: &str, to: &str, amount: u128, nonce: u64) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -113,6 +113,7 @@ mod tests {
             corr: "corr",
             token: TokenId([4; 16]),
             ceiling: false,
+            budget: false,
             ts: UnixMs(1_700_000_000_000),
         };
         draft.encode(&mut bytes);
@@ -123,7 +124,8 @@ mod tests {
     fn after(entries: &[Vec<u8>], noted: impl Fn(usize) -> bool) -> (Conservation, Vec<Sums>) {
         let ring = Ring::new(3);
         let settings = Settings { hash_seeds: [1, 2, 3, 4], idempotency_ttl_ms: 1_000, keys_max: 1_024 };
-        let mut engines: Vec<Engine> = (0..3).map(|core| Engine::new(CoreId(core), ring, settings)).collect();
+        let mut engines: Vec<Engine> =
+            (0..3).map(|core| Engine::new(CoreId(core), ring, settings, &Budgets::default())).collect();
         let mut totals = Conservation::default();
         for (index, bytes) in entries.iter().enumerate() {
             let entry = Entry::parse(bytes).unwrap().0;

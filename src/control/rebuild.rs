@@ -111,7 +111,9 @@ pub(super) fn load<F: ReadFile>(
         |engine, key: &UsedKey| engine.restore_key(key, now),
         |key| key.id,
         |each| snapshot.for_each_key(&mut |key| each(*key)),
-    )
+    )?;
+    let budgets = engines.first().map(Engine::budgets).cloned().unwrap_or_default();
+    snapshot.for_each_budget(&mut |token, spent| budgets.restore(token, spent))
 }
 
 /// Takes note of keys that are still in their time and whose entries are not replayed: `read` hands them over, with the time in which

@@ -3,7 +3,7 @@ use crate::domain::{Account, Amount, Asset, CoreId, Draft, Key, LaneBatch, LogId
 use crate::engine::Engine;
 use crate::ledger::{Auditor, Log, MemoryStorage, Options, Schedule};
 use crate::ring::Ring;
-use crate::shard::Settings;
+use crate::shard::{Budgets, Settings};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -31,6 +31,7 @@ pub(super) fn issues(numbers: Range<u64>) -> Vec<u8> {
             corr: "corr",
             token: TokenId([4; 16]),
             ceiling: false,
+            budget: false,
             ts: NOW,
         };
         draft.encode(&mut bytes);
@@ -61,7 +62,8 @@ pub(crate) fn snapshot_of(log: &Log<MemoryStorage>) {
 /// So many empty slices, which remember keys for a second.
 pub(super) fn slices(cores: u16) -> Vec<Engine> {
     let settings = Settings { hash_seeds: [1, 2, 3, 4], idempotency_ttl_ms: 1_000, keys_max: 1 << 20 };
-    (0..cores).map(|core| Engine::new(CoreId(core), Ring::new(cores), settings)).collect()
+    let budgets = Budgets::default();
+    (0..cores).map(|core| Engine::new(CoreId(core), Ring::new(cores), settings, &budgets)).collect()
 }
 
 /// What they hold, and how many keys they remember.

@@ -29,7 +29,7 @@ use crate::http;
 use crate::ledger::{LedgerError, LookupDesk, Schedule, Scrubbing};
 use crate::registry::RegistryFile;
 use crate::ring::Ring;
-use crate::shard::Settings;
+use crate::shard::{Budgets, Settings};
 use crate::telemetry::feed::feed;
 use crate::telemetry::logs::LogGuard;
 use crate::telemetry::{BuildInfo, Check, Labels, Publisher};
@@ -391,7 +391,8 @@ fn engines(config: &Config, ring: Ring) -> Vec<Engine> {
         idempotency_ttl_ms: config.idempotency.ttl.as_millis() as u64,
         keys_max: config.idempotency.keys_max,
     };
-    (0..ring.cores()).map(|core| Engine::new(CoreId(core), ring, settings)).collect()
+    let budgets = Budgets::default();
+    (0..ring.cores()).map(|core| Engine::new(CoreId(core), ring, settings, &budgets)).collect()
 }
 
 fn site(

@@ -1,13 +1,14 @@
 //! Amounts of value: unsigned 128-bit minor units, never zero, never a float.
+use std::num::NonZeroU128;
 
 /// An amount of one asset in minor units, 1 to 2^128 - 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Amount(u128);
+pub struct Amount(NonZeroU128);
 
 impl Amount {
     /// `None` for zero.
     pub fn new(minor_units: u128) -> Option<Self> {
-        (minor_units > 0).then_some(Self(minor_units))
+        NonZeroU128::new(minor_units).map(Self)
     }
 
     /// Reads decimal digits and nothing else: no sign, no point, no exponent, no spaces, no leading zero, not zero, within 128 bits.
@@ -25,7 +26,7 @@ impl Amount {
 
     /// The amount in minor units.
     pub fn minor_units(self) -> u128 {
-        self.0
+        self.0.get()
     }
 }
 

@@ -11,7 +11,7 @@
 //! 64 from, to, asset, key, memo, corr id
 //! ```
 //!
-//! Flags: 1 a memo was given, 2 a nonce was given, 4 the debit counts against a daily ceiling of its token.
+//! Flags: 1 a memo was given, 2 a nonce was given, 4 the debit counts against a daily ceiling of its token, 8 against a budget of it.
 use super::limits::{CORR_BYTES_MAX, ENTRY_BYTES_MAX, ENTRY_HEAD_BYTES, MEMO_BYTES_MAX};
 use super::{Account, Amount, Asset, Key, Nonce, Op, UnixMs};
 
@@ -19,6 +19,7 @@ const FORMAT: u8 = 2;
 const FLAG_MEMO: u8 = 1;
 const FLAG_NONCE: u8 = 2;
 const FLAG_CEILING: u8 = 4;
+const FLAG_BUDGET: u8 = 8;
 const TS_AT: usize = 16;
 
 /// The random id of the capability under which the entry was made.
@@ -50,6 +51,8 @@ pub struct Draft<'a> {
     pub token: TokenId,
     /// Whether the capability limits the day's debits, so that replay counts this one.
     pub ceiling: bool,
+    /// Whether the capability limits the sum of all debits under its id, so that replay counts this one; only for debits.
+    pub budget: bool,
     /// When the request was accepted.
     pub ts: UnixMs,
 }
@@ -58,11 +61,12 @@ impl Draft<'_> {
     /// Appends the encoded entry to `out`.
     ///
     /// # Panics
-    /// If `from`, `to` or `nonce` do not fit the operation, or a text is over its limit: the caller's mistake.
+    /// If `from`, `to`, `nonce` or `budget` do not fit the operation, or a text is over its limit: the caller's mistake.
     pub fn encode(&self, out: &mut Vec<u8>) {
         assert_eq!(self.op.debits(), self.from.is_some());
         assert_eq!(self.op.credits(), self.to.is_some());
         assert!(self.nonce.is_some() || !self.op.debits());
+        assert!(self.op.debits() || !self.budget);
         let from = self.from.map_or(&[][..], Account::as_bytes);
         let to = self.to.map_or(&[][..], Account::as_bytes);
         let (asset, key) = (self.asset.as_bytes(), self.key.as_bytes());
@@ -79,6 +83,9 @@ impl Draft<'_> {
         }
         if self.ceiling {
             flags |= FLAG_CEILING;
+        }
+        if self.budget {
+            flags |= FLAG_BUDGET;
         }
         let mut head = [0u8; ENTRY_HEAD_BYTES];
         head[0..2].copy_from_slice(&(total as u16).to_le_bytes());
@@ -209,7 +216,8 @@ impl<'a> Entry<'a> {
             // What is absent leaves no bytes behind: an entry is written in one way only.
             && (self.flags() & FLAG_NONCE != 0 || self.array(24) == [0; 8])
             && (self.flags() & FLAG_MEMO != 0 || self.text(4).is_empty())
-            && self.flags() & !(FLAG_MEMO | FLAG_NONCE | FLAG_CEILING) == 0
+            && (self.flags() & FLAG_BUDGET == 0 || self.op.debits())
+            && self.flags() & !(FLAG_MEMO | FLAG_NONCE | FLAG_CEILING | FLAG_BUDGET) == 0
             && self.bytes[14..16] == [0, 0];
         fits.then_some(()).ok_or(EntryFault::Malformed)
     }
@@ -307,6 +315,11 @@ impl<'a> Entry<'a> {
     /// Whether the debit counts against a daily ceiling of its token.
     pub fn counts_against_ceiling(&self) -> bool {
         self.flags() & FLAG_CEILING != 0
+    }
+
+    /// Whether the debit counts against a budget of its token.
+    pub fn counts_against_budget(&self) -> bool {
+        self.flags() & FLAG_BUDGET != 0
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Imports nothing from the other modules. No clock, no randomness, no I/O.
 mod account;
+mod allowance;
 mod amount;
 mod entry;
 mod history;
@@ -17,6 +18,7 @@ mod totals;
 mod txid;
 
 pub use account::{Account, Asset, Key};
+pub use allowance::Allowance;
 pub use amount::Amount;
 pub use entry::{Draft, Entry, EntryFault, TokenId};
 pub use history::{Consistency, Digest, HistoryAnswer, HistoryQuestion, HistoryRoot, Inclusion, Path, Proof, Unproven};

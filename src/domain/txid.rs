@@ -87,6 +87,7 @@ mod tests {
             corr: "",
             token: TokenId::default(),
             ceiling: false,
+            budget: false,
             ts: UnixMs(1),
         };
         draft.encode(&mut bytes);

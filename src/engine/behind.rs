@@ -1,7 +1,7 @@
 //! Debits that wait because an earlier one of their account is looked up in the ledger: so debits of one account that were sent one
 //! behind the other are still decided in their order, and none fails for its nonce because the one before took longer.
 use super::Ticket;
-use crate::domain::{Account, Amount, Entry};
+use crate::domain::{Account, Allowance, Entry};
 use std::collections::BTreeMap;
 
 /// Debits of one account that may wait; beyond it they are refused.
@@ -11,7 +11,7 @@ pub const BEHIND_MAX: usize = 1024;
 pub(super) struct Waiting {
     pub ticket: Ticket,
     pub entry: Box<[u8]>,
-    pub ceiling: Option<Amount>,
+    pub allowance: Allowance,
 }
 
 /// For each account the debit that is looked up, and those behind it.
@@ -27,7 +27,7 @@ impl Behind {
     }
 
     /// Whether the debit waits now; `None` if it need not, an error if too many do.
-    pub fn hold(&mut self, ticket: Ticket, entry: &Entry<'_>, ceiling: Option<Amount>) -> Option<Result<(), ()>> {
+    pub fn hold(&mut self, ticket: Ticket, entry: &Entry<'_>, allowance: Allowance) -> Option<Result<(), ()>> {
         if self.accounts.is_empty() {
             return None;
         }
@@ -35,7 +35,7 @@ impl Behind {
         if waiting.len() >= BEHIND_MAX {
             return Some(Err(()));
         }
-        waiting.push(Waiting { ticket, entry: entry.bytes().into(), ceiling });
+        waiting.push(Waiting { ticket, entry: entry.bytes().into(), allowance });
         Some(Ok(()))
     }
 

@@ -1,6 +1,6 @@
 //! What goes in and out of a core's engine.
-use crate::domain::{Account, Asset, CoreId};
-use crate::domain::{Amount, Balance, Entry, LastNonce, Question, Refusal, Root, Seq};
+use crate::domain::{Account, Allowance, Asset, CoreId};
+use crate::domain::{Balance, Entry, LastNonce, Question, Refusal, Root, Seq};
 
 /// Where a reply goes: a place in the ordered replies of one connection of one core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,8 +22,8 @@ pub enum Request<'a> {
     Write {
         /// The encoded entry.
         entry: Entry<'a>,
-        /// The smallest daily ceiling of the capability.
-        ceiling: Option<Amount>,
+        /// How far the capability limits sums of debits.
+        allowance: Allowance,
     },
     /// Read a balance.
     Balance {
@@ -90,8 +90,8 @@ pub struct Repeat {
     pub ticket: Ticket,
     /// The entry that the request would have made.
     pub entry: Box<[u8]>,
-    /// The smallest daily ceiling of the capability.
-    pub ceiling: Option<Amount>,
+    /// How far the capability limits sums of debits.
+    pub allowance: Allowance,
     /// What the ledger was asked.
     pub question: Question,
     /// The newest ledger position that the core knew of when it asked.
@@ -115,7 +115,7 @@ pub enum Message {
 #[derive(Clone, Debug)]
 pub enum Owned {
     /// See [`Request::Write`].
-    Write(Box<[u8]>, Option<Amount>),
+    Write(Box<[u8]>, Allowance),
     /// See [`Request::Balance`].
     Balance(Box<str>, Box<str>),
     /// See [`Request::LastNonce`].
@@ -151,7 +151,7 @@ fn own_asset(name: &str) -> Asset<'_> {
 impl Owned {
     pub(super) fn from_request(request: &Request<'_>) -> Self {
         match request {
-            Request::Write { entry, ceiling } => Owned::Write(entry.bytes().into(), *ceiling),
+            Request::Write { entry, allowance } => Owned::Write(entry.bytes().into(), *allowance),
             Request::Balance { account, asset } => Owned::Balance(account.as_str().into(), asset.as_str().into()),
             Request::LastNonce { account } => Owned::LastNonce(account.as_str().into()),
         }
@@ -159,7 +159,7 @@ impl Owned {
 
     pub(super) fn as_request(&self) -> Request<'_> {
         match self {
-            Owned::Write(bytes, ceiling) => Request::Write { entry: own_entry(bytes), ceiling: *ceiling },
+            Owned::Write(bytes, allowance) => Request::Write { entry: own_entry(bytes), allowance: *allowance },
             Owned::Balance(account, asset) => Request::Balance { account: own_account(account), asset: own_asset(asset) },
             Owned::LastNonce(account) => Request::LastNonce { account: own_account(account) },
         }

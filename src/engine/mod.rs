@@ -11,11 +11,11 @@ mod message;
 pub use message::{Message, Outcome, Owned, OwnedAnswer, Repeat, Request, Ticket};
 
 use crate::domain::{
-    Account, AccountState, Asset, Code, CoreId, Durable, Entry, Found, KeyId, LaneBatch, Period, Question, Refusal, Seq, UnixMs,
-    UsedKey,
+    Account, AccountState, Allowance, Asset, Code, CoreId, Durable, Entry, Found, KeyId, LaneBatch, Period, Question, Refusal,
+    Seq, UnixMs, UsedKey,
 };
 use crate::ring::Ring;
-use crate::shard::{AssetIx, Decision, Figures, Settings, Shard};
+use crate::shard::{AssetIx, Budgets, Decision, Figures, Settings, Shard};
 use behind::{Behind, Waiting};
 use lane::{Joined, Lane, Pending};
 use message::own_entry;
@@ -74,14 +74,14 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// The engine of one core of the ring with an empty slice.
-    pub fn new(core: CoreId, ring: Ring, settings: Settings) -> Self {
+    /// The engine of one core of the ring with an empty slice. All cores of a ring have the same budgets.
+    pub fn new(core: CoreId, ring: Ring, settings: Settings, budgets: &Budgets) -> Self {
         assert!(core.0 < ring.cores());
         let outboxes = (0..ring.cores()).map(|_| Outbox::default()).collect();
         Self {
             core,
             ring,
-            shard: Shard::new(settings),
+            shard: Shard::new(settings, budgets.clone()),
             lane: Lane::new(core.0),
             behind: Behind::default(),
             outboxes,
@@ -130,6 +130,11 @@ impl Engine {
         if self.ring.owner_of_key(key.id) == self.core {
             self.shard.restore_key(key, now);
         }
+    }
+
+    /// What was debited under budgets, over all cores: a snapshot is restored into it once.
+    pub fn budgets(&self) -> &Budgets {
+        self.shard.budgets()
     }
 
     /// How the accounts are dealt to the cores.
@@ -234,25 +239,25 @@ impl Engine {
     }
 
     fn write_those_behind(&mut self, waiting: Vec<Waiting>, gate: Gate, out: &mut impl Output) {
-        for Waiting { ticket, entry, ceiling } in waiting {
-            self.write(ticket, &own_entry(&entry), ceiling, gate, None, out);
+        for Waiting { ticket, entry, allowance } in waiting {
+            self.write(ticket, &own_entry(&entry), allowance, gate, None, out);
         }
     }
 
     fn decide_anew(&mut self, repeat: Repeat, found: Option<Found>, gate: Gate, out: &mut impl Output) {
-        let Repeat { ticket, entry, ceiling, question, height, key_taken } = repeat;
+        let Repeat { ticket, entry, allowance, question, height, key_taken } = repeat;
         let asked = own_entry(&entry);
         let by_key = matches!(question, Question::Key(_));
         let Some(found) = found else {
             if by_key {
-                return self.write(ticket, &asked, ceiling, gate, Some(height), out);
+                return self.write(ticket, &asked, allowance, gate, Some(height), out);
             }
             let refusal = Refusal::new(Code::InternalError, "the ledger does not hold an entry that it should");
             return self.refuse(ticket, &asked, refusal, out);
         };
         let first = own_entry(&found.entry);
         if by_key && !(same_key(&first, &asked) && self.shard.key_lives(&first, &asked)) {
-            return self.write(ticket, &asked, ceiling, gate, Some(height), out);
+            return self.write(ticket, &asked, allowance, gate, Some(height), out);
         }
         if same_key(&first, &asked) {
             if first.same_request(&asked) {
@@ -261,7 +266,7 @@ impl Engine {
             }
             let by_nonce = matches!(question, Question::Debit { .. });
             if let Some(question) = self.earlier_use(&asked, &first).filter(|_| !by_nonce) {
-                return self.ask(Repeat { ticket, entry, ceiling, question, height, key_taken: true }, out);
+                return self.ask(Repeat { ticket, entry, allowance, question, height, key_taken: true }, out);
             }
             return self.refuse(ticket, &asked, other_request(), out);
         }
@@ -272,7 +277,7 @@ impl Engine {
             // Another key with the same id took the place of this one, which may have been used all the same.
             Question::At(_) => {
                 let (question, height) = (self.shard.question_about_key(&asked), self.shard.height());
-                self.ask(Repeat { ticket, entry, ceiling, question, height, key_taken }, out);
+                self.ask(Repeat { ticket, entry, allowance, question, height, key_taken }, out);
             }
             Question::Key(_) => unreachable!("an entry with another key has been told apart above"),
             Question::Debit { account, .. } => {
@@ -352,7 +357,7 @@ impl Engine {
 
     fn execute(&mut self, ticket: Ticket, request: Request<'_>, gate: Gate, out: &mut impl Output) {
         match request {
-            Request::Write { entry, ceiling } => self.write(ticket, &entry, ceiling, gate, None, out),
+            Request::Write { entry, allowance } => self.write(ticket, &entry, allowance, gate, None, out),
             Request::Balance { account, asset } => {
                 let balance = self.shard.balance(account, asset);
                 self.reply(ticket, Outcome::Balance { account, asset, balance }, out);
@@ -368,13 +373,13 @@ impl Engine {
         &mut self,
         ticket: Ticket,
         entry: &Entry<'_>,
-        ceiling: Option<crate::domain::Amount>,
+        allowance: Allowance,
         gate: Gate,
         searched: Option<Seq>,
         out: &mut impl Output,
     ) {
         if searched.is_none() {
-            match self.behind.hold(ticket, entry, ceiling) {
+            match self.behind.hold(ticket, entry, allowance) {
                 None => {}
                 Some(Ok(())) => return,
                 Some(Err(())) => {
@@ -385,7 +390,7 @@ impl Engine {
         }
         let closed = if self.lane.pending() >= PENDING_MAX { Gate::LedgerDown } else { gate };
         let number = self.lane.next_number();
-        match self.shard.decide(entry, ceiling, number, closed == Gate::Open, searched) {
+        match self.shard.decide(entry, allowance, number, closed == Gate::Open, searched) {
             Decision::Reserved(reservation) => {
                 let pending = Pending { reservation, ticket, joined: Vec::new() };
                 self.lane.push(entry, pending);
@@ -402,7 +407,7 @@ impl Engine {
             }
             Decision::Ask(question) => {
                 let height = self.shard.height();
-                self.ask(Repeat { ticket, entry: entry.bytes().into(), ceiling, question, height, key_taken: false }, out);
+                self.ask(Repeat { ticket, entry: entry.bytes().into(), allowance, question, height, key_taken: false }, out);
             }
             Decision::Refused(refusal) => self.refuse(ticket, entry, refusal, out),
         }

@@ -23,6 +23,7 @@ fn keyed(op: Op, account: &str, nonce: u64, ts: u64, key: &str) -> Vec<u8> {
         corr: "c",
         token: TokenId::default(),
         ceiling: false,
+        budget: false,
         ts: UnixMs(ts),
     };
     draft.encode(&mut bytes);
@@ -73,7 +74,7 @@ struct Small {
 impl Small {
     fn new() -> Self {
         let settings = Settings { hash_seeds: [1, 2, 3, 4], idempotency_ttl_ms: TTL_MS, keys_max: 16 };
-        let mut engine = Engine::new(CoreId(0), Ring::new(1), settings);
+        let mut engine = Engine::new(CoreId(0), Ring::new(1), settings, &Budgets::default());
         let mut funding = Vec::new();
         let entry = keyed(Op::Issue, "a", 1, NOW, "funding");
         let draft = Draft { amount: Amount::new(1_000_000).unwrap(), ..draft_of(&own_entry(&entry)) };
@@ -83,7 +84,12 @@ impl Small {
     }
 
     fn submit(&mut self, bytes: &[u8]) {
-        self.engine.submit(TICKET, Request::Write { entry: own_entry(bytes), ceiling: None }, Gate::Open, &mut self.said);
+        self.engine.submit(
+            TICKET,
+            Request::Write { entry: own_entry(bytes), allowance: Allowance::default() },
+            Gate::Open,
+            &mut self.said,
+        );
     }
 
     /// Everything that was reserved becomes durable.
@@ -131,6 +137,7 @@ fn draft_of<'e>(entry: &Entry<'e>) -> Draft<'e> {
         corr: entry.corr(),
         token: entry.token(),
         ceiling: false,
+        budget: false,
         ts: entry.ts(),
     }
 }
@@ -268,11 +275,11 @@ fn keys_of_other_cores_are_not_taken_note_of() {
     let ring = Ring::new(2);
     let owner = ring.owner(Account::new("a").unwrap());
     for core in [0, 1].map(CoreId) {
-        let mut engine = Engine::new(core, ring, settings);
+        let mut engine = Engine::new(core, ring, settings, &Budgets::default());
         engine.forget_known(KeyId::of(Account::new("a").unwrap(), Key::new("the-key").unwrap()), at(NOW));
         let mut said = Said::default();
         let bytes = entry(Op::Transfer, "a", 1, NOW);
-        engine.receive(Message::Forward(TICKET, Owned::Write(bytes.into(), None)), Gate::Open, &mut said);
+        engine.receive(Message::Forward(TICKET, Owned::Write(bytes.into(), Allowance::default())), Gate::Open, &mut said);
         assert_eq!(said.asked.len(), usize::from(core == owner));
     }
 }
@@ -282,7 +289,7 @@ fn keys_of_other_cores_are_not_taken_note_of() {
 #[test]
 fn a_later_issue_with_the_same_key_and_number_hides_no_debit() {
     let settings = Settings { hash_seeds: [1, 2, 3, 4], idempotency_ttl_ms: TTL_MS, keys_max: 1 << 20 };
-    let mut engine = Engine::new(CoreId(0), Ring::new(1), settings);
+    let mut engine = Engine::new(CoreId(0), Ring::new(1), settings, &Budgets::default());
     let now = UnixMs(100 * TTL_MS);
     let funding = entry(Op::Issue, "a", 9, 1);
     let debit = entry(Op::Transfer, "a", 1, 2);
@@ -293,7 +300,7 @@ fn a_later_issue_with_the_same_key_and_number_hides_no_debit() {
     let found = |bytes: &[u8], seq| Found { entry: bytes.into(), seq: Seq(seq), root: [0; 32] };
     let ticket = Ticket { core: CoreId(0), connection: 0, generation: 0, request: 0 };
     let mut said = Said::default();
-    engine.submit(ticket, Request::Write { entry: own_entry(&debit), ceiling: None }, Gate::Open, &mut said);
+    engine.submit(ticket, Request::Write { entry: own_entry(&debit), allowance: Allowance::default() }, Gate::Open, &mut said);
     let repeat = said.asked.pop().expect("the key is known");
     assert_eq!(repeat.question, Question::At(Seq(3)));
     engine.answered(repeat, Some(found(&issue, 3)), Gate::Open, &mut said);

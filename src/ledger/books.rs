@@ -6,9 +6,10 @@
 //!
 //! Names lie one behind the other in one piece of memory and accounts in another, found by a table of indices: no entry allocates
 //! unless it names a new account.
-use crate::domain::{AccountState, AssetValue, Entry, Nonce, Op};
+use crate::domain::{AccountState, AssetValue, Entry, Nonce, Op, TokenId};
 use ahash::RandomState;
 use hashbrown::HashTable;
+use std::collections::BTreeMap;
 
 /// Entries whose accounts are looked for side by side.
 const EXPECTED_AT_ONCE: usize = 16;
@@ -94,6 +95,8 @@ pub struct Books {
     records: Vec<Record>,
     names: Vec<u8>,
     assets: Vec<AssetTotals>,
+    /// What was debited under each token id by entries that count against a budget, in minor units.
+    budgets: BTreeMap<TokenId, u128>,
 }
 
 impl Books {
@@ -101,7 +104,8 @@ impl Books {
     /// from choosing names that make it slow.
     pub fn new([a, b, c, d]: [u64; 4]) -> Self {
         let hasher = RandomState::with_seeds(a, b, c, d);
-        Self { hasher, table: HashTable::new(), records: Vec::new(), names: Vec::new(), assets: Vec::new() }
+        let (records, names, assets, budgets) = (Vec::new(), Vec::new(), Vec::new(), BTreeMap::new());
+        Self { hasher, table: HashTable::new(), records, names, assets, budgets }
     }
 
     /// Begins with an asset as a snapshot has it; assets come in the order of their numbers.
@@ -118,6 +122,11 @@ impl Books {
         for AssetValue { asset, free, held } in state.values {
             *self.records[at].value(u32::from(*asset)) = Value { free: *free, held: *held };
         }
+    }
+
+    /// Begins with what a snapshot says was debited under a token id, in minor units.
+    pub fn begin_budget(&mut self, token: TokenId, spent: u128) {
+        self.budgets.insert(token, spent);
     }
 
     /// Touches what [`Books::apply`] will look at for these entries, all of it side by side, so that the processor waits for memory
@@ -153,6 +162,10 @@ impl Books {
         let (Some(issued), Some(burned)) = (issued, burned) else {
             return Err(format!("the total of {} leaves 128 bits", name()));
         };
+        let under_budget = entry.counts_against_budget().then(|| self.budget(entry.token()).checked_add(amount));
+        if under_budget == Some(None) {
+            return Err("what is debited under a budget leaves 128 bits".to_owned());
+        }
         let mut debited = None;
         if let Some(from) = entry.from() {
             let nonce = entry.nonce().map_or(0, |nonce| nonce.0);
@@ -188,6 +201,9 @@ impl Books {
         }
         let totals = &mut self.assets[asset as usize];
         (totals.issued, totals.burned) = (issued, burned);
+        if let Some(spent) = under_budget.flatten() {
+            self.budgets.insert(entry.token(), spent);
+        }
         Ok(())
     }
 
@@ -258,6 +274,16 @@ impl Books {
             "it has {name} with {} {wrong} free and {} held, and the entries have brought it to {} and {}",
             said.free, said.held, right.free, right.held
         ))
+    }
+
+    /// What was debited under a token id by entries that count against a budget, in minor units.
+    pub fn budget(&self, token: TokenId) -> u128 {
+        self.budgets.get(&token).copied().unwrap_or(0)
+    }
+
+    /// Under how many token ids there was such a debit.
+    pub fn budgets(&self) -> u64 {
+        self.budgets.len() as u64
     }
 
     /// How many accounts there are.

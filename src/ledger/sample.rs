@@ -16,6 +16,7 @@ pub(super) fn draft<'a>(op: Op, from: &'a str, to: &'a str, amount: u128, nonce:
         corr: "corr",
         token: TokenId([4; 16]),
         ceiling: false,
+        budget: false,
         ts: UnixMs(1_700_000_000_000),
     }
 }

@@ -155,7 +155,7 @@ mod tests {
     fn every_command_of_the_runbook_is_understood() {
         for line in [
             "ronctl cap mint --subject alice --scopes wallet:* --ttl 900s",
-            "ronctl cap mint --subject a --scopes wallet:spend,read --ttl 1h --account a,b* --to c --asset roc --max-amount 5 --daily-ceiling 9",
+            "ronctl cap mint --subject a --scopes wallet:spend,read --ttl 1h --account a,b* --to c --asset roc --max-amount 5 --daily-ceiling 9 --budget 99",
             "ronctl cap inspect MDAx",
             "ronctl cap attenuate --token-file t --scopes read --ttl 1m --to a,b* --max-amount 5 --not-before 2027-01-15T08:00:00Z",
             "ronctl cap attenuate --caveat asset=roc --caveat to=b",

@@ -4,18 +4,21 @@
 //! only for durable entries. No interleaving can overspend, and nothing is ever rolled back. The slice knows no clock, no
 //! connection and no disk: time comes in with the entries.
 mod accounts;
+mod budgets;
 mod ceilings;
 mod escrow;
+mod expect;
 mod forgotten;
 mod parts;
 mod restore;
 mod window;
 
 pub use accounts::{AccountIx, AssetIx};
+pub use budgets::Budgets;
 pub use window::Place;
 
 use crate::domain::limits::ISSUED_PER_CORE_MAX;
-use crate::domain::{Account, Amount, Asset, Balance, Code, Entry, KeyId, KeyUse, LastNonce, Nonce, Op};
+use crate::domain::{Account, Allowance, Amount, Asset, Balance, Code, Entry, KeyId, KeyUse, LastNonce, Nonce, Op};
 use crate::domain::{Period, Question, Refusal, Seq, UnixMs};
 use accounts::{Accounts, Holding, Record};
 use ahash::RandomState;
@@ -73,6 +76,8 @@ pub struct Shard {
     issued: Vec<u128>,
     escrows: Escrows,
     ceilings: Ceilings,
+    /// Shared with the slices of all other cores.
+    budgets: Budgets,
     debit_keys: Window,
     issue_keys: Window,
     key_hasher: RandomState,
@@ -82,8 +87,8 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// An empty slice.
-    pub fn new(settings: Settings) -> Self {
+    /// An empty slice, which counts under budgets together with all that have these.
+    pub fn new(settings: Settings, budgets: Budgets) -> Self {
         let [a, b, c, d] = settings.hash_seeds;
         let hasher = || RandomState::with_seeds(a, b, c, d);
         let key_hasher = RandomState::with_seeds(d, c, b, a);
@@ -94,65 +99,13 @@ impl Shard {
             issued: Vec::new(),
             escrows: Escrows::new(hasher()),
             ceilings: Ceilings::new(hasher()),
+            budgets,
             debit_keys: window(true),
             issue_keys: window(false),
             key_hasher,
             height: Seq(0),
             touched: Vec::new(),
         }
-    }
-
-    /// Has the processor fetch what [`Shard::decide`] will look at for these entries. A large slice lies in memory and not in a cache,
-    /// and much of the time of a spend would be waiting for it. Only speeds up.
-    pub fn expect_requests<'e>(&mut self, entries: impl Iterator<Item = Entry<'e>> + Clone) {
-        let mut touched = std::mem::take(&mut self.touched);
-        self.accounts.touch(entries.clone().map(|entry| entry.owner()), &mut touched);
-        self.touched = touched;
-        let keys = entries.map(|entry| self.hashed_key(&entry));
-        let known = keys.map(|key| u32::from(self.debit_keys.touches(key)) + u32::from(self.issue_keys.touches(key)));
-        std::hint::black_box(known.sum::<u32>());
-    }
-
-    /// The same for [`Shard::restore`] of these accounts.
-    pub fn expect_accounts<'n>(&mut self, names: impl Iterator<Item = Account<'n>>) {
-        self.accounts.touch(names, &mut self.touched);
-    }
-
-    /// The same for [`Shard::replay`] and [`Shard::credit`] of entries read back, as far as their accounts live here.
-    pub fn expect_replay<'e>(
-        &mut self,
-        entries: impl Iterator<Item = Entry<'e>> + Clone,
-        lives_here: impl Fn(Account<'_>) -> bool + Copy,
-    ) {
-        let mut touched = std::mem::take(&mut self.touched);
-        let accounts = entries.clone().flat_map(|entry| entry.from().into_iter().chain(entry.to()));
-        self.accounts.touch(accounts.filter(|account| lives_here(*account)), &mut touched);
-        self.touched = touched;
-        let owned = entries.filter(|entry| lives_here(entry.owner()));
-        let known = owned.map(|entry| u32::from(self.keys_of(entry.op()).find(self.hashed_key(&entry)).is_some()));
-        std::hint::black_box(known.sum::<u32>());
-    }
-
-    fn keys_of(&self, op: Op) -> &Window {
-        if op.debits() {
-            &self.debit_keys
-        } else {
-            &self.issue_keys
-        }
-    }
-
-    /// The same for [`Shard::settle`] and [`Shard::credit`]: since the decision, other requests have been through the cache.
-    pub fn expect_settlements<'e>(
-        &mut self,
-        entries: impl Iterator<Item = Entry<'e>>,
-        reservations: impl Iterator<Item = &'e Reservation> + Clone,
-    ) {
-        let mut touched = std::mem::take(&mut self.touched);
-        self.accounts.touch(entries.filter_map(|entry| entry.to()), &mut touched);
-        self.touched = touched;
-        self.accounts.touch_records(reservations.clone().map(|reservation| reservation.account));
-        let known = reservations.map(|reservation| u32::from(self.debit_keys.find(reservation.key).is_some()));
-        std::hint::black_box(known.sum::<u32>());
     }
 
     /// Decides on a request whose owner account lives here. `lane_number` is the place in the lane that it gets if it is reserved;
@@ -163,7 +116,7 @@ impl Shard {
     pub fn decide(
         &mut self,
         entry: &Entry<'_>,
-        ceiling: Option<Amount>,
+        allowance: Allowance,
         lane_number: u64,
         open: bool,
         searched: Option<Seq>,
@@ -182,8 +135,11 @@ impl Shard {
         if let Some(accepted) = self.debit_keys.may_have_forgotten(key, searched) {
             return Decision::Ask(key_question(entry, accepted));
         }
-        let decision =
-            if entry.op().debits() { self.decide_debit(entry, ceiling, open, key) } else { self.decide_issue(entry, open, key) };
+        let decision = if entry.op().debits() {
+            self.decide_debit(entry, allowance, open, key)
+        } else {
+            self.decide_issue(entry, open, key)
+        };
         if let Decision::Reserved(_) = decision {
             let window = if entry.op().debits() { &mut self.debit_keys } else { &mut self.issue_keys };
             match searched {
@@ -195,7 +151,7 @@ impl Shard {
     }
 
     #[inline(always)]
-    fn decide_debit(&mut self, entry: &Entry<'_>, ceiling: Option<Amount>, open: bool, key: HashedKey) -> Decision {
+    fn decide_debit(&mut self, entry: &Entry<'_>, allowance: Allowance, open: bool, key: HashedKey) -> Decision {
         let account = entry.owner();
         let nonce = entry.nonce().expect("a debit has a nonce").0;
         let Some(ix) = self.accounts.find(account) else {
@@ -213,11 +169,19 @@ impl Shard {
         }
         let asset = self.asset(entry.asset());
         let amount = entry.amount().minor_units();
-        if let Some(refusal) = self.over_ceiling(entry, ceiling, ix, asset).or_else(|| self.unfunded(entry, ix, asset)) {
+        let over_ceiling = self.over_ceiling(entry, allowance.daily_ceiling, ix, asset);
+        if let Some(refusal) = over_ceiling.or_else(|| self.unfunded(entry, ix, asset)) {
             return Decision::Refused(refusal);
         }
         if !open {
             return Decision::Shut;
+        }
+        assert_eq!(entry.counts_against_budget(), allowance.budget.is_some(), "replay counts what was counted here");
+        if let Some(budget) = allowance.budget {
+            // Last of all: nothing refuses after it, so nothing has to be taken back.
+            if !self.budgets.charge(entry.token(), amount, budget.minor_units()) {
+                return Decision::Refused(over_budget());
+            }
         }
         let record = self.accounts.get_mut(ix);
         record.reserved = nonce;
@@ -351,6 +315,9 @@ impl Shard {
         if entry.counts_against_ceiling() {
             self.ceilings.count(entry.ts(), entry.token(), account, asset, amount);
         }
+        if entry.counts_against_budget() {
+            self.budgets.restore(entry.token(), amount)?;
+        }
         Ok(())
     }
 
@@ -415,6 +382,11 @@ impl Shard {
         self.debit_keys.lives(first.ts(), request.ts())
     }
 
+    /// What was debited under budgets, over all cores.
+    pub fn budgets(&self) -> &Budgets {
+        &self.budgets
+    }
+
     /// Figures for metrics.
     pub fn figures(&self) -> Figures {
         Figures { accounts: self.accounts.len(), keys: self.debit_keys.len() + self.issue_keys.len() }
@@ -472,6 +444,10 @@ fn key_question(entry: &Entry<'_>, accepted: Period) -> Question {
 
 fn insufficient_funds() -> Refusal {
     Refusal::new(Code::InsufficientFunds, "the debited account has less than this amount available")
+}
+
+fn over_budget() -> Refusal {
+    Refusal::new(Code::LimitsExceeded, "the capability's budget does not allow this amount any more")
 }
 
 fn nothing_held() -> Refusal {

@@ -3,7 +3,7 @@ use super::*;
 use crate::domain::{Draft, Key, TokenId};
 
 fn shard() -> Shard {
-    Shard::new(Settings { hash_seeds: [1, 2, 3, 4], idempotency_ttl_ms: 1000, keys_max: 1 << 20 })
+    Shard::new(Settings { hash_seeds: [1, 2, 3, 4], idempotency_ttl_ms: 1000, keys_max: 1 << 20 }, Budgets::default())
 }
 
 #[derive(Clone, Copy)]
@@ -15,11 +15,14 @@ struct Case<'a> {
     nonce: u64,
     key: &'a str,
     ceiling: Option<u128>,
+    budget: Option<u128>,
     ts: u64,
 }
 
-const ISSUE: Case<'static> = Case { op: Op::Issue, from: "", to: "a", amount: 100, nonce: 0, key: "i1", ceiling: None, ts: 1 };
-const SPEND: Case<'static> = Case { op: Op::Transfer, from: "a", to: "b", amount: 30, nonce: 1, key: "k1", ceiling: None, ts: 2 };
+const ISSUE: Case<'static> =
+    Case { op: Op::Issue, from: "", to: "a", amount: 100, nonce: 0, key: "i1", ceiling: None, budget: None, ts: 1 };
+const SPEND: Case<'static> =
+    Case { op: Op::Transfer, from: "a", to: "b", amount: 30, nonce: 1, key: "k1", ceiling: None, budget: None, ts: 2 };
 
 impl Case<'_> {
     fn bytes(&self) -> Vec<u8> {
@@ -36,6 +39,7 @@ impl Case<'_> {
             corr: "c",
             token: TokenId([1; 16]),
             ceiling: self.ceiling.is_some(),
+            budget: self.budget.is_some(),
             ts: UnixMs(self.ts),
         };
         draft.encode(&mut bytes);
@@ -44,7 +48,13 @@ impl Case<'_> {
 
     fn decide(&self, shard: &mut Shard, number: u64) -> Decision {
         let bytes = self.bytes();
-        shard.decide(&Entry::parse(&bytes).unwrap().0, self.ceiling.and_then(Amount::new), number, true, None)
+        self.decide_when(shard, number, true, &bytes)
+    }
+
+    fn decide_when(&self, shard: &mut Shard, number: u64, open: bool, bytes: &[u8]) -> Decision {
+        let allowance =
+            Allowance { daily_ceiling: self.ceiling.and_then(Amount::new), budget: self.budget.and_then(Amount::new) };
+        shard.decide(&Entry::parse(bytes).unwrap().0, allowance, number, open, None)
     }
 
     /// Reserves, settles and credits at `seq`.
@@ -131,6 +141,30 @@ fn a_daily_ceiling_counts_reservations_of_the_same_day_only() {
     Case { ts: 86_400_002, ..second }.commit(&mut shard, 3);
 }
 
+/// Two slices that share their budgets, as two cores do; accounts of any name live on either here.
+#[test]
+fn a_budget_counts_what_is_reserved_on_every_core_once_and_nothing_else() {
+    let budgets = Budgets::default();
+    let settings = Settings { hash_seeds: [1, 2, 3, 4], idempotency_ttl_ms: 1000, keys_max: 1 << 20 };
+    let mut cores = [0, 1].map(|_| Shard::new(settings, budgets.clone()));
+    cores.iter_mut().for_each(|core| Case { amount: 1000, ..ISSUE }.commit(core, 1));
+    let spent = || budgets.spent(TokenId([1; 16]));
+    let spend = Case { budget: Some(100), amount: 60, ..SPEND };
+    assert!(matches!(spend.decide_when(&mut cores[0], 2, false, &spend.bytes()), Decision::Shut));
+    assert_eq!(code(Case { amount: 1001, ..spend }.decide(&mut cores[0], 2)), Code::InsufficientFunds);
+    assert_eq!(code(Case { nonce: 2, ..spend }.decide(&mut cores[0], 2)), Code::NonceConflict);
+    assert_eq!(code(Case { ceiling: Some(59), ..spend }.decide(&mut cores[0], 2)), Code::LimitsExceeded);
+    assert_eq!(spent(), 0, "what is not reserved does not count");
+    spend.commit(&mut cores[0], 2);
+    Case { budget: None, nonce: 2, key: "k2", amount: 500, ..spend }.commit(&mut cores[0], 3);
+    assert!(matches!(spend.decide(&mut cores[0], 4), Decision::Ask(_)), "a repeat");
+    assert_eq!(spent(), 60);
+    assert_eq!(code(Case { amount: 41, ..spend }.decide(&mut cores[1], 2)), Code::LimitsExceeded, "also on the other core");
+    Case { op: Op::Burn, to: "", amount: 40, ..spend }.commit(&mut cores[1], 2);
+    assert_eq!(code(Case { nonce: 3, key: "k3", amount: 1, ..spend }.decide(&mut cores[0], 4)), Code::LimitsExceeded);
+    assert_eq!(spent(), 100, "to the last unit");
+}
+
 #[test]
 fn issued_value_is_capped_so_that_no_balance_can_overflow() {
     let mut shard = shard();
@@ -147,7 +181,7 @@ fn replay_comes_to_the_same_state_and_refuses_what_nobody_can_have_written() {
         Case { op: Op::Hold, to: "e", nonce: 2, key: "k2", ..SPEND },
         Case { op: Op::Capture, from: "e", to: "b", amount: 10, key: "k3", ..SPEND },
         Case { op: Op::Release, from: "e", to: "a", amount: 5, nonce: 2, key: "k4", ..SPEND },
-        Case { op: Op::Burn, to: "", amount: 7, nonce: 3, key: "k5", ..SPEND },
+        Case { op: Op::Burn, to: "", amount: 7, nonce: 3, key: "k5", budget: Some(9), ..SPEND },
     ];
     let mut rebuilt = shard();
     for (index, case) in history.iter().enumerate() {
@@ -168,6 +202,8 @@ fn replay_comes_to_the_same_state_and_refuses_what_nobody_can_have_written() {
         rows
     };
     assert_eq!(state(&live), state(&rebuilt));
+    assert_eq!(live.budgets().all(), [(TokenId([1; 16]), 7)]);
+    assert_eq!(live.budgets().all(), rebuilt.budgets().all());
     assert!(matches!(SPEND.decide(&mut rebuilt, 9), Decision::Ask(Question::At(Seq(2)))));
     for impossible in [Case { nonce: 9, ..SPEND }, Case { nonce: 4, amount: 10_000, ..SPEND }] {
         let bytes = impossible.bytes();
@@ -187,7 +223,7 @@ fn a_repeat_that_left_the_window_leads_to_the_ledger_by_its_nonce() {
 #[test]
 fn an_issue_is_remembered_for_its_time_however_many_there_are_and_through_a_restart() {
     let small = Settings { hash_seeds: [1, 2, 3, 4], idempotency_ttl_ms: 1000, keys_max: 10 };
-    let mut rebuilt = Shard::new(small);
+    let mut rebuilt = Shard::new(small, Budgets::default());
     for number in 1..=3000 {
         let key = format!("i{number}");
         let bytes = Case { key: &key, ..ISSUE }.bytes();

@@ -95,6 +95,7 @@ pub(super) fn gauge_name(gauge: Gauge) -> &'static str {
         Gauge::Connections => names::CONNECTIONS,
         Gauge::Inflight => names::INFLIGHT,
         Gauge::Accounts => names::ACCOUNTS,
+        Gauge::Budgets => names::BUDGETS,
         Gauge::RememberedKeys => names::REMEMBERED_KEYS,
         Gauge::LanePending => names::LANE_PENDING,
         Gauge::ForwardPending => names::FORWARD_PENDING,

@@ -69,6 +69,7 @@ metrics! {
     CACHED_TOKENS Gauge "wallet_cached_tokens" "Verified tokens that are cached.";
     LEDGER_QUESTIONS Counter "wallet_ledger_questions_total" "Requests answered from the ledger and not from memory.";
     ACCOUNTS Gauge "wallet_accounts" "Accounts in memory.";
+    BUDGETS Gauge "wallet_budgets" "Token ids under whose budgets something was debited.";
     REMEMBERED_KEYS Gauge "wallet_remembered_keys" "Idempotency keys in memory.";
     LANE_PENDING Gauge "wallet_lane_pending" "Entries handed to the ledger and not acknowledged yet.";
     LEDGER_HEIGHT Gauge "wallet_ledger_height" "Position of the newest durable entry.";

@@ -104,6 +104,8 @@ numbered! {
         Inflight,
         /// Accounts in the core's slice.
         Accounts,
+        /// Token ids under whose budgets something was debited; told by one core for all.
+        Budgets,
         /// Idempotency keys that are remembered.
         RememberedKeys,
         /// Entries that were handed to the ledger and are not acknowledged yet.

@@ -230,9 +230,12 @@ impl Core {
         self.front.count_lookups();
         let figures = self.engine.figures();
         let waiting: usize = self.engine.outboxes().iter().map(|outbox| outbox.first.len() + outbox.answers.len()).sum();
+        // All cores have the same ones.
+        let budgets = if self.front.core() == CoreId(0) { self.engine.budgets().len() } else { 0 };
         let gauges = [
             (Gauge::Connections, self.front.connections.open()),
             (Gauge::Accounts, figures.accounts),
+            (Gauge::Budgets, budgets),
             (Gauge::RememberedKeys, figures.keys),
             (Gauge::LanePending, self.engine.pending()),
             (Gauge::ForwardPending, waiting),

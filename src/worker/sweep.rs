@@ -96,11 +96,11 @@ mod tests {
     use super::*;
     use crate::api::Method;
     use crate::control::watch::{gate_for, LOOK_EVERY};
-    use crate::domain::{Account, Amount, Asset, CoreId, Draft, Entry, Key, Op, TokenId, UnixMs};
+    use crate::domain::{Account, Allowance, Amount, Asset, CoreId, Draft, Entry, Key, Op, TokenId, UnixMs};
     use crate::engine::{Engine, Outcome, Output, Repeat, Request};
     use crate::http;
     use crate::ring::Ring;
-    use crate::shard::Settings;
+    use crate::shard::{Budgets, Settings};
     use crate::worker::connection::{Corr, Meta};
     use crate::worker::SharedGate;
 
@@ -180,6 +180,7 @@ mod tests {
             corr: "c",
             token: TokenId::default(),
             ceiling: false,
+            budget: false,
             ts: UnixMs(number),
         };
         draft.encode(&mut bytes);
@@ -192,7 +193,7 @@ mod tests {
         let gate = SharedGate::new(Gate::Open);
         let mut connection = Connection::new(1, 0, 0);
         let settings = Settings { hash_seeds: [1, 2, 3, 4], idempotency_ttl_ms: 1 << 40, keys_max: 1 << 12 };
-        let mut engine = Engine::new(CoreId(0), Ring::new(1), settings);
+        let mut engine = Engine::new(CoreId(0), Ring::new(1), settings, &Budgets::default());
         let mut refused = vec![None; END_MS as usize];
         for now_ms in 0..END_MS {
             // Nothing comes at the very beginning of the clock, which is longer ago than any patience.
@@ -211,7 +212,7 @@ mod tests {
             let request = connection.expect(meta(Route::Issue, now_us));
             assert_eq!(request, now_ms, "one write in each millisecond");
             let (entry, mut said) = (issue(now_ms), Refused::default());
-            let write = Request::Write { entry: Entry::parse(&entry).unwrap().0, ceiling: None };
+            let write = Request::Write { entry: Entry::parse(&entry).unwrap().0, allowance: Allowance::default() };
             engine.submit(Ticket { core: CoreId(0), connection: 0, generation: 1, request }, write, gate.get(), &mut said);
             if let Some(code) = said.0 {
                 assert_eq!(code, Code::UpstreamUnavailable);

@@ -1,19 +1,19 @@
 //! Writes of one connection on their way from the front to the engine.
-use crate::domain::{Amount, Entry};
+use crate::domain::{Allowance, Entry};
 use crate::engine::Ticket;
 
 /// Writes that were read from one connection and are handed in together, so that the engine can prepare for all of them at once.
 #[derive(Default)]
 pub(super) struct Writes {
-    /// Their tickets, and the daily ceilings of their capabilities.
-    pub waiting: Vec<(Ticket, Option<Amount>)>,
+    /// Their tickets, and how far their capabilities limit sums of debits.
+    pub waiting: Vec<(Ticket, Allowance)>,
     /// Their entries, one after the other.
     pub bytes: Vec<u8>,
 }
 
 impl Writes {
-    pub fn push(&mut self, ticket: Ticket, entry: &Entry<'_>, ceiling: Option<Amount>) {
-        self.waiting.push((ticket, ceiling));
+    pub fn push(&mut self, ticket: Ticket, entry: &Entry<'_>, allowance: Allowance) {
+        self.waiting.push((ticket, allowance));
         self.bytes.extend_from_slice(entry.bytes());
     }
 

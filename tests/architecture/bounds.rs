@@ -6,11 +6,12 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Constants that are named like bounds and are none: sizes that a format fixes, and the last date that HTTP can write.
-const FORMAT_SIZES: [&str; 39] = [
+const FORMAT_SIZES: [&str; 40] = [
     "ACKNOWLEDGED_BYTES",
     "BATCH_HEAD_BYTES",
     "BLOCK_BYTES",
     "BLOCK_HEAD_BYTES",
+    "BUDGET_BYTES",
     "CHECK_BYTES",
     "ED25519_PUBLIC_BYTES",
     "ED25519_SIGNATURE_BYTES",

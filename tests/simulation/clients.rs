@@ -3,11 +3,11 @@ mod late;
 
 use crate::core::Answer;
 use crate::edge::{Called, Sent};
-use crate::grants::{grants, Demand, ANYTHING, UNDER_A_CEILING};
+use crate::grants::{grants, Demand, UNDER_A_CEILING, UNDER_BUDGETS};
 use crate::linearizability::{Effect, Operation};
 use crate::model::{Placed, ASSETS, CEILING};
 use crate::rng::Rng;
-use crate::wishes::{escrow, extreme, memo, refusal_name, Wish, ESCROWS};
+use crate::wishes::{escrow, extreme, left_of_budget, memo, refusal_name, some_grant, Wish, ESCROWS};
 use crate::world::World;
 use std::collections::BTreeMap;
 use svc_wallet::domain::limits::ISSUED_PER_CORE_MAX;
@@ -181,7 +181,14 @@ impl Clients {
             world.coverage.count("client: other request under a used key");
         }
         let under_a_ceiling = from.is_some() && rng.percent(world.swarm.ceiling_percent);
-        let grant = if under_a_ceiling { UNDER_A_CEILING } else { some_grant(world, rng) };
+        let under_a_budget = from.is_some() && rng.percent(world.swarm.budget_percent);
+        let grant = match (under_a_budget, under_a_ceiling) {
+            (true, _) => *rng.pick(&UNDER_BUDGETS),
+            (false, true) => UNDER_A_CEILING,
+            (false, false) => some_grant(world, rng),
+        };
+        // Some clients know what is left.
+        let amount = if under_a_budget && rng.percent(20) { left_of_budget(world, grant).unwrap_or(amount) } else { amount };
         let key = format!("k{key}");
         let mut wish = Wish { op, from, to, asset, amount, nonce: None, key, grant, sent: None, receipt: None, answered: false };
         let allowed = grants()[grant].allows(&wish.demand(), world.now).is_ok();
@@ -211,9 +218,9 @@ impl Clients {
         // Whatever it was answered before: now it is in doubt again, or refused for good.
         let called = world.call(ticket.core, &grants()[wish.grant], wish.request(index), &wish.demand());
         wish.answered = called.is_none();
-        let (bytes, ceiling) = match called {
+        let (bytes, allowance) = match called {
             None => return,
-            Some(Called::Write { entry, ceiling }) => (entry, ceiling),
+            Some(Called::Write { entry, allowance }) => (entry, allowance),
             Some(called) => panic!("a write is called {called:?}"),
         };
         if wish.sent.is_none() {
@@ -236,7 +243,7 @@ impl Clients {
             holds: self.holds(&self.wishes[index]),
         };
         self.writes.insert(ticket.request, write);
-        world.submit(ticket, Request::Write { entry, ceiling });
+        world.submit(ticket, Request::Write { entry, allowance });
     }
 
     /// Whether the account that a wish pays was promised a hold on the account that it draws on.
@@ -413,8 +420,9 @@ impl Clients {
                 });
             }
             Code::LimitsExceeded => {
-                assert!(grants()[wish.grant].has_ceiling(), "only a ceiling limits");
-                if wish.amount > u128::MAX - CEILING {
+                let grant = &grants()[wish.grant];
+                assert!(grant.has_ceiling() || grant.budget().is_some(), "only a ceiling or a budget limits");
+                if grant.has_ceiling() && wish.amount > u128::MAX - CEILING {
                     world.coverage.count("amount: with a ceiling near 128 bits");
                 }
             }
@@ -483,12 +491,4 @@ impl Clients {
         }
         histories
     }
-}
-
-/// Most clients may do anything; some have a capability for less, or one that is none.
-fn some_grant(world: &World, rng: &mut Rng) -> usize {
-    if rng.percent(world.swarm.grant_percent) {
-        return *rng.pick(&world.swarm.grants);
-    }
-    ANYTHING
 }

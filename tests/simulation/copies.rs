@@ -149,8 +149,10 @@ fn segments(storage: &MemoryStorage) -> BTreeMap<String, Vec<u8>> {
 
 /// What engines have.
 pub fn state<'e>(engines: impl IntoIterator<Item = &'e Engine>) -> State {
-    let (mut values, mut nonces) = (BTreeSet::new(), BTreeMap::new());
+    let (mut values, mut nonces, mut budgets) = (BTreeSet::new(), BTreeMap::new(), BTreeMap::new());
     for engine in engines {
+        // The same ones on every core.
+        budgets = engine.budgets().all().into_iter().collect();
         engine.shard().for_each_balance(|account, asset, balance, nonce| {
             if balance.amount > 0 {
                 values.insert((account.to_owned(), asset.to_owned(), balance.amount, balance.held));
@@ -158,5 +160,5 @@ pub fn state<'e>(engines: impl IntoIterator<Item = &'e Engine>) -> State {
             nonces.insert(account.to_owned(), nonce.0);
         });
     }
-    (values, nonces)
+    (values, nonces, budgets)
 }

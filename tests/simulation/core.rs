@@ -1,5 +1,5 @@
 //! One simulated core: the production engine, its inbox, its lane, and what it has said.
-use crate::ceilings::Ceilings;
+use crate::ceilings::{Budgeted, Ceilings};
 use crate::edge::Edge;
 use crate::link::Link;
 use std::collections::VecDeque;
@@ -54,6 +54,8 @@ pub struct Core {
     pub ceilings: Ceilings,
     /// Entries that were refused because of a daily ceiling, and rightly so.
     pub over_ceiling: Vec<Vec<u8>>,
+    /// What was decided under budgets.
+    pub budgeted: Vec<Budgeted>,
 }
 
 impl Core {
@@ -61,16 +63,17 @@ impl Core {
         Self::behind(engine, Ceilings::default())
     }
 
-    /// After a start, with what was let through under ceilings before.
+    /// After a start, with what was let through under ceilings and budgets before.
     pub fn behind(engine: Engine, ceilings: Ceilings) -> Self {
         let (edge, said) = (Edge::new(), Said::default());
-        Self { edge, engine, inbox: VecDeque::new(), link: Link::default(), said, ceilings, over_ceiling: Vec::new() }
+        let (over_ceiling, budgeted) = (Vec::new(), Vec::new());
+        Self { edge, engine, inbox: VecDeque::new(), link: Link::default(), said, ceilings, over_ceiling, budgeted }
     }
 
     pub fn empty_inbox(&mut self, gate: Gate) {
         while let Some(message) = self.inbox.pop_front() {
-            if let Message::Forward(ticket, Owned::Write(entry, Some(_))) = &message {
-                self.ceilings.ask(*ticket, &Entry::parse(entry).unwrap().0);
+            if let Message::Forward(ticket, Owned::Write(entry, allowance)) = &message {
+                self.ceilings.ask(*ticket, &Entry::parse(entry).unwrap().0, *allowance);
             }
             self.engine.receive(message, gate, &mut self.said);
             self.watch_ceilings();
@@ -78,9 +81,9 @@ impl Core {
     }
 
     pub fn submit(&mut self, ticket: Ticket, request: Request<'_>, gate: Gate) {
-        if let Request::Write { entry, ceiling: Some(_) } = &request {
+        if let Request::Write { entry, allowance } = &request {
             if self.engine.ring().owner(entry.owner()) == self.engine.core() {
-                self.ceilings.ask(ticket, entry);
+                self.ceilings.ask(ticket, entry, *allowance);
             }
         }
         self.engine.submit(ticket, request, gate, &mut self.said);
@@ -102,8 +105,9 @@ impl Core {
     }
 
     fn watch_ceilings(&mut self) {
-        let refused = self.ceilings.watch(&mut self.engine, &self.said.replies);
+        let (refused, budgeted) = self.ceilings.watch(&mut self.engine, &self.said.replies);
         self.over_ceiling.extend(refused);
+        self.budgeted.extend(budgeted);
     }
 
     /// Whether nothing is under way here.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// Everything that a set of seeds must reach. What is counted and not listed here is a mistake of the simulator.
-pub const EXPECTED: [&str; 168] = [
+pub const EXPECTED: [&str; 173] = [
     "amount: beyond what may still be issued",
     "amount: more than may ever be issued",
     "amount: much of what may be issued",
@@ -21,6 +21,10 @@ pub const EXPECTED: [&str; 168] = [
     "asset: another than the first",
     "audit: back to the first entry",
     "audit: back to the snapshot before",
+    "budget: exactly used up",
+    "budget: refused",
+    "budget: refused for a debit that was not durable",
+    "budget: spent",
     "capability: for less at once",
     "capability: none",
     "capability: of a key that is gone",
@@ -150,6 +154,7 @@ pub const EXPECTED: [&str; 168] = [
     "snapshot: made from a rotten one",
     "snapshot: several assets on an account",
     "snapshot: taken",
+    "snapshot: with budgets",
     "start: newest snapshot",
     "start: the snapshot before the newest",
     "start: whole ledger, no snapshot is good",

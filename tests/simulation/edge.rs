@@ -6,7 +6,7 @@ use crate::world::World;
 use std::sync::OnceLock;
 use svc_wallet::access::{Policy, TokenCache};
 use svc_wallet::api::{interpret, Call, Incoming, IncomingHeaders, Route, Scratch};
-use svc_wallet::domain::{Amount, CoreId, Refusal, UnixMs};
+use svc_wallet::domain::{Allowance, Amount, CoreId, Refusal, UnixMs};
 use svc_wallet::http;
 
 /// Capabilities that a core remembers: fewer than the clients of some histories have.
@@ -29,7 +29,7 @@ pub struct Sent {
 /// What was let through.
 #[derive(Debug)]
 pub enum Called {
-    Write { entry: Vec<u8>, ceiling: Option<Amount> },
+    Write { entry: Vec<u8>, allowance: Allowance },
     Balance,
     LastNonce,
 }
@@ -71,7 +71,7 @@ impl Edge {
             body: &mut body.into_bytes(),
         };
         Ok(match interpret(incoming, &mut self.tokens, policy(), now, "sim", &mut self.scratch)? {
-            Call::Write { entry, ceiling } => Called::Write { entry: entry.bytes().to_vec(), ceiling },
+            Call::Write { entry, allowance } => Called::Write { entry: entry.bytes().to_vec(), allowance },
             Call::Balance { .. } => Called::Balance,
             Call::Seq { .. } => Called::LastNonce,
             Call::Tx { .. } | Call::Entries { .. } | Call::Totals { .. } | Call::History { .. } | Call::SignedRoot => {
@@ -87,10 +87,12 @@ impl World {
         let now = self.now;
         let told = self.cores[usize::from(core.0)].edge.ask(grant, sent, now);
         match (told, grant.allows(demand, now)) {
-            (Ok(called), Ok(under_a_ceiling)) => {
-                if let Called::Write { ceiling, .. } = &called {
-                    let ceiling = ceiling.map(Amount::minor_units);
-                    assert_eq!(ceiling, under_a_ceiling.then_some(CEILING), "I-4: the least daily ceiling counts: {grant:?}");
+            (Ok(called), Ok(counted)) => {
+                if let Called::Write { allowance, .. } = &called {
+                    let (ceiling, budget) = (allowance.daily_ceiling, allowance.budget);
+                    let (ceiling, budget) = (ceiling.map(Amount::minor_units), budget.map(Amount::minor_units));
+                    assert_eq!(ceiling, counted.ceiling.then_some(CEILING), "I-4: the least daily ceiling counts: {grant:?}");
+                    assert_eq!(budget, counted.budget, "I-4: the least budget counts: {grant:?}");
                 }
                 Some(called)
             }

@@ -8,7 +8,7 @@ use crate::power::SEGMENT_CHANGES;
 use crate::rng::Rng;
 use crate::swarm::Swarm;
 use crate::world::{Ended, World};
-use svc_wallet::domain::{Account, Amount, Asset, Code, CoreId, Draft, Entry, Key, Nonce, Op};
+use svc_wallet::domain::{Account, Allowance, Amount, Asset, Code, CoreId, Draft, Entry, Key, Nonce, Op};
 use svc_wallet::engine::{Gate, Request, Ticket, OUTBOX_MAX};
 use svc_wallet::ledger::Storage;
 use svc_wallet::shard::Settings;
@@ -57,11 +57,12 @@ fn write(world: &mut World, op: Op, from: &str, to: &str, number: u64) {
         corr: "row",
         token: grants()[ANYTHING].id,
         ceiling: false,
+        budget: false,
         ts: world.now,
     };
     draft.encode(&mut bytes);
     let ticket = Ticket { core: CoreId(0), connection: 0, generation: 0, request: number };
-    world.submit(ticket, Request::Write { entry: Entry::parse(&bytes).unwrap().0, ceiling: None });
+    world.submit(ticket, Request::Write { entry: Entry::parse(&bytes).unwrap().0, allowance: Allowance::default() });
 }
 
 /// Asks core 0 for a balance.

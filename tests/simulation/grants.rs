@@ -4,7 +4,7 @@
 //! They are made once, from fixed ids, with the format and the key of the keyring but without the product's minting, whose ids are
 //! random: entries carry the id, and one seed is one history. Good ones are narrowed, out of time, for another service, in need of a
 //! discharge; others only look like capabilities.
-use crate::model::CEILING;
+use crate::model::{BUDGET, CEILING};
 use crate::rng::Rng;
 use crate::world::BEGINNING;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -23,9 +23,11 @@ const SECRET: [u8; 32] = [7; 32];
 const OTHER_SECRET: [u8; 32] = [8; 32];
 const THIRD_SECRET: [u8; 32] = [9; 32];
 
-/// The first two capabilities: everything, and everything under the daily ceiling.
+/// The first capabilities: everything, everything under the daily ceiling, and the same under a budget, of which the last two are
+/// narrowed from the one before them, the last one by the ceiling as well.
 pub const ANYTHING: usize = 0;
 pub const UNDER_A_CEILING: usize = 1;
+pub const UNDER_BUDGETS: [usize; 3] = [2, 3, 4];
 
 /// Token ids beside those; each has a capability, a narrower one, and one that only looks like one.
 const FAMILIES: usize = 24;
@@ -42,6 +44,7 @@ enum Caveat {
     Assets(Vec<&'static str>),
     Most(u128),
     Ceiling(u128),
+    Budget(u128),
     Keys(Vec<&'static str>),
     Strange(&'static str),
 }
@@ -87,9 +90,16 @@ impl<'a> Demand<'a> {
     }
 }
 
+/// By which sums a request that is allowed is limited as well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    pub ceiling: bool,
+    pub budget: Option<u128>,
+}
+
 impl Grant {
-    /// Whether this is allowed now: what it is under a ceiling or not, or the code with which it has to be refused.
-    pub fn allows(&self, demand: &Demand<'_>, now: UnixMs) -> Result<bool, Code> {
+    /// Whether this is allowed now: what it is counted under, or the code with which it has to be refused.
+    pub fn allows(&self, demand: &Demand<'_>, now: UnixMs) -> Result<Counted, Code> {
         let some = |fails: &dyn Fn(&Caveat) -> bool| self.caveats.iter().any(fails);
         let out_of_time = |caveat: &Caveat| match caveat {
             Caveat::Audience(name) => *name != AUDIENCE,
@@ -106,7 +116,10 @@ impl Grant {
         if demand.op.is_some() && some(&|caveat| matches!(caveat, Caveat::Most(most) if demand.amount > *most)) {
             return Err(Code::LimitsExceeded);
         }
-        Ok(demand.debits() && some(&|caveat| matches!(caveat, Caveat::Ceiling(_))))
+        if !demand.debits() {
+            return Ok(Counted::default());
+        }
+        Ok(Counted { ceiling: self.has_ceiling(), budget: self.budget() })
     }
 }
 
@@ -114,17 +127,30 @@ impl Grant {
     pub fn has_ceiling(&self) -> bool {
         self.caveats.iter().any(|caveat| matches!(caveat, Caveat::Ceiling(_)))
     }
+
+    /// The least of its budgets.
+    pub fn budget(&self) -> Option<u128> {
+        let budget = |caveat: &Caveat| if let Caveat::Budget(budget) = caveat { Some(*budget) } else { None };
+        self.caveats.iter().filter_map(budget).min()
+    }
+}
+
+/// The most that any capability of this id may debit under a budget.
+pub fn budget_max(token: TokenId) -> u128 {
+    grants().iter().filter(|grant| grant.id == token).filter_map(Grant::budget).max().unwrap_or(0)
 }
 
 /// Whether some capability allowed this entry when it was made.
 pub fn allowed(entry: &Entry<'_>) -> bool {
     let demand = Demand::of(entry);
     let ours = grants().iter().filter(|grant| grant.id == entry.token());
-    ours.map(|grant| grant.allows(&demand, entry.ts())).any(|told| told == Ok(entry.counts_against_ceiling()))
+    let marked = (entry.counts_against_ceiling(), entry.counts_against_budget());
+    let counted = |counted: Counted| (counted.ceiling, counted.budget.is_some());
+    ours.map(|grant| grant.allows(&demand, entry.ts())).any(|told| told.map(counted) == Ok(marked))
 }
 
 impl Caveat {
-    /// Whether it lets this through, but for time, amount and ceilings.
+    /// Whether it lets this through, but for time, amount and sums.
     fn covers(&self, demand: &Demand<'_>) -> bool {
         let matches = |patterns: &[&str], name: &str| {
             patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
@@ -148,7 +174,7 @@ impl Caveat {
             Caveat::Assets(assets) => demand.asset.map_or(true, |asset| assets.contains(&asset)),
             Caveat::Keys(patterns) => demand.key.map_or(true, |key| matches(patterns, key)),
             Caveat::Audience(_) | Caveat::Before(_) | Caveat::From(_) | Caveat::Most(_) => true,
-            Caveat::Ceiling(_) | Caveat::Strange(_) => true,
+            Caveat::Ceiling(_) | Caveat::Budget(_) | Caveat::Strange(_) => true,
         }
     }
 
@@ -167,6 +193,7 @@ impl Caveat {
             Caveat::Assets(assets) => format!("asset = {}", assets.join(",")),
             Caveat::Most(most) => format!("max_amount = {most}"),
             Caveat::Ceiling(ceiling) => format!("daily_ceiling = {ceiling}"),
+            Caveat::Budget(budget) => format!("budget = {budget}"),
             Caveat::Keys(patterns) => format!("idem = {}", patterns.join(",")),
             Caveat::Strange(text) => (*text).into(),
         }
@@ -185,13 +212,14 @@ impl Caveat {
             "wallet:read",
         ];
         const ACCOUNTS: [&str; 6] = ["account:*", "escrow:*", "account:0", "account:1", "escrow:1", "account:1*"];
-        match rng.below(19) {
+        match rng.below(20) {
             0..=3 => Caveat::Scopes(some_of(&SCOPES, rng)),
             4..=6 => Caveat::Accounts(some_of(&ACCOUNTS, rng)),
             7..=9 => Caveat::To(some_of(&ACCOUNTS, rng)),
             10..=11 => Caveat::Assets(some_of(&["roc", "usd", "tok", "ron"], rng)),
             12..=13 => Caveat::Most(*rng.pick(&[1, 5, 40, 1000])),
             14 => Caveat::Ceiling(CEILING),
+            19 => Caveat::Budget(BUDGET),
             15 => Caveat::Keys(some_of(&["k*", "k1*", "k2", "m*"], rng)),
             16..=17 => Caveat::Before(BEGINNING + *rng.pick(&[20, 200, 1000, 7_200_000])),
             _ => Caveat::From(BEGINNING + *rng.pick(&[20, 100, 200, 3_600_000])),
@@ -232,6 +260,11 @@ pub fn grants() -> &'static [Grant] {
             Grant::of(id(), vec![Caveat::Audience(AUDIENCE), far.clone()], Vec::new()),
             Grant::of(id(), [vec![far.clone()], ceilings.to_vec()].concat(), Vec::new()),
         ];
+        let (id_of_budgets, mut caveats) = (id(), vec![far.clone()]);
+        for more in [Caveat::Budget(2 * BUDGET), Caveat::Budget(BUDGET), Caveat::Ceiling(CEILING)] {
+            caveats.push(more);
+            grants.push(Grant::of(id_of_budgets, caveats.clone(), Vec::new()));
+        }
         for caveat in [Caveat::Strange("colour = blue"), Caveat::Strange("max_amount = 1e3"), Caveat::Audience("storage")] {
             grants.push(Grant::of(id(), vec![far.clone(), caveat.clone()], Vec::new()));
             grants.push(Grant::of(id(), vec![far.clone()], vec![caveat]));

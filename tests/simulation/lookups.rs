@@ -5,7 +5,7 @@ use crate::model::Placed;
 use crate::rng::Rng;
 use crate::snapshots::bytes;
 use crate::world::World;
-use svc_wallet::domain::{Amount, Code, Draft, Entry, Found, Key, LastNonce, Question, Refusal, UnixMs};
+use svc_wallet::domain::{Allowance, Amount, Code, Draft, Entry, Found, Key, LastNonce, Question, Refusal, UnixMs};
 use svc_wallet::engine::{Gate, Request, Ticket};
 use svc_wallet::ledger::{MemoryStorage, Reader, Storage};
 use svc_wallet::shard::Shard;
@@ -163,8 +163,22 @@ impl<'a> Probe<'a> {
         let draft = |amount, nonce| {
             let mut bytes = Vec::new();
             let (op, asset, token, from, to) = (first.op(), first.asset(), first.token(), first.from(), first.to());
-            Draft { op, from, to, asset, amount, nonce, key, memo: first.memo(), corr: "probe", token, ceiling: false, ts: *now }
-                .encode(&mut bytes);
+            Draft {
+                op,
+                from,
+                to,
+                asset,
+                amount,
+                nonce,
+                key,
+                memo: first.memo(),
+                corr: "probe",
+                token,
+                ceiling: false,
+                budget: false,
+                ts: *now,
+            }
+            .encode(&mut bytes);
             bytes
         };
         let other = Amount::new(first.amount().minor_units() + 1).unwrap();
@@ -189,7 +203,7 @@ impl Expected<'_> {
 pub fn answer(core: &mut Core, asked: &[u8], reader: &Reader<MemoryStorage>) -> Answer {
     let ticket = Ticket { core: core.engine.core(), connection: 0, generation: 0, request: 0 };
     let entry = Entry::parse(asked).unwrap().0;
-    core.engine.submit(ticket, Request::Write { entry, ceiling: None }, Gate::Open, &mut core.said);
+    core.engine.submit(ticket, Request::Write { entry, allowance: Allowance::default() }, Gate::Open, &mut core.said);
     while let Some(repeat) = core.said.questions.pop_front() {
         let found = reader.find(&repeat.question).expect("what a used key is asked for can be read");
         core.engine.answered(repeat, found, Gate::Open, &mut core.said);

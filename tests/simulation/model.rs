@@ -1,8 +1,8 @@
 //! The simple model that every history is held against: the durable entries one by one, and what they add up to.
-use crate::grants::allowed;
+use crate::grants::{allowed, budget_max};
 use std::collections::{BTreeMap, BTreeSet};
 use svc_wallet::domain::limits::ISSUED_PER_CORE_MAX;
-use svc_wallet::domain::{Entry, LaneBatch, Nonce, Op, Root, Seq, UnixMs};
+use svc_wallet::domain::{Entry, LaneBatch, Nonce, Op, Root, Seq, TokenId, UnixMs};
 
 pub const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
@@ -11,6 +11,9 @@ pub const ASSETS: [&str; 3] = ["roc", "usd", "tok"];
 
 /// The most that an account may debit in a day where a ceiling is given: one for all, so that the model is simple.
 pub const CEILING: u128 = 150;
+
+/// The budget of most capabilities that have one: enough for some debits.
+pub const BUDGET: u128 = 120;
 
 /// What four cores may issue of an asset together.
 const ISSUED_MAX: u128 = 4 * ISSUED_PER_CORE_MAX;
@@ -38,8 +41,8 @@ pub struct Issued {
     pub burned: u128,
 }
 
-/// (account, asset, amount, held) of all that is not zero, and the last nonce of every account.
-pub type State = (BTreeSet<(String, String, u128, u128)>, BTreeMap<String, u64>);
+/// (account, asset, amount, held) of all that is not zero, the last nonce of every account, and what was debited under budgets.
+pub type State = (BTreeSet<(String, String, u128, u128)>, BTreeMap<String, u64>, BTreeMap<TokenId, u128>);
 
 /// The ledger as it must be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,6 +62,8 @@ pub struct Model {
     debits: BTreeMap<(String, u64), Seq>,
     /// What durable entries have debited under ceilings.
     pub daily: Daily,
+    /// What they have debited under budgets.
+    pub budgets: BTreeMap<TokenId, u128>,
 }
 
 /// The newest day of each capability, account and asset on which something was debited under a ceiling, and how much.
@@ -128,6 +133,11 @@ impl Model {
         if entry.counts_against_ceiling() {
             assert!(self.daily.count(entry) <= CEILING, "the daily ceiling holds");
         }
+        if entry.counts_against_budget() {
+            let spent = self.budgets.entry(entry.token()).or_default();
+            *spent += amount;
+            assert!(*spent <= budget_max(entry.token()), "the budget holds: {spent} with {entry:?}");
+        }
         self.entries.push(Placed { entry: entry.bytes().to_vec(), seq, root });
     }
 
@@ -187,6 +197,6 @@ impl Model {
         let values = self.values.iter().filter(|(_, value)| value.balance > 0);
         let row =
             |((account, asset), value): (&(String, String), &Value)| (account.clone(), asset.clone(), value.balance, value.held);
-        (values.map(row).collect(), self.nonces.clone())
+        (values.map(row).collect(), self.nonces.clone(), self.budgets.clone())
     }
 }

@@ -10,7 +10,9 @@ use crate::scrubbing::scrub_work;
 use crate::snapshots::is_whole;
 use crate::swarm::Lie;
 use crate::world::{Ended, Process, World};
+use std::cell::RefCell;
 use std::ops::ControlFlow;
+use std::rc::Rc;
 use std::time::Duration;
 use svc_wallet::domain::{Entry, LogId, Root, Seq};
 use svc_wallet::engine::Engine;
@@ -305,9 +307,10 @@ impl World {
         }
     }
 
-    /// Cores that go on from these engines, and from what the ledger says of ceilings.
+    /// Cores that go on from these engines, and from what the ledger says of ceilings and budgets.
     pub fn run_on(&mut self, engines: Vec<Engine>) {
-        let ceilings = || Ceilings::behind(&self.model.daily);
+        let budgets = Rc::new(RefCell::new(self.model.budgets.clone()));
+        let ceilings = || Ceilings::behind(&self.model.daily, Rc::clone(&budgets));
         self.cores = engines.into_iter().map(|engine| Core::behind(engine, ceilings())).collect();
     }
 

@@ -11,6 +11,7 @@ use svc_wallet::engine::Engine;
 use svc_wallet::ledger::snapshot::{newest_good, snapshot_name, snapshots, Pace, Snapshot, SnapshotError};
 use svc_wallet::ledger::{AuditWork, LedgerError, Log, MemoryFile, MemoryStorage, Reader, Storage};
 use svc_wallet::ring::Ring;
+use svc_wallet::shard::Budgets;
 
 /// Keys of the auditor's table.
 const TABLE_SEEDS: [u64; 4] = [5, 6, 7, 8];
@@ -153,7 +154,16 @@ impl World {
             Ok(())
         });
         each.expect("a snapshot that has its name is whole");
-        assert_eq!((values, nonces), self.model.state(), "I-7: a snapshot has the state that the entries add up to");
+        let mut budgets = BTreeMap::new();
+        let each = snapshot.for_each_budget(&mut |token, spent| {
+            budgets.insert(token, spent);
+            Ok(())
+        });
+        each.expect("a snapshot that has its name is whole");
+        if !budgets.is_empty() {
+            self.coverage.count("snapshot: with budgets");
+        }
+        assert_eq!((values, nonces, budgets), self.model.state(), "I-7: a snapshot has the state that the entries add up to");
         if several {
             self.coverage.count("snapshot: several assets on an account");
         }
@@ -264,7 +274,9 @@ pub fn load(storage: &MemoryStorage, cores: u16, world: &World) -> (Option<Snaps
     let ring = Ring::new(cores);
     let mut newest = Seq(u64::MAX);
     loop {
-        let mut engines: Vec<Engine> = (0..cores).map(|core| Engine::new(CoreId(core), ring, world.settings)).collect();
+        let budgets = Budgets::default();
+        let engine = |core| Engine::new(CoreId(core), ring, world.settings, &budgets);
+        let mut engines: Vec<Engine> = (0..cores).map(engine).collect();
         let found = newest_good(storage, None, newest).expect("a disk in memory can be listed");
         let Some(snapshot) = found else { return (None, engines) };
         let (head, front) = (snapshot.head(), snapshot.front());
@@ -280,6 +292,7 @@ pub fn load(storage: &MemoryStorage, cores: u16, world: &World) -> (Option<Snaps
             })?;
             snapshot.for_each_key(&mut |key| engine.restore_key(key, world.now))
         });
+        let loaded = loaded.and_then(|()| snapshot.for_each_budget(&mut |token, spent| budgets.restore(token, spent)));
         newest = Seq(head.seq.0.saturating_sub(1));
         if loaded.is_ok() {
             return (Some(snapshot), engines);
@@ -291,7 +304,8 @@ pub fn load(storage: &MemoryStorage, cores: u16, world: &World) -> (Option<Snaps
 pub fn is_whole(storage: &MemoryStorage, name: &str) -> bool {
     let read = |snapshot: Snapshot<MemoryFile>| {
         snapshot.for_each_account(&mut |_| Ok(()))?;
-        snapshot.for_each_key(&mut |_| ())
+        snapshot.for_each_key(&mut |_| ())?;
+        snapshot.for_each_budget(&mut |_, _| Ok(()))
     };
     Snapshot::open(storage, name).and_then(read).is_ok()
 }

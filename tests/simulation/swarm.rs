@@ -44,6 +44,7 @@ pub struct Swarm {
     pub wrong_nonce_percent: u64,
     pub key_again_percent: u64,
     pub ceiling_percent: u64,
+    pub budget_percent: u64,
     /// Capabilities other than those for anything, by their places among all, and how often one of them is used.
     pub grants: [usize; 6],
     pub grant_percent: u64,
@@ -116,6 +117,7 @@ impl Swarm {
             // Where keys are forgotten early, they are used again more often.
             key_again_percent: if keys_max < 1 << 16 { 10 + rng.below(30) } else { rng.sometimes(50, 6) },
             ceiling_percent: rng.sometimes(30, 50),
+            budget_percent: rng.sometimes(45, 80),
             grants: std::array::from_fn(|_| rng.below(grants().len() as u64) as usize),
             grant_percent: rng.sometimes(60, 40),
             timeout_ticks: 10 + rng.below(120),

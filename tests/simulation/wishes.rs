@@ -1,6 +1,6 @@
 //! What clients want: the requests that are sent again until they are answered, and the amounts in them.
 use crate::edge::Sent;
-use crate::grants::Demand;
+use crate::grants::{grants, Demand, ANYTHING};
 use crate::model::ASSETS;
 use crate::rng::Rng;
 use crate::world::World;
@@ -45,6 +45,21 @@ pub fn extreme(world: &World, from: Option<&str>, asset: usize, rng: &mut Rng) -
         2 => there.saturating_add(1),
         _ => there.saturating_sub(less).max(1),
     }
+}
+
+/// What the durable entries leave of the budget of a capability, if that is anything.
+pub fn left_of_budget(world: &World, grant: usize) -> Option<u128> {
+    let grant = &grants()[grant];
+    let spent = world.model.budgets.get(&grant.id).copied().unwrap_or(0);
+    grant.budget()?.checked_sub(spent).filter(|left| *left > 0)
+}
+
+/// Most clients may do anything; some have a capability for less, or one that is none.
+pub fn some_grant(world: &World, rng: &mut Rng) -> usize {
+    if rng.percent(world.swarm.grant_percent) {
+        return *rng.pick(&world.swarm.grants);
+    }
+    ANYTHING
 }
 
 pub fn escrow(number: u64) -> String {

@@ -316,6 +316,9 @@ impl World {
             let other = model.daily.has_other_asset(&Entry::parse(&refused).unwrap().0);
             coverage.count(if other { "ceiling: reached in one of several assets" } else { "ceiling: reached" });
         }
+        for budgeted in std::mem::take(&mut core.budgeted) {
+            coverage.count(budgeted.name(&model.budgets));
+        }
         if core.engine.credits_waiting() {
             return Vec::new();
         }

@@ -1,13 +1,13 @@
 //! A small ledger with snapshots, indexes and a history, whose files are changed anywhere: what is still read was there before. And the
 //! formats in these files, read from any bytes: what is accepted is written again as the same bytes.
-use crate::domain::{AccountState, Draft, Entry, LogId, Op, Period, Seq, UnixMs};
+use crate::domain::{AccountState, Draft, Entry, Key, LogId, Op, Period, Seq, TokenId, UnixMs};
 use crate::ledger::batch::{for_each_entry, sections};
 use crate::ledger::history::Peaks;
 use crate::ledger::index_file::IndexFile;
 use crate::ledger::index_format::{hashes, Head, Pair, Pairs, Run, Subject};
 use crate::ledger::layout::{BatchHeader, Fault, BLOCK_BYTES};
 use crate::ledger::places::Place;
-use crate::ledger::sample::{entry, lane_batch_of, open};
+use crate::ledger::sample::{draft, entry, lane_batch_of, open};
 use crate::ledger::snapshot::{make, Cut, Snapshot, Tail};
 use crate::ledger::storage::{index_name, index_number, ReadFile, Storage, StorageFile};
 use crate::ledger::{segment_number, MemoryStorage, Verification};
@@ -39,7 +39,7 @@ fn ledger() -> &'static Ledger {
             let bytes = match seq {
                 1 => entry(Op::Issue, "", "a", 1_000, 0),
                 2 => entry(Op::Hold, "a", "escrow", 10, 1),
-                _ => entry(Op::Transfer, "a", ["b", "c"][seq as usize % 2], u128::from(seq), seq - 1),
+                _ => transfer(seq),
             };
             log.append(&[lane_batch_of(0, seq, std::slice::from_ref(&bytes))]).expect("a storage that does not fail");
             entries.push(bytes);
@@ -65,6 +65,15 @@ fn ledger() -> &'static Ledger {
     })
 }
 
+/// Every third one counts against a budget, of several tokens.
+fn transfer(seq: u64) -> Vec<u8> {
+    let (key, mut bytes) = (format!("key-{seq}"), Vec::new());
+    let draft = draft(Op::Transfer, "a", ["b", "c"][seq as usize % 2], u128::from(seq), seq - 1);
+    let key = Key::new(&key).expect("a good key");
+    Draft { key, budget: seq % 3 == 0, token: TokenId([seq as u8 % 4; 16]), ..draft }.encode(&mut bytes);
+    bytes
+}
+
 /// Not under a name that the ledger looks for: its start does not belong to the chain.
 const SNAPSHOT: &str = "fuzzed";
 
@@ -75,6 +84,11 @@ fn states(snapshot: &Snapshot<impl ReadFile>) -> Result<Vec<String>, String> {
         Ok(())
     };
     snapshot.for_each_account(&mut note).map_err(|fault| fault.what)?;
+    let mut note = |token, spent| {
+        states.push(format!("{token:?} {spent}"));
+        Ok(())
+    };
+    snapshot.for_each_budget(&mut note).map_err(|fault| fault.what)?;
     Ok(states)
 }
 
@@ -194,9 +208,10 @@ pub(crate) fn entries(input: &[u8]) {
         assert_eq!([entry.bytes(), after].concat(), rest);
         let (op, from, to, asset, amount) = (entry.op(), entry.from(), entry.to(), entry.asset(), entry.amount());
         let (nonce, key, memo, corr) = (entry.nonce(), entry.key(), entry.memo(), entry.corr());
-        let (token, ceiling, ts) = (entry.token(), entry.counts_against_ceiling(), entry.ts());
+        let (token, ts) = (entry.token(), entry.ts());
+        let (ceiling, budget) = (entry.counts_against_ceiling(), entry.counts_against_budget());
         let mut again = Vec::new();
-        Draft { op, from, to, asset, amount, nonce, key, memo, corr, token, ceiling, ts }.encode(&mut again);
+        Draft { op, from, to, asset, amount, nonce, key, memo, corr, token, ceiling, budget, ts }.encode(&mut again);
         assert_eq!(again, entry.bytes(), "{entry:?}");
         assert!(entry.same_request(&entry) && hashes(&entry).count() >= 2);
         rest = after;

@@ -1,23 +1,20 @@
-//! A snapshot file: written in order at the pace of its caller, read block by block.
+//! A snapshot file, read block by block.
 //!
-//! Invariants: the head is written last, so that a file without one is none; nothing is handed on before its hash was right. Who
-//! keeps how many snapshots, and when one is taken, is not known here.
+//! Invariant: nothing is handed on before its hash was right. Who keeps how many snapshots, and when one is taken, is not known here.
 use super::super::layout::BLOCK_BYTES;
 use super::super::scan::Start;
-use super::super::storage::{aligned_start, ReadFile, Storage, StorageFile};
+use super::super::storage::{aligned_start, ReadFile, Storage};
 use super::super::LedgerError;
 use super::account::{divide, for_each_state, Divided, RECORD_BYTES_MAX};
-use super::format::{decode_key, encode_key, BlockHead, Extents, Footer, Front, SnapshotHead};
-use super::format::{BLOCK_HEAD_BYTES, FRONT_AT, RECORDS_BYTES, USED_KEY_BYTES};
-use crate::domain::{AccountState, UsedKey};
+use super::format::{decode_budget, decode_key, name_budgets, BlockHead, Extents, Footer, Front, SnapshotHead};
+use super::format::{BLOCK_HEAD_BYTES, BUDGET_BYTES, FRONT_AT, RECORDS_BYTES, USED_KEY_BYTES};
+use crate::domain::{AccountState, TokenId, UsedKey};
 use std::io;
 
-/// How much is written at once, in bytes.
-const WRITE_BYTES: usize = 1 << 20;
 /// How much is read at once, in bytes.
 const READ_BYTES: usize = 4 << 20;
 
-/// Accounts or keys that are checked between two looks whether to go on: some milliseconds of reading.
+/// Accounts, keys or budgets that are checked between two looks whether to go on: some milliseconds of reading.
 const RECORDS_BETWEEN_LOOKS: u64 = 1 << 14;
 
 /// Why a snapshot cannot be used.
@@ -43,168 +40,10 @@ impl From<SnapshotFault> for LedgerError {
     }
 }
 
-/// How a piece of a snapshot is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pace {
-    /// Synced by itself, so that nobody's commit waits for more than that.
-    Piecewise,
-    /// Synced together with all that follows: nobody commits any more, and somebody waits for the whole.
-    AtOnce,
-}
-
-/// Is called after each piece with the bytes that have been written, has the time to rest if the disk belongs to others, and says how the
-/// next one is written.
-pub(crate) type Paced<'a> = &'a mut dyn FnMut(u64) -> Pace;
-
-/// A snapshot that is being written. Records come in the order of their accounts' names.
-pub(super) struct Writer<'a, F> {
-    file: F,
-    paced: Option<Paced<'a>>,
-    pace: Pace,
-    /// What has not been written yet, and where it goes.
-    buffer: Vec<u8>,
-    buffer_at: u64,
-    records: Vec<u8>,
-    count: u32,
-    first: Box<[u8]>,
-    footer: Footer,
-    digest: blake3::Hasher,
-    accounts: u64,
-    front_bytes: u64,
-    /// Where the accounts end, once they have.
-    accounts_end: Option<u64>,
-    keys_hash: blake3::Hasher,
-}
-
-impl<'a, F: StorageFile> Writer<'a, F> {
-    /// Writes into an empty file. If it is paced, each piece is followed by a call, and the first one is synced.
-    pub fn begin(file: F, front: &Front, paced: Option<Paced<'a>>) -> io::Result<Self> {
-        let front = front.encode();
-        let mut digest = blake3::Hasher::new();
-        digest.update(&front);
-        let mut writer = Self {
-            file,
-            pace: if paced.is_some() { Pace::Piecewise } else { Pace::AtOnce },
-            paced,
-            buffer: Vec::with_capacity(WRITE_BYTES + RECORDS_BYTES),
-            buffer_at: FRONT_AT,
-            records: Vec::with_capacity(2 * RECORDS_BYTES),
-            count: 0,
-            first: Box::default(),
-            footer: Footer::default(),
-            digest,
-            accounts: 0,
-            front_bytes: front.len() as u64,
-            accounts_end: None,
-            keys_hash: blake3::Hasher::new(),
-        };
-        writer.put(&front)?;
-        Ok(writer)
-    }
-
-    /// Appends the record of one account, which may already be bytes.
-    pub fn record(&mut self, name: &[u8], encode: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
-        if self.count == 0 {
-            self.first = name.into();
-        }
-        encode(&mut self.records);
-        self.count += 1;
-        self.accounts += 1;
-        if self.records.len() >= RECORDS_BYTES {
-            self.end_block()?;
-        }
-        Ok(())
-    }
-
-    /// Appends a key that an issue has used; after all accounts, in the order of the entries.
-    pub fn key(&mut self, key: &UsedKey) -> io::Result<()> {
-        self.end_accounts()?;
-        self.records.extend_from_slice(&encode_key(key));
-        self.count += 1;
-        if self.records.len() + USED_KEY_BYTES > RECORDS_BYTES {
-            self.end_block()?;
-        }
-        Ok(())
-    }
-
-    fn end_accounts(&mut self) -> io::Result<u64> {
-        if let Some(end) = self.accounts_end {
-            return Ok(end);
-        }
-        if self.count > 0 {
-            self.end_block()?;
-        }
-        Ok(*self.accounts_end.insert(self.buffer_at + self.buffer.len() as u64))
-    }
-
-    fn end_block(&mut self) -> io::Result<()> {
-        let head = BlockHead::of(&self.records, self.count).encode();
-        if self.accounts_end.is_none() {
-            let at = self.buffer_at + self.buffer.len() as u64;
-            self.footer.blocks.push((at, std::mem::take(&mut self.first)));
-            self.digest.update(&head);
-        } else {
-            self.keys_hash.update(&head);
-        }
-        self.put(&head)?;
-        let records = std::mem::take(&mut self.records);
-        self.put(&records)?;
-        self.records = records;
-        self.records.clear();
-        self.count = 0;
-        Ok(())
-    }
-
-    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= WRITE_BYTES {
-            self.write()?;
-        }
-        Ok(())
-    }
-
-    fn write(&mut self) -> io::Result<()> {
-        self.file.write_at(&self.buffer, self.buffer_at)?;
-        self.buffer_at += self.buffer.len() as u64;
-        self.buffer.clear();
-        if self.pace == Pace::Piecewise {
-            self.file.sync()?;
-        }
-        if let Some(paced) = &mut self.paced {
-            self.pace = paced(self.buffer_at);
-        }
-        Ok(())
-    }
-
-    /// Ends the file, durably. `head` gets what only the writer knows.
-    pub fn finish(mut self, head: &mut SnapshotHead) -> io::Result<()> {
-        let accounts_end = self.end_accounts()?;
-        if self.count > 0 {
-            self.end_block()?;
-        }
-        let keys_end = self.buffer_at + self.buffer.len() as u64;
-        let footer = self.footer.encode();
-        head.accounts = self.accounts;
-        head.digest = *self.digest.finalize().as_bytes();
-        head.extents = Extents {
-            front_bytes: self.front_bytes,
-            blocks: self.footer.blocks.len() as u64,
-            blocks_bytes: accounts_end - FRONT_AT - self.front_bytes,
-            keys_bytes: keys_end - accounts_end,
-            keys_hash: *self.keys_hash.finalize().as_bytes(),
-            footer_bytes: footer.len() as u64,
-            footer_hash: *blake3::hash(&footer).as_bytes(),
-        };
-        self.put(&footer)?;
-        self.write()?;
-        self.file.sync()?;
-        self.file.write_at(&head.encode(), 0)?;
-        self.file.sync()
-    }
-}
-
 /// Takes the name and the record of an account.
 type EachRecord<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), SnapshotFault>;
+/// Takes a token id and what was debited under it.
+type EachBudget<'a> = &'a mut dyn FnMut(TokenId, u128) -> Result<(), SnapshotFault>;
 /// Takes the head of a block and what is in it.
 type EachBlock<'a> = &'a mut dyn FnMut(&BlockHead, &[u8]) -> Result<(), SnapshotFault>;
 
@@ -309,7 +148,8 @@ impl<F: ReadFile> Snapshot<F> {
             }
         };
         self.for_each_record(&mut |_, _| step())?;
-        self.for_each_key_while(&mut |_| step())
+        self.for_each_key_while(&mut |_| step())?;
+        self.for_each_budget_while(&mut |_, _| step())
     }
 
     /// Hands over the records of every account, undivided but with right hashes, as name and bytes, in the order of the names.
@@ -333,6 +173,7 @@ impl<F: ReadFile> Snapshot<F> {
             accounts += u64::from(count);
             (count == head.records).then_some(()).ok_or_else(|| self.fault("a block has another number of records than it says"))
         })?;
+        name_budgets(&mut digest, self.head.extents.budgets_bytes, &self.head.extents.budgets_hash);
         if accounts != self.head.accounts || *digest.finalize().as_bytes() != self.head.digest {
             return Err(self.fault("its accounts are not those that its head speaks of"));
         }
@@ -355,7 +196,7 @@ impl<F: ReadFile> Snapshot<F> {
 
     fn for_each_key_while(&self, each: &mut dyn FnMut(&UsedKey) -> Result<(), SnapshotFault>) -> Result<(), SnapshotFault> {
         let mut hash = blake3::Hasher::new();
-        self.for_each_block(self.head.extents.keys_at(), self.head.extents.footer_at(), &mut |head, keys| {
+        self.for_each_block(self.head.extents.keys_at(), self.head.extents.budgets_at(), &mut |head, keys| {
             hash.update(&head.encode());
             if keys.len() % USED_KEY_BYTES != 0 {
                 return Err(self.fault("a block of keys has another length than it says"));
@@ -364,6 +205,33 @@ impl<F: ReadFile> Snapshot<F> {
         })?;
         let right = *hash.finalize().as_bytes() == self.head.extents.keys_hash;
         right.then_some(()).ok_or_else(|| self.fault("its keys are not those that its head speaks of"))
+    }
+
+    /// Hands over what was debited under each token id with a budget, in minor units, in the order of the ids.
+    pub fn for_each_budget(&self, each: &mut dyn FnMut(TokenId, u128) -> Result<(), String>) -> Result<(), SnapshotFault> {
+        self.for_each_budget_while(&mut |token, spent| each(token, spent).map_err(|what| self.fault(what)))
+    }
+
+    fn for_each_budget_while(&self, each: EachBudget<'_>) -> Result<(), SnapshotFault> {
+        let Extents { budgets_bytes, budgets_hash, .. } = self.head.extents;
+        if budgets_bytes == 0 {
+            return Ok(());
+        }
+        let (mut hash, mut previous) = (blake3::Hasher::new(), None);
+        self.for_each_block(self.head.extents.budgets_at(), self.head.extents.footer_at(), &mut |head, budgets| {
+            hash.update(&head.encode());
+            if budgets.len() != head.records as usize * BUDGET_BYTES {
+                return Err(self.fault("a block of budgets has another length than it says"));
+            }
+            budgets.chunks_exact(BUDGET_BYTES).map(decode_budget).try_for_each(|(token, spent)| {
+                if previous.replace(token).is_some_and(|previous| previous >= token) || spent == 0 {
+                    return Err(self.fault("its budgets are not in order"));
+                }
+                each(token, spent)
+            })
+        })?;
+        let right = *hash.finalize().as_bytes() == budgets_hash;
+        right.then_some(()).ok_or_else(|| self.fault("its budgets are not those that its head speaks of"))
     }
 
     fn for_each_block(&self, at: u64, end: u64, each: EachBlock<'_>) -> Result<(), SnapshotFault> {

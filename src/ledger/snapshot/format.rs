@@ -1,14 +1,17 @@
 //! Head, front, blocks and footer of a snapshot file as bytes. Pure.
 //!
-//! Invariants: what decodes is right by its hash and in every field; the digest covers the front and every block, so it names the
-//! state and nothing of how the file came about. `docs/LEDGER.md` draws the file.
+//! Invariants: what decodes is right by its hash and in every field; the digest covers the front and every block of accounts and of
+//! budgets, so it names the state and nothing of how the file came about. `docs/LEDGER.md` draws the file.
 use super::super::history::Peaks;
-use super::super::layout::{array_at, put, u32_at, u64_at, BLOCK_BYTES, FORMAT_VERSION, ZERO_BLOCK};
+use super::super::layout::{array_at, put, u32_at, u64_at, BLOCK_BYTES, ZERO_BLOCK};
 use super::super::places::Place;
 use super::tail::AssetSums;
-use crate::domain::{Asset, KeyId, LogId, Root, Seq, UnixMs, UsedKey};
+use crate::domain::{Asset, KeyId, LogId, Root, Seq, TokenId, UnixMs, UsedKey};
 
 const MAGIC: [u8; 8] = *b"RONSNAPS";
+/// The version without budgets, which is written where there are none, so that earlier versions can read it.
+const VERSION_WITHOUT_BUDGETS: u32 = 1;
+const VERSION: u32 = 2;
 /// Where the front begins, in bytes: after the head.
 pub(super) const FRONT_AT: u64 = BLOCK_BYTES as u64;
 /// Length of the head of a block of records, in bytes.
@@ -57,6 +60,9 @@ pub(super) struct Extents {
     pub blocks_bytes: u64,
     pub keys_bytes: u64,
     pub keys_hash: Digest,
+    /// Without budgets there are no bytes, and the hash is all zero.
+    pub budgets_bytes: u64,
+    pub budgets_hash: Digest,
     pub footer_bytes: u64,
     pub footer_hash: Digest,
 }
@@ -70,8 +76,12 @@ impl Extents {
         self.blocks_at() + self.blocks_bytes
     }
 
-    pub fn footer_at(&self) -> u64 {
+    pub fn budgets_at(&self) -> u64 {
         self.keys_at() + self.keys_bytes
+    }
+
+    pub fn footer_at(&self) -> u64 {
+        self.budgets_at() + self.budgets_bytes
     }
 
     pub fn file_bytes(&self) -> u64 {
@@ -83,7 +93,8 @@ impl SnapshotHead {
     pub(super) fn encode(&self) -> [u8; BLOCK_BYTES] {
         let mut block = ZERO_BLOCK;
         put(&mut block, 0, MAGIC);
-        put(&mut block, 8, FORMAT_VERSION.to_le_bytes());
+        let version = if self.extents.budgets_bytes == 0 { VERSION_WITHOUT_BUDGETS } else { VERSION };
+        put(&mut block, 8, version.to_le_bytes());
         put(&mut block, 16, self.log_id.0);
         put(&mut block, 32, self.seq.0.to_le_bytes());
         put(&mut block, 40, self.root);
@@ -102,6 +113,8 @@ impl SnapshotHead {
         put(&mut block, 192, self.extents.keys_hash);
         put(&mut block, 224, self.extents.footer_bytes.to_le_bytes());
         put(&mut block, 232, self.extents.footer_hash);
+        put(&mut block, 264, self.extents.budgets_bytes.to_le_bytes());
+        put(&mut block, 272, self.extents.budgets_hash);
         let hash = *blake3::hash(&block[..HASH_AT]).as_bytes();
         put(&mut block, HASH_AT, hash);
         block
@@ -116,7 +129,7 @@ impl SnapshotHead {
             return Err("its head does not match its hash".into());
         }
         let version = u32_at(block, 8);
-        if version != FORMAT_VERSION {
+        if ![VERSION_WITHOUT_BUDGETS, VERSION].contains(&version) {
             return Err(format!("its format version {version} is unknown; use a version at least as new as its writer"));
         }
         let u64_of = |at| u64_at(block, at);
@@ -139,11 +152,14 @@ impl SnapshotHead {
                 keys_hash: array_at(block, 192),
                 footer_bytes: u64_of(224),
                 footer_hash: array_at(block, 232),
+                budgets_bytes: u64_of(264),
+                budgets_hash: array_at(block, 272),
             },
         };
-        let Extents { front_bytes, blocks_bytes, keys_bytes, footer_bytes, .. } = head.extents;
+        let Extents { front_bytes, blocks_bytes, keys_bytes, budgets_bytes, footer_bytes, .. } = head.extents;
         let most = FRONT_AT + FRONT_BYTES_MAX;
-        let lengths = [blocks_bytes, keys_bytes, footer_bytes].iter().try_fold(most, |sum, bytes| sum.checked_add(*bytes));
+        let lengths =
+            [blocks_bytes, keys_bytes, budgets_bytes, footer_bytes].iter().try_fold(most, |sum, bytes| sum.checked_add(*bytes));
         if head.encode() != *block || front_bytes > FRONT_BYTES_MAX || lengths.is_none() || place.first_seq > head.seq {
             return Err("its head says what no writer writes".into());
         }
@@ -245,6 +261,29 @@ pub(super) fn encode_key(key: &UsedKey) -> [u8; USED_KEY_BYTES] {
 /// Reads a used key.
 pub(super) fn decode_key(bytes: &[u8]) -> UsedKey {
     UsedKey { id: KeyId(u64_at(bytes, 0)), seq: Seq(u64_at(bytes, 8)), used: UnixMs(u64_at(bytes, 16)) }
+}
+
+/// Length of what was debited under one token id, in bytes.
+pub(super) const BUDGET_BYTES: usize = 32;
+
+/// What was debited under a token id, in minor units, as bytes.
+pub(super) fn encode_budget(token: TokenId, spent: u128) -> [u8; BUDGET_BYTES] {
+    let mut bytes = [0; BUDGET_BYTES];
+    put(&mut bytes, 0, token.0);
+    put(&mut bytes, 16, spent.to_le_bytes());
+    bytes
+}
+
+/// Reads what was debited under a token id.
+pub(super) fn decode_budget(bytes: &[u8]) -> (TokenId, u128) {
+    (TokenId(array_at(bytes, 0)), u128::from_le_bytes(array_at(bytes, 16)))
+}
+
+/// Budgets are part of the state that the digest names, by the hash of their blocks. Without any it is that of earlier versions.
+pub(super) fn name_budgets(digest: &mut blake3::Hasher, bytes: u64, hash: &Digest) {
+    if bytes > 0 {
+        digest.update(hash);
+    }
 }
 
 /// Where the blocks begin, and with which account: what a look-up searches.

@@ -5,7 +5,8 @@
 //! | `account` | one account's state as bytes (pure) |
 //! | `tail` | what the entries since the last snapshot did (pure) |
 //! | `format` | head, front, blocks and footer as bytes (pure) |
-//! | `file` | writing in order, reading block by block |
+//! | `writer` | writing in order |
+//! | `file` | reading block by block |
 //! | `store` | the next one from the last one and the tail; which there are |
 //!
 //! A snapshot is never the truth: it can be made again from the log, and one that is damaged is not used. Nothing in here knows
@@ -17,11 +18,13 @@ mod format;
 pub(super) mod fuzzing;
 mod store;
 mod tail;
+mod writer;
 
-pub use file::{Pace, Snapshot, SnapshotFault};
+pub use file::{Snapshot, SnapshotFault};
 pub use format::{Digest, Front, SnapshotHead};
 pub use store::{newest_good, snapshot_name, snapshot_seq, snapshots, SnapshotError, SnapshotSource};
 pub use tail::AssetSums;
+pub use writer::Pace;
 
 pub(crate) use account::{for_each_state, names};
 pub(crate) use store::newest_of;

@@ -7,12 +7,14 @@ use super::super::scan::{SeenBatch, Start};
 use super::super::storage::{ReadFile, Storage, StorageFile, TEMPORARY_SUFFIX};
 use super::super::LedgerError;
 use super::account::{encode, parse, Lists};
-use super::file::{Paced, Snapshot, SnapshotFault, Writer};
+use super::file::{Snapshot, SnapshotFault};
 use super::format::{Extents, Front, SnapshotHead};
 use super::tail::{lives, Delta, Merged, Tail, Touched};
-use crate::domain::{Account, AccountState, LogId, Nonce, Root, Seq, UsedKey, DAY_MS};
+use super::writer::{Paced, Writer};
+use crate::domain::{Account, AccountState, LogId, Nonce, Root, Seq, TokenId, UsedKey, DAY_MS};
 use std::cmp::Ordering;
 use std::io;
+use std::iter::Peekable;
 
 /// Name of the snapshot after an entry.
 pub fn snapshot_name(seq: Seq) -> String {
@@ -179,6 +181,7 @@ fn write<S: Storage, B: Storage>(
     }
     merge.check_sums(&front)?;
     merge.keys(base, tail, cut.keys_ttl_ms)?;
+    merge.budgets(base, tail)?;
     let mut head = SnapshotHead {
         log_id: cut.log_id,
         seq: tail.through(),
@@ -259,6 +262,39 @@ impl<F: StorageFile> Merge<'_, F> {
         written?;
         tail.issue_keys().iter().filter(|key| lives(key)).try_for_each(|key| self.writer.key(key))?;
         Ok(())
+    }
+
+    /// The budgets of the snapshot before, raised by what the tail debits under them, and those that are new.
+    fn budgets<B: ReadFile>(&mut self, base: Option<&Snapshot<B>>, tail: &Tail) -> Result<(), SnapshotError> {
+        let mut more = tail.budgets().peekable();
+        let mut written = Ok(());
+        if let Some(base) = base {
+            base.for_each_budget(&mut |token, spent| {
+                if written.is_ok() {
+                    written = self.raise(token, spent, &mut more);
+                }
+                Ok(())
+            })?;
+        }
+        written?;
+        more.try_for_each(|(token, spent)| self.writer.budget(token, spent))?;
+        Ok(())
+    }
+
+    /// What was debited under a token id before, behind those of the tail that come before it.
+    fn raise(
+        &mut self,
+        token: TokenId,
+        spent: u128,
+        more: &mut Peekable<impl Iterator<Item = (TokenId, u128)>>,
+    ) -> Result<(), SnapshotError> {
+        while let Some((earlier, spent)) = more.next_if(|(next, _)| *next < token) {
+            self.writer.budget(earlier, spent)?;
+        }
+        let added = more.next_if(|(next, _)| *next == token).map_or(0, |(_, added)| added);
+        let sum = spent.checked_add(added);
+        let sum = sum.ok_or_else(|| SnapshotError::Rule("what is debited under a budget leaves 128 bits".into()))?;
+        Ok(self.writer.budget(token, sum)?)
     }
 
     fn check_sums(&self, front: &Front) -> Result<(), SnapshotError> {

@@ -227,6 +227,7 @@ pub(crate) struct Tail {
     through: Seq,
     newest: UnixMs,
     issue_keys: Vec<UsedKey>,
+    budgets: BTreeMap<TokenId, u128>,
     /// From how many keys on it is looked for those whose time is over.
     keys_max: usize,
 }
@@ -235,7 +236,8 @@ impl Tail {
     /// Nothing behind this entry, when the assets were these and the newest entry was made at `newest`. `hasher` is keyed at
     /// random by the caller, so that nobody can choose colliding names.
     pub fn new(through: Seq, newest: UnixMs, assets: Vec<AssetSums>, hasher: RandomState) -> Self {
-        Self { assets, accounts: HashMap::with_hasher(hasher), through, newest, issue_keys: Vec::new(), keys_max: KEYS_MIN }
+        let (accounts, issue_keys, budgets) = (HashMap::with_hasher(hasher), Vec::new(), BTreeMap::new());
+        Self { assets, accounts, through, newest, issue_keys, budgets, keys_max: KEYS_MIN }
     }
 
     /// Applies the next entry. The error says which rule it breaks; the tail is then not to be used any more.
@@ -254,6 +256,10 @@ impl Tail {
             flow.take(amount).ok_or_else(|| format!("the debits of {from} leave 128 bits"))?;
             if entry.counts_against_ceiling() {
                 delta.count_day(entry, asset, amount);
+            }
+            if entry.counts_against_budget() {
+                let spent = self.budgets.entry(entry.token()).or_default();
+                *spent = spent.checked_add(amount).ok_or("what is debited under a budget leaves 128 bits")?;
             }
         }
         if let Some(to) = entry.to() {
@@ -330,9 +336,14 @@ impl Tail {
         &self.issue_keys
     }
 
-    /// How many accounts the tail touches.
+    /// What the tail debits under budgets, in minor units, in the order of the token ids.
+    pub fn budgets(&self) -> impl Iterator<Item = (TokenId, u128)> + '_ {
+        self.budgets.iter().map(|(token, spent)| (*token, *spent))
+    }
+
+    /// How many accounts or budgets the tail touches, of which there are more.
     pub fn touched(&self) -> usize {
-        self.accounts.len()
+        self.accounts.len().max(self.budgets.len())
     }
 
     /// What the tail did to an account; `None` if it did nothing.

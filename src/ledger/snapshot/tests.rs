@@ -1,6 +1,6 @@
 //! Snapshots made one from the other over random histories are those made at once, and what was damaged is never believed.
 use super::*;
-use crate::domain::{AccountState, LogId, Op, Seq, UnixMs};
+use crate::domain::{AccountState, Entry, LogId, Op, Seq, TokenId, UnixMs};
 use crate::ledger::history::Peaks;
 use crate::ledger::memory::{Faults, MemoryStorage, SyncFault};
 use crate::ledger::places::Place;
@@ -33,7 +33,7 @@ fn snapshot(
     make::<_, MemoryStorage>(storage, &snapshot_name(tail.through()), base, tail, &cut(), None)
 }
 
-/// A correct history: value is issued, moved, held, captured, released and burned, now and then under a daily ceiling.
+/// A correct history: value is issued, moved, held, captured, released and burned, now and then under a daily ceiling or a budget.
 fn history(seed: u64, entries: usize) -> Vec<Vec<u8>> {
     let mut dice = Dice(seed);
     let mut free: BTreeMap<String, u128> = BTreeMap::new();
@@ -67,6 +67,7 @@ fn history(seed: u64, entries: usize) -> Vec<Vec<u8>> {
         *nonce += u64::from(op.debits());
         let mut draft = draft(op, &debited, &credited, amount, *nonce);
         (draft.ts, draft.ceiling) = (UnixMs(now), op.debits() && dice.below(3) == 0);
+        (draft.token, draft.budget) = (TokenId([dice.below(7) as u8; 16]), op.debits() && dice.below(3) == 0);
         let mut bytes = Vec::new();
         draft.encode(&mut bytes);
         made.push(bytes);
@@ -87,7 +88,7 @@ fn history(seed: u64, entries: usize) -> Vec<Vec<u8>> {
 fn apply(tail: &mut Tail, entries: &[Vec<u8>]) {
     for bytes in entries {
         let seq = Seq(tail.through().0 + 1);
-        tail.apply(seq, &crate::domain::Entry::parse(bytes).unwrap().0).unwrap();
+        tail.apply(seq, &Entry::parse(bytes).unwrap().0).unwrap();
     }
 }
 
@@ -99,6 +100,28 @@ fn states(snapshot: &Snapshot<impl StorageFile>) -> Vec<String> {
     };
     snapshot.for_each_account(&mut note).unwrap();
     states
+}
+
+fn budgets(snapshot: &Snapshot<impl StorageFile>) -> Result<Vec<(TokenId, u128)>, SnapshotFault> {
+    let mut budgets = Vec::new();
+    let mut note = |token, spent| {
+        budgets.push((token, spent));
+        Ok(())
+    };
+    snapshot.for_each_budget(&mut note)?;
+    Ok(budgets)
+}
+
+/// What entries debit under budgets.
+fn debited(entries: &[Vec<u8>]) -> Vec<(TokenId, u128)> {
+    let mut sums = BTreeMap::new();
+    for bytes in entries {
+        let entry = Entry::parse(bytes).unwrap().0;
+        if entry.counts_against_budget() {
+            *sums.entry(entry.token()).or_default() += entry.amount().minor_units();
+        }
+    }
+    sums.into_iter().collect()
 }
 
 #[test]
@@ -121,6 +144,7 @@ fn snapshots_made_step_by_step_are_the_one_made_at_once() {
         let at_once = snapshot(&MemoryStorage::new(), None, &whole).unwrap();
         let step_by_step = base.unwrap();
         assert_eq!(states(&step_by_step), states(&at_once), "seed {seed}");
+        assert_eq!((budgets(&step_by_step).unwrap(), budgets(&at_once).unwrap()), (debited(&entries), debited(&entries)));
         assert_eq!(step_by_step.head(), at_once.head(), "the digest names the state and nothing else; seed {seed}");
         assert_eq!(step_by_step.front(), at_once.front());
         assert_eq!(snapshots(&storage.list().unwrap())[0], Seq(entries.len() as u64));
@@ -179,6 +203,39 @@ fn keys_of_issues_are_carried_on_until_their_time_is_over() {
 }
 
 #[test]
+fn a_snapshot_has_a_version_that_knows_budgets_only_if_it_has_some() {
+    let (storage, mut base) = (MemoryStorage::new(), None);
+    let transfer = |nonce, budget| {
+        let (key, mut bytes) = (format!("k{nonce}"), Vec::new());
+        let key = crate::domain::Key::new(&key).unwrap();
+        let draft = crate::domain::Draft { budget, key, ..draft(Op::Transfer, "a", "b", 5, nonce) };
+        draft.encode(&mut bytes);
+        bytes
+    };
+    let issue = crate::ledger::sample::entry(Op::Issue, "", "a", 100, 0);
+    let mut digests = Vec::new();
+    for (entries, version, sums) in [
+        (vec![issue, transfer(1, false)], 1, vec![]),
+        (vec![transfer(2, true)], 2, vec![(TokenId([4; 16]), 5)]),
+        (vec![transfer(3, false)], 2, vec![(TokenId([4; 16]), 5)]),
+        (vec![transfer(4, true)], 2, vec![(TokenId([4; 16]), 10)]),
+    ] {
+        let mut tail = tail(base.as_ref());
+        apply(&mut tail, &entries);
+        let made = snapshot(&storage, base.as_ref(), &tail).unwrap();
+        assert_eq!(budgets(&made).unwrap(), sums);
+        storage.tamper(&snapshot_name(made.head().seq), |bytes| assert_eq!(bytes[8], version));
+        digests.push(made.head().digest);
+        base = Some(made);
+    }
+    // The digest names the budgets as well: here is the same value on the same accounts, counted less.
+    let mut less = tail(None);
+    let entries = [crate::ledger::sample::entry(Op::Issue, "", "a", 100, 0), transfer(1, false), transfer(2, false)];
+    apply(&mut less, &entries);
+    assert_ne!(snapshot(&MemoryStorage::new(), None, &less).unwrap().head().digest, digests[1]);
+}
+
+#[test]
 fn entries_that_do_not_fit_the_state_before_them_make_no_snapshot() {
     let entry = |op, from: &str, to: &str, amount, nonce| crate::ledger::sample::entry(op, from, to, amount, nonce);
     let cases = [
@@ -228,8 +285,8 @@ fn no_damage_passes_and_the_one_before_is_used() {
             seen.push(format!("{state:?}"));
             Ok(())
         });
-        let read = read.and_then(|()| found.for_each_key(&mut |_| {}));
-        assert!(read.is_err() || seen == expected, "byte {byte}");
+        let read = read.and_then(|()| found.for_each_key(&mut |_| {})).and_then(|()| budgets(&found));
+        assert!(read.map_or(true, |budgets| seen == expected && budgets == debited(&entries)), "byte {byte}");
     }
     assert!(used_older > 0);
     storage.tamper(&name, |bytes| bytes.truncate(size - 1));

@@ -103,6 +103,10 @@ pub(super) fn books_of<F: StorageFile>(snapshot: &Snapshot<F>) -> Result<Books, 
         Ok(())
     })?;
     snapshot.for_each_key(&mut |_| ())?;
+    snapshot.for_each_budget(&mut |token, spent| {
+        books.begin_budget(token, spent);
+        Ok(())
+    })?;
     Ok(books)
 }
 

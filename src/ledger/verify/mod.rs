@@ -20,6 +20,8 @@ mod snapshots;
 mod start;
 
 #[cfg(test)]
+mod budgets_tests;
+#[cfg(test)]
 mod entries_tests;
 #[cfg(test)]
 mod remedies_tests;

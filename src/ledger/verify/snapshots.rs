@@ -4,7 +4,7 @@
 //! file is missing or says something else, the peaks are made of the entries. That takes a hash of each, more work than everything else
 //! that a verification does, so a thread of its own does it, of copies of the batches, and only up to the newest snapshot.
 use super::rest::Elsewhere;
-use crate::domain::{LogId, Root, Seq};
+use crate::domain::{hex, LogId, Root, Seq};
 use crate::ledger::books::Books;
 use crate::ledger::history::{append_batch, coverage, Peaks, HISTORY_NAME};
 use crate::ledger::layout::BatchHeader;
@@ -78,6 +78,26 @@ impl Claim {
         read.map_err(Bad::rotten)?;
         let (said, right) = (snapshot.head().accounts, books.accounts());
         let missing = || (said != right).then(|| format!("it has {said} accounts, and the entries up to there name {right}"));
+        wrong.or_else(missing).map_or(Ok(()), |what| Err(Bad::contradicted(&self.file, what)))
+    }
+
+    /// Whether it has what was debited under every budget, as the entries up to there add it up.
+    fn check_budgets<F: StorageFile>(&self, snapshot: &Snapshot<F>, books: &Books) -> Result<(), Bad> {
+        let (mut said, mut wrong) = (0, None);
+        let read = snapshot.for_each_budget(&mut |token, spent| {
+            said += 1;
+            let right = books.budget(token);
+            let differs = (spent != right).then(|| {
+                let id = hex(&token.0);
+                format!("it has {spent} debited under the budget of the token id {id}, and the entries have debited {right}")
+            });
+            wrong = wrong.take().or(differs);
+            Ok(())
+        });
+        read.map_err(Bad::rotten)?;
+        let right = books.budgets();
+        let missing =
+            || (said != right).then(|| format!("it has {said} budgets, and the entries up to there debit under {right}"));
         wrong.or_else(missing).map_or(Ok(()), |what| Err(Bad::contradicted(&self.file, what)))
     }
 
@@ -224,6 +244,7 @@ impl<F: StorageFile> Comparison<F> {
         while self.claims.front().is_some_and(|(claim, _)| claim.seq <= last) {
             let (claim, snapshot) = self.claims.pop_front().expect("just seen");
             let found = claim.check_place(batch).and_then(|()| claim.check_accounts(&snapshot, books));
+            let found = found.and_then(|()| claim.check_budgets(&snapshot, books));
             self.passed = Some(claim.seq);
             self.bad.extend(found.err());
         }

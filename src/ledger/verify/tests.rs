@@ -52,7 +52,7 @@ pub(super) fn ledger(amount: u128) -> MemoryStorage {
     storage
 }
 
-fn audit(log: &Log<MemoryStorage>, storage: &MemoryStorage) -> AuditWork<MemoryStorage> {
+pub(super) fn audit(log: &Log<MemoryStorage>, storage: &MemoryStorage) -> AuditWork<MemoryStorage> {
     let base = newest_good(storage, None, Seq(u64::MAX)).unwrap();
     let mut work = AuditWork::behind(&log.reader(), base, u64::MAX, [1, 2, 3, 4]);
     while work.step().unwrap() {}

@@ -19,6 +19,9 @@ pub struct Limits {
     /// Most minor units debited in one UTC day
     #[arg(long, value_name = "N")]
     pub daily_ceiling: Option<u128>,
+    /// Most minor units debited in all, ever, over all accounts and assets
+    #[arg(long, value_name = "N")]
+    pub budget: Option<u128>,
     /// Only idempotency keys of this form; may end with *
     #[arg(long, value_name = "PREFIX*")]
     pub idem: Option<String>,
@@ -36,6 +39,7 @@ impl Limits {
             assets: self.asset.clone(),
             max_amount: self.max_amount,
             daily_ceiling: self.daily_ceiling,
+            budget: self.budget,
             idem: self.idem.clone(),
             not_before: self.not_before.clone(),
             ..MintRequest::default()

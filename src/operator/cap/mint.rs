@@ -17,6 +17,7 @@ use crate::operator::exit::{Exit, Failure};
 #[command(after_help = "Examples:
   ronctl cap mint --subject alice --scopes 'wallet:*' --ttl 900s
   ronctl cap mint --subject till-3 --scopes wallet:spend,wallet:read --ttl 8h --account 'till:3*' --max-amount 5000
+  ronctl cap mint --subject campaign --scopes wallet:spend --ttl 30d --account 'fund:*' --budget 1000000
   TOKEN=$(ronctl cap mint --subject auditor --scopes wallet:read --ttl 15m)
 
 Whoever holds the token can narrow it further offline, with `ronctl cap attenuate`; nobody can widen it.")]

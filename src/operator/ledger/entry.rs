@@ -54,6 +54,8 @@ pub struct Row<'a> {
     pub ceiling: bool,
     /// Chain hash after the batch of the entry, in hex.
     pub ledger_root: String,
+    /// Whether it counts against a budget of that capability.
+    pub budget: bool,
 }
 
 impl<'a> Shown<'a> {
@@ -82,6 +84,7 @@ impl<'a> Shown<'a> {
             token_id: hex(&entry.token().0),
             ceiling: entry.counts_against_ceiling(),
             ledger_root: hex(self.root),
+            budget: entry.counts_against_budget(),
         }
     }
 
@@ -104,8 +107,13 @@ impl<'a> Shown<'a> {
         rows.push(("key", row.idem.to_owned()));
         rows.extend(row.memo.map(|memo| ("memo", printable(memo))));
         rows.push(("time", row.time));
-        let ceiling = if row.ceiling { ", counts against its daily ceiling" } else { "" };
-        rows.push(("token id", format!("{}{ceiling}", row.token_id)));
+        let counted = match (row.ceiling, row.budget) {
+            (false, false) => "",
+            (true, false) => ", counts against its daily ceiling",
+            (false, true) => ", counts against its budget",
+            (true, true) => ", counts against its daily ceiling and its budget",
+        };
+        rows.push(("token id", format!("{}{counted}", row.token_id)));
         rows.push(("correlation id", printable(row.corr_id)));
         rows.push(("size", format!("{} bytes", self.entry.bytes().len())));
         rows
@@ -131,6 +139,7 @@ mod tests {
             corr: "c",
             token: TokenId([0xab; 16]),
             ceiling: true,
+            budget: op.debits(),
             ts: UnixMs(1_500),
         };
         draft.encode(&mut bytes);
@@ -142,7 +151,7 @@ mod tests {
         let bytes = encoded(Op::Transfer, Some("tea\x1b"));
         let shown = Shown { log_id: LogId([1; 16]), seq: Seq(7), root: &[2; 32], entry: Entry::parse(&bytes).unwrap().0 };
         let expected = format!(
-            r#"{{"seq":7,"txid":"{}","time":"1970-01-01T00:00:01.5Z","op":"transfer","from":"alice","to":"bob","asset":"roc","amount_minor":"{}","nonce":3,"idem":"k","memo":"tea\u001b","corr_id":"c","token_id":"{}","ceiling":true,"ledger_root":"{}"}}"#,
+            r#"{{"seq":7,"txid":"{}","time":"1970-01-01T00:00:01.5Z","op":"transfer","from":"alice","to":"bob","asset":"roc","amount_minor":"{}","nonce":3,"idem":"k","memo":"tea\u001b","corr_id":"c","token_id":"{}","ceiling":true,"ledger_root":"{}","budget":true}}"#,
             shown.txid(),
             u128::MAX,
             "ab".repeat(16),

@@ -33,8 +33,8 @@ const BAR_WIDTH: usize = 24;
 
 Checked are the chain of hashes, the numbering of entries, the nonces of every account, that no idempotency key was used twice
 while it is remembered, that no balance was ever below zero, and for each asset that what was issued and not burned is what the
-accounts hold; and that snapshots were taken where they say and have the peaks of the history up to there. All segments that are
-here are read; if the first ones are gone, balances begin with the oldest snapshot. The first thing that is wrong ends this; then each
+accounts hold; and that snapshots were taken where they say and have accounts, sums under budgets and peaks of the history as they were
+there. All segments that are here are read; if the first ones are gone, balances begin with the oldest snapshot. The first thing that is wrong ends this; then each
 segment behind it is read by itself, and all are named whose own hashes do not hold. Said is also what a start of the server would
 do, and what is not as it should be and harms no entry, such as a damaged index. Nothing is written; a server may run meanwhile.
 Ends with 0 if the ledger is whole, 1 if it is not.")]

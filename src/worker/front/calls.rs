@@ -12,9 +12,9 @@ impl Front {
             Call::SignedRoot => self.signed_root(ticket),
             Call::Entries { account, before, limit, capability } => self.ask_page(ticket, account, before, limit, capability),
             Call::Totals { asset } => self.ask_totals(ticket, asset),
-            Call::Write { entry, ceiling } => {
+            Call::Write { entry, allowance } => {
                 self.stats.operation(entry.op());
-                self.writes.push(ticket, &entry, ceiling);
+                self.writes.push(ticket, &entry, allowance);
             }
             Call::Balance { account, asset } => {
                 self.hand_writes_in(engine);
@@ -34,8 +34,8 @@ impl Front {
         }
         let mut writes = std::mem::take(&mut self.writes);
         engine.expect(writes.entries());
-        for ((ticket, ceiling), entry) in writes.waiting.iter().zip(writes.entries()) {
-            self.submit(*ticket, Request::Write { entry, ceiling: *ceiling }, engine);
+        for ((ticket, allowance), entry) in writes.waiting.iter().zip(writes.entries()) {
+            self.submit(*ticket, Request::Write { entry, allowance: *allowance }, engine);
         }
         writes.waiting.clear();
         writes.bytes.clear();
