@@ -94,4 +94,14 @@ mod tests {
         assert_eq!(refused(&["security.amnesia=on", "audit.sink=file"]), ["security.amnesia", "audit.sink"]);
         assert_eq!(refused(&["security.amnesia=on", "audit.sink=off"]), ["security.amnesia"]);
     }
+
+    #[test]
+    fn signed_roots_are_beside_the_counters_wherever_the_ledger_is_and_nowhere_under_amnesia() {
+        let file = |set: &[&str]| config(set).signed_roots();
+        for ledger in [LEDGER, "deps.ledger_sock=unix:///l"] {
+            assert_eq!(file(&[ledger, COUNTERS]), Some("/srv/counters.roots".into()));
+        }
+        assert_eq!(file(&[LEDGER, COUNTERS, "security.amnesia=on"]), None);
+        assert_eq!(file(&[LEDGER]), None);
+    }
 }
