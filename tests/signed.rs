@@ -6,7 +6,7 @@ mod support;
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use support::{eventually, Server, Wallet};
 
@@ -47,11 +47,6 @@ fn keep(server: &Server, name: &str, content: &Value) {
 
 fn signer(root: &Value) -> &str {
     root["signatures"][0]["key"].as_str().unwrap()
-}
-
-/// The file of signed roots, whichever directory it is beside.
-fn roots(server: &Server) -> PathBuf {
-    ["ledger.roots", "accounting.roots"].map(|name| server.path(name)).into_iter().find(|file| file.exists()).unwrap()
 }
 
 fn last_line(file: &Path) -> Value {
@@ -139,7 +134,7 @@ fn after_an_orderly_end_the_last_root_is_signed_and_ties_what_came_before() {
     }
     drop(wallet);
     server.stop();
-    let file = roots(&server);
+    let file = server.path("accounting.roots");
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let last = last_line(&file);
     assert_eq!(last["root"]["seq"], 31, "everything that was committed");

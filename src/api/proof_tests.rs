@@ -121,6 +121,9 @@ fn what_cannot_be_proven_is_refused_with_a_way_out() {
         (unproven(Unproven::Archived { size_min: 8 }), Code::UpstreamUnavailable, "before the root of 8 batches"),
         (unproven(Unproven::NotReached { size_min: 9 }), Code::BadRequest, "at least 9"),
     ];
+    let chosen = [Unproven::NoSuchSize { current: 7 }, Unproven::NotReached { size_min: 9 }, Unproven::Behind];
+    assert!(chosen.iter().all(|why| why.of_chosen_root() == Unproven::Behind), "nobody asked for that size");
+    assert_eq!(Unproven::Archived { size_min: 8 }.of_chosen_root(), Unproven::Archived { size_min: 8 });
     for (refusal, code, part) in told {
         assert!(refusal.code == code && refusal.message.contains(part), "{refusal:?}");
         assert_eq!(refusal.archived, code == Code::UpstreamUnavailable, "{refusal:?}");

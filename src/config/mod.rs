@@ -30,7 +30,7 @@ pub use sources::{Flags, Sources, FILE_DEFAULT};
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// The effective configuration of one server.
@@ -234,24 +234,20 @@ impl Config {
     /// The directory of the audit stream: what is written, or `audit` beside an embedded ledger, or beside embedded counters; `None`
     /// if neither is embedded.
     pub fn audit_directory(&self) -> Option<PathBuf> {
-        self.audit.path.clone().or_else(|| self.own_directory().map(|directory| directory.with_file_name("audit")))
-    }
-
-    /// The file of signed roots: beside an embedded ledger, or beside embedded counters, with `.roots` behind its name; `None` if neither
-    /// is embedded, and under amnesia.
-    pub fn signed_roots(&self) -> Option<PathBuf> {
-        let directory = self.own_directory().filter(|_| !self.security.amnesia)?;
-        let mut name = directory.file_name()?.to_owned();
-        name.push(".roots");
-        Some(directory.with_file_name(name))
-    }
-
-    /// The directory that no other server has.
-    fn own_directory(&self) -> Option<&Path> {
-        match (&self.deps.ledger, &self.deps.accounting) {
+        let beside = match (&self.deps.ledger, &self.deps.accounting) {
             (LedgerDep::Embedded(directory), _) | (LedgerDep::Unix(_), AccountingDep::Embedded(directory)) => Some(directory),
             (LedgerDep::Unix(_), AccountingDep::Unix(_)) => None,
-        }
+        };
+        self.audit.path.clone().or_else(|| beside.map(|directory| directory.with_file_name("audit")))
+    }
+
+    /// The file of signed roots: beside embedded counters, whose directory no other server has, with `.roots` behind its name, wherever the
+    /// ledger is; `None` without such counters and under amnesia.
+    pub fn signed_roots(&self) -> Option<PathBuf> {
+        let AccountingDep::Embedded(directory) = &self.deps.accounting else { return None };
+        let mut name = directory.file_name().filter(|_| !self.security.amnesia)?.to_owned();
+        name.push(".roots");
+        Some(directory.with_file_name(name))
     }
 
     /// Where the value of a key came from.

@@ -116,4 +116,14 @@ mod tests {
         assert_eq!(refused(&["security.amnesia=on", "ledger.memory_max_bytes=128MiB"]), ["ledger.memory_max_bytes"]);
         assert_eq!(refused(&["security.amnesia=off", "ledger.memory_max_bytes=128MiB"]), Vec::<String>::new());
     }
+
+    #[test]
+    fn signed_roots_are_beside_the_counters_wherever_the_ledger_is_and_nowhere_under_amnesia() {
+        let file = |set: &[&str]| config(set).signed_roots();
+        for ledger in [LEDGER, "deps.ledger_sock=unix:///l"] {
+            assert_eq!(file(&[ledger, COUNTERS]), Some("/srv/counters.roots".into()));
+        }
+        assert_eq!(file(&[LEDGER, COUNTERS, "security.amnesia=on"]), None);
+        assert_eq!(file(&[LEDGER]), None);
+    }
 }

@@ -53,10 +53,15 @@ impl RootSigning {
         publisher: Arc<Publisher>,
     ) -> io::Result<(Self, Arc<RootBoard>)> {
         let (board, every) = (Arc::<RootBoard>::default(), config.ledger.sign_roots_every);
+        let is_empty = ledger.head() == Seq(0);
         let mut signer = Signer::new(ledger, keyring, board.clone(), config.signed_roots(), publisher);
         let (stop, stopped) = bounded(0);
         let thread = std::thread::Builder::new().name("roots".to_owned()).spawn(move || {
             step_back();
+            // What an earlier run has left is signed at once.
+            if !is_empty {
+                signer.round();
+            }
             signer.run(&stopped, every);
         })?;
         Ok((Self { stop, thread }, board))
@@ -101,9 +106,10 @@ impl Signer {
 
     fn run(&mut self, stopped: &Receiver<()>, every: Duration) {
         loop {
+            let ended = stopped.recv_timeout(every) != Err(RecvTimeoutError::Timeout);
             self.round();
-            if stopped.recv_timeout(every) != Err(RecvTimeoutError::Timeout) {
-                return self.round();
+            if ended {
+                return;
             }
         }
     }

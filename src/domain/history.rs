@@ -127,3 +127,14 @@ pub enum Unproven {
         size_min: u64,
     },
 }
+
+impl Unproven {
+    /// What it is to whoever named no root: the one that was chosen is of this ledger, so the history comes to it later.
+    #[must_use]
+    pub fn of_chosen_root(self) -> Self {
+        match self {
+            Unproven::NoSuchSize { .. } | Unproven::NotReached { .. } => Unproven::Behind,
+            Unproven::Behind | Unproven::WrongOrder | Unproven::Archived { .. } => self,
+        }
+    }
+}

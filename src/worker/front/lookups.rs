@@ -4,7 +4,7 @@ use crate::access::Capability;
 use crate::api;
 use crate::domain::{
     Account, Asset, Code, Entry, Found, HistoryAnswer, HistoryQuestion, Page, PageQuestion, Question, Refusal, Seq, Totals, TxId,
-    Unproven, Untold,
+    Untold,
 };
 use crate::engine::{Outcome, Output, Ticket};
 use crate::telemetry::Tally;
@@ -86,12 +86,11 @@ impl Front {
     /// Answers a question about the history, as far as the asker may see the transaction that it is about.
     pub fn history(&mut self, ticket: Ticket, of: Option<(TxId, Arc<Capability>)>, chosen: bool, answer: &HistoryAnswer) {
         let of = of.as_ref().map(|(id, capability)| (*id, &**capability));
-        let behind;
+        let unproven;
         let answer = match answer {
-            // A history that is being made again has not come to the signed root yet.
-            HistoryAnswer::Proof(found, Err(Unproven::NoSuchSize { .. } | Unproven::NotReached { .. })) if chosen => {
-                behind = HistoryAnswer::Proof(found.clone(), Err(Unproven::Behind));
-                &behind
+            HistoryAnswer::Proof(found, Err(why)) if chosen => {
+                unproven = HistoryAnswer::Proof(found.clone(), Err(why.of_chosen_root()));
+                &unproven
             }
             answer => answer,
         };
