@@ -2,6 +2,7 @@
 //!
 //! Whatever is in its way, spends go on: it is told in the log, in the metrics and in `/readyz`, and tried again.
 use super::keys::InForce;
+use super::system::step_back;
 use crate::access::{WrittenSignature, AUDIT_CHECKPOINT};
 use crate::audit::{deliver, AuditFault, AuditFigures, Bounds, Event, EventKind, Recovered, Stream, EVENTS_MAX};
 use crate::config::{AuditSink, Config};
@@ -18,8 +19,6 @@ use std::time::Duration;
 
 /// Time between two rounds of the stream.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Niceness of threads that may lag: where CPUs are few they leave them to those for whom somebody waits.
-const NICENESS: i32 = 10;
 /// Segments of the ledger for which the stream leaves room on the disk.
 const ROOM_SEGMENTS: u64 = 4;
 /// Full files of the stream that are kept in memory, until the peer has them.
@@ -184,13 +183,6 @@ fn signature(keyring: &InForce, signed: &[u8], now: UnixMs) -> Option<String> {
             tracing::error!(event = "checkpoint_unsigned", %error, "a checkpoint of the audit stream is not signed; the next one covers it");
             None
         }
-    }
-}
-
-/// Lets this thread go behind those for whom somebody waits.
-pub(super) fn step_back() {
-    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
-        tracing::debug!(%error, "a thread that may lag has the priority of all others");
     }
 }
 

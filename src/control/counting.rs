@@ -1,4 +1,5 @@
 //! The thread that keeps the counters up with the ledger, off the cores and off the control thread.
+use super::system::step_back;
 use crate::accounting::{Bounds, Counters, CountersFault, FlushLag, Tail, TailFault};
 use crate::domain::{Entry, Seq};
 use crate::ledger::ReadLedger;
@@ -13,9 +14,6 @@ use std::time::Duration;
 
 /// Time between two flushes. Counters are transient and may lag; rarer flushes leave the disk to the ledger.
 const FLUSH_EVERY: Duration = Duration::from_secs(10);
-
-/// Niceness of the thread: counters may lag, and where CPUs are few they leave them to those for whom somebody waits.
-const NICENESS: i32 = 10;
 
 /// The running counters.
 pub(super) struct Counting {
@@ -55,9 +53,7 @@ impl Counting {
         let lag = counters.lag();
         let (stop, stopped) = channel();
         let count = move || {
-            if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
-                tracing::debug!(%error, "the counters have the priority of all others");
-            }
+            step_back();
             let mut tail = LedgerTail(reader);
             loop {
                 let ending = !matches!(stopped.recv_timeout(FLUSH_EVERY), Err(RecvTimeoutError::Timeout));

@@ -3,9 +3,9 @@
 //! Nobody waits for it. What it has signed stands on a board, where the cores find it, and in a file, which may be lost: then later roots
 //! are signed. Roots that the ledger does not continue any more, because it was restored from an older copy or changed, are told
 //! and taken off the board: their file is put aside.
-use super::auditing::step_back;
 use super::keys::InForce;
 use super::root_file::RootFile;
+use super::system::step_back;
 use crate::access::{RootBoard, SignedRoot};
 use crate::config::Config;
 use crate::domain::{HistoryAnswer, HistoryQuestion, HistoryRoot, Seq, UnixMs, Unproven};

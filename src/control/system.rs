@@ -1,4 +1,9 @@
-//! What a start asks of the system: as many open files as connections need, and that the cores have their CPUs to themselves.
+//! What a start asks of the system: as many open files as connections need, and that the cores have their CPUs to themselves, as far as
+//! there are others.
+
+/// Niceness of threads that may lag: where CPUs are few they leave them to those for whom somebody waits.
+const NICENESS: i32 = 10;
+
 /// Raises the limit on open files as far as the connection cap needs and the system allows.
 pub(super) fn raise_file_limit(connections_max: usize) {
     use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
@@ -32,5 +37,12 @@ pub(super) fn leave_to_cores(usable: &[usize], cores: &[usize]) {
     }
     if let Err(error) = rustix::thread::sched_setaffinity(None, &others) {
         tracing::warn!(event = "pin_failed", %error, "the threads beside the cores could not be kept off their CPUs");
+    }
+}
+
+/// Lets this thread, which may lag, go behind those for whom somebody waits.
+pub(super) fn step_back() {
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+        tracing::debug!(%error, "a thread that may lag has the priority of all others");
     }
 }
