@@ -4,7 +4,7 @@ use super::keys::{InForce, Telling};
 use super::page::{Action, ActionFault, PageReply};
 use crate::access::{inspect, mint, Keyring, MintRequest};
 use crate::domain::Code;
-use crate::worker::{unix_now, Letter, Mailbox, Order};
+use crate::worker::unix_now;
 use serde::Deserialize;
 use serde_json::json;
 use std::io;
@@ -16,7 +16,7 @@ pub(super) struct EphemeralKeys {
     /// Held while a rotation is told: two at once are told in one order.
     rotating: Mutex<()>,
     /// None before there are cores.
-    serving: OnceLock<(Vec<Mailbox>, Telling)>,
+    telling: OnceLock<Telling>,
 }
 
 /// What is asked about the keys.
@@ -40,7 +40,7 @@ impl EphemeralKeys {
     /// If the system gives no randomness.
     pub fn new() -> io::Result<Self> {
         let in_force = InForce::new(Arc::new(Keyring::ephemeral(unix_now())?));
-        Ok(Self { in_force, rotating: Mutex::new(()), serving: OnceLock::new() })
+        Ok(Self { in_force, rotating: Mutex::new(()), telling: OnceLock::new() })
     }
 
     /// The keyring in force.
@@ -53,10 +53,10 @@ impl EphemeralKeys {
         self.in_force.clone()
     }
 
-    /// From now on these cores verify with it.
-    pub fn serve(&self, cores: Vec<Mailbox>, telling: Telling) {
+    /// From now on there are those whom another keyring is told.
+    pub fn serve(&self, telling: Telling) {
         telling.posture(&self.keyring());
-        let _ = self.serving.set((cores, telling));
+        let _ = self.telling.set(telling);
     }
 
     /// Does what the admin socket asks for.
@@ -89,19 +89,14 @@ impl EphemeralKeys {
         Ok(PageReply::json(told.to_string()))
     }
 
-    /// Cores that have the new keyring keep what they have verified with a key that is still on it.
     fn rotate(&self, rotation: &Rotation) -> Result<Arc<Keyring>, ActionFault> {
         let starting = || not_done(503, Code::RetryLater, "the service is starting; try again");
-        let (cores, telling) = self.serving.get().ok_or_else(starting)?;
+        let telling = self.telling.get().ok_or_else(starting)?;
         let _one = self.rotating.lock().unwrap_or_else(PoisonError::into_inner);
         let next = self.keyring().rotated(unix_now(), rotation.hybrid);
         let next =
             Arc::new(next.map_err(|error| not_done(500, Code::InternalError, format!("no fresh key: {error}; try again")))?);
-        for core in cores {
-            core.put(Letter::Order(Order::Keyring(next.clone())));
-        }
-        let before = self.in_force.replace(next.clone());
-        telling.changed(&before, &next);
+        telling.put(&self.in_force, &next);
         Ok(next)
     }
 }

@@ -47,11 +47,11 @@ pub(super) struct KeyWatch {
 
 impl KeyWatch {
     /// Begins to look; `stamp` is that of the file from which the keyring in force was read.
-    pub fn start(custody: Custody, in_force: InForce, stamp: Stamp, cores: Vec<Mailbox>, telling: Telling) -> io::Result<Self> {
+    pub fn start(custody: Custody, in_force: InForce, stamp: Option<Stamp>, telling: Telling) -> io::Result<Self> {
         // One that waits is as good as many.
         let (asks, asked) = bounded(1);
         telling.posture(&in_force.get());
-        let looker = Looker { custody, in_force, stamp: Some(stamp), cores, telling };
+        let looker = Looker { custody, in_force, stamp, telling };
         let thread = std::thread::Builder::new().name("keys".to_owned()).spawn(move || looker.run(&asked))?;
         Ok(Self { asks, thread })
     }
@@ -71,6 +71,8 @@ impl KeyWatch {
 
 /// Whom the keyring in force is told.
 pub(super) struct Telling {
+    /// The cores, which verify with it.
+    pub cores: Vec<Mailbox>,
     pub publisher: Arc<Publisher>,
     pub version: SharedVersion,
     /// The audit stream, if there is one.
@@ -82,7 +84,6 @@ struct Looker {
     in_force: InForce,
     /// That of the file which was looked at last, whether it was good or not.
     stamp: Option<Stamp>,
-    cores: Vec<Mailbox>,
     telling: Telling,
 }
 
@@ -102,22 +103,24 @@ impl Looker {
         // Taken before the file is read: what changes meanwhile is noticed at the next look.
         self.stamp = self.custody.stamp();
         match self.custody.open() {
-            Ok(keyring) => {
-                let keyring = Arc::new(keyring);
-                for core in &self.cores {
-                    core.put(Letter::Order(Order::Keyring(keyring.clone())));
-                }
-                let before = self.in_force.replace(keyring.clone());
-                self.telling.changed(&before, &keyring);
-            }
+            Ok(keyring) => self.telling.put(&self.in_force, &Arc::new(keyring)),
             Err(fault) => self.telling.failed(&fault, &self.in_force.get()),
         }
     }
 }
 
 impl Telling {
+    /// Puts another keyring in force. Cores that have it keep what they have verified with a key that is still on it.
+    pub(super) fn put(&self, in_force: &InForce, keyring: &Arc<Keyring>) {
+        for core in &self.cores {
+            core.put(Letter::Order(Order::Keyring(keyring.clone())));
+        }
+        let before = in_force.replace(keyring.clone());
+        self.changed(&before, keyring);
+    }
+
     /// Tells of a keyring that was read again and is in force.
-    pub(super) fn changed(&self, before: &Keyring, keyring: &Keyring) {
+    fn changed(&self, before: &Keyring, keyring: &Keyring) {
         self.posture(keyring);
         self.publisher.reload(Reload::Keyring, true);
         let (version, active, keys) = (keyring.serial(), keyring.active_id(), keyring.keys().len());

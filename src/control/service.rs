@@ -18,6 +18,7 @@ use super::watch::{Files, Watcher};
 use super::{health_body, ControlServer, Dep, Readiness, SharedVersion, SignalEvent, Signals, Version};
 use crate::access::{
     forbid_core_dumps, forbid_swap, Custody, KeyringFault, Policy, PolicyFault, RevocationBoard, RevocationFault, RootBoard,
+    Stamp,
 };
 use crate::accounting::CountersFault;
 use crate::api::Route;
@@ -145,6 +146,27 @@ enum Keys {
     InMemory(Arc<EphemeralKeys>),
 }
 
+impl Keys {
+    /// The keyring, and what tells the state of its file from the next one.
+    fn open(&self) -> Result<(InForce, Option<Stamp>), KeyringFault> {
+        match self {
+            Keys::InFile(custody) => {
+                let (keyring, stamp) = custody.open_or_create()?;
+                Ok((InForce::new(Arc::new(keyring)), Some(stamp)))
+            }
+            Keys::InMemory(keys) => Ok((keys.in_force(), None)),
+        }
+    }
+
+    /// If it is in memory, what the admin socket asks.
+    fn in_memory(&self) -> Option<Arc<EphemeralKeys>> {
+        match self {
+            Keys::InFile(_) => None,
+            Keys::InMemory(keys) => Some(keys.clone()),
+        }
+    }
+}
+
 struct Service {
     readiness: Readiness,
     site: Arc<Site>,
@@ -165,13 +187,7 @@ impl Service {
     fn start(config: &Config, keys: Keys, interruption: &mut Interruption<'_>) -> Result<Option<Self>, ServiceFault> {
         raise_file_limit(config.limits.connections);
         let policy = Arc::new(Policy::load(&config.security.policy_file)?);
-        let (keyring, ephemeral, in_file) = match keys {
-            Keys::InFile(custody) => {
-                let (keyring, stamp) = custody.open_or_create()?;
-                (Arc::new(keyring), None, Some((custody, stamp)))
-            }
-            Keys::InMemory(keys) => (keys.keyring(), Some(keys), None),
-        };
+        let (in_force, stamp) = keys.open()?;
         let board = Arc::<RevocationBoard>::default();
         let revocations = RevocationWatch::open(config.security.revocations.clone(), board.clone())?;
         let RegistryDep::File(registry) = &config.deps.registry else { unreachable!("only what is supported is started") };
@@ -208,7 +224,7 @@ impl Service {
             publisher: publisher.clone(),
             version: version.clone(),
             status: status.clone(),
-            keys: ephemeral.clone(),
+            keys: keys.in_memory(),
         };
         let servers = control_servers(config, Arc::new(pages))?;
 
@@ -250,7 +266,6 @@ impl Service {
                 cpus.iter().map(|_| feed()).map(|(core, stream)| (Some(core), stream)).unzip()
             }
         };
-        let in_force = ephemeral.as_ref().map_or_else(|| InForce::new(keyring.clone()), |keys| keys.in_force());
         let auditing = Auditing::start(config, ledger.reader(), intakes, in_force.clone())?.map(Arc::new);
         let signing = RootSigning::start(config, ledger.reader(), in_force.clone(), publisher.clone());
         let (signing, roots) = signing.map_err(refused("cannot start the thread that signs roots"))?;
@@ -263,7 +278,7 @@ impl Service {
             inbox,
             listener,
             lane: ledger.lane(core as u16),
-            keyring: keyring.clone(),
+            keyring: in_force.get(),
             cpu: *cpu,
             feed,
         });
@@ -273,17 +288,17 @@ impl Service {
         ledger.audit(schedule(config), live).map_err(refused("cannot start the auditor"))?;
         let config::Ledger { scrub_every: every, scrub_bytes_per_second: bytes_per_second, .. } = config.ledger;
         ledger.scrub(Scrubbing { every, bytes_per_second }).map_err(refused("cannot start the thread that scrubs"))?;
-        let telling = Telling { publisher: publisher.clone(), version: version.clone(), stream: auditing.clone() };
-        let keys = match (in_file, ephemeral) {
-            (Some((custody, stamp)), _) => Some(
-                KeyWatch::start(custody, in_force, stamp, to_verify, telling)
-                    .map_err(refused("cannot start the thread of the keyring"))?,
-            ),
-            (None, Some(keys)) => {
-                keys.serve(to_verify, telling);
+        let telling =
+            Telling { cores: to_verify, publisher: publisher.clone(), version: version.clone(), stream: auditing.clone() };
+        let keys = match keys {
+            Keys::InFile(custody) => {
+                let watch = KeyWatch::start(custody, in_force, stamp, telling);
+                Some(watch.map_err(refused("cannot start the thread of the keyring"))?)
+            }
+            Keys::InMemory(keys) => {
+                keys.serve(telling);
                 None
             }
-            (None, None) => unreachable!("the keyring is in a file or in memory"),
         };
         readiness.up(Dep::Ledger);
         let files = Files { registry, revocations };
