@@ -45,7 +45,7 @@ pub use keyring_fault::KeyringFault;
 pub use mint::{attenuate, mint, MintFault, MintRequest};
 pub use opening_key::Kms;
 pub use policy::{Policy, PolicyFault};
-pub use private_file::Stamp;
+pub use private_file::{directory_of, Stamp};
 pub use revocation_file::{
     change as change_revocations, load as load_revocations, load_list as load_revocation_list, reason_well_formed,
     RevocationFault, REASON_BYTES_MAX, REVOCATIONS_MAX,

@@ -114,16 +114,8 @@ impl std::fmt::Display for BodyFault {
 
 impl std::error::Error for BodyFault {}
 
-fn text(hash: &Digest) -> String {
-    hex(hash)
-}
-
 fn texts(hashes: &[Digest]) -> Vec<String> {
-    hashes.iter().map(text).collect()
-}
-
-fn log_text(log_id: LogId) -> String {
-    hex(&log_id.0)
+    hashes.iter().map(|hash| hex(hash)).collect()
 }
 
 fn hash_of(text: &str) -> Result<Digest, BodyFault> {
@@ -140,7 +132,7 @@ fn log_of(text: &str) -> Result<LogId, BodyFault> {
 
 impl From<&HistoryRoot> for RootBody {
     fn from(root: &HistoryRoot) -> Self {
-        Self { size: root.size, seq: root.through.0, hash: text(&root.hash), signatures: Vec::new() }
+        Self { size: root.size, seq: root.through.0, hash: hex(&root.hash), signatures: Vec::new() }
     }
 }
 
@@ -165,7 +157,7 @@ impl RootBody {
 impl CurrentRootBody {
     /// A signed root of this ledger.
     pub fn signed(log_id: LogId, signed: &SignedRoot) -> Self {
-        Self { log_id: log_text(log_id), root: RootBody::from(signed) }
+        Self { log_id: hex(&log_id.0), root: RootBody::from(signed) }
     }
 
     /// The ledger and the root as values.
@@ -179,10 +171,10 @@ impl ProofBody {
         let entry = Entry::parse_own(&found.entry).0;
         Self {
             txid: TxId::new(log_id, found.seq, &entry).to_string(),
-            log_id: log_text(log_id),
+            log_id: hex(&log_id.0),
             seq: found.seq.0,
             entry: URL_SAFE_NO_PAD.encode(&found.entry),
-            ledger_root: text(&found.root),
+            ledger_root: hex(&found.root),
             batch: BatchBody {
                 first_seq: place.first_seq.0,
                 entries: place.entries,
@@ -235,7 +227,7 @@ impl From<&Proof> for ProofBody {
 impl From<&Consistency> for ConsistencyBody {
     fn from(proof: &Consistency) -> Self {
         Self {
-            log_id: log_text(proof.log_id),
+            log_id: hex(&proof.log_id.0),
             from: RootBody::from(&proof.from),
             to: RootBody::from(&proof.to),
             peaks: texts(&proof.peaks),
@@ -284,7 +276,7 @@ pub fn history(
         }
         (HistoryAnswer::Root(root), _) => {
             let root = root.as_ref().map_err(|why| unproven(*why))?;
-            Ok(body(&CurrentRootBody { log_id: log_text(log_id), root: RootBody::on(board, root) }))
+            Ok(body(&CurrentRootBody { log_id: hex(&log_id.0), root: RootBody::on(board, root) }))
         }
         (HistoryAnswer::Consistency(proof), _) => {
             let proof = proof.as_ref().map_err(|why| unproven(*why))?;

@@ -19,7 +19,7 @@ use socket2::SockRef;
 use super::page::{Action, ActionFault, Page, PageReply, Pages, Surface};
 use super::socket::AdminSocket;
 use crate::api::IncomingHeaders;
-use crate::domain::Code;
+use crate::domain::{hex, Code};
 
 /// Most connections at once.
 pub const CONNECTIONS_MAX: usize = 32;
@@ -362,7 +362,7 @@ fn made_corr_id() -> String {
     let mut random = [0u8; 16];
     // Without randomness the id is all zeros: a request is still better answered than not.
     let _ = getrandom::fill(&mut random);
-    random.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&random)
 }
 
 /// The bytes of the reply: what was done is told, everything else only reads.

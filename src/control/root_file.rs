@@ -3,7 +3,7 @@
 //! Invariants: mode 0600; a line is on the disk before the call returns; the file has at most twice as many lines as roots are kept, and is
 //! then written anew with those, as a whole. What is in it is worth no trouble: lines that cannot be read are left out, what an
 //! interrupted write has left is cut off, and roots that are lost are signed anew.
-use crate::access::{SignedRoot, ROOTS_MAX};
+use crate::access::{directory_of, SignedRoot, ROOTS_MAX};
 use crate::api::proof::CurrentRootBody;
 use crate::domain::LogId;
 use std::fs::{self, File, OpenOptions};
@@ -105,8 +105,7 @@ impl RootFile {
     }
 
     fn sync_directory(&self) -> io::Result<()> {
-        let directory = self.path.parent().filter(|directory| !directory.as_os_str().is_empty());
-        File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+        File::open(directory_of(&self.path))?.sync_all()
     }
 }
 

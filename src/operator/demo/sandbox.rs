@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::domain::hex;
 use crate::domain::limits::SEGMENT_BYTES_MIN;
 use crate::operator::client::{Address, Client, Request};
 use crate::operator::exit::{Exit, Failure};
@@ -48,8 +49,7 @@ impl Sandbox {
         let (http, metrics) = free_addresses()?;
         let mut random = [0u8; 6];
         getrandom::fill(&mut random).map_err(|fault| Failure::internal(format!("no random numbers: {fault}"), ""))?;
-        let suffix: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        let directory = std::env::temp_dir().join(format!("ronctl-demo-{suffix}"));
+        let directory = std::env::temp_dir().join(format!("ronctl-demo-{}", hex(&random)));
         DirBuilder::new().mode(0o700).create(&directory).map_err(|fault| {
             Failure::internal(
                 format!("cannot make the directory {}: {fault}", directory.display()),

@@ -1,7 +1,7 @@
 //! `ronctl kms`: the keyring in custody. Shows its posture, and changes it while servers run.
 //!
-//! What is changed is a file, or the memory of a server under amnesia; a server that has the file open notices within a second. A fresh key signs only after the server has learnt of
-//! it, so that no token is refused in between.
+//! What is changed is a file, or the memory of a server under amnesia; a server that has the file open notices within a second. A fresh
+//! key signs only after the server has learnt of it, so that no token is refused in between.
 pub mod export;
 mod posture;
 pub mod retire;

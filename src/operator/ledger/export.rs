@@ -15,6 +15,7 @@ use time::OffsetDateTime;
 
 use super::entry::{Row, Shown};
 use super::{unreadable, Directory};
+use crate::access::directory_of;
 use crate::domain::{Account, Entry, Seq};
 use crate::ledger::{DiskStorage, LedgerError, Walk};
 use crate::operator::context::Context;
@@ -319,8 +320,7 @@ fn publish(partial: &Path, path: &Path, force: bool) -> io::Result<()> {
         fs::hard_link(partial, path)?;
         fs::remove_file(partial)?;
     }
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(parent)?.sync_all()
+    File::open(directory_of(path))?.sync_all()
 }
 
 /// One line of the table. A field that is absent is empty; a memo that was given and is empty is a pair of quotes.

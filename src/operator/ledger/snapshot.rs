@@ -5,6 +5,7 @@ use std::time::Instant;
 use serde_json::{json, Value};
 
 use super::{refused, Directory};
+use crate::access::directory_of;
 use crate::domain::{hex, Seq};
 use crate::ledger::snapshot::Snapshot;
 use crate::ledger::{back_up, DiskFile, DiskStorage, LedgerError};
@@ -76,8 +77,7 @@ impl SnapshotTo {
 pub(super) fn folder_and_name(file: &Path) -> Result<(&Path, &str), Failure> {
     let name = file.file_name().and_then(|name| name.to_str());
     let name = name.ok_or_else(|| Failure::usage(format!("{} is not the name of a file", file.display()), "name a file"))?;
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    Ok((folder, name))
+    Ok((directory_of(file), name))
 }
 
 /// What is in a snapshot, for programs.
