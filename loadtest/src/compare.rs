@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsString,
+    path::PathBuf,
     sync::{atomic::AtomicBool, Arc},
     time::Duration,
 };
@@ -44,6 +45,8 @@ pub enum Compared {
     Tokens,
     /// The audit stream: off, and in files beside the ledger.
     Audit,
+    /// Capabilities: believed unread by the build that `--unchecked` names, and checked.
+    Authority,
 }
 
 /// Arguments of `compare`.
@@ -73,6 +76,9 @@ pub struct CompareArgs {
     /// Bad tokens per second beside the load, if that is compared.
     #[arg(long, default_value = "5_000", value_parser = count)]
     pub bad_tokens: u64,
+    /// The svc-wallet binary that was built to check no capability, with `RUSTFLAGS="--cfg unchecked_capabilities"`, if that is compared.
+    #[arg(long, value_name = "PROGRAM", required_if_eq("what", "authority"))]
+    pub unchecked: Option<PathBuf>,
     /// A median of the ratios of replies per second below this is a finding.
     #[arg(long)]
     pub at_least: Option<f64>,
@@ -159,6 +165,7 @@ pub fn run(args: &CompareArgs, quiet: bool, stop: &Arc<AtomicBool>) -> Result<Co
         Compared::Snapshots => ["without snapshots", "with snapshots"],
         Compared::Tokens => ["good tokens alone", "beside bad tokens"],
         Compared::Audit => ["without audit", "with audit"],
+        Compared::Authority => ["capabilities unchecked", "capabilities checked"],
     };
     let mut sides = Vec::new();
     for (second, name) in [false, true].into_iter().zip(names) {
@@ -266,7 +273,7 @@ impl Side {
         let mut plan = plan.clone();
         let mut daemon = None;
         match (args.what, second) {
-            (Compared::Daemon, false) | (Compared::Tokens, _) => {}
+            (Compared::Daemon, false) | (Compared::Tokens, _) | (Compared::Authority, true) => {}
             (Compared::Daemon, true) => {
                 let place = plan.directory()?;
                 let mut made = Daemon::prepare(Disk::Real(None), place.path(), &plan)?;
@@ -274,6 +281,7 @@ impl Side {
                 plan.ledger = Some(made.socket());
                 daemon = Some((made, place));
             }
+            (Compared::Authority, false) => plan.program = machine::server_program(args.unchecked.clone())?,
             (Compared::Audit, second) => {
                 plan.audit = if second { "file" } else { "off" };
             }
@@ -285,6 +293,12 @@ impl Side {
         let traffic = &args.traffic;
         let mut server = Server::prepare(plan)?;
         server.start(stop)?;
+        let unchecked = args.what == Compared::Authority && !second;
+        if server.is_unchecked()? != unchecked {
+            let program = server.program().display();
+            let how = if unchecked { "with" } else { "without" };
+            return Err(Fault::Usage(format!("{program}: has to be built {how} RUSTFLAGS=\"--cfg unchecked_capabilities\"")));
+        }
         let token = server.token()?;
         let mut workload = run::workload(traffic, server.address(), &token, "load:", seed);
         run::prepare(&mut workload, traffic, server.address(), false, quiet, stop)?;

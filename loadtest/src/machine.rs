@@ -102,7 +102,8 @@ fn since_epoch_ns() -> u64 {
 /// [`Fault::MissingProgram`], or [`Fault::Program`] if it cannot be built.
 pub fn server_program(asked: Option<PathBuf>) -> Result<PathBuf, Fault> {
     if let Some(path) = asked {
-        return if path.exists() { Ok(path) } else { Err(Fault::MissingProgram { path }) };
+        // It is started in another directory.
+        return path.canonicalize().map_err(|_| Fault::MissingProgram { path });
     }
     let own = std::env::current_exe().map_err(Fault::io("finding this program"))?;
     let directory = own.parent().expect("a program lies in a directory");

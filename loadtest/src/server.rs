@@ -4,7 +4,7 @@
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::Command,
@@ -181,12 +181,26 @@ impl Server {
         is_ready(self.metrics)
     }
 
+    /// Whether it is of the build that checks no capability, which its version tells.
+    ///
+    /// # Errors
+    /// [`Fault::Io`] if it does not tell its version.
+    pub fn is_unchecked(&self) -> Result<bool, Fault> {
+        let version = page(self.metrics, "/version").map_err(Fault::io("asking the server for its version"))?;
+        Ok(version.contains("\"unchecked_capabilities\""))
+    }
+
     /// Mints the capability of the load.
     ///
     /// # Errors
     /// Those of [`tokens::mint`].
     pub fn token(&self) -> Result<Token, Fault> {
         tokens::mint(&self.plan.program.with_file_name("ronctl"), &self.config_path())
+    }
+
+    /// The binary that it runs.
+    pub fn program(&self) -> &Path {
+        &self.plan.program
     }
 
     /// Where the API is.
@@ -265,11 +279,17 @@ fn free_addresses() -> Result<(SocketAddr, SocketAddr), Fault> {
 }
 
 fn is_ready(metrics: SocketAddr) -> bool {
-    let Ok(mut stream) = TcpStream::connect_timeout(&metrics, Duration::from_millis(500)) else { return false };
-    let limited = stream.set_read_timeout(Some(Duration::from_secs(2)));
-    let asked = stream.write_all(format!("GET /readyz HTTP/1.1\r\nHost: {metrics}\r\nConnection: close\r\n\r\n").as_bytes());
-    let mut head = [0; 12];
-    limited.is_ok() && asked.is_ok() && stream.read_exact(&mut head).is_ok() && &head == b"HTTP/1.1 200"
+    page(metrics, "/readyz").is_ok_and(|reply| reply.starts_with("HTTP/1.1 200"))
+}
+
+/// The whole reply to a request for a page of the control port.
+fn page(metrics: SocketAddr, path: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&metrics, Duration::from_millis(500))?;
+    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {metrics}\r\nConnection: close\r\n\r\n").as_bytes())?;
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply)?;
+    Ok(reply)
 }
 
 fn embedded_directory(plan: &ServerPlan, directory: &Path) -> PathBuf {

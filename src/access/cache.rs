@@ -8,12 +8,16 @@ use super::capability::Capability;
 use super::keyring::Keyring;
 use super::revocations::{RevocationBoard, Revocations};
 use super::token;
-use crate::domain::{Refusal, UnixMs, Why};
+use crate::domain::{Refusal, TokenId, UnixMs, Why};
 use ahash::RandomState;
 use constant_time_eq::constant_time_eq;
 use hashbrown::HashTable;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Whether this is the build that takes everybody for somebody who may do everything. It exists to measure what the checks cost, is made
+/// with `RUSTFLAGS="--cfg unchecked_capabilities"`, and serves loopback addresses alone.
+pub const UNCHECKED: bool = cfg!(unchecked_capabilities);
 
 /// Verified capabilities of one core.
 pub struct TokenCache {
@@ -110,6 +114,9 @@ impl TokenCache {
     /// Refuses with UNAUTHORIZED what is not a token of this service, has a wrong signature, was revoked, is for another service or
     /// out of its time, and with FORBIDDEN what has a caveat that is not understood.
     pub fn verify(&mut self, token: &[u8], discharges: Option<&[u8]>, now: UnixMs) -> Result<&Arc<Capability>, Refusal> {
+        if UNCHECKED {
+            return Ok(self.anybody());
+        }
         self.newest = self.place_of(token, discharges)?;
         self.believed = true;
         if self.board.epoch() != self.epoch {
@@ -125,6 +132,16 @@ impl TokenCache {
         }
         slot.capability.check(&self.audience, now, self.leeway_ms)?;
         Ok(&slot.capability)
+    }
+
+    /// A capability without a caveat, for the build that checks none.
+    fn anybody(&mut self) -> &Arc<Capability> {
+        if self.slots.is_empty() {
+            let capability = Arc::new(Capability::new("anybody", "unchecked", TokenId::default()));
+            self.slots.push(Slot { hash: 0, token: Box::default(), discharges: None, capability, epoch: 0, revoked: false, used: false });
+        }
+        self.believed = true;
+        &self.slots[self.newest].capability
     }
 
     /// Forgets who asked last; to be called when a new request is begun.

@@ -34,7 +34,7 @@ mod signing;
 mod token;
 mod written_signature;
 
-pub use cache::{Lookups, TokenCache};
+pub use cache::{Lookups, TokenCache, UNCHECKED};
 pub use capability::{Capability, Demand};
 pub use custody::{key_file_beside, Custody};
 pub use guarded::{forbid_core_dumps, forbid_swap};

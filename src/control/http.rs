@@ -476,6 +476,10 @@ fn discard(connection: &mut dyn Connection, deadline: Instant) {
     }
 }
 
+#[cfg(any(test, fuzzing))]
+#[path = "http_fuzzing.rs"]
+pub(crate) mod fuzzing;
+
 #[cfg(test)]
 #[path = "http_tests.rs"]
 mod tests;

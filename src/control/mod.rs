@@ -31,6 +31,8 @@ pub(crate) mod watch;
 pub(crate) mod sample;
 
 pub use custody::{custody, custody_under};
+#[cfg(any(test, fuzzing))]
+pub(crate) use http::fuzzing;
 pub use http::ControlServer;
 pub use page::{Action, ActionFault, Page, PageReply, Pages, Surface};
 pub use preflight::findings;

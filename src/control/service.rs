@@ -18,7 +18,7 @@ use super::watch::{Files, Watcher};
 use super::{health_body, ControlServer, Dep, Readiness, SharedVersion, SignalEvent, Signals, Version};
 use crate::access::{
     forbid_core_dumps, forbid_swap, Custody, KeyringFault, Policy, PolicyFault, RevocationBoard, RevocationFault, RootBoard,
-    Stamp,
+    Stamp, UNCHECKED,
 };
 use crate::accounting::CountersFault;
 use crate::api::Route;
@@ -473,7 +473,8 @@ fn version(config: &Config, driver: &Driver, policy: &Policy, registry_version: 
         Driver::Epoll { cause } => cause.clone(),
         Driver::IoUring => None,
     };
-    let features = if config.security.amnesia { vec!["amnesia"] } else { Vec::new() };
+    let features = [(config.security.amnesia, "amnesia"), (UNCHECKED, "unchecked_capabilities")];
+    let features = features.into_iter().filter_map(|(has, name)| has.then_some(name)).collect();
     let mut version = Version::new(SERVICE, features, driver.name(), note);
     version.policy_version = Some(policy.version());
     version.registry_version = Some(registry_version);
