@@ -17,7 +17,9 @@ fn resident_bytes() -> u64 {
 }
 
 fn main() {
-    let quick = std::env::args().any(|argument| argument == "--test");
+    // `cargo test` runs benchmarks without `--bench`, `cargo bench` with it, and `cargo bench -- --test` with both.
+    let has = |flag: &str| std::env::args().any(|argument| argument == flag);
+    let quick = has("--test") || !has("--bench");
     let count = if quick { QUICK } else { FULL };
     let settings = Settings { hash_seeds: [1, 2, 3, 4], idempotency_ttl_ms: 1000, keys_max: 1 << 30 };
     let mut shard = Shard::new(settings, Budgets::default());
