@@ -52,6 +52,7 @@ fn entry_under(budget: bool, op: Op, from: Option<&str>, to: &str, amount: u128,
         token: TokenId::default(),
         ceiling: false,
         budget,
+        daily_max: false,
         ts: UnixMs(1_000),
     };
     draft.encode(&mut bytes);

@@ -60,6 +60,7 @@ fn apply(shard: &mut Shard, bytes: &mut Vec<u8>, op: Op, from: Option<&str>, to:
         token: TokenId::default(),
         ceiling: false,
         budget: false,
+        daily_max: false,
         ts,
     };
     bytes.clear();

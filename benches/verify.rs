@@ -75,6 +75,7 @@ fn encode(bytes: &mut Vec<u8>, number: u64, plan: &Plan) {
         token: TokenId([7; 16]),
         ceiling: false,
         budget: false,
+        daily_max: false,
         ts: UnixMs(1_700_000_000_000 + number / 200),
     };
     draft.encode(bytes);

@@ -27,6 +27,7 @@ fn transfer(nonce: u64) -> Vec<u8> {
         token: TokenId([4; 16]),
         ceiling: false,
         budget: false,
+        daily_max: false,
         ts: UnixMs(1_700_000_000_000),
     };
     draft.encode(&mut bytes);

@@ -27,6 +27,7 @@ fn write_old_ledger(directory: &Path) {
         token: TokenId([4; 16]),
         ceiling: false,
         budget: false,
+        daily_max: false,
         ts: UnixMs(ten_minutes_ago),
     };
     draft.encode(&mut bytes);

@@ -29,6 +29,7 @@ fn entry(op: Op, from: &str, to: &str, amount: u128, nonce: u64, memo: Option<&s
         token: TokenId([4; 16]),
         ceiling: false,
         budget: false,
+        daily_max: false,
         ts: UnixMs(ts),
     };
     draft.encode(&mut bytes);

@@ -209,6 +209,7 @@ fn write_ledger(directory: &Path) {
             token: TokenId([4; 16]),
             ceiling: false,
             budget: false,
+            daily_max: false,
             // Their keys are over their time, so that segments of them may be archived.
             ts: UnixMs(now().0 - 2 * 86_400_000),
         };

@@ -1,7 +1,7 @@
 //! Proves what a core's cache of verified tokens may and may not remember: never past expiry, revocation, its key or its bound.
 use super::*;
 use crate::access::tests::{token_of, Bench, AUDIENCE, NOW};
-use crate::access::{Revocation, Revocations, Revoked, Sealing};
+use crate::access::{Revocations, Revoked, Sealing};
 use crate::domain::{Code, TokenId};
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
@@ -75,8 +75,7 @@ fn a_revoked_token_is_refused_at_once_whether_it_is_cached_or_not_and_until_it_i
         (vec![], false, false),
     ];
     for (list, of_alice, of_bob) in lists {
-        let entry = |what: &Revoked| Revocation { what: what.clone(), at: NOW, reason: String::new() };
-        board.put(Revocations::of(&list.iter().map(entry).collect::<Vec<_>>()));
+        board.put(Revocations::of(&list));
         // The first cache knows all three before the second list; the second one never sees a token that is revoked from the start.
         for cache in &mut caches {
             for (token, revoked) in [(&alice, of_alice), (&narrowed, of_alice), (&bob, of_bob), (&alice, of_alice)] {
@@ -86,7 +85,7 @@ fn a_revoked_token_is_refused_at_once_whether_it_is_cached_or_not_and_until_it_i
         }
     }
     // One list for a token at the edge of its time: what a stranger is told does not depend on which of them it is.
-    board.put(Revocations::of(&[Revocation { what: Revoked::Token(id), at: NOW, reason: String::new() }]));
+    board.put(Revocations::of(&[Revoked::Token(id)]));
     let revoked = caches[0].verify(alice.as_bytes(), None, NOW).map(drop).unwrap_err();
     let expired = caches[0].verify(bob.as_bytes(), None, UnixMs(u64::MAX)).map(drop).unwrap_err();
     assert_eq!((revoked.code, revoked.message), (expired.code, expired.message));

@@ -144,6 +144,7 @@ impl Capability {
         Ok(Allowance {
             daily_ceiling: some(self.ceiling, "the daily ceiling of the capability is zero")?,
             budget: some(self.budget, "the budget of the capability is zero")?,
+            ..Allowance::default()
         })
     }
 

@@ -7,6 +7,8 @@
 //!
 //! The `macaroon` crate writes whole tokens and signatures to the log target `macaroon`: a subscriber must keep that target
 //! off at every level.
+mod account_set;
+mod board;
 mod cache;
 mod capability;
 mod caveat;
@@ -22,6 +24,7 @@ mod keyring_fault;
 mod mint;
 mod opening_key;
 mod policy;
+mod policy_fault;
 mod policy_reader;
 mod private_file;
 mod revocation_file;
@@ -44,7 +47,8 @@ pub use keyring::{KeyEntry, KeyUnusable, Keyring, Sealing, KEYS_MAX};
 pub use keyring_fault::KeyringFault;
 pub use mint::{attenuate, mint, MintFault, MintRequest};
 pub use opening_key::Kms;
-pub use policy::{Policy, PolicyFault};
+pub use policy::{Policy, PolicyBoard, Wish};
+pub use policy_fault::PolicyFault;
 pub use private_file::{directory_of, Stamp};
 pub use revocation_file::{
     change as change_revocations, load as load_revocations, load_list as load_revocation_list, reason_well_formed,

@@ -1,23 +1,37 @@
-//! The policy: which assets exist for this service, which operations are allowed, and how much one request may move.
+//! The policy: what the service does for everybody alike, whatever their capabilities allow.
 //!
-//! It binds every holder alike and is read from a JSON file:
+//! It is read from a JSON file, of which all but the first three members may be left out:
 //!
 //! ```json
 //! {
-//!   "version": 1,
+//!   "version": 7,
 //!   "operations": ["issue", "transfer", "burn", "hold", "capture", "release"],
-//!   "assets": {"roc": {"amount_max": {"transfer": "1000000000"}}, "ron": {}}
+//!   "assets": {"roc": {"amount_max": {"transfer": "1000000"}, "daily_max": {"transfer": "5000000"}}, "ron": {}},
+//!   "quotas": {"account": {"rate": 50, "burst": 100}, "subject": {"rate": 500, "burst": 500}, "global": {"rate": 90000, "burst": 9000}},
+//!   "frozen": ["alice", "shop:*"],
+//!   "denied": {"accounts": ["mallory"], "subjects": ["eve"]},
+//!   "revoked": {"tokens": ["00112233445566778899aabbccddeeff"], "subjects": ["trudy"], "keys": ["k-1"]},
+//!   "degraded": ["balance", "seq", "tx"]
 //! }
 //! ```
 //!
-//! Invariants: a file is taken as a whole or refused as a whole; an unknown or repeated field refuses it; amounts are
-//! decimal strings, so that no JSON tool rounds them on the way.
+//! Invariants: a file is taken as a whole or refused as a whole; an unknown or repeated field refuses it; amounts are decimal strings, so
+//! that no JSON tool rounds them on the way. A policy never changes: another one takes its place.
+use super::account_set::AccountSet;
+use super::board::Board;
+use super::capability::Capability;
+use super::policy_fault::PolicyFault;
 use super::policy_reader;
-use crate::domain::{Amount, Asset, Code, Op, Refusal};
-use std::path::{Path, PathBuf};
+use super::revocations::{Revocations, Revoked};
+use crate::domain::{Account, Allowance, Amount, Asset, Code, Op, Quota, QuotaScope, Read, Refusal, Why};
+use serde_json::{json, Map, Value};
+use std::path::Path;
 
 /// Longest policy file, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Where the policy in force is.
+pub type PolicyBoard = Board<Policy>;
 
 /// A policy that was read without fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,12 +40,46 @@ pub struct Policy {
     pub(super) operations: [bool; Op::ALL.len()],
     /// Ordered by name.
     pub(super) assets: Vec<AssetRule>,
+    pub(super) quotas: [Option<Quota>; QuotaScope::ALL.len()],
+    /// Accounts that nothing new is taken from.
+    pub(super) frozen: AccountSet,
+    /// Accounts that are neither debited nor credited nor read.
+    pub(super) denied: AccountSet,
+    /// Subjects whose requests are refused; ordered.
+    pub(super) denied_subjects: Vec<Box<str>>,
+    /// As it is written; ordered.
+    pub(super) revoked: Vec<Revoked>,
+    /// The same, for looking up.
+    pub(super) revocations: Revocations,
+    /// Whether a read is served while the service is not ready.
+    pub(super) degraded: [bool; Read::ALL.len()],
 }
+
+/// Ceilings by operation.
+pub(super) type Ceilings = [Option<Amount>; Op::ALL.len()];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct AssetRule {
     pub(super) name: Box<str>,
-    pub(super) amount_max: [Option<Amount>; Op::ALL.len()],
+    /// Of one request.
+    pub(super) amount_max: Ceilings,
+    /// Of all debits of one account in one UTC day.
+    pub(super) daily_max: Ceilings,
+}
+
+/// A write as far as the policy speaks about it.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish<'a> {
+    /// What to do.
+    pub op: Op,
+    /// The debited account.
+    pub from: Option<Account<'a>>,
+    /// The credited account.
+    pub to: Option<Account<'a>>,
+    /// The asset that moves.
+    pub asset: Asset<'a>,
+    /// How much of it.
+    pub amount: Amount,
 }
 
 /// Place of an operation in a table of all of them.
@@ -66,21 +114,62 @@ impl Policy {
         self.assets.iter().map(|rule| &*rule.name)
     }
 
-    /// Whether a request may move this much of the asset: FORBIDDEN for what is not listed, LIMITS_EXCEEDED for too much.
-    pub fn permits(&self, op: Op, asset: Asset<'_>, amount: Amount) -> Result<(), Refusal> {
-        if !self.operations[place(op)] {
-            return Err(Refusal::new(Code::Forbidden, "the policy does not allow this operation"));
-        }
-        let rule = self.rule(asset)?;
-        if rule.amount_max[place(op)].is_some_and(|amount_max| amount > amount_max) {
-            return Err(Refusal::new(Code::LimitsExceeded, "the amount is above the ceiling of the policy; send less at once"));
+    /// Whether the policy has not revoked this capability: UNAUTHORIZED as for every other revocation.
+    pub fn believes(&self, capability: &Capability) -> Result<(), Refusal> {
+        if !self.revoked.is_empty() && self.revocations.cover(capability) {
+            return Err(Refusal::unauthorized(Why::Revoked));
         }
         Ok(())
     }
 
-    /// Whether the asset is listed; reads ask for no more.
+    /// Whether this subject is served at all.
+    pub fn permits_subject(&self, subject: &str) -> Result<(), Refusal> {
+        match self.denied_subjects.binary_search_by(|denied| (**denied).cmp(subject)) {
+            Ok(_) => Err(Refusal::new(Code::Forbidden, "the policy denies requests of this subject")),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// What the capability allows and the policy leaves of it, for the core that owns the account: FORBIDDEN for what is not listed or is
+    /// denied, LIMITS_EXCEEDED for too much at once.
+    pub fn permits(&self, wish: &Wish<'_>, allowance: Allowance) -> Result<Allowance, Refusal> {
+        let Wish { op, from, to, asset, amount } = *wish;
+        if !self.operations[place(op)] {
+            return Err(Refusal::new(Code::Forbidden, "the policy does not allow this operation"));
+        }
+        let rule = self.rule(asset)?;
+        for account in [from, to].into_iter().flatten() {
+            self.permits_account(account)?;
+        }
+        if rule.amount_max[place(op)].is_some_and(|amount_max| amount > amount_max) {
+            return Err(Refusal::new(Code::LimitsExceeded, "the amount is above the ceiling of the policy; send less at once"));
+        }
+        let daily_max = rule.daily_max[place(op)];
+        let quota = self.quota(QuotaScope::Account);
+        Ok(Allowance { daily_max, quota, frozen: from.is_some_and(|from| self.frozen.covers(from)), ..allowance })
+    }
+
+    /// Whether the asset is listed; reads ask for no more of it.
     pub fn permits_read(&self, asset: Asset<'_>) -> Result<(), Refusal> {
         self.rule(asset).map(drop)
+    }
+
+    /// Whether the account is served at all.
+    pub fn permits_account(&self, account: Account<'_>) -> Result<(), Refusal> {
+        if self.denied.covers(account) {
+            return Err(Refusal::new(Code::Forbidden, "the policy denies requests about this account"));
+        }
+        Ok(())
+    }
+
+    /// How many requests are let through, if that is limited.
+    pub fn quota(&self, scope: QuotaScope) -> Option<Quota> {
+        self.quotas[scope as usize]
+    }
+
+    /// Whether a read is served while the service is not ready.
+    pub fn serves_degraded(&self, read: Read) -> bool {
+        self.degraded[read as usize]
     }
 
     fn rule(&self, asset: Asset<'_>) -> Result<&AssetRule, Refusal> {
@@ -88,126 +177,35 @@ impl Policy {
         let unlisted = || Refusal::new(Code::Forbidden, "the policy does not list this asset");
         found.map(|index| &self.assets[index]).map_err(|_| unlisted())
     }
-}
 
-/// Why there is no policy.
-#[derive(Debug)]
-pub enum PolicyFault {
-    /// The system does not let it be read.
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// It was read and is not a policy.
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, and where.
-        flaw: String,
-    },
-}
-
-impl std::fmt::Display for PolicyFault {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Unreadable { path, source } => {
-                write!(f, "policy {}: cannot be read: {source}; check security.policy_file", path.display())
-            }
-            Self::Malformed { path, flaw } => write!(f, "policy {}: {flaw}", path.display()),
-        }
-    }
-}
-
-impl std::error::Error for PolicyFault {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Unreadable { source, .. } => Some(source),
-            Self::Malformed { .. } => None,
-        }
+    /// The whole policy in its plainest spelling: every member, and lists in order. What reads this reads the same policy.
+    pub fn to_json(&self) -> Value {
+        let operations: Vec<_> = Op::ALL.into_iter().filter(|op| self.operations[place(*op)]).map(Op::as_str).collect();
+        let ceilings = |ceilings: &Ceilings| {
+            let given = Op::ALL.into_iter().filter_map(|op| Some((op.as_str().to_owned(), ceilings[place(op)]?)));
+            given.map(|(op, units)| (op, json!(units.minor_units().to_string()))).collect::<Map<_, _>>()
+        };
+        let rule = |rule: &AssetRule| json!({"amount_max": ceilings(&rule.amount_max), "daily_max": ceilings(&rule.daily_max)});
+        let assets: Map<_, _> = self.assets.iter().map(|asset| (asset.name.to_string(), rule(asset))).collect();
+        let quota = |scope| {
+            let quota = self.quota(scope)?;
+            Some((scope.as_str().to_owned(), json!({"rate": quota.rate(), "burst": quota.burst()})))
+        };
+        let revoked = |kind: &str| self.revoked.iter().filter(|what| what.kind() == kind).map(Revoked::name).collect::<Vec<_>>();
+        let degraded: Vec<_> = Read::ALL.into_iter().filter(|read| self.serves_degraded(*read)).map(Read::as_str).collect();
+        json!({
+            "version": self.version,
+            "operations": operations,
+            "assets": assets,
+            "quotas": QuotaScope::ALL.into_iter().filter_map(quota).collect::<Map<_, _>>(),
+            "frozen": self.frozen.texts().collect::<Vec<_>>(),
+            "denied": {"accounts": self.denied.texts().collect::<Vec<_>>(), "subjects": self.denied_subjects},
+            "revoked": {"tokens": revoked("token"), "subjects": revoked("subject"), "keys": revoked("key")},
+            "degraded": degraded,
+        })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::Reason;
-
-    const SMALL: &str = r#"{"version": 7, "operations": ["transfer", "burn"],
-        "assets": {"ron": {}, "roc": {"amount_max": {"transfer": "1000"}}}}"#;
-
-    fn refusal(op: Op, asset: &str, units: u128) -> Option<(Code, Option<Reason>)> {
-        let policy = Policy::parse(SMALL.as_bytes()).unwrap();
-        let outcome = policy.permits(op, Asset::new(asset).unwrap(), Amount::new(units).unwrap());
-        outcome.err().map(|refusal| (refusal.code, refusal.reason))
-    }
-
-    #[test]
-    fn operations_assets_and_ceilings_are_held_to() {
-        let forbidden = Some((Code::Forbidden, Some(Reason::Policy)));
-        assert_eq!(refusal(Op::Transfer, "roc", 1000), None);
-        assert_eq!(refusal(Op::Transfer, "roc", 1001), Some((Code::LimitsExceeded, Some(Reason::Limits))));
-        assert_eq!(refusal(Op::Burn, "roc", u128::MAX), None);
-        assert_eq!(refusal(Op::Transfer, "ron", u128::MAX), None);
-        assert_eq!(refusal(Op::Issue, "roc", 1), forbidden);
-        assert_eq!(refusal(Op::Transfer, "usd", 1), forbidden);
-        let policy = Policy::parse(SMALL.as_bytes()).unwrap();
-        assert_eq!((policy.version(), policy.assets().collect::<Vec<_>>()), (7, vec!["roc", "ron"]));
-        assert!(policy.permits_read(Asset::new("ron").unwrap()).is_ok());
-        assert_eq!(policy.permits_read(Asset::new("usd").unwrap()).unwrap_err().code, Code::Forbidden);
-    }
-
-    #[test]
-    fn faults_name_field_line_and_nearest_name() {
-        for (text, parts) in [
-            ("", vec!["line 1"]),
-            ("[]", vec!["line 1", "object"]),
-            (r#"{"version": 1, "operations": []}"#, vec!["assets", "missing"]),
-            (r#"{"version": 1, "assets": {"roc": {}}}"#, vec!["operations", "missing"]),
-            (r#"{"operations": [], "assets": {"roc": {}}}"#, vec!["version", "missing"]),
-            ("{\"version\": 1,\n \"asets\": {}}", vec!["asets", "did you mean assets", "line 2"]),
-            (r#"{"version": 1, "colour": 1}"#, vec!["colour", "version, operations, assets"]),
-            (r#"{"version": 1, "version": 1}"#, vec!["version", "repeated"]),
-            (r#"{"version": -1}"#, vec!["line 1", "version"]),
-            (r#"{"version": "1"}"#, vec!["line 1", "version"]),
-            (r#"{"operations": ["tranfer"]}"#, vec!["operations", "tranfer", "did you mean transfer"]),
-            (r#"{"operations": ["burn", "burn"]}"#, vec!["operations", "burn", "repeated"]),
-            (r#"{"assets": {}}"#, vec!["assets", "at least one"]),
-            (r#"{"assets": {"ROC": {}}}"#, vec!["assets.ROC", "a-z 0-9 _"]),
-            (r#"{"assets": {"roc": {}, "roc": {}}}"#, vec!["assets.roc", "repeated"]),
-            (r#"{"assets": {"roc": {"max_amount": {}}}}"#, vec!["assets.roc.max_amount", "did you mean amount_max"]),
-            (r#"{"assets": {"roc": {"amount_max": {"burn": 5}}}}"#, vec!["assets.roc.amount_max.burn", "line 1"]),
-            (r#"{"assets": {"roc": {"amount_max": {"burn": "0"}}}}"#, vec!["assets.roc.amount_max.burn", "decimal"]),
-            (r#"{"assets": {"roc": {"amount_max": {"brun": "1"}}}}"#, vec!["assets.roc.amount_max.brun", "did you mean burn"]),
-            (r#"{"assets": {"roc": {"amount_max": {}, "amount_max": {}}}}"#, vec!["assets.roc.amount_max", "repeated"]),
-            (r#"{"version": 1, "operations": [], "assets": {"roc": {}}} x"#, vec!["line 1"]),
-        ] {
-            let flaw = Policy::parse(text.as_bytes()).unwrap_err();
-            for part in parts {
-                assert!(flaw.contains(part), "{text}: {flaw:?} lacks {part:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn faults_name_the_file() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("policy.json");
-        assert!(matches!(Policy::load(&path), Err(PolicyFault::Unreadable { .. })));
-        std::fs::write(&path, "{}").unwrap();
-        let fault = Policy::load(&path).unwrap_err().to_string();
-        assert!(fault.contains("policy.json") && fault.contains("version"), "{fault}");
-        std::fs::write(&path, SMALL).unwrap();
-        assert_eq!(Policy::load(&path).unwrap().version(), 7);
-    }
-
-    #[test]
-    fn the_shipped_policy_lists_roc_and_ron_and_allows_every_operation() {
-        let policy = Policy::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/policy.json")).unwrap();
-        assert_eq!(policy.assets().collect::<Vec<_>>(), ["roc", "ron"]);
-        for op in Op::ALL {
-            assert!(policy.permits(op, Asset::new("roc").unwrap(), Amount::new(1).unwrap()).is_ok());
-        }
-    }
-}
+#[path = "policy_tests.rs"]
+mod tests;

@@ -1,20 +1,18 @@
 //! Reads the JSON form of a policy strictly: unknown and repeated names are refused, and every message names the field by
 //! its path; serde_json adds line and column.
-use super::policy::{place, AssetRule, Policy};
-use crate::domain::{Amount, Asset, Op};
+use super::account_set::{AccountSet, BEGINNINGS_MAX};
+use super::policy::{place, AssetRule, Ceilings, Policy};
+use super::revocations::{Revocations, Revoked};
+use crate::domain::{Amount, Asset, Op, Quota, QuotaScope, Read, QUOTA_MAX};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
-const FIELDS: [&str; 3] = ["version", "operations", "assets"];
-const ASSET_FIELDS: [&str; 1] = ["amount_max"];
 /// Names at least this similar are offered in place of an unknown one.
 const SIMILARITY_MIN: f64 = 0.7;
 
-type Ceilings = [Option<Amount>; Op::ALL.len()];
-
 pub(super) fn read(text: &[u8]) -> Result<Policy, String> {
     let mut reader = serde_json::Deserializer::from_slice(text);
-    let policy = Whole.deserialize(&mut reader).and_then(|policy| reader.end().map(|()| policy));
+    let policy = Whole { path: "" }.deserialize(&mut reader).and_then(|policy| reader.end().map(|()| policy));
     policy.map_err(|error| error.to_string())
 }
 
@@ -32,15 +30,29 @@ fn repeated<E: Error>(path: &str) -> E {
     E::custom(format_args!("{path}: repeated"))
 }
 
-fn operation<E: Error>(path: &str, name: &str) -> Result<Op, E> {
-    let names = Op::ALL.map(Op::as_str);
-    Op::ALL.into_iter().find(|op| op.as_str() == name).ok_or_else(|| unknown(path, name, &names))
+/// The path of a member.
+fn within(path: &str, name: &str) -> String {
+    if path.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{path}.{name}")
+    }
 }
 
-/// Declares a seed that hands its own visitor to the one kind of value that is expected.
+/// One of the known names.
+fn named<T: Copy, E: Error>(path: &str, name: &str, all: &[T], text: fn(T) -> &'static str) -> Result<T, E> {
+    let names: Vec<_> = all.iter().map(|one| text(*one)).collect();
+    all.iter().copied().find(|one| text(*one) == name).ok_or_else(|| unknown(path, name, &names))
+}
+
+/// Declares a seed that hands its own visitor to the one kind of value that is expected at its path.
 macro_rules! seed {
-    ($name:ty, $value:ty, $method:ident) => {
-        impl<'de> DeserializeSeed<'de> for $name {
+    ($name:ident, $value:ty, $method:ident) => {
+        struct $name<'p> {
+            path: &'p str,
+        }
+
+        impl<'de> DeserializeSeed<'de> for $name<'_> {
             type Value = $value;
 
             fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -50,79 +62,199 @@ macro_rules! seed {
     };
 }
 
-struct Whole;
-seed!(Whole, Policy, deserialize_map);
+/// Declares a seed for an object of which the members are known, each with its own seed; what was read of them becomes the value.
+macro_rules! object {
+    ($name:ident, $value:ty, {$($member:ident: $seed:ident),*}, |$path:ident| $made:expr) => {
+        seed!($name, $value, deserialize_map);
 
-impl<'de> Visitor<'de> for Whole {
-    type Value = Policy;
+        impl<'de> Visitor<'de> for $name<'_> {
+            type Value = $value;
 
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object with version, operations and assets")
-    }
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let subject = if self.path.is_empty() { "the policy" } else { self.path };
+                write!(f, "{subject} to be an object with {}", [$(stringify!($member)),*].join(", "))
+            }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Policy, A::Error> {
-        let (mut version, mut operations, mut assets) = (None, None, None);
-        while let Some(name) = map.next_key::<String>()? {
-            let again = match name.as_str() {
-                "version" => version.replace(map.next_value_seed(Version)?).is_some(),
-                "operations" => operations.replace(map.next_value_seed(Operations)?).is_some(),
-                "assets" => assets.replace(map.next_value_seed(Assets)?).is_some(),
-                _ => return Err(unknown(&name, &name, &FIELDS)),
-            };
-            if again {
-                return Err(repeated(&name));
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<$value, A::Error> {
+                $(let mut $member = None;)*
+                while let Some(name) = map.next_key::<String>()? {
+                    let path = within(self.path, &name);
+                    let again = match name.as_str() {
+                        $(stringify!($member) => $member.replace(map.next_value_seed($seed { path: &path })?).is_some(),)*
+                        _ => return Err(unknown(&path, &name, &[$(stringify!($member)),*])),
+                    };
+                    if again {
+                        return Err(repeated(&path));
+                    }
+                }
+                let $path = self.path;
+                $made
             }
         }
-        let missing = |name| A::Error::custom(format_args!("{name}: missing"));
-        Ok(Policy {
-            version: version.ok_or_else(|| missing("version"))?,
-            operations: operations.ok_or_else(|| missing("operations"))?,
-            assets: assets.ok_or_else(|| missing("assets"))?,
-        })
-    }
+    };
 }
 
-struct Version;
-seed!(Version, u64, deserialize_u64);
+/// What has to be there.
+fn required<T, E: Error>(value: Option<T>, path: &str, name: &str) -> Result<T, E> {
+    value.ok_or_else(|| E::custom(format_args!("{}: missing", within(path, name))))
+}
 
-impl Visitor<'_> for Version {
+object!(
+    Whole,
+    Policy,
+    {version: Natural, operations: Operations, assets: Assets, quotas: Quotas, frozen: Accounts, denied: Denied, revoked: RevokedLists,
+        degraded: Reads},
+    |path| {
+        let (denied, denied_subjects) = denied.unwrap_or_default();
+        let revoked: Vec<Revoked> = revoked.unwrap_or_default();
+        Ok(Policy {
+            version: required(version, path, "version")?,
+            operations: required(operations, path, "operations")?,
+            assets: required(assets, path, "assets")?,
+            quotas: quotas.unwrap_or_default(),
+            frozen: frozen.unwrap_or_default(),
+            denied,
+            denied_subjects,
+            revocations: Revocations::of(&revoked),
+            revoked,
+            // Reads have always gone on while writes did not; who wants them refused lists those that are not to be.
+            degraded: degraded.unwrap_or([true; Read::ALL.len()]),
+        })
+    }
+);
+
+object!(Rule, (Ceilings, Ceilings), {amount_max: AmountMax, daily_max: AmountMax}, |path| {
+    let daily_max: Ceilings = daily_max.unwrap_or_default();
+    if daily_max[place(Op::Issue)].is_some() {
+        return Err(A::Error::custom(format_args!("{path}.daily_max.issue: an issue debits nobody; limit it by amount_max")));
+    }
+    Ok((amount_max.unwrap_or_default(), daily_max))
+});
+
+object!(Quotas, [Option<Quota>; QuotaScope::ALL.len()], {account: Bucket, subject: Bucket, global: Bucket}, |_path| {
+    Ok([account, subject, global])
+});
+
+object!(Bucket, Quota, {rate: Natural, burst: Natural}, |path| {
+    let (rate, burst) = (required(rate, path, "rate")?, required(burst, path, "burst")?);
+    let quota = u32::try_from(rate).ok().zip(u32::try_from(burst).ok()).and_then(|(rate, burst)| Quota::new(rate, burst));
+    quota.ok_or_else(|| A::Error::custom(format_args!("{path}: rate and burst are numbers of requests from 1 to {QUOTA_MAX}")))
+});
+
+object!(Denied, (AccountSet, Vec<Box<str>>), {accounts: Accounts, subjects: Subjects}, |_path| {
+    let names = |subjects: Vec<Revoked>| subjects.iter().map(|subject| subject.name().into()).collect();
+    Ok((accounts.unwrap_or_default(), subjects.map_or_else(Vec::new, names)))
+});
+
+object!(RevokedLists, Vec<Revoked>, {tokens: Tokens, subjects: Subjects, keys: Keys}, |_path| {
+    let mut all: Vec<Revoked> = [tokens, subjects, keys].into_iter().flatten().flatten().collect();
+    all.sort_unstable();
+    Ok(all)
+});
+
+seed!(Natural, u64, deserialize_u64);
+
+impl Visitor<'_> for Natural<'_> {
     type Value = u64;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("version to be an unsigned integer")
+        write!(f, "{} to be an unsigned integer", self.path)
     }
 
-    fn visit_u64<E: Error>(self, version: u64) -> Result<u64, E> {
-        Ok(version)
+    fn visit_u64<E: Error>(self, number: u64) -> Result<u64, E> {
+        Ok(number)
     }
 }
 
-struct Operations;
-seed!(Operations, [bool; Op::ALL.len()], deserialize_seq);
+/// Declares a seed for a list of texts without repeats; each is handed, with its path, to what adds it to the value.
+macro_rules! list {
+    ($name:ident, $value:ty, $what:literal, |$list:ident, $path:ident, $text:ident| $add:expr, |$done:ident| $made:expr) => {
+        seed!($name, $value, deserialize_seq);
 
-impl<'de> Visitor<'de> for Operations {
-    type Value = [bool; Op::ALL.len()];
+        impl<'de> Visitor<'de> for $name<'_> {
+            type Value = $value;
 
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("operations to be a list of names")
-    }
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{} to be a list of {}", self.path, $what)
+            }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-        let mut allowed = [false; Op::ALL.len()];
-        while let Some(name) = list.next_element::<String>()? {
-            let path = format!("operations, {name}");
-            if std::mem::replace(&mut allowed[place(operation(&path, &name)?)], true) {
-                return Err(repeated(&path));
+            fn visit_seq<A: SeqAccess<'de>>(self, mut texts: A) -> Result<$value, A::Error> {
+                let mut $list = <$value>::default();
+                let mut seen = std::collections::HashSet::new();
+                while let Some(text) = texts.next_element::<String>()? {
+                    let $path = format!("{}, {text}", self.path);
+                    let $text = text.as_str();
+                    $add
+                    if !seen.insert(text) {
+                        return Err(repeated(&$path));
+                    }
+                }
+                let $done = $list;
+                Ok($made)
             }
         }
-        Ok(allowed)
-    }
+    };
 }
 
-struct Assets;
+list!(
+    Operations,
+    [bool; Op::ALL.len()],
+    "names",
+    |list, path, text| {
+        list[place(named::<_, A::Error>(&path, text, &Op::ALL, Op::as_str)?)] = true;
+    },
+    |list| list
+);
+
+list!(
+    Reads,
+    [bool; Read::ALL.len()],
+    "names of reads",
+    |list, path, text| {
+        list[named::<_, A::Error>(&path, text, &Read::ALL, Read::as_str)? as usize] = true;
+    },
+    |list| list
+);
+
+list!(
+    Accounts,
+    AccountSet,
+    "accounts",
+    |list, path, text| {
+        if !list.add(text) && !list.has(text) {
+            let wanted = format!("an account, or the beginning of one followed by *, of which there can be {BEGINNINGS_MAX}");
+            return Err(A::Error::custom(format_args!("{path}: not {wanted}")));
+        }
+    },
+    |list| list
+);
+
+/// Declares a seed for a list of what can be revoked, of one kind.
+macro_rules! revoked {
+    ($name:ident, $read:path, $what:literal) => {
+        list!(
+            $name,
+            Vec<Revoked>,
+            $what,
+            |list, path, text| {
+                list.push($read(text).ok_or_else(|| A::Error::custom(format_args!("{path}: not one of {}", $what)))?);
+            },
+            |list| {
+                let mut list = list;
+                list.sort_unstable();
+                list
+            }
+        );
+    };
+}
+
+revoked!(Tokens, Revoked::token, "token ids, 32 digits of 0-9 a-f each");
+revoked!(Subjects, Revoked::subject, "subjects, 1 to 128 bytes without control characters each");
+revoked!(Keys, Revoked::key, "key ids");
+
 seed!(Assets, Vec<AssetRule>, deserialize_map);
 
-impl<'de> Visitor<'de> for Assets {
+impl<'de> Visitor<'de> for Assets<'_> {
     type Value = Vec<AssetRule>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -132,14 +264,14 @@ impl<'de> Visitor<'de> for Assets {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut rules: Vec<AssetRule> = Vec::new();
         while let Some(name) = map.next_key::<String>()? {
-            let path = format!("assets.{name}");
+            let path = within(self.path, &name);
             if Asset::new(&name).is_none() {
                 return Err(A::Error::custom(format_args!("{path}: an asset is 1 to 16 characters of a-z 0-9 _")));
             }
-            let amount_max = map.next_value_seed(Rule { path: &path })?;
+            let (amount_max, daily_max) = map.next_value_seed(Rule { path: &path })?;
             match rules.binary_search_by(|rule| (*rule.name).cmp(&name)) {
                 Ok(_) => return Err(repeated(&path)),
-                Err(index) => rules.insert(index, AssetRule { name: name.into(), amount_max }),
+                Err(index) => rules.insert(index, AssetRule { name: name.into(), amount_max, daily_max }),
             }
         }
         if rules.is_empty() {
@@ -149,37 +281,7 @@ impl<'de> Visitor<'de> for Assets {
     }
 }
 
-struct Rule<'p> {
-    path: &'p str,
-}
-seed!(Rule<'_>, Ceilings, deserialize_map);
-
-impl<'de> Visitor<'de> for Rule<'_> {
-    type Value = Ceilings;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} to be an object, which may have amount_max", self.path)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Ceilings, A::Error> {
-        let mut ceilings = None;
-        while let Some(name) = map.next_key::<String>()? {
-            let path = format!("{}.{name}", self.path);
-            if name != ASSET_FIELDS[0] {
-                return Err(unknown(&path, &name, &ASSET_FIELDS));
-            }
-            if ceilings.replace(map.next_value_seed(AmountMax { path: &path })?).is_some() {
-                return Err(repeated(&path));
-            }
-        }
-        Ok(ceilings.unwrap_or_default())
-    }
-}
-
-struct AmountMax<'p> {
-    path: &'p str,
-}
-seed!(AmountMax<'_>, Ceilings, deserialize_map);
+seed!(AmountMax, Ceilings, deserialize_map);
 
 impl<'de> Visitor<'de> for AmountMax<'_> {
     type Value = Ceilings;
@@ -191,8 +293,8 @@ impl<'de> Visitor<'de> for AmountMax<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Ceilings, A::Error> {
         let mut ceilings = Ceilings::default();
         while let Some(name) = map.next_key::<String>()? {
-            let path = format!("{}.{name}", self.path);
-            let place = place(operation(&path, &name)?);
+            let path = within(self.path, &name);
+            let place = place(named(&path, &name, &Op::ALL, Op::as_str)?);
             if ceilings[place].replace(map.next_value_seed(Units { path: &path })?).is_some() {
                 return Err(repeated(&path));
             }
@@ -201,10 +303,7 @@ impl<'de> Visitor<'de> for AmountMax<'_> {
     }
 }
 
-struct Units<'p> {
-    path: &'p str,
-}
-seed!(Units<'_>, Amount, deserialize_str);
+seed!(Units, Amount, deserialize_str);
 
 impl Visitor<'_> for Units<'_> {
     type Value = Amount;

@@ -55,7 +55,7 @@ pub fn load(path: &Path) -> Result<Vec<Revocation>, RevocationFault> {
 
 /// The list of the file, to be put in force.
 pub fn load_list(path: &Path) -> Result<Revocations, RevocationFault> {
-    load(path).map(|entries| Revocations::of(&entries))
+    load(path).map(|entries| Revocations::of(entries.iter().map(|entry| &entry.what)))
 }
 
 /// Changes the file: `change` gets the entries that it has and says whether they are to be written. A missing directory is made with

@@ -2,13 +2,12 @@
 //!
 //! A list never changes; the control thread puts a new one on the board, and every core takes it from there before it believes the
 //! next token. Revoking a token revokes all that were narrowed from it, which have its id.
+use super::board::Board;
 use super::capability::Capability;
 use super::identifier::{key_id_well_formed, subject_well_formed, token_id_text};
 use crate::domain::{bytes_of_hex, TokenId, UnixMs};
 use ahash::RandomState;
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 /// What is revoked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -77,7 +76,7 @@ pub struct Revocation {
 }
 
 /// A whole list.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Revocations {
     tokens: HashSet<TokenId, RandomState>,
     subjects: HashSet<Box<str>, RandomState>,
@@ -86,10 +85,10 @@ pub struct Revocations {
 
 impl Revocations {
     /// The list of these.
-    pub fn of(entries: &[Revocation]) -> Self {
+    pub fn of<'a>(all: impl IntoIterator<Item = &'a Revoked>) -> Self {
         let mut list = Self::default();
-        for entry in entries {
-            match &entry.what {
+        for what in all {
+            match what {
                 Revoked::Token(id) => drop(list.tokens.insert(*id)),
                 Revoked::Subject(name) => drop(list.subjects.insert(name.as_str().into())),
                 Revoked::Key(name) => drop(list.keys.insert(name.as_str().into())),
@@ -116,39 +115,8 @@ impl Revocations {
     }
 }
 
-/// Where the control thread puts the list in force, and every core finds it.
-#[derive(Debug)]
-pub struct RevocationBoard {
-    /// The number of the list, for a look without the lock.
-    epoch: AtomicU64,
-    list: Mutex<(u64, Arc<Revocations>)>,
-}
-
-impl Default for RevocationBoard {
-    fn default() -> Self {
-        Self { epoch: AtomicU64::new(1), list: Mutex::new((1, Arc::default())) }
-    }
-}
-
-impl RevocationBoard {
-    /// Puts a list in force: whatever is verified from now on, on any core, is held to it.
-    pub fn put(&self, list: Revocations) {
-        let mut current = self.list.lock().unwrap_or_else(PoisonError::into_inner);
-        let epoch = current.0 + 1;
-        *current = (epoch, Arc::new(list));
-        self.epoch.store(epoch, Ordering::Release);
-    }
-
-    /// The number of the list in force.
-    pub fn epoch(&self) -> u64 {
-        self.epoch.load(Ordering::Acquire)
-    }
-
-    /// The list in force and its number.
-    pub fn current(&self) -> (u64, Arc<Revocations>) {
-        self.list.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
+/// Where the list in force is.
+pub type RevocationBoard = Board<Revocations>;
 
 #[cfg(test)]
 mod tests {
@@ -166,17 +134,5 @@ mod tests {
             assert_eq!(Revoked::token(bad), None, "{bad}");
         }
         assert_eq!((Revoked::subject("a\nb"), Revoked::key("K"), Revoked::named("tokens", id)), (None, None, None));
-    }
-
-    #[test]
-    fn every_list_has_its_own_number() {
-        let board = RevocationBoard::default();
-        let mut seen = vec![board.epoch()];
-        for _ in 0..3 {
-            board.put(Revocations::default());
-            assert_eq!(board.current().0, board.epoch());
-            seen.push(board.epoch());
-        }
-        assert!(seen.windows(2).all(|pair| pair[0] < pair[1]) && seen[0] > 0, "{seen:?}");
     }
 }

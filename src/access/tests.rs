@@ -211,8 +211,8 @@ fn caveats_permit_and_deny() {
     let limit = Err((Code::LimitsExceeded, Some(Reason::Limits)));
     let unauthorized = Err((Code::Unauthorized, Some(Reason::Cap)));
     let permit = Ok(Allowance::default());
-    let ceiling = |units| Ok(Allowance { daily_ceiling: Amount::new(units), budget: None });
-    let budget = |units| Ok(Allowance { daily_ceiling: None, budget: Amount::new(units) });
+    let ceiling = |units| Ok(Allowance { daily_ceiling: Amount::new(units), ..Allowance::default() });
+    let budget = |units| Ok(Allowance { budget: Amount::new(units), ..Allowance::default() });
     let cases: [(&[&str], Outcome); 54] = [
         (&[], permit),
         (&["aud = svc-wallet"], permit),

@@ -29,6 +29,7 @@ fn entry_at(op: Op, from: &str, to: &str, amount: u128, ts: UnixMs) -> Vec<u8> {
         token: TokenId([0; 16]),
         ceiling: false,
         budget: false,
+        daily_max: false,
         ts,
     };
     let mut bytes = Vec::new();

@@ -41,6 +41,10 @@ impl BodyReader {
         if text.is_empty() {
             return Err(bad("the body is empty; send a JSON object"));
         }
+        // For the fast parser a NUL ends a number, and what follows up to the next comma is not looked at.
+        if let Some(at) = memchr::memchr(0, text) {
+            return Err(bad(format!("the body is not JSON: a NUL at byte {at}; send one JSON object in UTF-8")));
+        }
         if has_long_digits(text) {
             let strict: Result<serde::de::IgnoredAny, _> = serde_json::from_slice(text);
             strict.map_err(|error| bad(format!("the body is not JSON: line {} column {}", error.line(), error.column())))?;

@@ -258,6 +258,14 @@ fn another_parser_agrees_on_bodies_changed_at_random() {
 }
 
 #[test]
+fn a_nul_ends_no_number_and_hides_nothing_behind_it() {
+    for bad in [FULL.replace("42", "42\0garbage"), FULL.replace('7', "7\0"), format!("{FULL}\0"), FULL.replace("hi", "h\0i")] {
+        let refused = read(Op::Transfer, &bad).unwrap_err();
+        assert!(refused.contains("a NUL at byte"), "{bad:?}: {refused:?}");
+    }
+}
+
+#[test]
 fn long_runs_of_digits_are_found_wherever_they_stand() {
     for before in 0..40 {
         for digits in 0..40 {

@@ -9,7 +9,7 @@ use super::headers::IncomingHeaders;
 use super::proof::{signed_parameter, size_parameter};
 use super::query::{decoded, given, parameters};
 use super::routes::{account_text, asset_text, proven_txid_text, txid_text, Route};
-use crate::access::{Capability, Demand, Policy, TokenCache};
+use crate::access::{Capability, Demand, Policy, TokenCache, Wish};
 use crate::domain::limits::{ACCOUNT_BYTES_MAX, PAGE_ENTRIES_MAX};
 use crate::domain::{Account, Allowance, Asset, Code, Draft, Entry, HistoryQuestion, Key, Op, Refusal, Seq, TxId, UnixMs, Why};
 use crate::http;
@@ -144,11 +144,28 @@ pub fn interpret<'a>(
     incoming.headers.check()?;
     let token = bearer(incoming.headers.authorization)?;
     let capability = tokens.verify(token, incoming.headers.discharge, now)?;
+    policy.believes(capability)?;
     capability.permits_scope(scopes)?;
     let demand = Demand { scopes, accounts: &[], to: None, asset: None, amount: None, key: None, debits: false };
-    if let Some(op) = incoming.route.op() {
-        return write(op, incoming, Context { capability, demand, policy, now, corr }, scratch);
-    }
+    let called = match incoming.route.op() {
+        Some(op) => write(op, incoming, Context { capability, demand, policy, now, corr }, scratch),
+        None => read(incoming, Context { capability, demand, policy, now, corr }, scratch),
+    }?;
+    policy.permits_subject(capability.subject())?;
+    Ok(called)
+}
+
+/// What surrounds the body of a write, or the question of a read.
+struct Context<'c> {
+    capability: &'c Arc<Capability>,
+    demand: Demand<'c>,
+    policy: &'c Policy,
+    now: UnixMs,
+    corr: &'c str,
+}
+
+fn read<'a>(incoming: Incoming<'a>, context: Context<'_>, scratch: &'a mut Scratch) -> Result<Call<'a>, Refusal> {
+    let Context { capability, demand, policy, .. } = context;
     match incoming.route {
         Route::Balance => {
             let [account, asset] = parameters(incoming.query, ["account", "asset"])?;
@@ -156,6 +173,7 @@ pub fn interpret<'a>(
             let asset = decoded(asset, &mut scratch.asset).and_then(Asset::new);
             let asset = asset.ok_or_else(|| bad("asset: not 1 to 16 characters of a-z 0-9 _ in the query"))?;
             capability.permits(&Demand { accounts: &[account], asset: Some(asset), ..demand })?;
+            policy.permits_account(account)?;
             policy.permits_read(asset)?;
             Ok(Call::Balance { account, asset })
         }
@@ -163,6 +181,7 @@ pub fn interpret<'a>(
             let [account] = parameters(incoming.query, ["account"])?;
             let account = account_of(account, &mut scratch.account, "query")?;
             capability.permits(&Demand { accounts: &[account], ..demand })?;
+            policy.permits_account(account)?;
             Ok(Call::Seq { account })
         }
         Route::Tx => {
@@ -197,6 +216,7 @@ pub fn interpret<'a>(
             let before = cursor.map(cursor_of).transpose()?;
             let account = account_of(account_text(incoming.path), &mut scratch.account, "path")?;
             capability.permits(&Demand { accounts: &[account], ..demand })?;
+            policy.permits_account(account)?;
             Ok(Call::Entries { account, before, limit, capability: capability.clone() })
         }
         Route::Totals => {
@@ -226,15 +246,6 @@ pub fn may_read(capability: &Capability, entry: &Entry<'_>) -> Result<(), Refusa
     capability.permits_receipt([entry.from(), entry.to()], entry.asset())
 }
 
-/// What surrounds the body of a write.
-struct Context<'c> {
-    capability: &'c Capability,
-    demand: Demand<'c>,
-    policy: &'c Policy,
-    now: UnixMs,
-    corr: &'c str,
-}
-
 fn write<'a>(op: Op, incoming: Incoming<'a>, context: Context<'_>, scratch: &'a mut Scratch) -> Result<Call<'a>, Refusal> {
     let Context { capability, demand, policy, now, corr } = context;
     let [] = parameters(incoming.query, [])?;
@@ -261,7 +272,8 @@ fn write<'a>(op: Op, incoming: Incoming<'a>, context: Context<'_>, scratch: &'a 
         debits: op.debits(),
         ..demand
     });
-    let allowance = allowance.and_then(|allowance| policy.permits(op, body.asset, body.amount).map(|()| allowance));
+    let wish = Wish { op, from: body.from, to: body.to, asset: body.asset, amount: body.amount };
+    let allowance = allowance.and_then(|allowance| policy.permits(&wish, allowance));
     // What is refused is encoded for the audit stream alone.
     let counted = allowance.as_ref().copied().unwrap_or_default();
     let draft = Draft {
@@ -277,6 +289,7 @@ fn write<'a>(op: Op, incoming: Incoming<'a>, context: Context<'_>, scratch: &'a 
         token: capability.token(),
         ceiling: counted.daily_ceiling.is_some(),
         budget: counted.budget.is_some(),
+        daily_max: counted.daily_max.is_some(),
         ts: now,
     };
     scratch.entry.clear();

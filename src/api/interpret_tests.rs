@@ -397,6 +397,7 @@ fn a_receipt_may_be_read_by_who_has_a_part_in_it() {
         token: Default::default(),
         ceiling: false,
         budget: false,
+        daily_max: false,
         ts: NOW,
     };
     draft.encode(&mut encoded);

@@ -19,6 +19,7 @@ fn entry() -> Vec<u8> {
         token: TokenId([3; 16]),
         ceiling: false,
         budget: false,
+        daily_max: false,
         ts: UnixMs(9),
     };
     draft.encode(&mut bytes);

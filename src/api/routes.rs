@@ -2,7 +2,7 @@
 //!
 //! Both prefixes reach the same handlers. Paths are compared byte for byte: no decoding, no trailing slash, no case folding.
 use crate::access::{Scope, ScopeSet};
-use crate::domain::{Code, Op, Refusal};
+use crate::domain::{Code, Op, Read, Refusal};
 
 /// A request method, as far as the API tells them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -126,6 +126,11 @@ impl Route {
             Route::Balance | Route::Seq | Route::Tx | Route::Proof | Route::LedgerRoot | Route::Consistency => None,
             Route::Entries | Route::Totals | Route::Healthz | Route::Readyz | Route::Version | Route::Unknown => None,
         }
+    }
+
+    /// Which read it is; `None` for writes and control routes.
+    pub fn read(self) -> Option<Read> {
+        Read::ALL.into_iter().find(|read| read.as_str() == self.as_str())
     }
 
     /// The scopes of which a capability needs one; `None` for routes that need no capability.

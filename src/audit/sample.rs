@@ -31,6 +31,7 @@ pub fn entry(seq: u64) -> Vec<u8> {
         token: TOKEN,
         ceiling: false,
         budget: false,
+        daily_max: false,
         ts: UnixMs(NOW.0 + seq),
     };
     draft.encode(&mut bytes);

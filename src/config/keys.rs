@@ -57,7 +57,7 @@ pub static KEYS: [Key; 43] = [
         meaning: "on: keep everything in memory and leave nothing on disk",
     },
     with_default("security.require_caps", "true", "every request carries a capability; only true is accepted"),
-    required("security.policy_file", "POLICY_FILE", "the policy, read at start; SIGHUP does not read it again"),
+    required("security.policy_file", "POLICY_FILE", "the policy; read at start, and again on SIGHUP"),
     with_default("security.keyring", "/var/lib/ron/wallet.keyring", "root keys of the capabilities, mode 0600"),
     with_default(
         "security.kms",

@@ -114,6 +114,7 @@ mod tests {
             token: TokenId([4; 16]),
             ceiling: false,
             budget: false,
+            daily_max: false,
             ts: UnixMs(1_700_000_000_000),
         };
         draft.encode(&mut bytes);

@@ -21,13 +21,15 @@ pub enum Page {
     Metrics,
     /// `/version`: what runs here.
     Version,
+    /// `/policy`: the policy in force; on the admin socket only.
+    Policy,
     /// `/status`: what the operator wants to see; on the admin socket only.
     Status,
 }
 
 impl Page {
     /// All pages.
-    pub const ALL: [Page; 5] = [Page::Health, Page::Ready, Page::Metrics, Page::Version, Page::Status];
+    pub const ALL: [Page; 6] = [Page::Health, Page::Ready, Page::Metrics, Page::Version, Page::Policy, Page::Status];
 
     /// Its path.
     pub fn path(self) -> &'static str {
@@ -36,6 +38,7 @@ impl Page {
             Page::Ready => "/readyz",
             Page::Metrics => "/metrics",
             Page::Version => "/version",
+            Page::Policy => "/policy",
             Page::Status => "/status",
         }
     }
@@ -44,7 +47,7 @@ impl Page {
     pub(super) fn of(target: &str, surface: Surface) -> Option<Self> {
         let path = target.split('?').next().unwrap_or(target);
         let page = Self::ALL.into_iter().find(|page| page.path() == path)?;
-        (surface == Surface::Admin || page != Page::Status).then_some(page)
+        (surface == Surface::Admin || !matches!(page, Page::Policy | Page::Status)).then_some(page)
     }
 }
 
@@ -55,17 +58,20 @@ pub enum Action {
     Mint,
     /// `/keys`: tell the keys, or let a fresh one sign, where the keyring is in memory alone.
     Keys,
+    /// `/policy`: read the policy again.
+    ReloadPolicy,
 }
 
 impl Action {
     /// All of them.
-    pub const ALL: [Action; 2] = [Action::Mint, Action::Keys];
+    pub const ALL: [Action; 3] = [Action::Mint, Action::Keys, Action::ReloadPolicy];
 
     /// Its path.
     pub fn path(self) -> &'static str {
         match self {
             Action::Mint => "/capabilities",
             Action::Keys => "/keys",
+            Action::ReloadPolicy => "/policy",
         }
     }
 
@@ -153,8 +159,9 @@ mod tests {
 
     #[test]
     fn status_is_for_the_operator_only_and_queries_do_not_matter() {
-        assert_eq!(Page::of("/status", Surface::Port), None);
-        assert_eq!(Page::of("/status", Surface::Admin), Some(Page::Status));
+        for (path, page) in [("/status", Page::Status), ("/policy", Page::Policy)] {
+            assert_eq!((Page::of(path, Surface::Port), Page::of(path, Surface::Admin)), (None, Some(page)));
+        }
         for page in [Page::Health, Page::Ready, Page::Metrics, Page::Version] {
             assert_eq!(Page::of(&format!("{}?verbose=1", page.path()), Surface::Port), Some(page));
         }

@@ -1,5 +1,6 @@
 //! What the control plane of the service shows, and where it listens.
 use super::ephemeral::EphemeralKeys;
+use super::policy::PolicyKeeper;
 use super::service::{refused, ServiceFault, SERVICE};
 use super::{
     bind_admin, bind_admin_without_file, health_body, Action, ActionFault, ControlServer, Page, PageReply, Pages, Readiness,
@@ -17,6 +18,7 @@ pub(super) struct ServicePages {
     pub publisher: Arc<Publisher>,
     pub version: SharedVersion,
     pub status: Arc<Mutex<String>>,
+    pub policy: Arc<PolicyKeeper>,
     /// If they are in memory.
     pub keys: Option<Arc<EphemeralKeys>>,
 }
@@ -28,12 +30,16 @@ impl Pages for ServicePages {
             Page::Ready => PageReply::readiness(&self.readiness.snapshot()),
             Page::Metrics => PageReply::metrics(self.publisher.render()),
             Page::Version => PageReply::json(self.version.body()),
+            Page::Policy => self.policy.page(),
             Page::Status => PageReply::json(self.status.lock().expect("no thread panics while it holds the status").clone()),
         }
     }
 
     fn act(&self, action: Action, body: &[u8]) -> Option<Result<PageReply, ActionFault>> {
-        self.keys.as_ref().map(|keys| keys.act(action, body))
+        match action {
+            Action::ReloadPolicy => Some(self.policy.act()),
+            Action::Mint | Action::Keys => self.keys.as_ref().map(|keys| keys.act(action, body)),
+        }
     }
 }
 

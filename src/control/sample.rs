@@ -32,6 +32,7 @@ pub(super) fn issues(numbers: Range<u64>) -> Vec<u8> {
             token: TokenId([4; 16]),
             ceiling: false,
             budget: false,
+            daily_max: false,
             ts: NOW,
         };
         draft.encode(&mut bytes);

@@ -9,24 +9,24 @@ use super::ephemeral::EphemeralKeys;
 use super::keys::{InForce, KeyWatch, Telling};
 use super::ledger::{Ledger, Opened};
 use super::pages::{control_servers, ServicePages};
+use super::policy::PolicyKeeper;
 use super::replay::Interruption;
 use super::revocations::RevocationWatch;
 use super::root_signing::RootSigning;
+use super::site::site;
 use super::slices::Slices;
 use super::system::{leave_to_cores, raise_file_limit};
 use super::watch::{Files, Watcher};
-use super::{health_body, ControlServer, Dep, Readiness, SharedVersion, SignalEvent, Signals, Version};
+use super::{ControlServer, Dep, Readiness, SharedVersion, SignalEvent, Signals, Version};
 use crate::access::{
-    forbid_core_dumps, forbid_swap, Custody, KeyringFault, Policy, PolicyFault, RevocationBoard, RevocationFault, RootBoard,
-    Stamp, UNCHECKED,
+    forbid_core_dumps, forbid_swap, Custody, KeyringFault, Policy, PolicyFault, RevocationBoard, RevocationFault, Stamp,
+    UNCHECKED,
 };
 use crate::accounting::CountersFault;
-use crate::api::Route;
 use crate::audit::{AuditFault, Event, EventKind};
 use crate::config::{self, cpus_usable, AccountingDep, AuditSink, Config, RegistryDep};
 use crate::domain::{CoreId, Durable};
 use crate::engine::{Engine, Gate};
-use crate::http;
 use crate::ledger::{LedgerError, LookupDesk, Schedule, Scrubbing};
 use crate::registry::RegistryFile;
 use crate::ring::Ring;
@@ -34,14 +34,11 @@ use crate::shard::{Budgets, Settings};
 use crate::telemetry::feed::feed;
 use crate::telemetry::logs::LogGuard;
 use crate::telemetry::{BuildInfo, Check, Labels, Publisher};
-use crate::worker::{self, mailbox, unix_now, Admission, CoreParts, Driver, Letter, Mailbox, SharedGate, Site, Wanted, Workers};
+use crate::worker::{self, mailbox, unix_now, CoreParts, Driver, Letter, Mailbox, Site, Wanted, Workers};
 use crossbeam_channel::Receiver;
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// Verified tokens that one core remembers.
-const TOKENS_MAX: usize = 16_384;
 /// Questions to the ledger that wait for the lookup desk.
 const QUESTIONS_MAX: usize = 4096;
 /// Time between readiness off and listeners closed, so that a balancer that looks can turn away.
@@ -186,7 +183,7 @@ impl Service {
     /// `None` if a signal asked for an end while the ledger was being read.
     fn start(config: &Config, keys: Keys, interruption: &mut Interruption<'_>) -> Result<Option<Self>, ServiceFault> {
         raise_file_limit(config.limits.connections);
-        let policy = Arc::new(Policy::load(&config.security.policy_file)?);
+        let policy = Policy::load(&config.security.policy_file)?;
         let (in_force, stamp) = keys.open()?;
         let board = Arc::<RevocationBoard>::default();
         let revocations = RevocationWatch::open(config.security.revocations.clone(), board.clone())?;
@@ -216,14 +213,16 @@ impl Service {
         }
         let status = Arc::new(Mutex::new(String::from("{}")));
         let publisher = Arc::new(publisher(config, &driver, ring)?);
-        let version = SharedVersion::new(version(config, &driver, &policy, registry.current().version()));
-        publisher.policy_version(policy.version());
+        let version = SharedVersion::new(version(config, &driver, registry.current().version()));
+        let policy = PolicyKeeper::new(config.security.policy_file.clone(), policy, publisher.clone(), version.clone());
+        let policy = Arc::new(policy);
         publisher.registry_version(registry.current().version());
         let pages = ServicePages {
             readiness: readiness.clone(),
             publisher: publisher.clone(),
             version: version.clone(),
             status: status.clone(),
+            policy: policy.clone(),
             keys: keys.in_memory(),
         };
         let servers = control_servers(config, Arc::new(pages))?;
@@ -271,7 +270,8 @@ impl Service {
         let (signing, roots) = signing.map_err(refused("cannot start the thread that signs roots"))?;
 
         let listeners = bind()?;
-        let site = Arc::new(site(config, (board, roots), policy, &readiness, version.clone(), ledger.log_id()));
+        policy.tell(auditing.clone());
+        let site = Arc::new(site(config, (board, roots), policy.board(), &readiness, version.clone(), ledger.log_id()));
         let parts = engines.into_iter().zip(inboxes).zip(listeners).zip(&cpus).zip(feeds).enumerate();
         let parts = parts.map(|(core, ((((engine, inbox), listener), cpu), feed))| CoreParts {
             engine,
@@ -301,7 +301,7 @@ impl Service {
             }
         };
         readiness.up(Dep::Ledger);
-        let files = Files { registry, revocations };
+        let files = Files { registry, revocations, policy };
         let watcher = Watcher::new(publisher, files, version, status, ledger.watch(), ledger.epoch(), driver.name());
         let watcher = watcher.with_stream(auditing.clone());
         let started =
@@ -410,48 +410,6 @@ fn engines(config: &Config, ring: Ring) -> Vec<Engine> {
     (0..ring.cores()).map(|core| Engine::new(CoreId(core), ring, settings, &budgets)).collect()
 }
 
-fn site(
-    config: &Config,
-    (revocations, roots): (Arc<RevocationBoard>, Arc<RootBoard>),
-    policy: Arc<Policy>,
-    readiness: &Readiness,
-    version: SharedVersion,
-    log_id: crate::domain::LogId,
-) -> Site {
-    let ready = readiness.clone();
-    let [process, ..] = random_words();
-    Site {
-        admission: Admission::new(config.limits.inflight),
-        gate: SharedGate::new(Gate::Open),
-        cores_finished: AtomicUsize::new(0),
-        audience: config.security.audience.clone(),
-        clock_leeway: config.security.clock_leeway,
-        revocations,
-        roots,
-        tokens_max: TOKENS_MAX,
-        policy,
-        log_id,
-        http_limits: http::Limits {
-            body_bytes_max: config.limits.body_bytes_max,
-            decompress_ratio_max: config.limits.decompress_ratio_max as usize,
-            ..http::Limits::default()
-        },
-        pipeline_depth: config.limits.pipeline_depth,
-        connections: Admission::new(config.limits.connections),
-        large_input: Arc::new(Admission::new(worker::LARGE_INPUT_BYTES_MAX)),
-        timeouts: worker::Timeouts { read: config.timeouts.read, write: config.timeouts.write, idle: config.timeouts.idle },
-        process,
-        control_plane: Box::new(move |route| match route {
-            Route::Readyz => {
-                let snapshot = ready.snapshot();
-                worker::ControlReply { status: snapshot.status, body: snapshot.body, retry_after: snapshot.retry_after }
-            }
-            Route::Version => worker::ControlReply { status: 200, body: version.body().into(), retry_after: None },
-            _ => worker::ControlReply { status: 200, body: health_body(SERVICE).into(), retry_after: None },
-        }),
-    }
-}
-
 /// The value of the label `service`.
 pub const SERVICE: &str = crate::config::SERVICE_NAME;
 
@@ -468,7 +426,7 @@ fn publisher(config: &Config, driver: &Driver, ring: Ring) -> Result<Publisher, 
     Publisher::new(labels, &build, &config.metrics.latency_buckets_ms).map_err(|fault| ServiceFault::Refused(fault.to_string()))
 }
 
-fn version(config: &Config, driver: &Driver, policy: &Policy, registry_version: u64) -> Version {
+fn version(config: &Config, driver: &Driver, registry_version: u64) -> Version {
     let note = match driver {
         Driver::Epoll { cause } => cause.clone(),
         Driver::IoUring => None,
@@ -476,7 +434,6 @@ fn version(config: &Config, driver: &Driver, policy: &Policy, registry_version: 
     let features = [(config.security.amnesia, "amnesia"), (UNCHECKED, "unchecked_capabilities")];
     let features = features.into_iter().filter_map(|(has, name)| has.then_some(name)).collect();
     let mut version = Version::new(SERVICE, features, driver.name(), note);
-    version.policy_version = Some(policy.version());
     version.registry_version = Some(registry_version);
     version
 }
@@ -490,7 +447,7 @@ pub(super) fn wanted(config: &Config) -> Wanted {
     }
 }
 
-fn random_words() -> [u64; 4] {
+pub(super) fn random_words() -> [u64; 4] {
     let mut words = [0u64; 4];
     for word in &mut words {
         *word = getrandom::u64().expect("the operating system has randomness from its start on");

@@ -9,7 +9,7 @@ use signal_hook::iterator::Signals as Arrivals;
 
 /// What `svc-wallet --help` says of signals and of how it ends.
 pub const AFTER_HELP: &str = "\
-Signals: INT and TERM drain, a second one ends at once; HUP reads topology, revocations and keyring again; USR1 takes a snapshot of an
+Signals: INT and TERM drain, a second one ends at once; HUP reads policy, topology, revocations and keyring again; USR1 takes a snapshot of an
 embedded ledger now, while it serves (of the ledger of a daemon: send it to ron-ledger).
 Exit codes: 0 ended in order, 1 could not start or stop, 2 configuration, 3 replaced at its ledger, 130/143 ended at once.";
 
@@ -26,7 +26,7 @@ const EVENTS_MAX: usize = 3;
 pub enum SignalEvent {
     /// Shut down in order.
     Drain,
-    /// Read topology, revocations and keyring again. The policy is read at start only.
+    /// Read policy, topology, revocations and keyring again.
     Reload,
     /// Take a snapshot of the ledger now.
     Snapshot,

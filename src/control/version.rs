@@ -64,6 +64,11 @@ impl SharedVersion {
         Self(Arc::new(Mutex::new(version)))
     }
 
+    /// A policy of this version is in force from now on.
+    pub fn policy_version(&self, version: u64) {
+        self.version().policy_version = Some(version);
+    }
+
     /// A topology of this version is in force from now on.
     pub fn registry_version(&self, version: u64) {
         self.version().registry_version = Some(version);
@@ -112,12 +117,13 @@ mod tests {
         assert_eq!(body, expected);
         let shared = SharedVersion::new(version);
         shared.clone().registry_version(9);
+        shared.policy_version(8);
         shared.keyring_version(4);
         shared.post_quantum(true);
         let body: serde_json::Value = serde_json::from_str(&shared.body()).unwrap();
         assert_eq!(body["pq"], "hybrid");
         let versions = ["policy_version", "registry_version", "keyring_version"].map(|name| body[name].as_u64());
-        assert_eq!(versions, [Some(3), Some(9), Some(4)]);
+        assert_eq!(versions, [Some(8), Some(9), Some(4)]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! collects the cores' figures and publishes them.
 use super::auditing::Auditing;
 use super::counting::Counting;
+use super::policy::PolicyKeeper;
 use super::revocations::{Looked, RevocationWatch};
 use super::SERVICE;
 use super::{Dep, Readiness, SharedVersion, SignalEvent};
@@ -40,6 +41,7 @@ const RELIEF_PERCENT_MAX: usize = 70;
 pub(super) struct Files {
     pub registry: RegistryFile,
     pub revocations: RevocationWatch,
+    pub policy: Arc<PolicyKeeper>,
 }
 
 /// The control thread's view of the service.
@@ -47,6 +49,7 @@ pub(super) struct Watcher {
     publisher: Arc<Publisher>,
     registry: RefCell<RegistryFile>,
     revocations: RefCell<RevocationWatch>,
+    policy: Arc<PolicyKeeper>,
     version: SharedVersion,
     status: Arc<Mutex<String>>,
     ledger: Box<dyn WatchLedger>,
@@ -73,7 +76,7 @@ impl Watcher {
         epoch: u64,
         driver: &'static str,
     ) -> Self {
-        let Files { registry, revocations } = files;
+        let Files { registry, revocations, policy } = files;
         tracing::info!(event = "revocations_loaded", entries = revocations.entries(), "the list of revocations is in force");
         publisher.revocations(revocations.entries());
         let (registry, revocations) = (RefCell::new(registry), RefCell::new(revocations));
@@ -84,6 +87,7 @@ impl Watcher {
             publisher,
             registry,
             revocations,
+            policy,
             version,
             status,
             ledger,
@@ -283,10 +287,11 @@ impl Watcher {
         }
     }
 
-    /// Reads again what can change while the service runs: the topology and the revocations; the keyring has a thread of its own. The policy is not among it.
+    /// Reads again what can change while the service runs: policy, topology and revocations; the keyring has a thread of its own.
     pub fn reload(&self, readiness: &Readiness) {
-        let what = "reading topology, revocations and keyring again; the policy is read at start only, restart to change it";
-        tracing::info!(event = "reload", "{what}");
+        tracing::info!(event = "reload", "reading policy, topology, revocations and keyring again");
+        // What came of it has been told where it belongs.
+        let _ = self.policy.reload();
         self.look_at_revocations(true);
         let mut registry = self.registry.borrow_mut();
         match registry.reload() {

@@ -11,7 +11,8 @@
 //! 64 from, to, asset, key, memo, corr id
 //! ```
 //!
-//! Flags: 1 a memo was given, 2 a nonce was given, 4 the debit counts against a daily ceiling of its token, 8 against a budget of it.
+//! Flags: 1 a memo was given, 2 a nonce was given, 4 the debit counts against a daily ceiling of its token, 8 against a budget of it,
+//! 16 against what the policy lets its operation debit in a day.
 use super::limits::{CORR_BYTES_MAX, ENTRY_BYTES_MAX, ENTRY_HEAD_BYTES, MEMO_BYTES_MAX};
 use super::{Account, Amount, Asset, Key, Nonce, Op, UnixMs};
 
@@ -20,11 +21,21 @@ const FLAG_MEMO: u8 = 1;
 const FLAG_NONCE: u8 = 2;
 const FLAG_CEILING: u8 = 4;
 const FLAG_BUDGET: u8 = 8;
+const FLAG_DAILY: u8 = 16;
 const TS_AT: usize = 16;
 
 /// The random id of the capability under which the entry was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TokenId(pub [u8; 16]);
+
+impl TokenId {
+    /// The id under which the policy counts what an operation debits in a day. No token has it: theirs are random.
+    pub fn of_operation(op: Op) -> Self {
+        let mut id = *b"policy daily max";
+        id[15] = op as u8;
+        Self(id)
+    }
+}
 
 /// The fields of an entry before it is encoded.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +64,8 @@ pub struct Draft<'a> {
     pub ceiling: bool,
     /// Whether the capability limits the sum of all debits under its id, so that replay counts this one; only for debits.
     pub budget: bool,
+    /// Whether the policy limits what the operation debits in a day, so that replay counts this one; only for debits.
+    pub daily_max: bool,
     /// When the request was accepted.
     pub ts: UnixMs,
 }
@@ -61,12 +74,12 @@ impl Draft<'_> {
     /// Appends the encoded entry to `out`.
     ///
     /// # Panics
-    /// If `from`, `to`, `nonce` or `budget` do not fit the operation, or a text is over its limit: the caller's mistake.
+    /// If `from`, `to`, `nonce`, `budget` or `daily_max` do not fit the operation, or a text is over its limit: the caller's mistake.
     pub fn encode(&self, out: &mut Vec<u8>) {
         assert_eq!(self.op.debits(), self.from.is_some());
         assert_eq!(self.op.credits(), self.to.is_some());
         assert!(self.nonce.is_some() || !self.op.debits());
-        assert!(self.op.debits() || !self.budget);
+        assert!(self.op.debits() || !(self.budget || self.daily_max));
         let from = self.from.map_or(&[][..], Account::as_bytes);
         let to = self.to.map_or(&[][..], Account::as_bytes);
         let (asset, key) = (self.asset.as_bytes(), self.key.as_bytes());
@@ -86,6 +99,9 @@ impl Draft<'_> {
         }
         if self.budget {
             flags |= FLAG_BUDGET;
+        }
+        if self.daily_max {
+            flags |= FLAG_DAILY;
         }
         let mut head = [0u8; ENTRY_HEAD_BYTES];
         head[0..2].copy_from_slice(&(total as u16).to_le_bytes());
@@ -216,8 +232,8 @@ impl<'a> Entry<'a> {
             // What is absent leaves no bytes behind: an entry is written in one way only.
             && (self.flags() & FLAG_NONCE != 0 || self.array(24) == [0; 8])
             && (self.flags() & FLAG_MEMO != 0 || self.text(4).is_empty())
-            && (self.flags() & FLAG_BUDGET == 0 || self.op.debits())
-            && self.flags() & !(FLAG_MEMO | FLAG_NONCE | FLAG_CEILING | FLAG_BUDGET) == 0
+            && (self.flags() & (FLAG_BUDGET | FLAG_DAILY) == 0 || self.op.debits())
+            && self.flags() & !(FLAG_MEMO | FLAG_NONCE | FLAG_CEILING | FLAG_BUDGET | FLAG_DAILY) == 0
             && self.bytes[14..16] == [0, 0];
         fits.then_some(()).ok_or(EntryFault::Malformed)
     }
@@ -315,6 +331,17 @@ impl<'a> Entry<'a> {
     /// Whether the debit counts against a daily ceiling of its token.
     pub fn counts_against_ceiling(&self) -> bool {
         self.flags() & FLAG_CEILING != 0
+    }
+
+    /// Under which ids the debit counts against ceilings of the day: that of its token, and that of its operation, under which the policy counts.
+    pub fn daily_counts(&self) -> impl Iterator<Item = TokenId> {
+        let of_token = self.counts_against_ceiling().then(|| self.token());
+        of_token.into_iter().chain(self.counts_against_daily_max().then(|| TokenId::of_operation(self.op)))
+    }
+
+    /// Whether the debit counts against what the policy lets its operation debit in a day.
+    pub fn counts_against_daily_max(&self) -> bool {
+        self.flags() & FLAG_DAILY != 0
     }
 
     /// Whether the debit counts against a budget of its token.

@@ -16,6 +16,7 @@ fn draft() -> Draft<'static> {
         token: TokenId([9; 16]),
         ceiling: true,
         budget: true,
+        daily_max: true,
         ts: UnixMs(1234),
     }
 }
@@ -36,9 +37,11 @@ fn every_field_comes_back() {
     assert_eq!((entry.asset().as_str(), entry.amount().minor_units(), entry.nonce()), ("roc", 7, Some(Nonce(3))));
     assert_eq!((entry.key().as_str(), entry.memo(), entry.corr()), ("k1", Some("für Bob"), "corr-1"));
     assert_eq!((entry.token(), entry.ts(), entry.counts_against_ceiling()), (TokenId([9; 16]), UnixMs(1234), true));
-    assert!(entry.counts_against_budget());
+    assert!(entry.counts_against_budget() && entry.counts_against_daily_max());
+    assert_eq!(entry.daily_counts().collect::<Vec<_>>(), [TokenId([9; 16]), TokenId::of_operation(Op::Transfer)]);
     assert_eq!(entry.owner(), Account::new("alice").unwrap());
-    let issue = encoded(&Draft { op: Op::Issue, from: None, nonce: None, memo: None, budget: false, ..draft() });
+    let issue =
+        encoded(&Draft { op: Op::Issue, from: None, nonce: None, memo: None, budget: false, daily_max: false, ..draft() });
     let (issue, _) = Entry::parse(&issue).unwrap();
     assert_eq!((issue.from(), issue.nonce(), issue.memo(), issue.owner().as_str()), (None, None, None, "bob"));
 }
@@ -57,6 +60,7 @@ fn a_request_is_its_body_without_the_key() {
         Draft { ts: UnixMs(9), ..draft() },
         Draft { ceiling: false, ..draft() },
         Draft { budget: false, ..draft() },
+        Draft { daily_max: false, ..draft() },
     ];
     for draft in same {
         assert!(same_request(&draft), "{draft:?}");
@@ -91,14 +95,18 @@ fn what_no_encoder_writes_is_refused() {
     assert_eq!(tampered(3, 1), Err(EntryFault::Unknown), "format");
     assert_eq!(tampered(4, 200), Err(EntryFault::Malformed), "length of from");
     assert_eq!(tampered(12, 99), Err(EntryFault::Malformed), "length of the correlation id");
-    assert_eq!(tampered(13, 16), Err(EntryFault::Malformed), "unknown flag");
+    assert_eq!(tampered(13, 34), Err(EntryFault::Malformed), "unknown flag");
     assert_eq!(tampered(13, 0), Err(EntryFault::Malformed), "a debit without a nonce");
     assert_eq!(tampered(13, 2), Err(EntryFault::Malformed), "a memo that was not given");
-    let mut issue = encoded(&Draft { op: Op::Issue, from: None, nonce: None, budget: false, ..draft() });
+    let mut issue = encoded(&Draft { op: Op::Issue, from: None, nonce: None, budget: false, daily_max: false, ..draft() });
     assert!(Entry::parse(&issue).is_ok());
-    issue[13] |= 8;
-    assert_eq!(Entry::parse(&issue).unwrap_err(), EntryFault::Malformed, "a budget against which nothing is debited");
-    issue[13] &= !8;
+    for (flag, what) in
+        [(8, "a budget against which nothing is debited"), (16, "a limit of a day against which nothing is debited")]
+    {
+        issue[13] |= flag;
+        assert_eq!(Entry::parse(&issue).unwrap_err(), EntryFault::Malformed, "{what}");
+        issue[13] &= !flag;
+    }
     issue[24] = 1;
     assert_eq!(Entry::parse(&issue).unwrap_err(), EntryFault::Malformed, "a nonce that was not given");
     assert_eq!(tampered(14, 1), Err(EntryFault::Malformed), "reserved bytes");

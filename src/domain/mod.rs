@@ -10,6 +10,8 @@ mod key_id;
 mod lane;
 pub mod limits;
 mod op;
+mod quota;
+mod read;
 mod receipt;
 mod refusal;
 mod state;
@@ -25,6 +27,8 @@ pub use history::{Consistency, Digest, HistoryAnswer, HistoryQuestion, HistoryRo
 pub use key_id::KeyId;
 pub use lane::{Durable, KeyUse, LaneBatch, Page, PageQuestion, Question};
 pub use op::Op;
+pub use quota::{Quota, QuotaScope, QUOTA_MAX};
+pub use read::Read;
 pub use receipt::{Balance, Found, LastNonce, Root};
 pub use refusal::{Code, Reason, Refusal, Why};
 pub use state::{AccountState, AssetValue, DayCount, Payer, UsedKey, DAY_MS};

@@ -1,5 +1,5 @@
 //! Why a request was not carried out. A refusal is a value; it consumes neither key nor nonce and writes nothing.
-use super::Nonce;
+use super::{Nonce, QuotaScope};
 
 /// The error codes of the wire contract; clients branch on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -205,6 +205,8 @@ pub struct Refusal {
     pub expected: Option<Nonce>,
     /// For UPSTREAM_UNAVAILABLE whether the answer is in an archive, so that no repeat helps before the operator has acted.
     pub archived: bool,
+    /// For BUSY whose quota is used up, if one is.
+    pub quota: Option<QuotaScope>,
     /// For UNAUTHORIZED why, which the client is not told.
     pub why: Option<Why>,
 }
@@ -226,7 +228,16 @@ impl Refusal {
             Code::InternalError => 500,
             Code::RetryLater | Code::UpstreamUnavailable => 503,
         };
-        Self { code, status, reason: code.reason(), message: message.into(), expected: None, archived: false, why: None }
+        Self {
+            code,
+            status,
+            reason: code.reason(),
+            message: message.into(),
+            expected: None,
+            archived: false,
+            quota: None,
+            why: None,
+        }
     }
 
     /// UNAUTHORIZED, with the one message that all of them have.
@@ -242,6 +253,20 @@ impl Refusal {
     /// FORBIDDEN because a caveat of the capability denies it, counted as `cap`.
     pub fn caveat(message: impl Into<std::borrow::Cow<'static, str>>) -> Self {
         Self { reason: Some(Reason::Cap), ..Self::new(Code::Forbidden, message) }
+    }
+
+    /// BUSY because a quota of the policy is used up. The next request fits into it within a second, for no quota lets fewer through.
+    pub fn quota(scope: QuotaScope) -> Self {
+        let message = match scope {
+            QuotaScope::Account => {
+                "the policy's quota of writes for this account is used up; retry after a moment, and send fewer"
+            }
+            QuotaScope::Subject => {
+                "the policy's quota of requests for this subject is used up; retry after a moment, and send fewer"
+            }
+            QuotaScope::Global => "the policy's quota of requests for everybody is used up; retry after a moment",
+        };
+        Self { quota: Some(scope), ..Self::new(Code::Busy, message) }
     }
 
     /// NONCE_CONFLICT with the nonce that the account expects.

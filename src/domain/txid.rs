@@ -88,6 +88,7 @@ mod tests {
             token: TokenId::default(),
             ceiling: false,
             budget: false,
+            daily_max: false,
             ts: UnixMs(1),
         };
         draft.encode(&mut bytes);

@@ -7,15 +7,18 @@
 mod behind;
 mod lane;
 mod message;
+mod quotas;
 
 pub use message::{Message, Outcome, Owned, OwnedAnswer, Repeat, Request, Ticket};
+pub use quotas::Buckets;
 
 use crate::domain::{
-    Account, AccountState, Allowance, Asset, Code, CoreId, Durable, Entry, Found, KeyId, LaneBatch, Period, Question, Refusal,
-    Seq, UnixMs, UsedKey,
+    Account, AccountState, Allowance, Asset, Code, CoreId, Durable, Entry, Found, KeyId, LaneBatch, Period, Question, QuotaScope,
+    Refusal, Seq, UnixMs, UsedKey,
 };
 use crate::ring::Ring;
 use crate::shard::{AssetIx, Budgets, Decision, Figures, Settings, Shard};
+use ahash::RandomState;
 use behind::{Behind, Waiting};
 use lane::{Joined, Lane, Pending};
 use message::own_entry;
@@ -69,6 +72,8 @@ pub struct Engine {
     shard: Shard,
     lane: Lane,
     behind: Behind,
+    /// Of the accounts that live here.
+    buckets: Buckets,
     outboxes: Vec<Outbox>,
     credits_waiting: bool,
 }
@@ -78,12 +83,14 @@ impl Engine {
     pub fn new(core: CoreId, ring: Ring, settings: Settings, budgets: &Budgets) -> Self {
         assert!(core.0 < ring.cores());
         let outboxes = (0..ring.cores()).map(|_| Outbox::default()).collect();
+        let [a, b, c, d] = settings.hash_seeds;
         Self {
             core,
             ring,
             shard: Shard::new(settings, budgets.clone()),
             lane: Lane::new(core.0),
             behind: Behind::default(),
+            buckets: Buckets::new(RandomState::with_seeds(a, b, c, d)),
             outboxes,
             credits_waiting: false,
         }
@@ -357,7 +364,13 @@ impl Engine {
 
     fn execute(&mut self, ticket: Ticket, request: Request<'_>, gate: Gate, out: &mut impl Output) {
         match request {
-            Request::Write { entry, allowance } => self.write(ticket, &entry, allowance, gate, None, out),
+            Request::Write { entry, allowance } => {
+                let within = |quota| self.buckets.take(quota, entry.owner().as_str(), entry.ts());
+                if !allowance.quota.map_or(true, within) {
+                    return self.refuse(ticket, &entry, Refusal::quota(QuotaScope::Account), out);
+                }
+                self.write(ticket, &entry, allowance, gate, None, out);
+            }
             Request::Balance { account, asset } => {
                 let balance = self.shard.balance(account, asset);
                 self.reply(ticket, Outcome::Balance { account, asset, balance }, out);

@@ -24,6 +24,7 @@ fn keyed(op: Op, account: &str, nonce: u64, ts: u64, key: &str) -> Vec<u8> {
         token: TokenId::default(),
         ceiling: false,
         budget: false,
+        daily_max: false,
         ts: UnixMs(ts),
     };
     draft.encode(&mut bytes);
@@ -138,6 +139,7 @@ fn draft_of<'e>(entry: &Entry<'e>) -> Draft<'e> {
         token: entry.token(),
         ceiling: false,
         budget: false,
+        daily_max: false,
         ts: entry.ts(),
     }
 }

@@ -48,7 +48,7 @@ impl<F: StorageFile> IndexFile<F> {
             number -= 1;
             let block = self.block(run, number)?;
             let mut before = (0..block.len()).rev().map(|place| block.pair(place)).skip_while(|pair| *pair >= wanted);
-            let mut same = before.by_ref().take_while(|pair| pair.hash == hash);
+            let mut same = before.by_ref().take_while(|pair| pair.hash == hash && pair.at < end);
             found.extend(same.by_ref().take(limit - found.len()).map(|pair| pair.at));
             if block.pair(0).hash != hash {
                 break;

@@ -17,6 +17,7 @@ pub(super) fn draft<'a>(op: Op, from: &'a str, to: &'a str, amount: u128, nonce:
         token: TokenId([4; 16]),
         ceiling: false,
         budget: false,
+        daily_max: false,
         ts: UnixMs(1_700_000_000_000),
     }
 }

@@ -60,10 +60,10 @@ impl Context {
         Some(Client::new(address, Duration::from_millis(ANSWER_MS_MAX)))
     }
 
-    /// Asks the server to do what elsewhere is done with the file of the keyring, which a server under amnesia has in its memory alone.
+    /// Asks the server, on its admin socket, to do something that only it can do.
     pub fn ask_server(&self, config: &Config, action: Action, body: &str) -> Result<serde_json::Value, Failure> {
         let mut client = self.admin(config).ok_or_else(|| {
-            let what = "under security.amnesia the keys are in the memory of the server, which has no admin socket";
+            let what = "this is asked on the admin socket of the server, and the configuration has none";
             Failure::usage(what, "set bind.admin, and start it again")
         })?;
         let request = Request { method: "POST", target: action.path(), headers: &[], body: Some(body) };

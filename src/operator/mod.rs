@@ -15,6 +15,7 @@ pub mod kms;
 pub mod ledger;
 pub mod members;
 pub mod output;
+pub mod policy;
 pub mod proof;
 pub mod public_keys;
 pub mod status;
@@ -35,7 +36,7 @@ use output::Output;
 #[command(
     name = "ronctl",
     version,
-    about = "Operate svc-wallet: capabilities, accounts, status, ledger, audit",
+    about = "Operate svc-wallet: capabilities, keys, policy, accounts, status, ledger, audit",
     after_help = exit::HELP,
     after_long_help = format!(
         "Examples:\n  ronctl status\n  ronctl cap mint --subject alice --scopes 'wallet:*' --ttl 900s\n  \
@@ -65,6 +66,9 @@ enum Command {
     /// Show and change the keyring in custody: its posture, its keys, how it is sealed
     #[command(subcommand)]
     Kms(kms::Kms),
+    /// Check, show and reload the policy
+    #[command(subcommand)]
+    Policy(policy::Policy),
     /// Ask for balances, entries, nonces, receipts and the sums of an asset
     #[command(subcommand)]
     Wallet(wallet::Wallet),
@@ -88,6 +92,7 @@ impl Command {
         match self {
             Command::Cap(command) => command.run(context),
             Command::Kms(command) => command.run(context),
+            Command::Policy(command) => command.run(context),
             Command::Wallet(command) => command.run(context),
             Command::Status(command) => command.run(context),
             Command::Ledger(command) => command.run(context),

@@ -19,7 +19,7 @@ pub use window::Place;
 
 use crate::domain::limits::ISSUED_PER_CORE_MAX;
 use crate::domain::{Account, Allowance, Amount, Asset, Balance, Code, Entry, KeyId, KeyUse, LastNonce, Nonce, Op};
-use crate::domain::{Period, Question, Refusal, Seq, UnixMs};
+use crate::domain::{Period, Question, Refusal, Seq, TokenId, UnixMs};
 use accounts::{Accounts, Holding, Record};
 use ahash::RandomState;
 use ceilings::Ceilings;
@@ -169,7 +169,13 @@ impl Shard {
         }
         let asset = self.asset(entry.asset());
         let amount = entry.amount().minor_units();
-        let over_ceiling = self.over_ceiling(entry, allowance.daily_ceiling, ix, asset);
+        if allowance.frozen {
+            return Decision::Refused(Refusal::new(
+                Code::Forbidden,
+                "the policy has frozen the debited account; nothing is taken out of it",
+            ));
+        }
+        let over_ceiling = self.over_ceilings(entry, allowance, ix, asset);
         if let Some(refusal) = over_ceiling.or_else(|| self.unfunded(entry, ix, asset)) {
             return Decision::Refused(refusal);
         }
@@ -177,6 +183,7 @@ impl Shard {
             return Decision::Shut;
         }
         assert_eq!(entry.counts_against_budget(), allowance.budget.is_some(), "replay counts what was counted here");
+        assert_eq!(entry.counts_against_daily_max(), allowance.daily_max.is_some(), "replay counts what was counted here");
         if let Some(budget) = allowance.budget {
             // Last of all: nothing refuses after it, so nothing has to be taken back.
             if !self.budgets.charge(entry.token(), amount, budget.minor_units()) {
@@ -191,9 +198,7 @@ impl Shard {
         };
         assert!(holding.available >= amount && holding.available <= holding.settled);
         holding.available -= amount;
-        if entry.counts_against_ceiling() {
-            self.ceilings.count(entry.ts(), entry.token(), ix, asset, amount);
-        }
+        entry.daily_counts().for_each(|id| self.ceilings.count(entry.ts(), id, ix, asset, amount));
         Decision::Reserved(Reservation { account: ix, asset, key })
     }
 
@@ -216,12 +221,17 @@ impl Shard {
         Decision::Reserved(Reservation { account, asset, key })
     }
 
-    fn over_ceiling(&self, entry: &Entry<'_>, ceiling: Option<Amount>, account: AccountIx, asset: AssetIx) -> Option<Refusal> {
-        let ceiling = ceiling?.minor_units();
-        let spent = self.ceilings.spent(entry.ts(), entry.token(), account, asset);
-        let total = spent.checked_add(entry.amount().minor_units());
-        let within = total.is_some_and(|total| total <= ceiling);
-        (!within).then(|| Refusal::new(Code::LimitsExceeded, "the capability's daily ceiling does not allow this amount today"))
+    fn over_ceilings(&self, entry: &Entry<'_>, allowance: Allowance, account: AccountIx, asset: AssetIx) -> Option<Refusal> {
+        const BY_TOKEN: &str = "the capability's daily ceiling does not allow this amount today";
+        const BY_POLICY: &str = "what the policy allows this operation in a day does not allow this amount today";
+        let of_token = allowance.daily_ceiling.map(|ceiling| (ceiling, entry.token(), BY_TOKEN));
+        let of_policy = allowance.daily_max.map(|most| (most, TokenId::of_operation(entry.op()), BY_POLICY));
+        let over = |(ceiling, id, _): &(Amount, TokenId, &str)| {
+            let total = self.ceilings.spent(entry.ts(), *id, account, asset).checked_add(entry.amount().minor_units());
+            !total.is_some_and(|total| total <= ceiling.minor_units())
+        };
+        let over = of_token.filter(over).or_else(|| of_policy.filter(over));
+        over.map(|(_, _, message)| Refusal::new(Code::LimitsExceeded, message))
     }
 
     fn unfunded(&self, entry: &Entry<'_>, account: AccountIx, asset: AssetIx) -> Option<Refusal> {
@@ -312,9 +322,7 @@ impl Shard {
         };
         let left = holding.settled.checked_sub(amount).ok_or_else(|| format!("account {} would go below zero", entry.owner()))?;
         *holding = Holding { settled: left, available: left };
-        if entry.counts_against_ceiling() {
-            self.ceilings.count(entry.ts(), entry.token(), account, asset, amount);
-        }
+        entry.daily_counts().for_each(|id| self.ceilings.count(entry.ts(), id, account, asset, amount));
         if entry.counts_against_budget() {
             self.budgets.restore(entry.token(), amount)?;
         }

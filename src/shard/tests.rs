@@ -1,6 +1,6 @@
 //! The slice by itself: the ladder of refusals in its order, reservation and settlement, escrow, repeats, replay.
 use super::*;
-use crate::domain::{Draft, Key, TokenId};
+use crate::domain::{Draft, Key, TokenId, DAY_MS};
 
 fn shard() -> Shard {
     Shard::new(Settings { hash_seeds: [1, 2, 3, 4], idempotency_ttl_ms: 1000, keys_max: 1 << 20 }, Budgets::default())
@@ -16,13 +16,26 @@ struct Case<'a> {
     key: &'a str,
     ceiling: Option<u128>,
     budget: Option<u128>,
+    /// What the policy says.
+    daily_max: Option<u128>,
+    frozen: bool,
     ts: u64,
 }
 
-const ISSUE: Case<'static> =
-    Case { op: Op::Issue, from: "", to: "a", amount: 100, nonce: 0, key: "i1", ceiling: None, budget: None, ts: 1 };
-const SPEND: Case<'static> =
-    Case { op: Op::Transfer, from: "a", to: "b", amount: 30, nonce: 1, key: "k1", ceiling: None, budget: None, ts: 2 };
+const SPEND: Case<'static> = Case {
+    op: Op::Transfer,
+    from: "a",
+    to: "b",
+    amount: 30,
+    nonce: 1,
+    key: "k1",
+    ceiling: None,
+    budget: None,
+    daily_max: None,
+    frozen: false,
+    ts: 2,
+};
+const ISSUE: Case<'static> = Case { op: Op::Issue, from: "", to: "a", amount: 100, nonce: 0, key: "i1", ts: 1, ..SPEND };
 
 impl Case<'_> {
     fn bytes(&self) -> Vec<u8> {
@@ -40,6 +53,7 @@ impl Case<'_> {
             token: TokenId([1; 16]),
             ceiling: self.ceiling.is_some(),
             budget: self.budget.is_some(),
+            daily_max: self.daily_max.is_some(),
             ts: UnixMs(self.ts),
         };
         draft.encode(&mut bytes);
@@ -52,8 +66,9 @@ impl Case<'_> {
     }
 
     fn decide_when(&self, shard: &mut Shard, number: u64, open: bool, bytes: &[u8]) -> Decision {
-        let allowance =
-            Allowance { daily_ceiling: self.ceiling.and_then(Amount::new), budget: self.budget.and_then(Amount::new) };
+        let [daily_ceiling, budget, daily_max] =
+            [self.ceiling, self.budget, self.daily_max].map(|units| units.and_then(Amount::new));
+        let allowance = Allowance { daily_ceiling, budget, daily_max, quota: None, frozen: self.frozen };
         shard.decide(&Entry::parse(bytes).unwrap().0, allowance, number, open, None)
     }
 
@@ -142,6 +157,46 @@ fn a_daily_ceiling_counts_reservations_of_the_same_day_only() {
 }
 
 /// Two slices that share their budgets, as two cores do; accounts of any name live on either here.
+#[test]
+fn what_the_policy_allows_in_a_day_is_counted_for_each_operation_whatever_the_token_and_survives_replay() {
+    let mut shard = shard();
+    ISSUE.commit(&mut shard, 1);
+    let first = Case { daily_max: Some(50), ..SPEND };
+    first.commit(&mut shard, 2);
+    let second = Case { nonce: 2, key: "k2", ..first };
+    assert_eq!(code(second.decide(&mut shard, 3)), Code::LimitsExceeded);
+    Case { op: Op::Burn, to: "", ..second }.commit(&mut shard, 3);
+    let third = Case { amount: 20, nonce: 3, key: "k3", ..first };
+    third.commit(&mut shard, 4);
+    let over = Case { amount: 1, nonce: 4, key: "k4", ..first };
+    assert_eq!(code(over.decide(&mut shard, 5)), Code::LimitsExceeded, "to the last unit");
+    let mut again = self::shard();
+    for (seq, case) in [(1, ISSUE), (2, first), (3, Case { op: Op::Burn, to: "", ..second }), (4, third)] {
+        let bytes = case.bytes();
+        let entry = Entry::parse(&bytes).unwrap().0;
+        again.replay(&entry, Seq(seq), UnixMs(3)).unwrap();
+        if case.op.credits() {
+            again.credit(&entry, Seq(seq));
+        }
+    }
+    assert_eq!(code(over.decide(&mut again, 5)), Code::LimitsExceeded, "after a start as before it");
+    Case { ts: DAY_MS + 1, ..over }.commit(&mut again, 5);
+}
+
+#[test]
+fn a_frozen_account_pays_nothing_new_and_its_repeats_are_answered() {
+    let mut shard = shard();
+    ISSUE.commit(&mut shard, 1);
+    SPEND.commit(&mut shard, 2);
+    let frozen = Case { frozen: true, ..SPEND };
+    let next = Case { nonce: 2, key: "k2", ..frozen };
+    assert_eq!(code(next.decide(&mut shard, 3)), Code::Forbidden);
+    assert_eq!(code(Case { amount: 5000, ..next }.decide(&mut shard, 3)), Code::Forbidden);
+    assert!(matches!(frozen.decide(&mut shard, 3), Decision::Ask(_)), "a repeat");
+    assert_eq!(code(Case { nonce: 9, ..next }.decide(&mut shard, 3)), Code::NonceConflict);
+    Case { frozen: false, ..next }.commit(&mut shard, 3);
+}
+
 #[test]
 fn a_budget_counts_what_is_reserved_on_every_core_once_and_nothing_else() {
     let budgets = Budgets::default();

@@ -84,7 +84,9 @@ pub(super) fn tally_keys(tally: Tally) -> &'static [Named] {
         Tally::InboxStall => &[(names::INBOX_STALLS, &[])],
         Tally::TokenCacheHit => &[(names::TOKEN_CACHE, &[("outcome", "hit")])],
         Tally::TokenCacheMiss => &[(names::TOKEN_CACHE, &[("outcome", "miss")])],
-        Tally::QuotaExhausted => &[(names::QUOTA_EXHAUSTIONS, &[])],
+        Tally::AccountQuota => &[(names::QUOTA_EXHAUSTIONS, &[("scope", "account")])],
+        Tally::SubjectQuota => &[(names::QUOTA_EXHAUSTIONS, &[("scope", "subject")])],
+        Tally::GlobalQuota => &[(names::QUOTA_EXHAUSTIONS, &[("scope", "global")])],
         Tally::LedgerQuestion => &[(names::LEDGER_QUESTIONS, &[])],
         Tally::KeyEvicted => &[(names::KEYS_EVICTED, &[])],
     }

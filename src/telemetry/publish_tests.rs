@@ -84,7 +84,7 @@ fn counters_of_the_cores_add_up_and_states_are_summed_not_added() {
         ("wallet_requests_total{op=\"transfer\"}".to_owned(), 3.0),
         ("wallet_conflicts_total".to_owned(), 3.0),
         ("wallet_idem_replays_total".to_owned(), 3.0),
-        ("quota_exhaustions_total".to_owned(), 3.0),
+        ("quota_exhaustions_total{scope=\"subject\"}".to_owned(), 3.0),
         ("wallet_slow_clients_total{cause=\"read\"}".to_owned(), 3.0),
         ("wallet_connections_closed_total{cause=\"write_timeout\"}".to_owned(), 3.0),
         ("wallet_token_cache_total{outcome=\"miss\"}".to_owned(), 3.0),

@@ -5,7 +5,7 @@
 //! are the state at that moment. What the indexes of routes and methods mean is known to the publisher only.
 use hdrhistogram::Histogram;
 
-use crate::domain::{Op, Reason};
+use crate::domain::{Op, QuotaScope, Reason};
 
 /// Index into the caller's table of route labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -86,8 +86,12 @@ numbered! {
         TokenCacheHit,
         /// A token had to be verified in full.
         TokenCacheMiss,
-        /// A quota was exhausted.
-        QuotaExhausted,
+        /// The quota of an account was used up.
+        AccountQuota,
+        /// The quota of a subject was used up.
+        SubjectQuota,
+        /// The quota of all requests was used up.
+        GlobalQuota,
         /// A request was answered by the ledger and not from memory: a receipt, or an old repeat.
         LedgerQuestion,
         /// An idempotency key was forgotten before its time because too many were remembered.
@@ -132,6 +136,17 @@ pub struct CoreStats {
     replays: u64,
     tallies: [u64; Tally::COUNT],
     gauges: [u64; Gauge::COUNT],
+}
+
+impl Tally {
+    /// That of a quota which was used up.
+    pub fn of_quota(scope: QuotaScope) -> Self {
+        match scope {
+            QuotaScope::Account => Self::AccountQuota,
+            QuotaScope::Subject => Self::SubjectQuota,
+            QuotaScope::Global => Self::GlobalQuota,
+        }
+    }
 }
 
 impl CoreStats {

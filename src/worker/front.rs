@@ -52,6 +52,9 @@ pub struct Front {
     /// What happened since the figures were last handed over.
     pub stats: Box<CoreStats>,
     tokens: TokenCache,
+    /// What was on the board when it was looked at last, and its number.
+    #[allow(clippy::redundant_allocation)]
+    policy: (u64, Rc<Arc<Policy>>),
     denials: Denials,
     /// Taken out while a request that borrows from it is handed in.
     scratch: Option<Box<api::Scratch>>,
@@ -86,6 +89,7 @@ impl Front {
             connections: Connections::default(),
             stats,
             tokens,
+            policy: in_force(&site),
             denials: Denials::default(),
             scratch: Some(Box::default()),
             writes: Writes::default(),
@@ -266,7 +270,12 @@ impl Front {
         let ticket = self.expect(place, meta);
         let (site, query, encoding) = (self.site.clone(), head.query(), head.encoding());
         let incoming = api::Incoming { route, path, query, headers, encoding, limits: &site.http_limits, body };
-        self.interpret(&site.policy, ticket, incoming, corr.as_str(), unix_now, engine);
+        if site.policy.epoch() != self.policy.0 {
+            self.policy = in_force(&self.site);
+        }
+        // One policy for all of the request; what the owner core has to know of it goes with the call.
+        let policy = self.policy.1.clone();
+        self.interpret(&policy, ticket, incoming, corr.as_str(), unix_now, engine);
     }
 
     fn interpret(
@@ -279,10 +288,10 @@ impl Front {
         engine: &mut Engine,
     ) {
         let mut scratch = self.scratch.take().expect("put back after each request");
-        let op = incoming.route.op();
+        let route = incoming.route;
         let called = api::interpret(incoming, &mut self.tokens, policy, now, corr, &mut scratch);
         self.tell_holder();
-        let refusal = match called {
+        let refusal = match called.and_then(|call| self.has_room(policy, route, now).map(|()| call)) {
             Ok(call) => {
                 self.call(ticket, call, engine);
                 None
@@ -290,11 +299,21 @@ impl Front {
             Err(refusal) => Some(refusal),
         };
         if let Some(refusal) = refusal {
-            self.tell_refused(op, now, corr, &scratch, &refusal);
+            self.tell_refused(route.op(), now, corr, &scratch, &refusal);
             let holder = self.tokens.holder().cloned();
             self.deny(ticket, refusal, holder.as_deref());
         }
         self.scratch = Some(scratch);
+    }
+
+    /// Whether the policy lets the request through that all else lets through: its quotas, and what it serves while the service is not ready.
+    fn has_room(&self, policy: &Policy, route: Route, now: UnixMs) -> Result<(), Refusal> {
+        if self.gate() != Gate::Open && route.read().is_some_and(|read| !policy.serves_degraded(read)) {
+            let message = "not ready, and the policy does not serve this read meanwhile; see /readyz for what is missing";
+            return Err(Refusal::new(Code::RetryLater, message));
+        }
+        let holder = self.tokens.holder().expect("what was interpreted has come with a capability");
+        self.site.quotas.take(policy, holder.subject(), now)
     }
 
     fn submit(&mut self, ticket: Ticket, request: Request<'_>, engine: &mut Engine) {
@@ -321,6 +340,9 @@ impl Front {
         let Some(meta) = self.waiting(ticket) else { return };
         if let Some(reason) = refusal.reason {
             self.stats.rejected(reason);
+        }
+        if let Some(scope) = refusal.quota {
+            self.stats.tally(Tally::of_quota(scope));
         }
         if matches!(refusal.code, Code::NonceConflict | Code::IdempotencyConflict) {
             self.stats.conflict();
@@ -437,4 +459,11 @@ impl Front {
         self.corr_next += 1;
         Corr::made(self.site.process, self.corr_next)
     }
+}
+
+/// The policy in force and its number; counted, as the site is, by this core alone.
+#[allow(clippy::redundant_allocation)]
+fn in_force(site: &Site) -> (u64, Rc<Arc<Policy>>) {
+    let (epoch, policy) = site.policy.current();
+    (epoch, Rc::new(policy))
 }

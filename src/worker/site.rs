@@ -1,7 +1,8 @@
 //! What all cores of one server share: fixed at start, or behind an atomic that the control thread writes and cores read.
 use super::admission::Admission;
+use super::quotas::SharedQuotas;
 use super::sweep::Timeouts;
-use crate::access::{Policy, RevocationBoard, RootBoard};
+use crate::access::{PolicyBoard, RevocationBoard, RootBoard};
 use crate::api::Route;
 use crate::domain::LogId;
 use crate::engine::Gate;
@@ -69,7 +70,9 @@ pub struct Site {
     /// Verified tokens that a core remembers.
     pub tokens_max: usize,
     /// The policy in force.
-    pub policy: Arc<Policy>,
+    pub policy: Arc<PolicyBoard>,
+    /// Its quotas that all cores share.
+    pub quotas: SharedQuotas,
     /// The ledger's identity, part of every transaction id.
     pub log_id: LogId,
     /// Bounds of a request.

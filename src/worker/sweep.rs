@@ -181,6 +181,7 @@ mod tests {
             token: TokenId::default(),
             ceiling: false,
             budget: false,
+            daily_max: false,
             ts: UnixMs(number),
         };
         draft.encode(&mut bytes);

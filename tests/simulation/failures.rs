@@ -58,6 +58,7 @@ fn write(world: &mut World, op: Op, from: &str, to: &str, number: u64) {
         token: grants()[ANYTHING].id,
         ceiling: false,
         budget: false,
+        daily_max: false,
         ts: world.now,
     };
     draft.encode(&mut bytes);

@@ -176,6 +176,7 @@ impl<'a> Probe<'a> {
                 token,
                 ceiling: false,
                 budget: false,
+                daily_max: false,
                 ts: *now,
             }
             .encode(&mut bytes);

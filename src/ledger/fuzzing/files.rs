@@ -210,8 +210,9 @@ pub(crate) fn entries(input: &[u8]) {
         let (nonce, key, memo, corr) = (entry.nonce(), entry.key(), entry.memo(), entry.corr());
         let (token, ts) = (entry.token(), entry.ts());
         let (ceiling, budget) = (entry.counts_against_ceiling(), entry.counts_against_budget());
+        let daily_max = entry.counts_against_daily_max();
         let mut again = Vec::new();
-        Draft { op, from, to, asset, amount, nonce, key, memo, corr, token, ceiling, budget, ts }.encode(&mut again);
+        Draft { op, from, to, asset, amount, nonce, key, memo, corr, token, ceiling, budget, daily_max, ts }.encode(&mut again);
         assert_eq!(again, entry.bytes(), "{entry:?}");
         assert!(entry.same_request(&entry) && hashes(&entry).count() >= 2);
         rest = after;

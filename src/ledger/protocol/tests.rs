@@ -194,7 +194,7 @@ fn what_is_not_of_this_protocol_is_refused_with_the_reason() {
         told(1, &bytes)
     };
     assert!(changed(0, b'X').contains("does not begin as one of a wallet"));
-    assert!(changed(8, 9).contains("protocol version 9; this daemon speaks version 5"));
+    assert!(changed(8, 9).contains("protocol version 9; this daemon speaks version 6"));
     assert!(changed(12, 7).contains("role 7"));
     assert!(changed(15, 9).contains("2306 lanes"));
     assert!(told(4, &[0; 16]).contains("a lane batch of 0 bytes"));

@@ -259,6 +259,7 @@ impl Link {
         for told in batches {
             let lane = self.lanes.get_mut(usize::from(told.lane));
             let lane = lane.ok_or_else(|| Malformed(format!("the daemon acknowledges lane {}", told.lane)))?;
+            let last = last_of(told)?;
             entries += u64::from(told.count);
             let Some(oldest) = lane.in_doubt.front() else { continue };
             if told.lane_first < oldest.lane_first {
@@ -275,18 +276,24 @@ impl Link {
             lane.sent -= 1;
             lane.acknowledged = told.lane_first + u64::from(told.count) - 1;
             bytes += batch.bytes.len() as u64;
-            let last = Seq(told.first_seq.0 + u64::from(told.count) - 1);
             if last > self.known.0 {
                 self.known = (last, told.root);
             }
             self.heard.push_back(Heard::Durable(Durable { batch, first_seq: told.first_seq, root: told.root }));
         }
         if let Some(last) = batches.last().filter(|_| commit_us > 0) {
-            self.settled = Seq(last.first_seq.0 + u64::from(last.count) - 1);
+            self.settled = last_of(last)?;
             self.heard.push_back(Heard::Commit { commit_us, entries, bytes });
         }
         Ok(())
     }
+}
+
+/// The ledger position of the last entry of an acknowledged batch.
+fn last_of(told: &Acknowledged) -> Result<Seq, Malformed> {
+    let before_first = told.first_seq.0.checked_sub(1).filter(|_| told.count > 0);
+    let last = before_first.and_then(|before| before.checked_add(u64::from(told.count)));
+    last.map(Seq).ok_or_else(|| Malformed(format!("the daemon acknowledges {} entries from {} on", told.count, told.first_seq.0)))
 }
 
 fn send(batch: &LaneBatch, out: &mut Vec<u8>) {

@@ -123,10 +123,10 @@ impl Delta {
         Ok(())
     }
 
-    fn count_day(&mut self, entry: &Entry<'_>, asset: u16, amount: u128) {
+    fn count_day(&mut self, entry: &Entry<'_>, token: TokenId, asset: u16, amount: u128) {
         let day = entry.ts().0 / DAY_MS;
         let counts = &mut self.more.get_or_insert_with(Box::default).day_counts;
-        counts.entry((entry.token(), asset)).or_default().add(day, amount);
+        counts.entry((token, asset)).or_default().add(day, amount);
     }
 
     /// The state after the tail, from the state before it; the lists live in `lists`. The error says which rule is broken.
@@ -254,9 +254,7 @@ impl Tail {
             let flows = delta.flows(asset);
             let flow = if op.draws_held() { &mut flows.held } else { &mut flows.free };
             flow.take(amount).ok_or_else(|| format!("the debits of {from} leave 128 bits"))?;
-            if entry.counts_against_ceiling() {
-                delta.count_day(entry, asset, amount);
-            }
+            entry.daily_counts().for_each(|id| delta.count_day(entry, id, asset, amount));
             if entry.counts_against_budget() {
                 let spent = self.budgets.entry(entry.token()).or_default();
                 *spent = spent.checked_add(amount).ok_or("what is debited under a budget leaves 128 bits")?;

@@ -56,6 +56,8 @@ pub struct Row<'a> {
     pub ledger_root: String,
     /// Whether it counts against a budget of that capability.
     pub budget: bool,
+    /// Whether it counts against what the policy lets its operation debit in a day.
+    pub daily_max: bool,
 }
 
 impl<'a> Shown<'a> {
@@ -85,6 +87,7 @@ impl<'a> Shown<'a> {
             ceiling: entry.counts_against_ceiling(),
             ledger_root: hex(self.root),
             budget: entry.counts_against_budget(),
+            daily_max: entry.counts_against_daily_max(),
         }
     }
 
@@ -107,13 +110,10 @@ impl<'a> Shown<'a> {
         rows.push(("key", row.idem.to_owned()));
         rows.extend(row.memo.map(|memo| ("memo", printable(memo))));
         rows.push(("time", row.time));
-        let counted = match (row.ceiling, row.budget) {
-            (false, false) => "",
-            (true, false) => ", counts against its daily ceiling",
-            (false, true) => ", counts against its budget",
-            (true, true) => ", counts against its daily ceiling and its budget",
-        };
-        rows.push(("token id", format!("{}{counted}", row.token_id)));
+        rows.push(("token id", row.token_id));
+        let limits = [(row.ceiling, "the daily ceiling of its token"), (row.budget, "the budget of its token")];
+        let limits = limits.into_iter().chain([(row.daily_max, "what the policy allows its operation in a day")]);
+        rows.extend(limits.filter(|(counts, _)| *counts).map(|(_, what)| ("counts against", what.to_owned())));
         rows.push(("correlation id", printable(row.corr_id)));
         rows.push(("size", format!("{} bytes", self.entry.bytes().len())));
         rows
@@ -140,6 +140,7 @@ mod tests {
             token: TokenId([0xab; 16]),
             ceiling: true,
             budget: op.debits(),
+            daily_max: op.debits(),
             ts: UnixMs(1_500),
         };
         draft.encode(&mut bytes);
@@ -151,7 +152,7 @@ mod tests {
         let bytes = encoded(Op::Transfer, Some("tea\x1b"));
         let shown = Shown { log_id: LogId([1; 16]), seq: Seq(7), root: &[2; 32], entry: Entry::parse(&bytes).unwrap().0 };
         let expected = format!(
-            r#"{{"seq":7,"txid":"{}","time":"1970-01-01T00:00:01.5Z","op":"transfer","from":"alice","to":"bob","asset":"roc","amount_minor":"{}","nonce":3,"idem":"k","memo":"tea\u001b","corr_id":"c","token_id":"{}","ceiling":true,"ledger_root":"{}","budget":true}}"#,
+            r#"{{"seq":7,"txid":"{}","time":"1970-01-01T00:00:01.5Z","op":"transfer","from":"alice","to":"bob","asset":"roc","amount_minor":"{}","nonce":3,"idem":"k","memo":"tea\u001b","corr_id":"c","token_id":"{}","ceiling":true,"ledger_root":"{}","budget":true,"daily_max":true}}"#,
             shown.txid(),
             u128::MAX,
             "ab".repeat(16),

@@ -30,7 +30,7 @@ const BAR_WIDTH: usize = 24;
 const WRITE_BYTES: usize = 1 << 18;
 
 /// The columns, which are also the members of a line of JSON.
-pub const COLUMNS: [&str; 16] = [
+pub const COLUMNS: [&str; 17] = [
     "seq",
     "txid",
     "time",
@@ -47,6 +47,7 @@ pub const COLUMNS: [&str; 16] = [
     "ceiling",
     "ledger_root",
     "budget",
+    "daily_max",
 ];
 
 /// How entries are written.
@@ -67,7 +68,7 @@ pub enum Format {
   ronctl ledger export --format csv --since 2026-11-01T00:00:00Z --until 2026-12-01T00:00:00Z --out november.csv
 
 Columns, and members of a line of JSON: seq, txid, time, op, from, to, asset, amount_minor, nonce, idem, memo, corr_id,
-token_id, ceiling, ledger_root, budget. Hashes are checked while reading; a server may run meanwhile. A file is either complete or
+token_id, ceiling, ledger_root, budget, daily_max. Hashes are checked while reading; a server may run meanwhile. A file is either complete or
 not there. What goes to standard output is complete only if the command ends with 0.
 
 If --from lies behind the last entry, nothing is written, no line of names and no file, and the command ends with 1; the message names
@@ -350,6 +351,7 @@ fn csv(row: &Row<'_>) -> String {
         row.ceiling.to_string(),
         row.ledger_root.clone(),
         row.budget.to_string(),
+        row.daily_max.to_string(),
     ];
     fields.join(",") + "\r\n"
 }
@@ -405,6 +407,7 @@ mod tests {
             ceiling: false,
             ledger_root: "11".into(),
             budget: false,
+            daily_max: false,
         }
     }
 
@@ -418,7 +421,7 @@ mod tests {
 
     #[test]
     fn fields_are_quoted_where_the_rfc_asks_for_it() {
-        assert_eq!(csv(&row()), format!("7,tx_1,t,burn,a,,roc,{},1,k,,c,00,false,11,false\r\n", u128::MAX));
+        assert_eq!(csv(&row()), format!("7,tx_1,t,burn,a,,roc,{},1,k,,c,00,false,11,false,false\r\n", u128::MAX));
         for (memo, expected) in [("", "\"\""), ("tea", "tea"), ("a,b", "\"a,b\""), ("say \"x\"", "\"say \"\"x\"\"\"")] {
             assert!(csv(&Row { memo: Some(memo), ..row() }).contains(&format!(",k,{expected},c,")), "{memo}");
         }

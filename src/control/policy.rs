@@ -1,0 +1,91 @@
+//! The policy of a running server: read at start, read again when that is asked for, shown to whoever operates it.
+//!
+//! Whoever asks, by SIGHUP or on the admin socket, waits until the new policy is in force on all cores, or hears why the one before stays.
+use super::auditing::Auditing;
+use super::page::{ActionFault, PageReply};
+use super::SharedVersion;
+use crate::access::{Policy, PolicyBoard, PolicyFault};
+use crate::audit::{Event, EventKind};
+use crate::domain::{Code, UnixMs};
+use crate::telemetry::{Publisher, Reload};
+use crate::worker::unix_now;
+use serde_json::json;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// The file, what was read from it last, and whom that is told.
+pub(super) struct PolicyKeeper {
+    path: PathBuf,
+    board: Arc<PolicyBoard>,
+    /// When the one in force was read. Held while one is read: two who ask at once are served one after the other.
+    loaded: Mutex<UnixMs>,
+    publisher: Arc<Publisher>,
+    version: SharedVersion,
+    /// The audit stream, once there is one.
+    stream: OnceLock<Arc<Auditing>>,
+}
+
+impl PolicyKeeper {
+    /// With the policy that was read from this file at start.
+    pub fn new(path: PathBuf, policy: Policy, publisher: Arc<Publisher>, version: SharedVersion) -> Self {
+        publisher.policy_version(policy.version());
+        version.policy_version(policy.version());
+        let board = Arc::new(PolicyBoard::new(policy));
+        Self { path, board, loaded: Mutex::new(unix_now()), publisher, version, stream: OnceLock::new() }
+    }
+
+    /// Where the cores find it.
+    pub fn board(&self) -> Arc<PolicyBoard> {
+        self.board.clone()
+    }
+
+    /// From now on the audit stream is told.
+    pub fn tell(&self, stream: Option<Arc<Auditing>>) {
+        stream.into_iter().for_each(|stream| drop(self.stream.set(stream)));
+    }
+
+    /// Reads the file again, and puts what it says in force on all cores at once. After an error what was in force stays.
+    pub fn reload(&self) -> Result<Arc<Policy>, PolicyFault> {
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.board.current().1.version();
+        let read = Policy::load(&self.path);
+        self.publisher.reload(Reload::Policy, read.is_ok());
+        let event = Event::new(EventKind::Reload, read.is_ok()).with("what", "policy");
+        let outcome = match read {
+            Ok(policy) => {
+                let version = policy.version();
+                self.board.put(policy);
+                *loaded = unix_now();
+                self.publisher.policy_version(version);
+                self.version.policy_version(version);
+                tracing::info!(event = "policy_reloaded", version, before, "another policy is in force on all cores");
+                (event.with("version", version.to_string()).with("before", before.to_string()), Ok(self.board.current().1))
+            }
+            Err(error) => {
+                tracing::error!(event = "policy_reload_failed", version = before, %error, "the old policy stays in force");
+                (event.with("version", before.to_string()).with("error", error.to_string()), Err(error))
+            }
+        };
+        self.stream.get().into_iter().for_each(|stream| stream.note(outcome.0.clone()));
+        outcome.1
+    }
+
+    /// The policy in force, for whoever operates the server.
+    pub fn page(&self) -> PageReply {
+        let loaded = *self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let policy = self.board.current().1.to_json();
+        PageReply::json(json!({"file": self.path.display().to_string(), "loaded_ms": loaded.0, "policy": policy}).to_string())
+    }
+
+    /// [`PolicyKeeper::reload`], asked for on the admin socket.
+    pub fn act(&self) -> Result<PageReply, ActionFault> {
+        match self.reload() {
+            Ok(_) => Ok(self.page()),
+            Err(fault) => Err(ActionFault {
+                status: 422,
+                code: Code::BadRequest,
+                message: format!("{fault}; the old policy stays in force"),
+            }),
+        }
+    }
+}

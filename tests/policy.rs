@@ -1,0 +1,247 @@
+//! The policy of a running server of two cores: another one is in force on all of them at once or not at all, and every rule binds whoever
+//! asks, whatever the capability allows.
+#![allow(clippy::unwrap_used)] // Helpers of tests may fail as loudly as tests do.
+mod support;
+
+use rustix::process::Signal;
+use serde_json::{json, Value};
+use std::process::{Command, Output, Stdio};
+use std::time::Instant;
+use support::{body, eventually, request, Daemon, Server};
+
+/// A policy with these members beside what every one of them has.
+fn policy(version: u64, more: Value) -> String {
+    let mut whole = json!({
+        "version": version,
+        "operations": ["issue", "transfer", "burn", "hold", "capture", "release"],
+        "assets": {"roc": {}, "ron": {}},
+    });
+    whole.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    whole.to_string()
+}
+
+fn with_policy(more: Value) -> Server {
+    let mut server = Server::prepared(&[("runtime.cores", "2")]);
+    server.set_policy(&policy(1, more));
+    server.launch();
+    server
+}
+
+fn ronctl(server: &Server, arguments: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ronctl"));
+    command.args(["--config", "svc-wallet.toml"]).args(arguments.split(' '));
+    command.current_dir(server.directory()).env_clear().stdin(Stdio::null()).output().unwrap()
+}
+
+fn told(server: &Server, arguments: &str) -> Value {
+    let output = ronctl(server, &format!("--json {arguments}"));
+    assert_eq!(output.status.code(), Some(0), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_reload_is_in_force_for_every_request_after_it_on_every_core() {
+    let mut server = with_policy(json!({}));
+    let mut wallets: Vec<_> = (0..6).map(|_| server.wallet()).collect();
+    for (number, wallet) in wallets.iter_mut().enumerate() {
+        wallet.issue(&format!("payer:{number}"), 1_000);
+    }
+    let mut nonces = [0u64; 6];
+    for version in 2..12u64 {
+        // Each in turn allows the one and not the other.
+        let (allowed, denied) = if version % 2 == 0 { ("transfer", "burn") } else { ("burn", "transfer") };
+        server.set_policy(&policy(version, json!({"operations": ["issue", allowed]})));
+        let reloaded = told(&server, "policy reload");
+        assert_eq!((reloaded["before"].as_u64(), reloaded["version"].as_u64()), (Some(version - 1), Some(version)));
+        for (number, (wallet, nonce)) in wallets.iter_mut().zip(&mut nonces).enumerate() {
+            let payer = format!("payer:{number}");
+            let burn = format!(r#"{{"from":"{payer}","asset":"roc","amount_minor":"1","nonce":{}}}"#, *nonce + 1);
+            let transfer = body(&payer, "shop", 1, *nonce + 1);
+            let body_of = |op: &str| if op == "burn" { &burn } else { &transfer };
+            wallet.post(&format!("/v1/{denied}"), &format!("d-{version}"), body_of(denied)).refused(403, "FORBIDDEN");
+            wallet.post(&format!("/v1/{allowed}"), &format!("a-{version}"), body_of(allowed)).ok();
+            *nonce += 1;
+        }
+    }
+    assert_eq!(server.metric_reaches("policy_version", 11.0), 11.0);
+    assert_eq!(server.page("/version").json()["policy_version"], 11);
+    let exit = server.stop();
+    assert_eq!(exit.log.matches("\"policy_reloaded\"").count(), 10, "{}", exit.log);
+}
+
+#[test]
+fn a_file_that_is_no_policy_changes_nothing_and_is_told_wherever_it_is_asked_for() {
+    let mut server = with_policy(json!({"frozen": ["alice"]}));
+    let mut wallet = server.wallet();
+    wallet.issue("alice", 10);
+    server.set_policy("{\"version\": 2,\n \"operatons\": []}");
+    let check = ronctl(&server, "policy check policy.json");
+    let said = String::from_utf8(check.stderr).unwrap();
+    assert!(check.status.code() == Some(1) && said.contains("line 2") && said.contains("did you mean operations"), "{said}");
+    let reload = ronctl(&server, "policy reload");
+    let said = String::from_utf8(reload.stderr).unwrap();
+    assert!(reload.status.code() == Some(2) && said.contains("operatons") && said.contains("stays in force"), "{said}");
+    server.signal(Signal::HUP);
+    server.metric_reaches("wallet_reloads_total{what=\"policy\",outcome=\"failed\"}", 2.0);
+    assert_eq!(server.metric("policy_version"), 1.0);
+    wallet.spend("alice", "bob", 1, 1, "k1").refused(403, "FORBIDDEN");
+    // The right file, by SIGHUP this time.
+    server.set_policy(&policy(3, json!({})));
+    let check = told(&server, "policy check policy.json");
+    let changes: Vec<&str> = check["changes"].as_array().unwrap().iter().map(|change| change["path"].as_str().unwrap()).collect();
+    assert_eq!((check["ok"].as_bool(), changes), (Some(true), vec!["frozen", "version"]));
+    server.signal(Signal::HUP);
+    server.metric_reaches("policy_version", 3.0);
+    wallet.spend("alice", "bob", 1, 1, "k1").ok();
+    assert_eq!(told(&server, "policy show")["policy"]["version"], 3);
+    server.stop();
+    let lines: String = std::fs::read_dir(server.path("audit"))
+        .unwrap()
+        .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap())
+        .collect();
+    let of_policy: Vec<&str> = lines.lines().filter(|line| line.contains("\"what\":\"policy\"")).collect();
+    assert_eq!(of_policy.len(), 3, "two failed, one did not: {lines}");
+    // The file by itself, without a server.
+    let check = ronctl(&server, "policy check policy.json");
+    assert_eq!(check.status.code(), Some(0), "{}", String::from_utf8_lossy(&check.stderr));
+    assert!(String::from_utf8(check.stdout).unwrap().contains("because no server answers"));
+    assert_eq!(ronctl(&server, "policy show").status.code(), Some(3), "nobody there to ask");
+}
+
+#[test]
+fn who_is_frozen_pays_nothing_new_and_who_is_denied_is_not_served() {
+    let mut server = with_policy(json!({}));
+    let mut wallet = server.wallet();
+    for account in ["alice", "bob", "mallory"] {
+        wallet.issue(account, 100);
+    }
+    let first = wallet.spend("alice", "bob", 1, 1, "k1").ok();
+    let [eve, revoked] = ["eve", "gone"].map(|subject| server.mint(|wanted| wanted.subject = subject.to_owned()));
+    let revoked_id = svc_wallet::access::inspect(&revoked).unwrap().token_id;
+    let rules = json!({
+        "frozen": ["ali*"],
+        "denied": {"accounts": ["mallory"], "subjects": ["eve"]},
+        "revoked": {"tokens": [revoked_id]},
+    });
+    server.set_policy(&policy(2, rules));
+    told(&server, "policy reload");
+    wallet.spend("alice", "bob", 1, 2, "k2").refused(403, "FORBIDDEN");
+    let again = wallet.spend("alice", "bob", 1, 1, "k1").ok();
+    assert!(again.replayed() && again.body == first.body, "a repeat is answered");
+    wallet.spend("bob", "alice", 1, 1, "b1").ok();
+    wallet.spend("mallory", "bob", 1, 1, "m1").refused(403, "FORBIDDEN");
+    wallet.spend("bob", "mallory", 1, 2, "b2").refused(403, "FORBIDDEN");
+    wallet.get("/v1/balance?account=mallory&asset=roc").refused(403, "FORBIDDEN");
+    for (token, status, code) in [(&eve, 403, "FORBIDDEN"), (&revoked, 401, "UNAUTHORIZED")] {
+        let read = request("GET", "/v1/balance?account=bob&asset=roc").token(token);
+        wallet.client.call(&read).refused(status, code);
+        let write = request("POST", "/v1/transfer").token(token).key("x").json(body("bob", "alice", 1, 2));
+        wallet.client.call(&write).refused(status, code);
+    }
+    server.set_policy(&policy(3, json!({})));
+    told(&server, "policy reload");
+    wallet.spend("alice", "bob", 1, 2, "k2").ok();
+    let read = request("GET", "/v1/balance?account=bob&asset=roc").token(&revoked);
+    wallet.client.call(&read).ok();
+}
+
+/// Sends so many spends of one account as fast as they are answered: how many passed, and in how many seconds.
+fn storm(server: &Server, account: &str, token: &str, count: usize) -> (u64, f64) {
+    let mut client = server.connect();
+    let (began, mut nonce) = (Instant::now(), 1);
+    for number in 0..count {
+        let spend = request("POST", "/v1/transfer")
+            .token(token)
+            .key(&format!("{account}-{number}"))
+            .json(body(account, "shop", 1, nonce));
+        let reply = client.call(&spend);
+        if reply.status == 200 {
+            nonce += 1;
+        } else {
+            assert_eq!(reply.header("retry-after"), Some("1"));
+            reply.refused(429, "BUSY");
+        }
+    }
+    (nonce - 1, began.elapsed().as_secs_f64())
+}
+
+#[test]
+fn quotas_let_a_burst_through_and_then_their_rate_and_count_who_is_refused() {
+    for scope in ["account", "subject", "global"] {
+        let mut server = with_policy(json!({}));
+        let mut wallet = server.wallet();
+        ["a", "b"].iter().for_each(|account| drop(wallet.issue(account, 1_000)));
+        let [one, other] = ["one", "other"].map(|subject| server.mint(|wanted| wanted.subject = subject.to_owned()));
+        server.set_policy(&policy(2, json!({"quotas": {scope: {"rate": 2, "burst": 5}}})));
+        told(&server, "policy reload");
+        let (passed, seconds) = storm(&server, "a", &one, 60);
+        assert!(passed >= 5 && passed <= 5 + (2.0 * seconds).ceil() as u64, "{scope}: {passed} in {seconds} s");
+        // Who shares the bucket finds it used up, who does not finds a full one.
+        let shared = scope == "global";
+        let (passed, seconds) = storm(&server, "b", &other, 5);
+        let most = (2.0 * seconds).ceil() as u64 + 1;
+        assert!(if shared { passed <= most } else { passed == 5 }, "{scope}: {passed} in {seconds} s");
+        server.metric_reaches(&format!("quota_exhaustions_total{{scope=\"{scope}\"}}"), 1.0);
+        assert!(server.metric_reaches("rejected_total{reason=\"busy\"}", 1.0) >= 1.0);
+        // A refusal consumed nothing, and there is room again by itself.
+        let next = next_nonce(&server, "a");
+        let again = request("POST", "/v1/transfer").token(&one).key("a-later").json(body("a", "shop", 1, next));
+        let mut client = server.connect();
+        eventually("the quota has room again", || (client.call(&again).status == 200).then_some(()));
+    }
+}
+
+/// The next nonce, asked for until the quota has room for the question.
+fn next_nonce(server: &Server, account: &str) -> u64 {
+    let mut wallet = server.wallet();
+    eventually("there is room for a read", || {
+        let reply = wallet.get(&format!("/v1/seq?account={account}"));
+        (reply.status == 200).then(|| reply.json()["next_nonce"].as_u64().unwrap())
+    })
+}
+
+#[test]
+fn what_an_operation_may_debit_in_a_day_holds_over_tokens_and_kills_and_snapshots() {
+    let mut server = with_policy(json!({"assets": {"roc": {"daily_max": {"transfer": "50"}}}}));
+    let mut wallet = server.wallet();
+    wallet.issue("alice", 1_000);
+    wallet.spend("alice", "bob", 30, 1, "k1").ok();
+    let over = |server: &Server, token: &str, nonce| {
+        let spend = request("POST", "/v1/transfer").token(token).key("over").json(body("alice", "bob", 21, nonce));
+        let refused = server.connect().call(&spend).refused(403, "LIMITS_EXCEEDED");
+        assert!(refused.json()["message"].as_str().unwrap().contains("in a day"), "{refused}");
+    };
+    over(&server, server.token(), 2);
+    over(&server, &server.mint(|wanted| wanted.subject = "somebody else".to_owned()), 2);
+    wallet.post("/v1/burn", "burn", r#"{"from":"alice","asset":"roc","amount_minor":"40","nonce":2}"#).ok();
+    server.crash_and_restart();
+    over(&server, server.token(), 3);
+    server.wallet().spend("alice", "bob", 20, 3, "k3").ok();
+    // An orderly end leaves a snapshot, from which the next start counts on.
+    server.stop();
+    server.launch();
+    over(&server, server.token(), 4);
+    server.stop();
+    let verified = ronctl(&server, "ledger verify");
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
+}
+
+#[test]
+fn without_its_ledger_a_server_reads_what_the_policy_lets_it() {
+    let mut daemon = Daemon::start();
+    let sock = daemon.sock();
+    let mut server = Server::prepared(&[("deps.ledger_sock", &sock)]);
+    server.set_policy(&policy(1, json!({"degraded": ["seq"]})));
+    server.launch();
+    let mut wallet = server.wallet();
+    wallet.issue("alice", 10);
+    wallet.get("/v1/balance?account=alice&asset=roc").ok();
+    daemon.kill();
+    eventually("the server notices", || (server.page("/readyz").status == 503).then_some(()));
+    let refused = wallet.get("/v1/balance?account=alice&asset=roc").refused(503, "RETRY_LATER");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert_eq!(wallet.seq("alice"), (0, 1));
+    daemon.launch();
+    eventually("it is ready again", || (server.page("/readyz").status == 200).then_some(()));
+    wallet.get("/v1/balance?account=alice&asset=roc").ok();
+}
