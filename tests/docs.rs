@@ -7,6 +7,8 @@
 
 #[path = "docs/alerts.rs"]
 mod alerts;
+#[path = "docs/dashboards.rs"]
+mod dashboards;
 #[path = "docs/expressions.rs"]
 mod expressions;
 #[path = "docs/security.rs"]
