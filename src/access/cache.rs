@@ -138,7 +138,15 @@ impl TokenCache {
     fn anybody(&mut self) -> &Arc<Capability> {
         if self.slots.is_empty() {
             let capability = Arc::new(Capability::new("anybody", "unchecked", TokenId::default()));
-            self.slots.push(Slot { hash: 0, token: Box::default(), discharges: None, capability, epoch: 0, revoked: false, used: false });
+            self.slots.push(Slot {
+                hash: 0,
+                token: Box::default(),
+                discharges: None,
+                capability,
+                epoch: 0,
+                revoked: false,
+                used: false,
+            });
         }
         self.believed = true;
         &self.slots[self.newest].capability

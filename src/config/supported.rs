@@ -35,7 +35,10 @@ impl Config {
             refuse("audit.path", "the directory is also that of the ledger or of the counters; give the audit stream its own");
         }
         if cfg!(unchecked_capabilities) && !(self.bind.http.ip().is_loopback() && self.bind.metrics.ip().is_loopback()) {
-            refuse("security.require_caps", "this build checks no capability, to measure what that costs; it serves loopback addresses alone");
+            refuse(
+                "security.require_caps",
+                "this build checks no capability, to measure what that costs; it serves loopback addresses alone",
+            );
         }
         if self.feature_flags.tor {
             refuse("feature_flags.tor", "the Tor transport is not part of this build; write false");
