@@ -37,7 +37,7 @@ pub fn asked(expression: &str) -> Asked {
                     // A word between two operands, a function, or an aggregation whose labels come first.
                     name.len()
                 } else {
-                    let matchers = behind.starts_with('{').then(|| &behind[..matchers(behind)]).unwrap_or("");
+                    let matchers = matchers(behind);
                     found.series.push((name.to_owned(), chosen_by(matchers)));
                     name.len() + matchers.len()
                 }
@@ -54,14 +54,17 @@ fn word(text: &str) -> usize {
     text.find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_').unwrap_or(text.len())
 }
 
-/// How many bytes the matchers in braces take that a text begins with; a brace within a value is none.
-fn matchers(text: &str) -> usize {
+/// The matchers in braces that a text begins with, if it does; a brace within a value is none.
+fn matchers(text: &str) -> &str {
+    if !text.starts_with('{') {
+        return "";
+    }
     let mut within = false;
     let end = text.find(|letter| {
         within ^= letter == '"';
         letter == '}' && !within
     });
-    end.expect("braces end") + 1
+    &text[..=end.expect("braces end")]
 }
 
 /// The labels of matchers such as `{a="b",c=~"d"}`.
