@@ -1,7 +1,8 @@
 //! What the control plane of the service shows, and where it listens.
 use super::ephemeral::EphemeralKeys;
+use super::fault::{refused, ServiceFault};
 use super::policy::PolicyKeeper;
-use super::service::{refused, ServiceFault, SERVICE};
+use super::service::SERVICE;
 use super::{
     bind_admin, bind_admin_without_file, health_body, Action, ActionFault, ControlServer, Page, PageReply, Pages, Readiness,
     SharedVersion,

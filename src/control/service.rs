@@ -6,6 +6,7 @@ use super::auditing::Auditing;
 use super::counting::Counting;
 use super::custody::custody;
 use super::ephemeral::EphemeralKeys;
+use super::fault::{refused, ServiceFault};
 use super::keys::{InForce, KeyWatch, Telling};
 use super::ledger::{Ledger, Opened};
 use super::pages::{control_servers, ServicePages};
@@ -15,19 +16,16 @@ use super::revocations::RevocationWatch;
 use super::root_signing::RootSigning;
 use super::site::site;
 use super::slices::Slices;
+use super::supervisor::Supervisor;
 use super::system::{leave_to_cores, raise_file_limit};
 use super::watch::{Files, Watcher};
 use super::{ControlServer, Dep, Readiness, SharedVersion, SignalEvent, Signals, Version};
-use crate::access::{
-    forbid_core_dumps, forbid_swap, Custody, KeyringFault, Policy, PolicyFault, RevocationBoard, RevocationFault, Stamp,
-    UNCHECKED,
-};
-use crate::accounting::CountersFault;
-use crate::audit::{AuditFault, Event, EventKind};
+use crate::access::{forbid_core_dumps, forbid_swap, Custody, KeyringFault, Policy, RevocationBoard, Stamp, UNCHECKED};
+use crate::audit::{Event, EventKind};
 use crate::config::{self, cpus_usable, AccountingDep, AuditSink, Config, RegistryDep};
 use crate::domain::{CoreId, Durable};
 use crate::engine::{Engine, Gate};
-use crate::ledger::{LedgerError, LookupDesk, Schedule, Scrubbing};
+use crate::ledger::{LookupDesk, Schedule, Scrubbing};
 use crate::registry::RegistryFile;
 use crate::ring::Ring;
 use crate::shard::{Budgets, Settings};
@@ -49,49 +47,6 @@ const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(10);
 /// Exit code of a server that can never write to its ledger again: another one has taken it over, or the daemon has another ledger. It
 /// is no other exit's, because a supervisor must not start such a server again: two would take the ledger from each other in turns.
 pub const EXIT_REPLACED: i32 = 3;
-
-/// Why the service did not start, or did not end in order.
-#[derive(Debug)]
-pub enum ServiceFault {
-    /// A part that reads a file or opens a socket refused; the message says what to do.
-    Refused(String),
-    /// The ledger did not open or close.
-    Ledger(LedgerError),
-}
-
-impl std::fmt::Display for ServiceFault {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            ServiceFault::Refused(what) => f.write_str(what),
-            ServiceFault::Ledger(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for ServiceFault {}
-
-impl From<LedgerError> for ServiceFault {
-    fn from(error: LedgerError) -> Self {
-        ServiceFault::Ledger(error)
-    }
-}
-
-macro_rules! refused_from {
-    ($($fault:ty),*) => {
-        $(impl From<$fault> for ServiceFault {
-            fn from(fault: $fault) -> Self {
-                ServiceFault::Refused(fault.to_string())
-            }
-        })*
-    };
-}
-
-refused_from!(KeyringFault, PolicyFault, RevocationFault, CountersFault, AuditFault);
-
-pub(super) fn refused(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> ServiceFault {
-    let what = what.into();
-    move |error| ServiceFault::Refused(format!("{what}: {error}"))
-}
 
 /// Lets a panic of any thread end the process after its message: half a service would keep accounts and lanes silent, and the
 /// supervisor starts a whole one.
@@ -126,6 +81,8 @@ pub fn run(config: &Config, log: &LogGuard) -> Result<(), ServiceFault> {
         false => Keys::InFile(custody(&config.security)),
     };
     let (_signals, events) = Signals::listen().map_err(refused("cannot take over the signals"))?;
+    let supervisor = Supervisor::of_process();
+    supervisor.status("reading the ledger");
     let mut interruption = Interruption::new(&events);
     let Some(service) = Service::start(config, keys, &mut interruption)? else {
         return Ok(());
@@ -133,7 +90,9 @@ pub fn run(config: &Config, log: &LogGuard) -> Result<(), ServiceFault> {
     if interruption.reload_wanted() {
         service.reload();
     }
-    service.watch(&events, log);
+    supervisor.ready("serving");
+    service.watch(&events, log, &supervisor);
+    supervisor.ending("draining, then closing the ledger");
     service.stop(log)
 }
 
@@ -333,11 +292,12 @@ impl Service {
         }))
     }
 
-    /// Watches until the service is to end.
-    fn watch(&self, events: &Receiver<SignalEvent>, log: &LogGuard) {
+    /// Watches until the service is to end. The supervisor hears of it as long as all cores are heard.
+    fn watch(&self, events: &Receiver<SignalEvent>, log: &LogGuard, supervisor: &Supervisor) {
         loop {
             let event = self.watcher.wait(events);
             self.watcher.look(&self.readiness, &self.site, &self.workers, self.ledger.auditor(), &self.counting, log);
+            supervisor.lives(|| self.watcher.hears(&self.workers));
             match event {
                 Some(SignalEvent::Reload) => self.reload(),
                 Some(SignalEvent::Snapshot) => self.ledger.take_snapshot(),

@@ -4,6 +4,7 @@ use super::auditing::Auditing;
 use super::counting::Counting;
 use super::policy::PolicyKeeper;
 use super::revocations::{Looked, RevocationWatch};
+use super::supervisor::Heard;
 use super::SERVICE;
 use super::{Dep, Readiness, SharedVersion, SignalEvent};
 use crate::audit::{Event, EventKind};
@@ -30,6 +31,8 @@ const _: () = assert!(
 );
 /// Time between two collections of figures.
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
+/// A core that has said nothing for so long is stuck.
+const CORE_PATIENCE: Duration = Duration::from_secs(10);
 /// Lag of the counters beyond which the service is not ready (runbook: counters drift alert).
 const ACCOUNTING_LAG_SECONDS_MAX: f64 = 60.0;
 
@@ -58,6 +61,7 @@ pub(super) struct Watcher {
     started: Instant,
     published: Cell<Option<Instant>>,
     pressed: Cell<bool>,
+    heard: Heard,
     /// Whether the ledger takes entries, as it was found at the last look.
     writable: Cell<bool>,
     /// What the audit has found, as far as it has answered.
@@ -96,6 +100,7 @@ impl Watcher {
             started,
             published,
             pressed,
+            heard: Heard::default(),
             writable,
             audit,
             stream: None,
@@ -202,8 +207,14 @@ impl Watcher {
     /// Adds up what the cores have handed over.
     pub fn absorb(&self, figures: &Receiver<(CoreId, Box<CoreStats>)>) {
         for (core, stats) in figures.try_iter() {
+            self.heard.note(core);
             self.publisher.absorb(core, &stats);
         }
+    }
+
+    /// Whether all cores go round.
+    pub fn hears(&self, workers: &Workers) -> bool {
+        self.heard.all_within(workers.cores(), CORE_PATIENCE)
     }
 
     fn is_due(&self) -> bool {

@@ -3,7 +3,7 @@ mod settings;
 
 pub use settings::{Args, Settings};
 
-use crate::control::{bind_admin, look_at_socket, note_progress, Interruption, SignalEvent, Signals};
+use crate::control::{bind_admin, look_at_socket, note_progress, Interruption, SignalEvent, Signals, Supervisor};
 use crate::domain::Seq;
 use crate::ledger::{Admitted, DiskStorage, LedgerError, Log, Options, Recovered, Server, Storage};
 use crate::telemetry::logs::LogGuard;
@@ -37,6 +37,8 @@ pub fn run_on<S: Storage>(storage: S, options: &Options, settings: &Settings, lo
     end_with_any_panic();
     let (_signals, events) = Signals::listen().map_err(|error| format!("cannot take over the signals: {error}"))?;
     let directory = storage.place("");
+    let supervisor = Supervisor::of_process();
+    supervisor.status("reading the ledger");
     // The lock of the directory decides who owns the ledger; only its owner touches the socket.
     let Some((ledger, recovery, snapshot)) = recover(storage, options, &events)? else { return Ok(()) };
     check_directory(&settings.socket)?;
@@ -54,6 +56,7 @@ pub fn run_on<S: Storage>(storage: S, options: &Options, settings: &Settings, lo
         Server::start(ledger, snapshot, settings.schedule, listener, admitted, end).map_err(|error| error.to_string())?;
     server.scrub(settings.scrubbing).map_err(|error| format!("cannot start the thread that scrubs: {error}"))?;
     tracing::info!(event = "ledger_started", %directory, socket = %settings.socket.display(), entries, from_snapshot, epoch, "serving the ledger");
+    supervisor.ready("serving the ledger");
     // The second signal to end ends it at once, by itself.
     loop {
         match events.recv() {
@@ -63,6 +66,7 @@ pub fn run_on<S: Storage>(storage: S, options: &Options, settings: &Settings, lo
             Ok(SignalEvent::Drain | SignalEvent::Exit(_)) | Err(_) => break,
         }
     }
+    supervisor.ending("closing the ledger");
     let stopped = server.stop();
     drop(socket);
     stopped.map_err(|error| error.to_string())?;

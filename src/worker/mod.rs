@@ -127,6 +127,11 @@ impl Workers {
         }
     }
 
+    /// How many there are.
+    pub fn cores(&self) -> usize {
+        self.mailboxes.len()
+    }
+
     /// Where the cores' figures arrive.
     pub fn stats(&self) -> &Receiver<(CoreId, Box<CoreStats>)> {
         &self.stats

@@ -1,0 +1,66 @@
+//! What is shipped for systemd: the units fit the programs, and the files of configuration that they name can be used.
+use super::{read, set};
+use std::collections::BTreeMap;
+use svc_wallet::config::{Config, Flags, Sources};
+use svc_wallet::ledgerd;
+
+/// The settings of a unit, each with its last value.
+fn unit(name: &str) -> BTreeMap<String, String> {
+    let text = read(&format!("ops/systemd/{name}.service"));
+    let lines = text.lines().filter(|line| !line.starts_with(['#', '[']) && !line.is_empty());
+    let pairs = lines.map(|line| line.split_once('=').unwrap_or_else(|| panic!("{name}: {line}")));
+    pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+fn path(name: &str) -> std::path::PathBuf {
+    super::root().join(name)
+}
+
+#[test]
+fn the_wallet_of_the_unit_can_be_configured_as_it_is_shipped() {
+    let flags = Flags { config: Some(path("ops/systemd/svc-wallet.toml")), set: Vec::new() };
+    let config = Config::load(&Sources { flags, env: &|_| None, file_default: None }).unwrap();
+    config.supported().unwrap();
+    let told: BTreeMap<_, _> = config.describe().into_iter().map(|one| (one.key, one.value)).collect();
+    let unit = unit("svc-wallet");
+    let (credential, _) = unit["LoadCredential"].split_once(':').unwrap();
+    assert_eq!(told["security.kms"], format!("credential:{credential}"));
+    let state = format!("/var/lib/{}/", unit["StateDirectory"]);
+    for key in ["deps.ledger_sock", "deps.accounting_sock", "security.keyring", "security.revocations", "audit.path"] {
+        let value = told[key].as_str().unwrap();
+        assert!(value.trim_start_matches("embedded:").starts_with(&state), "{key}: {value} cannot be written to");
+    }
+    let admin = told["bind.admin"].as_str().unwrap();
+    assert!(admin.starts_with(&format!("/run/{}/", unit["RuntimeDirectory"])), "{admin}");
+}
+
+#[test]
+fn the_daemon_of_the_unit_can_be_configured_as_it_is_shipped() {
+    let args = ledgerd::Args { config: Some(path("ops/systemd/ron-ledger.toml")), ..ledgerd::Args::default() };
+    let settings = ledgerd::Settings::of(&args).unwrap();
+    let (wallet, daemon) = (unit("svc-wallet"), unit("ron-ledger"));
+    assert!(settings.directory.starts_with(format!("/var/lib/{}", daemon["StateDirectory"])));
+    assert!(settings.socket.starts_with(format!("/run/{}", daemon["RuntimeDirectory"])));
+    let socket = format!("unix://{}", settings.socket.display());
+    assert!(read("ops/systemd/svc-wallet.toml").contains(&socket), "the wallet is told where its daemon is");
+    // A directory that two units share goes with the first that stops; and users are compared on the socket.
+    assert_ne!(wallet["RuntimeDirectory"], daemon["RuntimeDirectory"]);
+    assert_eq!((&wallet["User"], &wallet["RuntimeDirectoryMode"]), (&daemon["User"], &daemon["RuntimeDirectoryMode"]));
+}
+
+#[test]
+fn the_units_ask_for_what_the_programs_tell() {
+    let keys = |name: &str| set(unit(name).into_keys());
+    let told = read("src/control/supervisor.rs");
+    for (name, watchdog) in [("svc-wallet", true), ("ron-ledger", false)] {
+        assert_eq!(unit(name)["Type"], "notify", "{name}");
+        assert_eq!(keys(name).contains("WatchdogSec"), watchdog, "{name}");
+    }
+    assert!(told.contains("READY=1") && told.contains("WATCHDOG=1"));
+    assert!(!read("src/ledgerd/mod.rs").contains(".lives("), "the daemon gives no signs of life");
+    let (wallet, daemon) = (keys("svc-wallet"), keys("ron-ledger"));
+    let not_shared =
+        ["ExecReload", "WatchdogSec", "LimitMEMLOCK", "LoadCredential", "RestartPreventExitStatus", "Wants", "After"];
+    let only_there = wallet.difference(&daemon).cloned();
+    assert_eq!(set(only_there), set(not_shared), "both are hardened alike");
+}

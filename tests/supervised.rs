@@ -1,0 +1,63 @@
+//! Wallet and daemon under a supervisor of the kind of systemd, which the test plays with a socket: they are ready when they serve and not
+//! before, give signs of life as long as they are asked for, and say when they end.
+#![allow(clippy::unwrap_used)] // Helpers of tests may fail as loudly as tests do.
+
+mod support;
+
+use rustix::process::{kill_process, Pid, Signal};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::Path;
+use std::process::Command;
+use support::{Server, PATIENCE};
+
+fn listen(path: &Path) -> UnixDatagram {
+    let socket = UnixDatagram::bind(path).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+/// The next message.
+fn hear(socket: &UnixDatagram) -> String {
+    let mut bytes = [0; 512];
+    let length = socket.recv(&mut bytes).unwrap_or_else(|error| panic!("nothing was told: {error}"));
+    String::from_utf8(bytes[..length].to_vec()).unwrap()
+}
+
+#[test]
+fn a_wallet_says_that_it_is_ready_that_it_lives_and_that_it_ends() {
+    let mut server = Server::prepared(&[]);
+    let socket = listen(&server.path("notify"));
+    server.set_env("NOTIFY_SOCKET", server.path("notify").to_str().unwrap());
+    // A sign of life is due every tenth of a second.
+    server.set_env("WATCHDOG_USEC", "200000");
+    server.launch();
+    assert_eq!(hear(&socket), "STATUS=reading the ledger");
+    assert_eq!(hear(&socket), "READY=1\nSTATUS=serving");
+    // The first cores are heard within a second or two; then it goes on.
+    for _ in 0..5 {
+        assert_eq!(hear(&socket), "WATCHDOG=1");
+    }
+    server.signal(Signal::TERM);
+    let ending = std::iter::repeat_with(|| hear(&socket)).find(|told| told != "WATCHDOG=1").unwrap();
+    assert_eq!(ending, "STOPPING=1\nSTATUS=draining, then closing the ledger\nWATCHDOG_USEC=86400000000");
+    assert_eq!(server.wait_exit().status.code(), Some(0));
+}
+
+#[test]
+fn a_daemon_says_that_it_is_ready_when_it_listens_and_that_it_ends() {
+    let place = tempfile::tempdir().unwrap();
+    let path = |name: &str| place.path().join(name);
+    let socket = listen(&path("notify"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ron-ledger"));
+    command.arg("--dir").arg(path("ledger")).arg("--sock").arg(path("run/ledger.sock")).args(["--segment-bytes", "8388608"]);
+    let mut child = command.env("NOTIFY_SOCKET", path("notify")).env("WATCHDOG_USEC", "2").spawn().unwrap();
+    let told = [hear(&socket), hear(&socket)];
+    let listens = UnixStream::connect(path("run/ledger.sock"));
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let ending = hear(&socket);
+    let status = child.wait().unwrap();
+    assert_eq!(told, ["STATUS=reading the ledger", "READY=1\nSTATUS=serving the ledger"]);
+    listens.unwrap();
+    assert!(ending.starts_with("STOPPING=1\nSTATUS=closing the ledger"), "{ending}");
+    assert_eq!(status.code(), Some(0));
+}
