@@ -1,8 +1,9 @@
 //! The ledger as the service holds it: inside this process, on a disk or in its memory alone, or a daemon behind a socket. The choice is
 //! made here and nowhere else.
 use super::distant::{Distant, Stop};
+use super::fault::{refused, ServiceFault};
 use super::replay::{self, Interruption, Opening};
-use super::service::{refused, ServiceFault, EXIT_REPLACED};
+use super::service::EXIT_REPLACED;
 use super::{Dep, Readiness};
 use crate::config::{self, Config, LedgerDep};
 use crate::domain::{Durable, LogId};

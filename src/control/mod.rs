@@ -7,6 +7,7 @@ mod counting;
 mod custody;
 mod distant;
 mod ephemeral;
+mod fault;
 mod http;
 mod keys;
 mod ledger;
@@ -31,6 +32,7 @@ pub(crate) mod watch;
 pub(crate) mod sample;
 
 pub use custody::{custody, custody_under};
+pub use fault::ServiceFault;
 #[cfg(any(test, fuzzing))]
 pub(crate) use http::fuzzing;
 pub use http::ControlServer;
@@ -38,7 +40,7 @@ pub use page::{Action, ActionFault, Page, PageReply, Pages, Surface};
 pub use preflight::findings;
 pub use readiness::{Dep, Readiness, Snapshot};
 pub(crate) use replay::{note_progress, Interruption};
-pub use service::{run, ServiceFault, EXIT_REPLACED, SERVICE};
+pub use service::{run, EXIT_REPLACED, SERVICE};
 pub use signals::{SignalEvent, Signals, AFTER_HELP, EXIT_SIGINT, EXIT_SIGTERM};
 pub use socket::{abstract_name, bind_admin, bind_admin_without_file, look_at_socket, AdminFault, AdminSocket};
 pub use version::{health_body, SharedVersion, Version, REVISION};

@@ -1,6 +1,7 @@
 //! What the control plane of the service shows, and where it listens.
 use super::ephemeral::EphemeralKeys;
-use super::service::{refused, ServiceFault, SERVICE};
+use super::fault::{refused, ServiceFault};
+use super::service::SERVICE;
 use super::{
     bind_admin, bind_admin_without_file, health_body, Action, ActionFault, ControlServer, Page, PageReply, Pages, Readiness,
     SharedVersion,

@@ -6,6 +6,7 @@ use super::auditing::Auditing;
 use super::counting::Counting;
 use super::custody::custody;
 use super::ephemeral::EphemeralKeys;
+use super::fault::{refused, ServiceFault};
 use super::keys::{InForce, KeyWatch, Telling};
 use super::ledger::{Ledger, Opened};
 use super::pages::{control_servers, ServicePages};
@@ -17,17 +18,15 @@ use super::system::{leave_to_cores, raise_file_limit};
 use super::watch::{Files, Watcher};
 use super::{health_body, ControlServer, Dep, Readiness, SharedVersion, SignalEvent, Signals, Version};
 use crate::access::{
-    forbid_core_dumps, forbid_swap, Custody, KeyringFault, Policy, PolicyFault, RevocationBoard, RevocationFault, RootBoard,
-    Stamp, UNCHECKED,
+    forbid_core_dumps, forbid_swap, Custody, KeyringFault, Policy, RevocationBoard, RootBoard, Stamp, UNCHECKED,
 };
-use crate::accounting::CountersFault;
 use crate::api::Route;
-use crate::audit::{AuditFault, Event, EventKind};
+use crate::audit::{Event, EventKind};
 use crate::config::{self, cpus_usable, AccountingDep, AuditSink, Config, RegistryDep};
 use crate::domain::{CoreId, Durable};
 use crate::engine::{Engine, Gate};
 use crate::http;
-use crate::ledger::{LedgerError, LookupDesk, Schedule, Scrubbing};
+use crate::ledger::{LookupDesk, Schedule, Scrubbing};
 use crate::registry::RegistryFile;
 use crate::ring::Ring;
 use crate::shard::{Budgets, Settings};
@@ -52,49 +51,6 @@ const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(10);
 /// Exit code of a server that can never write to its ledger again: another one has taken it over, or the daemon has another ledger. It
 /// is no other exit's, because a supervisor must not start such a server again: two would take the ledger from each other in turns.
 pub const EXIT_REPLACED: i32 = 3;
-
-/// Why the service did not start, or did not end in order.
-#[derive(Debug)]
-pub enum ServiceFault {
-    /// A part that reads a file or opens a socket refused; the message says what to do.
-    Refused(String),
-    /// The ledger did not open or close.
-    Ledger(LedgerError),
-}
-
-impl std::fmt::Display for ServiceFault {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            ServiceFault::Refused(what) => f.write_str(what),
-            ServiceFault::Ledger(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for ServiceFault {}
-
-impl From<LedgerError> for ServiceFault {
-    fn from(error: LedgerError) -> Self {
-        ServiceFault::Ledger(error)
-    }
-}
-
-macro_rules! refused_from {
-    ($($fault:ty),*) => {
-        $(impl From<$fault> for ServiceFault {
-            fn from(fault: $fault) -> Self {
-                ServiceFault::Refused(fault.to_string())
-            }
-        })*
-    };
-}
-
-refused_from!(KeyringFault, PolicyFault, RevocationFault, CountersFault, AuditFault);
-
-pub(super) fn refused(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> ServiceFault {
-    let what = what.into();
-    move |error| ServiceFault::Refused(format!("{what}: {error}"))
-}
 
 /// Lets a panic of any thread end the process after its message: half a service would keep accounts and lanes silent, and the
 /// supervisor starts a whole one.
