@@ -26,7 +26,7 @@ const IMPORTS: [(&str, &[&str]); 17] = [
     ("telemetry", &["domain"]),
     ("config", &["domain"]),
     ("worker", &["domain", "ring", "shard", "engine", "ledger", "access", "http", "api", "telemetry"]),
-    ("registry", &["domain", "ring", "config", "telemetry"]),
+    ("registry", &["domain", "access", "config"]),
     ("accounting", &["domain", "shard", "ledger", "config", "telemetry"]),
     ("audit", &["domain", "ledger", "config", "telemetry"]),
     ("control", &["*"]),

@@ -1,6 +1,6 @@
 //! What a valid configuration may ask for and this version cannot do. It is refused at start, not ignored.
 use super::error::{none_or_error, ConfigError, Problem};
-use super::{AccountingDep, AuditSink, Config, Kms, LedgerDep, Origin, RegistryDep};
+use super::{AccountingDep, AuditSink, Config, Kms, LedgerDep, Origin};
 
 impl Config {
     /// Whether this version can run as configured. A configuration that loads may still ask for more.
@@ -19,12 +19,6 @@ impl Config {
                 refuse("deps.accounting_sock", "counters behind a socket are not available in this version; use embedded:DIR");
             }
         }
-        match self.deps.registry {
-            RegistryDep::File(_) => {}
-            RegistryDep::Http(_) => {
-                refuse("deps.registry_url", "a registry behind http is not available in this version; use file:PATH");
-            }
-        }
         if self.security.amnesia {
             self.refuse_what_leaves_files(&mut refuse);
         }
@@ -35,7 +29,10 @@ impl Config {
             refuse("audit.path", "the directory is also that of the ledger or of the counters; give the audit stream its own");
         }
         if cfg!(unchecked_capabilities) && !(self.bind.http.ip().is_loopback() && self.bind.metrics.ip().is_loopback()) {
-            refuse("security.require_caps", "this build checks no capability, to measure what that costs; it serves loopback addresses alone");
+            refuse(
+                "security.require_caps",
+                "this build checks no capability, to measure what that costs; it serves loopback addresses alone",
+            );
         }
         if self.feature_flags.tor {
             refuse("feature_flags.tor", "the Tor transport is not part of this build; write false");

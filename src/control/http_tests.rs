@@ -9,6 +9,7 @@ fn pages() -> Arc<dyn Pages> {
         Page::Metrics => PageReply::metrics("metric 1\n".repeat(100_000)),
         Page::Version => PageReply::json("{}"),
         Page::Status => PageReply::json("{\"status\":1}"),
+        Page::Registry => PageReply::json("{\"version\":1}"),
     })
 }
 

@@ -25,6 +25,7 @@ mod signals;
 mod slices;
 mod socket;
 mod system;
+mod topology;
 mod version;
 pub(crate) mod watch;
 

@@ -23,11 +23,13 @@ pub enum Page {
     Version,
     /// `/status`: what the operator wants to see; on the admin socket only.
     Status,
+    /// `/registry`: the topology in force; on the admin socket only.
+    Registry,
 }
 
 impl Page {
     /// All pages.
-    pub const ALL: [Page; 5] = [Page::Health, Page::Ready, Page::Metrics, Page::Version, Page::Status];
+    pub const ALL: [Page; 6] = [Page::Health, Page::Ready, Page::Metrics, Page::Version, Page::Status, Page::Registry];
 
     /// Its path.
     pub fn path(self) -> &'static str {
@@ -37,6 +39,7 @@ impl Page {
             Page::Metrics => "/metrics",
             Page::Version => "/version",
             Page::Status => "/status",
+            Page::Registry => "/registry",
         }
     }
 
@@ -44,7 +47,7 @@ impl Page {
     pub(super) fn of(target: &str, surface: Surface) -> Option<Self> {
         let path = target.split('?').next().unwrap_or(target);
         let page = Self::ALL.into_iter().find(|page| page.path() == path)?;
-        (surface == Surface::Admin || page != Page::Status).then_some(page)
+        (surface == Surface::Admin || !matches!(page, Page::Status | Page::Registry)).then_some(page)
     }
 }
 
@@ -152,9 +155,11 @@ mod tests {
     }
 
     #[test]
-    fn status_is_for_the_operator_only_and_queries_do_not_matter() {
-        assert_eq!(Page::of("/status", Surface::Port), None);
-        assert_eq!(Page::of("/status", Surface::Admin), Some(Page::Status));
+    fn status_and_topology_are_for_the_operator_only_and_queries_do_not_matter() {
+        for page in [Page::Status, Page::Registry] {
+            assert_eq!(Page::of(page.path(), Surface::Port), None);
+            assert_eq!(Page::of(page.path(), Surface::Admin), Some(page));
+        }
         for page in [Page::Health, Page::Ready, Page::Metrics, Page::Version] {
             assert_eq!(Page::of(&format!("{}?verbose=1", page.path()), Surface::Port), Some(page));
         }

@@ -2,6 +2,7 @@
 use super::ephemeral::EphemeralKeys;
 use super::fault::{refused, ServiceFault};
 use super::service::SERVICE;
+use super::topology::Topology;
 use super::{
     bind_admin, bind_admin_without_file, health_body, Action, ActionFault, ControlServer, Page, PageReply, Pages, Readiness,
     SharedVersion,
@@ -18,6 +19,7 @@ pub(super) struct ServicePages {
     pub publisher: Arc<Publisher>,
     pub version: SharedVersion,
     pub status: Arc<Mutex<String>>,
+    pub topology: Arc<Topology>,
     /// If they are in memory.
     pub keys: Option<Arc<EphemeralKeys>>,
 }
@@ -29,6 +31,7 @@ impl Pages for ServicePages {
             Page::Ready => PageReply::readiness(&self.readiness.snapshot()),
             Page::Metrics => PageReply::metrics(self.publisher.render()),
             Page::Version => PageReply::json(self.version.body()),
+            Page::Registry => self.topology.page(),
             Page::Status => PageReply::json(self.status.lock().expect("no thread panics while it holds the status").clone()),
         }
     }

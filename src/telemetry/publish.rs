@@ -300,6 +300,14 @@ impl Publisher {
         self.set(names::REGISTRY_VERSION, &[], version as f64);
     }
 
+    /// Shows how old the last good answer about the topology is, and how often each outcome came since the start.
+    pub fn registry(&self, age_seconds: f64, outcomes: &[(&'static str, u64)]) {
+        self.set(names::REGISTRY_AGE, &[], age_seconds);
+        for (outcome, count) in outcomes {
+            self.counter(names::REGISTRY_QUESTIONS, &[("outcome", outcome)]).absolute(*count);
+        }
+    }
+
     /// Shows the keyring in force: how often it was changed, how many keys it has, whether its file is sealed, and whether it is hybrid.
     pub fn keyring(&self, version: u64, keys: usize, sealed: bool, hybrid: bool) {
         self.set(names::KEYRING_VERSION, &[], version as f64);
