@@ -4,7 +4,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Longest time for which anybody waits for another topology.
-pub const WAIT_MAX: Duration = Duration::from_secs(60);
+const WAIT_MAX: Duration = Duration::from_secs(60);
 /// Time between two looks whether somebody who waits is still there.
 const GONE_LOOK_EVERY: Duration = Duration::from_secs(1);
 

@@ -6,7 +6,8 @@ mod board;
 mod request;
 mod server;
 
-pub use board::WAIT_MAX;
+#[cfg(any(test, fuzzing))]
+pub(crate) use request::fuzzing;
 
 use crate::config::RegistryDep;
 use crate::control::{SignalEvent, Signals};

@@ -88,6 +88,30 @@ fn seconds(query: &str) -> Result<u64, Malformed> {
     written.parse().map_err(|_| Malformed::Query)
 }
 
+/// What must hold of a request, whatever it holds; `src/fuzzing.rs` feeds it.
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing {
+    use super::*;
+
+    /// A head: what is known of it does not change with what follows, and tags and waits are as they are asked for.
+    pub(crate) fn requests(input: &[u8]) {
+        let Some(told) = parse(input) else { return };
+        assert_eq!(parse(&[input, b"more"].concat()), Some(told.clone()));
+        if let Ok(Request { asked: Asked::Topology { known, wait }, .. }) = told {
+            assert!(known.iter().all(|tag| !tag.is_empty() && !tag.contains(',')) && wait < Duration::from_secs(1_000_000_000));
+        }
+    }
+
+    /// Inputs from which a fuzzer of [`requests`] begins.
+    pub(crate) fn requests_seeds() -> Vec<Vec<u8>> {
+        let seeds = [
+            "GET /v1/topology?wait=15 HTTP/1.1\r\nHost: r\r\nIf-None-Match: W/\"1-a\", \"2\"\r\n\r\n",
+            "HEAD /healthz HTTP/1.0\r\n\r\nmore",
+        ];
+        seeds.map(|seed| seed.as_bytes().to_vec()).into()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
