@@ -55,7 +55,7 @@ pub static KEYS: [Key; 46] = [
         "10s",
         "how long a registry behind HTTP is asked to wait for a change, or how often it is asked",
     ),
-    with_default("registry.timeout", "2s", "longest time for each part of such a question"),
+    with_default("registry.timeout", "2s", "longest time for a connection to it, and for a question and its answer"),
     with_default("registry.max_age", "5m", "time after the last good answer for which the service stays ready"),
     Key {
         name: "security.amnesia",

@@ -141,7 +141,7 @@ pub struct Deps {
 pub struct Registry {
     /// How long a registry behind HTTP is asked to wait for something new, and how often one is asked that does not wait.
     pub poll_every: Duration,
-    /// How long each part of such a question may take.
+    /// How long a connection may take, and a question with its answer.
     pub timeout: Duration,
     /// For how long the topology is good after the last good answer.
     pub max_age: Duration,

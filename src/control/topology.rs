@@ -7,7 +7,7 @@ use super::fault::{refused, ServiceFault};
 use super::{Dep, PageReply, Readiness, SharedVersion};
 use crate::audit::{Event, EventKind};
 use crate::config::{self, Config, RegistryDep};
-use crate::registry::{Outcome, Registry, Source, Standing, StartFault, Watch};
+use crate::registry::{Registry, Source, Standing, StartFault, Watch};
 use crate::telemetry::{Publisher, Reload};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -107,8 +107,7 @@ impl Topology {
     /// Publishes the figures.
     pub fn publish(&self, publisher: &Publisher) {
         let standing = self.watch.standing();
-        let outcomes = Outcome::ALL.map(|outcome| (outcome.as_str(), standing.outcomes[outcome as usize]));
-        publisher.registry(standing.heard.elapsed().as_secs_f64(), &outcomes);
+        publisher.registry(standing.heard.elapsed().as_secs_f64(), standing.outcomes);
     }
 
     /// What the operator is told: the topology in force, where it comes from and how old the last good answer is.
@@ -142,5 +141,16 @@ pub(super) fn findings(config: &Config) -> Result<(), String> {
             Registry::load(path).map(drop).map_err(|fault| format!("registry {}: {fault}", path.display()))
         }
         dep @ RegistryDep::Http(_) => Source::new(dep, config.registry.timeout, config.registry.poll_every).map(drop),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::registry::Outcome;
+    use crate::telemetry::REGISTRY_OUTCOMES;
+
+    #[test]
+    fn outcomes_are_called_by_the_same_names_everywhere() {
+        assert_eq!(REGISTRY_OUTCOMES, Outcome::ALL.map(Outcome::as_str));
     }
 }

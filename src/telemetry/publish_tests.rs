@@ -115,7 +115,7 @@ fn figures_of_the_other_threads_show_up() {
     publisher.reload(Reload::Policy, true);
     publisher.policy_version(4);
     publisher.registry_version(5);
-    publisher.registry(1.5, &[("changed", 1), ("refused", 7)]);
+    publisher.registry(1.5, [1, 2, 3, 7]);
     publisher.ready(true);
     publisher.log_lines_dropped(6);
     publisher.run_upkeep();
