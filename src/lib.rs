@@ -14,6 +14,7 @@ pub mod ledger;
 pub mod ledgerd;
 pub mod operator;
 pub mod registry;
+pub mod registryd;
 pub mod ring;
 pub mod shard;
 pub mod telemetry;

@@ -227,6 +227,7 @@ fn receipts_are_the_bytes_of_the_vectors_and_their_hash_can_be_recomputed() {
             token: TokenId(unhex(&written.token)),
             ceiling: written.ceiling,
             budget: written.budget,
+            daily_max: false,
             ts: UnixMs(written.ts),
         };
         draft.encode(&mut bytes);

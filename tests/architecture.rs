@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Which modules a module may import, besides itself. The order is that of the layers, lowest first.
-const IMPORTS: [(&str, &[&str]); 17] = [
+const IMPORTS: [(&str, &[&str]); 18] = [
     ("domain", &[]),
     ("ring", &["domain"]),
     ("shard", &["domain"]),
@@ -26,16 +26,17 @@ const IMPORTS: [(&str, &[&str]); 17] = [
     ("telemetry", &["domain"]),
     ("config", &["domain"]),
     ("worker", &["domain", "ring", "shard", "engine", "ledger", "access", "http", "api", "telemetry"]),
-    ("registry", &["domain", "ring", "config", "telemetry"]),
+    ("registry", &["domain", "access", "config"]),
     ("accounting", &["domain", "shard", "ledger", "config", "telemetry"]),
     ("audit", &["domain", "ledger", "config", "telemetry"]),
     ("control", &["*"]),
     ("ledgerd", &["domain", "ledger", "config", "telemetry", "control"]),
+    ("registryd", &["domain", "config", "control", "registry"]),
     ("operator", &["*"]),
 ];
 
 /// Modules that nothing below them may import; `*` above does not include them.
-const TOP: [&str; 2] = ["ledgerd", "operator"];
+const TOP: [&str; 3] = ["ledgerd", "registryd", "operator"];
 
 /// Modules without clock, randomness, input, output or async, as a whole.
 const PURE: [&str; 4] = ["domain", "ring", "shard", "engine"];

@@ -13,7 +13,7 @@ use svc_wallet::config::check::check;
 use svc_wallet::config::{
     AccountingDep, Config, ConfigError, Cores, Driver, Flags, LedgerDep, Origin, Problem, RegistryDep, Sources,
 };
-use svc_wallet::registry::RegistryFile;
+use svc_wallet::registry::Registry;
 
 /// The keys that have no default, so that a case can be about something else.
 const REQUIRED: &str = r#"
@@ -76,17 +76,17 @@ fn the_runbooks_example_loads_with_the_values_it_shows() {
 #[test]
 fn the_shipped_policy_and_topology_load() {
     let policy = Policy::load(&shipped("policy.json")).unwrap();
-    let topology = RegistryFile::open(&shipped("registry.json")).unwrap();
-    assert_eq!((policy.version(), topology.current().version()), (1, 1));
+    let topology = Registry::load(&shipped("registry.json")).unwrap();
+    assert_eq!((policy.version(), topology.version()), (1, 1));
 }
 
 #[test]
 fn the_runbooks_example_says_what_this_version_cannot_do() {
     let error = load_with(Some(&shipped("svc-wallet.example.toml")), &[], &[]).unwrap().supported().unwrap_err();
     let subjects: Vec<&str> = error.problems.iter().map(|problem| problem.subject.as_str()).collect();
-    assert_eq!(subjects, ["deps.accounting_sock", "deps.registry_url"]);
+    assert_eq!(subjects, ["deps.accounting_sock"]);
     let text = error.to_string();
-    for part in ["use embedded:DIR", "use file:PATH", "svc-wallet.example.toml:21"] {
+    for part in ["use embedded:DIR", "svc-wallet.example.toml:21"] {
         assert!(text.contains(part), "{part} is missing from {text}");
     }
 }
@@ -310,14 +310,15 @@ fn what_this_version_cannot_do_is_refused_apart_from_loading() {
         ("feature_flags.tor=true", "the Tor transport is not part of this build; write false"),
         ("feature_flags.legacy_pay=true", "the legacy payment integration is not part of this build; write false"),
         ("deps.accounting_sock=unix:///a", "use embedded:DIR"),
-        ("deps.registry_url=http://r", "use file:PATH"),
     ];
     for (set, expected) in cases {
         let config = load_with(Some(file.path()), &[set], &[]).unwrap();
         let error = config.supported().unwrap_err().to_string();
         assert!(error.contains(expected), "{expected:?} is missing from {error:?}");
     }
-    load_with(Some(file.path()), &["security.amnesia=on"], &[]).unwrap().supported().unwrap();
+    for can_do in ["security.amnesia=on", "deps.registry_url=http://r"] {
+        load_with(Some(file.path()), &[can_do], &[]).unwrap().supported().unwrap();
+    }
     let contradicting = ["security.amnesia=on", "audit.sink=file", "security.kms=env:KEY"];
     let error = load_with(Some(file.path()), &contradicting, &[]).unwrap().supported().unwrap_err().to_string();
     assert!(error.contains("audit.sink (flag --set): files of an audit stream"), "{error}");
@@ -364,7 +365,7 @@ fn a_check_of_what_cannot_run_says_why() {
     let nothing_around = |_: &Config| Vec::new();
     let report = check(&example, false, &nothing_around);
     assert!(!report.ok);
-    assert!(report.text.contains("bind.http") && report.text.contains("The configuration cannot be used, 2 problems:"));
+    assert!(report.text.contains("bind.http") && report.text.contains("The configuration cannot be used, 1 problem:"));
     let json: serde_json::Value = serde_json::from_str(&check(&example, true, &nothing_around).text).unwrap();
     assert_eq!(json["ok"], false);
     assert_eq!(json["problems"][0]["subject"], "deps.accounting_sock");

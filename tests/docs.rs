@@ -171,8 +171,20 @@ fn every_file_that_is_named_exists() {
 
 #[test]
 fn nothing_is_left_to_be_written_and_no_path_of_some_machine_is_named() {
-    const ROOTS: [&str; 12] = [
-        "/v1", "/wallet", "/healthz", "/readyz", "/metrics", "/version", "/status", "/etc/", "/var/", "/tmp/", "/proc/", "/usr/",
+    const ROOTS: [&str; 13] = [
+        "/v1",
+        "/wallet",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/version",
+        "/status",
+        "/registry",
+        "/etc/",
+        "/var/",
+        "/tmp/",
+        "/proc/",
+        "/usr/",
     ];
     let markers = [concat!("TO", "DO"), concat!("TB", "D"), concat!("FIX", "ME"), "lorem", "coming soon", "to be filled"];
     let mut wrong = Vec::new();

@@ -27,7 +27,7 @@ const fn required(name: &'static str, env: &'static str, meaning: &'static str) 
 pub const CONFIG_ENV: &str = "RON_CONFIG";
 
 /// Every key, in the order in which they are shown.
-pub static KEYS: [Key; 43] = [
+pub static KEYS: [Key; 46] = [
     with_default("service.name", "svc-wallet", "label `service` of metrics and logs; this program is svc-wallet"),
     with_default("service.role", "wallet", "role in the stack; this program is the wallet"),
     with_default("bind.http", "0.0.0.0:8080", "address of the API"),
@@ -48,8 +48,15 @@ pub static KEYS: [Key; 43] = [
     required(
         "deps.registry_url",
         "REGISTRY_URL",
-        "where the topology comes from: http://HOST or file:PATH; read again on SIGHUP",
+        "where the topology comes from: http://HOST or file:PATH; noticed when it changes, read again on SIGHUP",
     ),
+    with_default(
+        "registry.poll_every",
+        "10s",
+        "how long a registry behind HTTP is asked to wait for a change, or how often it is asked",
+    ),
+    with_default("registry.timeout", "2s", "longest time for a connection to it, and for a question and its answer"),
+    with_default("registry.max_age", "5m", "time after the last good answer for which the service stays ready"),
     Key {
         name: "security.amnesia",
         default: Some("off"),

@@ -48,6 +48,8 @@ pub struct Config {
     pub runtime: Runtime,
     /// `[deps]`
     pub deps: Deps,
+    /// `[registry]`
+    pub registry: Registry,
     /// `[security]`
     pub security: Security,
     /// `[ledger]`
@@ -132,6 +134,17 @@ pub struct Deps {
     pub accounting: AccountingDep,
     /// The topology.
     pub registry: RegistryDep,
+}
+
+/// `[registry]`: how the topology is asked for.
+#[derive(Clone, Debug)]
+pub struct Registry {
+    /// How long a registry behind HTTP is asked to wait for something new, and how often one is asked that does not wait.
+    pub poll_every: Duration,
+    /// How long a connection may take, and a question with its answer.
+    pub timeout: Duration,
+    /// For how long the topology is good after the last good answer.
+    pub max_age: Duration,
 }
 
 /// `[security]`: authority and its files.

@@ -8,8 +8,8 @@ use super::sources::Merged;
 use super::value::{self, Reading};
 use super::{cores, place};
 use super::{
-    Audit, Bind, Config, Deps, FeatureFlags, Idempotency, Ledger, Limits, Metrics, Runtime, Security, Service, Timeouts,
-    SERVICE_NAME,
+    Audit, Bind, Config, Deps, FeatureFlags, Idempotency, Ledger, Limits, Metrics, Registry, Runtime, Security, Service,
+    Timeouts, SERVICE_NAME,
 };
 use crate::domain::limits::{BATCH_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use std::collections::BTreeMap;
@@ -18,6 +18,10 @@ use std::time::Duration;
 
 /// Shortest and longest time that a peer may be given.
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(600);
+/// A registry that waits for less than a second would be asked all the time; after a day without a question a change has been forgotten.
+const REGISTRY_POLL_EVERY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
+const REGISTRY_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);
+const REGISTRY_MAX_AGE: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(30 * 86_400);
 /// A day of repeats is promised by default; a month of keys is more than memory should be asked to hold.
 const IDEMPOTENCY_TTL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 86_400);
 /// Clocks that are kept by NTP differ by far less than a second. More than five minutes would be a second lifetime, not a leeway.
@@ -58,14 +62,22 @@ pub(super) fn config(merged: Merged) -> Result<Config, ConfigError> {
         reader.limits(),
         reader.runtime(),
         reader.deps(),
-        reader.security(),
+        (reader.registry(), reader.security()),
         (reader.ledger(), reader.audit(), reader.idempotency(), reader.metrics(), reader.feature_flags()),
     );
     none_or_error(reader.problems)?;
     let origins: BTreeMap<&'static str, Origin> = reader.values.into_iter().map(|(name, (_, origin))| (name, origin)).collect();
     let whole = "a section without a value has left a problem";
-    let (service, bind, timeouts, limits, runtime, deps, security, (ledger, audit, idempotency, metrics, feature_flags)) =
-        sections;
+    let (
+        service,
+        bind,
+        timeouts,
+        limits,
+        runtime,
+        deps,
+        (registry, security),
+        (ledger, audit, idempotency, metrics, feature_flags),
+    ) = sections;
     Ok(Config {
         service: service.expect(whole),
         bind: bind.expect(whole),
@@ -73,6 +85,7 @@ pub(super) fn config(merged: Merged) -> Result<Config, ConfigError> {
         limits: limits.expect(whole),
         runtime: runtime.expect(whole),
         deps: deps.expect(whole),
+        registry: registry.expect(whole),
         security: security.expect(whole),
         ledger: ledger.expect(whole),
         audit: audit.expect(whole),
@@ -155,6 +168,21 @@ impl Reader {
             return None;
         }
         Some(deps)
+    }
+
+    fn registry(&mut self) -> Option<Registry> {
+        let poll_every = self.value("registry.poll_every", |raw| value::duration(raw, REGISTRY_POLL_EVERY));
+        let timeout = self.value("registry.timeout", |raw| value::duration(raw, REGISTRY_TIMEOUT));
+        let max_age = self.value("registry.max_age", |raw| value::duration(raw, REGISTRY_MAX_AGE));
+        let registry = Registry { poll_every: poll_every?, timeout: timeout?, max_age: max_age? };
+        let answered_within = registry.poll_every + registry.timeout;
+        if registry.max_age < answered_within {
+            let [max_age, within] = [registry.max_age, answered_within].map(value::shown_duration);
+            let message = format!("{max_age} is over before a registry that is well has to answer again; write at least {within}, which registry.poll_every and registry.timeout are together");
+            self.refuse("registry.max_age", message);
+            return None;
+        }
+        Some(registry)
     }
 
     fn security(&mut self) -> Option<Security> {

@@ -1,6 +1,6 @@
 //! What a valid configuration may ask for and this version cannot do. It is refused at start, not ignored.
 use super::error::{none_or_error, ConfigError, Problem};
-use super::{AccountingDep, AuditSink, Config, Kms, LedgerDep, Origin, RegistryDep};
+use super::{AccountingDep, AuditSink, Config, Kms, LedgerDep, Origin};
 
 impl Config {
     /// Whether this version can run as configured. A configuration that loads may still ask for more.
@@ -17,12 +17,6 @@ impl Config {
             AccountingDep::Embedded(_) => {}
             AccountingDep::Unix(_) => {
                 refuse("deps.accounting_sock", "counters behind a socket are not available in this version; use embedded:DIR");
-            }
-        }
-        match self.deps.registry {
-            RegistryDep::File(_) => {}
-            RegistryDep::Http(_) => {
-                refuse("deps.registry_url", "a registry behind http is not available in this version; use file:PATH");
             }
         }
         if self.security.amnesia {

@@ -28,6 +28,7 @@ mod slices;
 mod socket;
 mod supervisor;
 mod system;
+mod topology;
 mod version;
 pub(crate) mod watch;
 

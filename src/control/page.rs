@@ -25,11 +25,14 @@ pub enum Page {
     Policy,
     /// `/status`: what the operator wants to see; on the admin socket only.
     Status,
+    /// `/registry`: the topology in force; on the admin socket only.
+    Registry,
 }
 
 impl Page {
     /// All pages.
-    pub const ALL: [Page; 6] = [Page::Health, Page::Ready, Page::Metrics, Page::Version, Page::Policy, Page::Status];
+    pub const ALL: [Page; 7] =
+        [Page::Health, Page::Ready, Page::Metrics, Page::Version, Page::Policy, Page::Status, Page::Registry];
 
     /// Its path.
     pub fn path(self) -> &'static str {
@@ -40,6 +43,7 @@ impl Page {
             Page::Version => "/version",
             Page::Policy => "/policy",
             Page::Status => "/status",
+            Page::Registry => "/registry",
         }
     }
 
@@ -47,7 +51,7 @@ impl Page {
     pub(super) fn of(target: &str, surface: Surface) -> Option<Self> {
         let path = target.split('?').next().unwrap_or(target);
         let page = Self::ALL.into_iter().find(|page| page.path() == path)?;
-        (surface == Surface::Admin || !matches!(page, Page::Policy | Page::Status)).then_some(page)
+        (surface == Surface::Admin || !matches!(page, Page::Policy | Page::Status | Page::Registry)).then_some(page)
     }
 }
 
@@ -158,9 +162,10 @@ mod tests {
     }
 
     #[test]
-    fn status_is_for_the_operator_only_and_queries_do_not_matter() {
-        for (path, page) in [("/status", Page::Status), ("/policy", Page::Policy)] {
-            assert_eq!((Page::of(path, Surface::Port), Page::of(path, Surface::Admin)), (None, Some(page)));
+    fn status_policy_and_topology_are_for_the_operator_only_and_queries_do_not_matter() {
+        for page in [Page::Status, Page::Policy, Page::Registry] {
+            assert_eq!(Page::of(page.path(), Surface::Port), None);
+            assert_eq!(Page::of(page.path(), Surface::Admin), Some(page));
         }
         for page in [Page::Health, Page::Ready, Page::Metrics, Page::Version] {
             assert_eq!(Page::of(&format!("{}?verbose=1", page.path()), Surface::Port), Some(page));

@@ -3,6 +3,7 @@ use super::ephemeral::EphemeralKeys;
 use super::fault::{refused, ServiceFault};
 use super::policy::PolicyKeeper;
 use super::service::SERVICE;
+use super::topology::Topology;
 use super::{
     bind_admin, bind_admin_without_file, health_body, Action, ActionFault, ControlServer, Page, PageReply, Pages, Readiness,
     SharedVersion,
@@ -20,6 +21,7 @@ pub(super) struct ServicePages {
     pub version: SharedVersion,
     pub status: Arc<Mutex<String>>,
     pub policy: Arc<PolicyKeeper>,
+    pub topology: Arc<Topology>,
     /// If they are in memory.
     pub keys: Option<Arc<EphemeralKeys>>,
 }
@@ -32,6 +34,7 @@ impl Pages for ServicePages {
             Page::Metrics => PageReply::metrics(self.publisher.render()),
             Page::Version => PageReply::json(self.version.body()),
             Page::Policy => self.policy.page(),
+            Page::Registry => self.topology.page(),
             Page::Status => PageReply::json(self.status.lock().expect("no thread panics while it holds the status").clone()),
         }
     }

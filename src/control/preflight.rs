@@ -5,9 +5,9 @@
 //! is free, which can change until the start.
 use super::custody::custody;
 use super::service::wanted;
+use super::topology;
 use crate::access::{load_revocation_list, KeyringFault, Policy};
-use crate::config::{cpus_usable, Config, LedgerDep, Problem, RegistryDep};
-use crate::registry::RegistryFile;
+use crate::config::{cpus_usable, Config, LedgerDep, Problem};
 use crate::worker::{Driver, Wanted};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{self, ErrorKind};
@@ -36,14 +36,7 @@ pub fn findings(config: &Config) -> Vec<Problem> {
         LedgerDep::Embedded(_) => {}
         LedgerDep::Unix(socket) => note("deps.ledger_sock", may_be_socket(socket)),
     }
-    match &config.deps.registry {
-        RegistryDep::File(path) => {
-            let opened = RegistryFile::open(path);
-            note("deps.registry_url", opened.map(drop).map_err(|fault| format!("registry {}: {fault}", path.display())));
-        }
-        // Refused as a value already.
-        RegistryDep::Http(_) => {}
-    }
+    note("deps.registry_url", topology::findings(config));
     note("security.policy_file", Policy::load(&config.security.policy_file).map(drop).map_err(|fault| fault.to_string()));
     note("security.revocations", load_revocation_list(&config.security.revocations).map(drop).map_err(|fault| fault.to_string()));
     match custody(&config.security).open() {

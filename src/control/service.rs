@@ -18,15 +18,15 @@ use super::site::site;
 use super::slices::Slices;
 use super::supervisor::Supervisor;
 use super::system::{leave_to_cores, raise_file_limit};
+use super::topology::Topology;
 use super::watch::{Files, Watcher};
 use super::{ControlServer, Dep, Readiness, SharedVersion, SignalEvent, Signals, Version};
 use crate::access::{forbid_core_dumps, forbid_swap, Custody, KeyringFault, Policy, RevocationBoard, Stamp, UNCHECKED};
 use crate::audit::{Event, EventKind};
-use crate::config::{self, cpus_usable, AccountingDep, AuditSink, Config, RegistryDep};
+use crate::config::{self, cpus_usable, AccountingDep, AuditSink, Config};
 use crate::domain::{CoreId, Durable};
 use crate::engine::{Engine, Gate};
 use crate::ledger::{LookupDesk, Schedule, Scrubbing};
-use crate::registry::RegistryFile;
 use crate::ring::Ring;
 use crate::shard::{Budgets, Settings};
 use crate::telemetry::feed::feed;
@@ -146,12 +146,10 @@ impl Service {
         let (in_force, stamp) = keys.open()?;
         let board = Arc::<RevocationBoard>::default();
         let revocations = RevocationWatch::open(config.security.revocations.clone(), board.clone())?;
-        let RegistryDep::File(registry) = &config.deps.registry else { unreachable!("only what is supported is started") };
-        let registry = RegistryFile::open(registry)
-            .map_err(|fault| ServiceFault::Refused(format!("registry {}: {fault}", registry.display())))?;
         let usable = cpus_usable().map_err(refused("cannot tell which CPUs may be used"))?;
         let cpus = config.runtime.cores.resolve(&usable).map_err(ServiceFault::Refused)?;
         leave_to_cores(&usable, &cpus);
+        let topology = Arc::new(Topology::start(config)?);
         let driver = Driver::choose(wanted(config), cpus.len()).map_err(ServiceFault::Refused)?;
         if let Driver::Epoll { cause: Some(cause) } = &driver {
             tracing::warn!(event = "driver_fallback", reason = %cause, "running on epoll");
@@ -172,16 +170,18 @@ impl Service {
         }
         let status = Arc::new(Mutex::new(String::from("{}")));
         let publisher = Arc::new(publisher(config, &driver, ring)?);
-        let version = SharedVersion::new(version(config, &driver, registry.current().version()));
+        let version = SharedVersion::new(version(config, &driver, topology.version()));
         let policy = PolicyKeeper::new(config.security.policy_file.clone(), policy, publisher.clone(), version.clone());
         let policy = Arc::new(policy);
-        publisher.registry_version(registry.current().version());
+        publisher.registry_version(topology.version().unwrap_or(0));
+        topology.publish(&publisher);
         let pages = ServicePages {
             readiness: readiness.clone(),
             publisher: publisher.clone(),
             version: version.clone(),
             status: status.clone(),
             policy: policy.clone(),
+            topology: topology.clone(),
             keys: keys.in_memory(),
         };
         let servers = control_servers(config, Arc::new(pages))?;
@@ -205,7 +205,6 @@ impl Service {
         };
         readiness.recovered();
         readiness.up(Dep::Policy);
-        readiness.up(Dep::Registry);
 
         let (to_cores, to_desk, to_verify) = (mailboxes.clone(), mailboxes.clone(), mailboxes.clone());
         let answer = move |asked: worker::Asked, found| to_desk[usize::from(asked.asker().0)].put(Letter::Answered(asked, found));
@@ -260,7 +259,7 @@ impl Service {
             }
         };
         readiness.up(Dep::Ledger);
-        let files = Files { registry, revocations, policy };
+        let files = Files { topology, revocations, policy };
         let watcher = Watcher::new(publisher, files, version, status, ledger.watch(), ledger.epoch(), driver.name());
         let watcher = watcher.with_stream(auditing.clone());
         let started =
@@ -308,7 +307,7 @@ impl Service {
     }
 
     fn reload(&self) {
-        self.watcher.reload(&self.readiness);
+        self.watcher.reload();
         self.keys.iter().for_each(KeyWatch::look);
     }
 
@@ -386,7 +385,7 @@ fn publisher(config: &Config, driver: &Driver, ring: Ring) -> Result<Publisher, 
     Publisher::new(labels, &build, &config.metrics.latency_buckets_ms).map_err(|fault| ServiceFault::Refused(fault.to_string()))
 }
 
-fn version(config: &Config, driver: &Driver, registry_version: u64) -> Version {
+fn version(config: &Config, driver: &Driver, registry_version: Option<u64>) -> Version {
     let note = match driver {
         Driver::Epoll { cause } => cause.clone(),
         Driver::IoUring => None,
@@ -394,7 +393,7 @@ fn version(config: &Config, driver: &Driver, registry_version: u64) -> Version {
     let features = [(config.security.amnesia, "amnesia"), (UNCHECKED, "unchecked_capabilities")];
     let features = features.into_iter().filter_map(|(has, name)| has.then_some(name)).collect();
     let mut version = Version::new(SERVICE, features, driver.name(), note);
-    version.registry_version = Some(registry_version);
+    version.registry_version = registry_version;
     version
 }
 

@@ -5,13 +5,13 @@ use super::counting::Counting;
 use super::policy::PolicyKeeper;
 use super::revocations::{Looked, RevocationWatch};
 use super::supervisor::Heard;
+use super::topology::Topology;
 use super::SERVICE;
 use super::{Dep, Readiness, SharedVersion, SignalEvent};
 use crate::audit::{Event, EventKind};
 use crate::domain::CoreId;
 use crate::engine::Gate;
 use crate::ledger::{Audit, AuditLedger, WatchLedger};
-use crate::registry::RegistryFile;
 use crate::telemetry::logs::LogGuard;
 use crate::telemetry::{Check, CoreStats, Publisher, Reload};
 use crate::worker::{unix_now, Site, Workers, LEDGER_DOWN_PATIENCE, SWEEP_EVERY};
@@ -42,7 +42,7 @@ const RELIEF_PERCENT_MAX: usize = 70;
 
 /// What the watcher reads again while the service runs.
 pub(super) struct Files {
-    pub registry: RegistryFile,
+    pub topology: Arc<Topology>,
     pub revocations: RevocationWatch,
     pub policy: Arc<PolicyKeeper>,
 }
@@ -50,7 +50,7 @@ pub(super) struct Files {
 /// The control thread's view of the service.
 pub(super) struct Watcher {
     publisher: Arc<Publisher>,
-    registry: RefCell<RegistryFile>,
+    topology: Arc<Topology>,
     revocations: RefCell<RevocationWatch>,
     policy: Arc<PolicyKeeper>,
     version: SharedVersion,
@@ -80,16 +80,16 @@ impl Watcher {
         epoch: u64,
         driver: &'static str,
     ) -> Self {
-        let Files { registry, revocations, policy } = files;
+        let Files { topology, revocations, policy } = files;
         tracing::info!(event = "revocations_loaded", entries = revocations.entries(), "the list of revocations is in force");
         publisher.revocations(revocations.entries());
-        let (registry, revocations) = (RefCell::new(registry), RefCell::new(revocations));
+        let revocations = RefCell::new(revocations);
         let (started, published, pressed) = (Instant::now(), Cell::new(None), Cell::new(false));
         let audit = RefCell::new(None);
         let writable = Cell::new(ledger.trouble().is_none());
         Self {
             publisher,
-            registry,
+            topology,
             revocations,
             policy,
             version,
@@ -139,6 +139,9 @@ impl Watcher {
         match trouble {
             None => readiness.up(Dep::Ledger),
             Some(reason) => readiness.down(Dep::Ledger, reason),
+        }
+        if let Some(event) = self.topology.look(readiness, &self.publisher, &self.version) {
+            self.note(event);
         }
         let lag = counting.lag_seconds();
         if lag <= ACCOUNTING_LAG_SECONDS_MAX {
@@ -245,6 +248,7 @@ impl Watcher {
             self.publisher.audit_stream(figures.through(), behind, figures.lines(), figures.sent_line());
             self.publisher.audit_losses(&figures.dropped(), figures.failures());
         }
+        self.topology.publish(&self.publisher);
         self.publisher.run_upkeep();
         let audit = self.audit.borrow();
         let [commit_us_p50, commit_us_p99] = [0.5, 0.99].map(|quantile| known_quantile(&stats.commit_us, quantile));
@@ -268,7 +272,7 @@ impl Watcher {
             "audit_stream": self.stream.as_ref().map_or_else(|| "off".into(), |stream| self.stream_status(stream)),
             "scrub": scrub_status(audit.as_ref()),
             "accounting_lag_seconds": lag,
-            "registry_version": self.registry.borrow().current().version(),
+            "registry_version": self.topology.version(),
             "cores": self.publisher.figures(),
         });
         *self.status.lock().expect("no thread panics while it holds the status") = status.to_string();
@@ -286,11 +290,6 @@ impl Watcher {
         })
     }
 
-    /// Tells the audit stream of a reload.
-    fn note_reload(&self, ok: bool, version: u64) {
-        self.note(Event::new(EventKind::Reload, ok).with("what", "registry").with("version", version.to_string()));
-    }
-
     /// Tells the audit stream, if there is one.
     fn note(&self, event: Event) {
         if let Some(stream) = &self.stream {
@@ -299,32 +298,12 @@ impl Watcher {
     }
 
     /// Reads again what can change while the service runs: policy, topology and revocations; the keyring has a thread of its own.
-    pub fn reload(&self, readiness: &Readiness) {
+    pub fn reload(&self) {
         tracing::info!(event = "reload", "reading policy, topology, revocations and keyring again");
         // What came of it has been told where it belongs.
         let _ = self.policy.reload();
         self.look_at_revocations(true);
-        let mut registry = self.registry.borrow_mut();
-        match registry.reload() {
-            Ok(_) => {
-                readiness.up(Dep::Registry);
-                self.publisher.registry_version(registry.current().version());
-                self.version.registry_version(registry.current().version());
-                self.publisher.reload(Reload::Registry, true);
-                self.note_reload(true, registry.current().version());
-                tracing::info!(
-                    event = "registry_reloaded",
-                    version = registry.current().version(),
-                    "the topology was read again"
-                );
-            }
-            Err(error) => {
-                self.publisher.reload(Reload::Registry, false);
-                self.note_reload(false, registry.current().version());
-                let file = registry.path().display();
-                tracing::error!(event = "registry_reload_failed", %file, %error, "the old topology stays in force");
-            }
-        }
+        self.topology.reload();
     }
 }
 

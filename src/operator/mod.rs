@@ -18,6 +18,7 @@ pub mod output;
 pub mod policy;
 pub mod proof;
 pub mod public_keys;
+pub mod registry;
 pub mod status;
 pub mod wallet;
 
@@ -72,6 +73,9 @@ enum Command {
     /// Ask for balances, entries, nonces, receipts and the sums of an asset
     #[command(subcommand)]
     Wallet(wallet::Wallet),
+    /// Show the topology: which cell has which accounts, and where it answers
+    #[command(subcommand)]
+    Registry(registry::Registry),
     /// Show whether the server is ready, and why not
     Status(status::Status),
     /// Check, show and export the ledger on disk
@@ -94,6 +98,7 @@ impl Command {
             Command::Kms(command) => command.run(context),
             Command::Policy(command) => command.run(context),
             Command::Wallet(command) => command.run(context),
+            Command::Registry(command) => command.run(context),
             Command::Status(command) => command.run(context),
             Command::Ledger(command) => command.run(context),
             Command::Audit(command) => command.run(context),
@@ -181,6 +186,8 @@ mod tests {
             "ronctl wallet balance --account alice --asset roc --json",
             "ronctl --json --config x.toml wallet tx tx_0 --token t",
             "ronctl wallet totals --asset roc --token t",
+            "ronctl registry show",
+            "ronctl registry show --source --json",
             "ronctl status --config x.toml",
             "ronctl ledger verify --dir ./var/ledger",
             "ronctl ledger snapshot --out /tmp/ledger.snap",
@@ -218,6 +225,7 @@ mod tests {
             "ronctl kms rotate --hybrid maybe",
             "ronctl kms retire",
             "ronctl kms seal --under vault",
+            "ronctl registry",
             "ronctl proof get",
             "ronctl proof get --from 1",
         ] {

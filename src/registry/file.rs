@@ -1,56 +1,39 @@
-//! The registry file of a running service: the last good topology stays in force whatever happens to the file.
+//! A registry file as a source: it is read again when it has become another one.
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use super::{Registry, RegistryFault};
+use super::source::{Answer, SourceFault};
+use super::Registry;
+use crate::access::Stamp;
 
-/// What a reload changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reloaded {
-    /// The file says what is in force already.
-    Unchanged,
-    /// A newer version is in force now.
-    Changed,
-}
-
-/// A registry file and the topology that was read from it last.
+/// A registry file and the state of it that was taken last.
 #[derive(Debug)]
-pub struct RegistryFile {
+pub(super) struct FileSource {
     path: PathBuf,
-    current: Arc<Registry>,
+    /// That of the file which was read last.
+    read: Option<Stamp>,
+    /// That of the file which was taken last.
+    taken: Option<Stamp>,
 }
 
-impl RegistryFile {
-    /// Reads the file for the first time.
-    pub fn open(path: &Path) -> Result<Self, RegistryFault> {
-        Ok(Self { path: path.to_owned(), current: Arc::new(Registry::load(path)?) })
+impl FileSource {
+    pub fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), read: None, taken: None }
     }
 
-    /// Where the file is.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// What the file says, unless it is still the one that was taken; `in_any_case` reads it all the same.
+    pub fn ask(&mut self, in_any_case: bool) -> Result<Answer, SourceFault> {
+        // Taken before the file is read: what changes meanwhile is noticed by the next look.
+        let stamp = Stamp::at(&self.path);
+        if stamp.is_some() && stamp == self.taken && !in_any_case {
+            return Ok(Answer::Unchanged);
+        }
+        self.read = stamp;
+        Registry::load(&self.path).map(Answer::Topology).map_err(|fault| SourceFault::Refused(fault.to_string()))
     }
 
-    /// The topology in force.
-    pub fn current(&self) -> &Arc<Registry> {
-        &self.current
-    }
-
-    /// Reads the file again. After an error the topology in force is the one before.
-    pub fn reload(&mut self) -> Result<Reloaded, RegistryFault> {
-        let found = Registry::load(&self.path)?;
-        if found == *self.current {
-            return Ok(Reloaded::Unchanged);
-        }
-        let (current, found_version) = (self.current.version(), found.version());
-        if found_version < current {
-            return Err(RegistryFault::Older { current, found: found_version });
-        }
-        if found_version == current {
-            return Err(RegistryFault::SameVersion(current));
-        }
-        self.current = Arc::new(found);
-        Ok(Reloaded::Changed)
+    /// What was read last has been taken.
+    pub fn taken(&mut self) {
+        self.taken = self.read;
     }
 }
 
@@ -58,26 +41,27 @@ impl RegistryFile {
 mod tests {
     use super::*;
 
-    fn text(version: u64, name: &str) -> String {
-        format!(r#"{{"version":{version},"cells":[{{"name":"{name}","slots":[0,16383],"addresses":["http://h:1"]}}]}}"#)
-    }
-
     #[test]
-    fn the_last_good_topology_survives_every_bad_file() {
+    fn a_file_is_read_when_it_has_changed_and_until_it_is_taken() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("registry.json");
-        std::fs::write(&path, text(2, "first")).unwrap();
-        let mut file = RegistryFile::open(&path).unwrap();
-        assert_eq!(file.reload().unwrap(), Reloaded::Unchanged);
-        for bad in [text(1, "older"), text(2, "other"), text(0, "zero"), "garbage".to_owned()] {
-            std::fs::write(&path, bad).unwrap();
-            assert!(file.reload().is_err());
-            assert_eq!((file.current().version(), file.current().cells()[0].name.as_str()), (2, "first"));
-        }
+        let text =
+            |version| format!(r#"{{"version":{version},"cells":[{{"name":"a","slots":[0,16383],"addresses":["http://h:1"]}}]}}"#);
+        let mut file = FileSource::new(&path);
+        assert!(matches!(file.ask(false), Err(SourceFault::Refused(why)) if why.contains("cannot read the registry")));
+        std::fs::write(&path, text(1)).unwrap();
+        let version = |answer| match answer {
+            Ok(Answer::Topology(found)) => Some(found.version()),
+            Ok(Answer::Unchanged) | Err(_) => None,
+        };
+        assert_eq!(version(file.ask(false)), Some(1));
+        assert_eq!(version(file.ask(false)), Some(1), "nobody has taken it");
+        file.taken();
+        assert!(matches!(file.ask(false), Ok(Answer::Unchanged)));
+        assert_eq!(version(file.ask(true)), Some(1));
+        std::fs::write(&path, text(23)).unwrap();
+        assert_eq!(version(file.ask(false)), Some(23));
         std::fs::remove_file(&path).unwrap();
-        assert!(matches!(file.reload(), Err(RegistryFault::Io { .. })));
-        std::fs::write(&path, text(3, "newer")).unwrap();
-        assert_eq!(file.reload().unwrap(), Reloaded::Changed);
-        assert_eq!(file.current().owner(0).name, "newer");
+        assert!(file.ask(false).is_err(), "a file that has gone is no unchanged one");
     }
 }

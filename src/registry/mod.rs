@@ -6,11 +6,22 @@
 //! {"version": 3, "cells": [{"name": "local", "slots": [0, 16383], "addresses": ["http://127.0.0.1:8080"]}]}
 //! ```
 //!
-//! `slots` names the first and the last slot, both included. Invariants of a [`Registry`]: every slot belongs to exactly one
-//! cell; names are unique; the version is above zero. Invariants of a [`RegistryFile`]: a version is never exchanged for an
-//! older one nor for another content under the same number, and a bad file never takes the place of a good one.
+//! `slots` names the first and the last slot, both included. The same text comes out of a file or from a registry behind HTTP, and
+//! is read by the same reader. Invariants of a [`Registry`]: every slot belongs to exactly one cell; names are unique; the version
+//! is above zero. Invariants of what is [`Held`]: a version is never exchanged for an older one nor for another content under the
+//! same number, and nothing bad ever takes the place of something good.
 mod file;
+mod held;
+mod http;
+mod pauses;
+mod source;
 mod topology;
+mod watch;
 
-pub use file::{RegistryFile, Reloaded};
+#[cfg(test)]
+mod fake;
+
+pub use held::{Held, Taken};
+pub use source::{Answer, Source, SourceFault, TOPOLOGY_PATH};
 pub use topology::{Cell, Registry, RegistryFault};
+pub use watch::{Outcome, Standing, StartFault, Watch};

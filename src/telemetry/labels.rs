@@ -105,6 +105,9 @@ pub(super) fn gauge_name(gauge: Gauge) -> &'static str {
     }
 }
 
+/// What becomes of questions for the topology, in the order in which it is counted.
+pub const REGISTRY_OUTCOMES: [&str; 4] = ["changed", "unchanged", "unreachable", "refused"];
+
 /// What files are read again, in the order in which they are counted.
 pub const SCRUBBED_KINDS: [&str; 3] = ["segment", "index", "snapshot"];
 

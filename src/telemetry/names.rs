@@ -49,6 +49,8 @@ metrics! {
     CONSERVATION_CHECKS Counter "wallet_conservation_checks_total" "Checks that what is served is what the ledger says, by outcome.";
     POLICY_VERSION Gauge "policy_version" "Version of the policy in force.";
     REGISTRY_VERSION Gauge "registry_version" "Version of the topology in force.";
+    REGISTRY_AGE Gauge "wallet_registry_age_seconds" "Time since the last good answer about the topology; before there was one, since the first question.";
+    REGISTRY_QUESTIONS Counter "wallet_registry_questions_total" "Questions for the topology, by outcome.";
     KEYRING_VERSION Gauge "keyring_version" "Serial number of the keyring in force: how often it was changed.";
     KEYRING_KEYS Gauge "wallet_keyring_keys" "Keys on the keyring in force.";
     KEYRING_SEALED Gauge "wallet_keyring_sealed" "1 if the file of the keyring is sealed, else 0.";
@@ -100,10 +102,11 @@ metrics! {
 }
 
 /// Gauges of which there is one each, and that are there from the start.
-pub const WITHOUT_LABELS: [&str; 21] = [
+pub const WITHOUT_LABELS: [&str; 22] = [
     ACCOUNTING_LAG,
     POLICY_VERSION,
     REGISTRY_VERSION,
+    REGISTRY_AGE,
     KEYRING_VERSION,
     KEYRING_KEYS,
     KEYRING_SEALED,

@@ -11,7 +11,8 @@ use serde::Serialize;
 
 use super::feed::{DropCounts, DROP_REASONS};
 use super::labels::{
-    check_outcome, gauge_name, outcome, reload_name, tally_keys, BuildInfo, Check, Labels, Reload, SCRUBBED_KINDS,
+    check_outcome, gauge_name, outcome, reload_name, tally_keys, BuildInfo, Check, Labels, Reload, REGISTRY_OUTCOMES,
+    SCRUBBED_KINDS,
 };
 use super::names::{self, Kind};
 use super::stats::{CoreStats, Gauge, Tally, STATUSES, STATUS_SLOTS};
@@ -147,6 +148,7 @@ impl Publisher {
             self.set(name, &[], 0.0);
         }
         self.scrubbed(UnixMs(0), Default::default());
+        self.registry(0.0, Default::default());
         for outcome in [Check::Holds, Check::Violated, Check::Failed] {
             self.counter(names::CONSERVATION_CHECKS, &[("outcome", check_outcome(outcome))]).increment(0);
         }
@@ -298,6 +300,14 @@ impl Publisher {
     /// Shows the version of the topology in force.
     pub fn registry_version(&self, version: u64) {
         self.set(names::REGISTRY_VERSION, &[], version as f64);
+    }
+
+    /// Shows how old the last good answer about the topology is, and how often each of [`REGISTRY_OUTCOMES`] came since the start.
+    pub fn registry(&self, age_seconds: f64, outcomes: [u64; REGISTRY_OUTCOMES.len()]) {
+        self.set(names::REGISTRY_AGE, &[], age_seconds);
+        for (outcome, count) in REGISTRY_OUTCOMES.into_iter().zip(outcomes) {
+            self.counter(names::REGISTRY_QUESTIONS, &[("outcome", outcome)]).absolute(count);
+        }
     }
 
     /// Shows the keyring in force: how often it was changed, how many keys it has, whether its file is sealed, and whether it is hybrid.

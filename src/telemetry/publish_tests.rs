@@ -115,6 +115,7 @@ fn figures_of_the_other_threads_show_up() {
     publisher.reload(Reload::Policy, true);
     publisher.policy_version(4);
     publisher.registry_version(5);
+    publisher.registry(1.5, [1, 2, 3, 7]);
     publisher.ready(true);
     publisher.log_lines_dropped(6);
     publisher.run_upkeep();
@@ -138,6 +139,9 @@ fn figures_of_the_other_threads_show_up() {
         ("wallet_reloads_total{what=\"policy\",outcome=\"ok\"}", 1.0),
         ("policy_version", 4.0),
         ("registry_version", 5.0),
+        ("wallet_registry_age_seconds", 1.5),
+        ("wallet_registry_questions_total{outcome=\"changed\"}", 1.0),
+        ("wallet_registry_questions_total{outcome=\"refused\"}", 7.0),
         ("wallet_ready", 1.0),
         ("wallet_log_lines_dropped_total", 6.0),
     ];

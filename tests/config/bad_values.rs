@@ -3,7 +3,7 @@ use super::{file_of, load_with, REQUIRED};
 use svc_wallet::config::Origin;
 
 /// One bad value per case: key, value as TOML, and what the message must say besides the key and the line.
-const BAD_VALUES: [(&str, &str, &str); 82] = [
+const BAD_VALUES: [(&str, &str, &str); 87] = [
     ("service.name", "\"\"", "is empty; write a text"),
     ("service.name", "7", "7 is not a text; write it in double quotes"),
     (
@@ -53,6 +53,11 @@ const BAD_VALUES: [(&str, &str, &str); 82] = [
     ("deps.registry_url", "\"https://registry\"", "is neither http://HOST:PORT nor file:PATH"),
     ("deps.registry_url", "\"http://\"", "is not an address of a registry; write http://HOST:PORT"),
     ("deps.registry_url", "\"file:\"", "names no file; write file:PATH"),
+    ("registry.poll_every", "10", "10 is not a time with a unit"),
+    ("registry.poll_every", "\"500ms\"", "500ms is out of range; choose from 1s to 24h"),
+    ("registry.timeout", "\"2m\"", "2m is out of range; choose from 10ms to 1m"),
+    ("registry.max_age", "\"1s\"", "1s is out of range; choose from 2s to 720h"),
+    ("registry.max_age", "\"11s\"", "write at least 12s, which registry.poll_every and registry.timeout are together"),
     ("security.amnesia", "\"maybe\"", "is neither on nor off; write \"on\", \"off\", true or false"),
     ("security.amnesia", "1", "1 is neither on nor off"),
     ("security.require_caps", "false", "every request carries a capability, there is no ambient trust; write true"),

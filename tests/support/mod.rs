@@ -4,11 +4,13 @@
 #![allow(dead_code, unused_imports)] // Each test binary uses a part of this module.
 mod client;
 mod daemon;
+mod registry;
 mod server;
 mod wallet;
 
 pub use client::{request, Client, Reply, Request};
 pub use daemon::Daemon;
+pub use registry::{topology, Registry};
 pub use server::{free_port, Exit, Server};
 pub use wallet::{body, Wallet};
 
