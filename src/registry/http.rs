@@ -5,8 +5,8 @@
 //! or with the connection. Redirects are not followed: a topology comes from the address that was configured, or not at all. The look-up of
 //! a name has the bounds of the system's resolver.
 //!
-//! Own code, because a deadline that holds however the bytes of an answer are dealt out is what matters here; of the clients that are light
-//! enough, none has one.
+//! Own code, because a deadline that holds however the bytes of an answer are dealt out is what matters here. ureq 3.2, tried in its place,
+//! lets a peer that sends a byte a second go on as long as it likes.
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};

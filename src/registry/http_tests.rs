@@ -9,6 +9,9 @@ use crate::registry::fake::{reply, topology, write, Fake};
 const TIMEOUT: Duration = Duration::from_millis(500);
 const WAIT: Duration = Duration::from_secs(7);
 
+/// What a registry does with a connection.
+type Says = Box<dyn Fn(&mut TcpStream) + Send + Sync>;
+
 fn source(url: &str) -> HttpSource {
     HttpSource::new(url, TIMEOUT, WAIT).unwrap()
 }
@@ -127,7 +130,7 @@ fn silence_and_slowness_end_in_time_wherever_they_begin() {
             write(stream, " ");
         }
     };
-    let answers: [Box<dyn Fn(&mut std::net::TcpStream) + Send + Sync>; 3] = [
+    let answers: [Says; 3] = [
         Box::new(|_| std::thread::sleep(TIMEOUT * 120)),
         Box::new(move |stream| drip(stream, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\nX: ")),
         Box::new(move |stream| drip(stream, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{")),
