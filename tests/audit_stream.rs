@@ -90,7 +90,8 @@ fn spends_and_refusals_stand_in_the_stream_over_a_sigkill_and_as_many_as_in_the_
     assert_eq!(wallet.seq("alice").0, nonce_at_kill);
     spend(&mut wallet, 25);
     server.signal(Signal::HUP);
-    eventually("the reload is told", || text(&server).contains("\"event\":\"reload\",\"ok\":true").then_some(()));
+    let reloads = || text(&server).matches("\"event\":\"reload\",\"ok\":true").count();
+    eventually("policy, topology and keyring are told", || (reloads() == 3).then_some(()));
     server.stop();
 
     let report = verified(&server, true);
@@ -104,7 +105,7 @@ fn spends_and_refusals_stand_in_the_stream_over_a_sigkill_and_as_many_as_in_the_
     assert_eq!(std::fs::metadata(server.path("audit")).unwrap().permissions().mode() & 0o777, 0o700);
     let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let events: Vec<&str> = events.iter().filter_map(|line| line["event"].as_str()).collect();
-    assert_eq!(events, ["start", "start", "reload", "reload", "stop"], "a crash is a start without a stop before it");
+    assert_eq!(events, ["start", "start", "reload", "reload", "reload", "stop"], "a crash is a start without a stop before it");
 
     let refused = found(&server, &["--outcome", "refused", "--account", "alice"]);
     let mut told: Vec<_> = refused

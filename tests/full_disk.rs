@@ -64,6 +64,8 @@ fn writes_are_refused_while_there_is_no_room_and_served_again_afterwards() {
     eventually("there is room again", || (server.page("/readyz").status == 200).then_some(()));
     let again = wallet.client.call(&request).ok();
     assert_eq!((again.json()["nonce"].as_u64(), again.replayed()), (Some(confirmed + 1), false), "{again}");
+    // The next start has the room as well.
+    server.shell_first("true");
     server.crash_and_restart();
     let mut wallet = server.wallet();
     assert_eq!((wallet.balance(&to), wallet.seq(&from).0), (u128::from(confirmed) + 1, confirmed + 1));

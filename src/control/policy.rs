@@ -11,7 +11,7 @@ use crate::telemetry::{Publisher, Reload};
 use crate::worker::unix_now;
 use serde_json::json;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 /// The file, what was read from it last, and whom that is told.
 pub(super) struct PolicyKeeper {
@@ -21,8 +21,8 @@ pub(super) struct PolicyKeeper {
     loaded: Mutex<UnixMs>,
     publisher: Arc<Publisher>,
     version: SharedVersion,
-    /// The audit stream, once there is one.
-    stream: OnceLock<Arc<Auditing>>,
+    /// The audit stream, once there is one and as long as there is: who shows the policy outlives it.
+    stream: OnceLock<Weak<Auditing>>,
 }
 
 impl PolicyKeeper {
@@ -40,18 +40,18 @@ impl PolicyKeeper {
     }
 
     /// From now on the audit stream is told.
-    pub fn tell(&self, stream: Option<Arc<Auditing>>) {
-        stream.into_iter().for_each(|stream| drop(self.stream.set(stream)));
+    pub fn tell(&self, stream: Option<&Arc<Auditing>>) {
+        stream.into_iter().for_each(|stream| drop(self.stream.set(Arc::downgrade(stream))));
     }
 
     /// Reads the file again, and puts what it says in force on all cores at once. After an error what was in force stays.
-    pub fn reload(&self) -> Result<Arc<Policy>, PolicyFault> {
+    pub fn reload(&self) -> Result<(), PolicyFault> {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.board.current().1.version();
         let read = Policy::load(&self.path);
         self.publisher.reload(Reload::Policy, read.is_ok());
         let event = Event::new(EventKind::Reload, read.is_ok()).with("what", "policy");
-        let outcome = match read {
+        let (event, outcome) = match read {
             Ok(policy) => {
                 let version = policy.version();
                 self.board.put(policy);
@@ -59,15 +59,17 @@ impl PolicyKeeper {
                 self.publisher.policy_version(version);
                 self.version.policy_version(version);
                 tracing::info!(event = "policy_reloaded", version, before, "another policy is in force on all cores");
-                (event.with("version", version.to_string()).with("before", before.to_string()), Ok(self.board.current().1))
+                (event.with("version", version.to_string()).with("before", before.to_string()), Ok(()))
             }
             Err(error) => {
                 tracing::error!(event = "policy_reload_failed", version = before, %error, "the old policy stays in force");
                 (event.with("version", before.to_string()).with("error", error.to_string()), Err(error))
             }
         };
-        self.stream.get().into_iter().for_each(|stream| stream.note(outcome.0.clone()));
-        outcome.1
+        if let Some(stream) = self.stream.get().and_then(Weak::upgrade) {
+            stream.note(event);
+        }
+        outcome
     }
 
     /// The policy in force, for whoever operates the server.
@@ -80,7 +82,7 @@ impl PolicyKeeper {
     /// [`PolicyKeeper::reload`], asked for on the admin socket.
     pub fn act(&self) -> Result<PageReply, ActionFault> {
         match self.reload() {
-            Ok(_) => Ok(self.page()),
+            Ok(()) => Ok(self.page()),
             Err(fault) => Err(ActionFault {
                 status: 422,
                 code: Code::BadRequest,

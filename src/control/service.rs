@@ -228,7 +228,7 @@ impl Service {
         let (signing, roots) = signing.map_err(refused("cannot start the thread that signs roots"))?;
 
         let listeners = bind()?;
-        policy.tell(auditing.clone());
+        policy.tell(auditing.as_ref());
         let site = Arc::new(site(config, (board, roots), policy.board(), &readiness, version.clone(), ledger.log_id()));
         let parts = engines.into_iter().zip(inboxes).zip(listeners).zip(&cpus).zip(feeds).enumerate();
         let parts = parts.map(|(core, ((((engine, inbox), listener), cpu), feed))| CoreParts {

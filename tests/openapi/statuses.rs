@@ -58,13 +58,13 @@ impl Reach {
 const HISTORY: [Route; 3] = [Route::Proof, Route::LedgerRoot, Route::Consistency];
 
 /// Every refusal that is made: where, with which code, and whom it can reach.
-const REFUSALS: [(&str, Code, Reach); 40] = [
+const REFUSALS: [(&str, Code, Reach); 42] = [
     ("src/access/cache.rs", Code::Unauthorized, Reach::Capability),
     ("src/access/capability.rs", Code::Unauthorized, Reach::Capability),
     ("src/access/capability.rs", Code::Forbidden, Reach::Capability),
     ("src/access/capability.rs", Code::LimitsExceeded, Reach::Writes),
-    ("src/access/policy.rs", Code::Forbidden, Reach::Owned),
-    ("src/access/policy.rs", Code::Forbidden, Reach::Totals),
+    ("src/access/policy.rs", Code::Unauthorized, Reach::Capability),
+    ("src/access/policy.rs", Code::Forbidden, Reach::Capability),
     ("src/access/policy.rs", Code::LimitsExceeded, Reach::Writes),
     ("src/access/token.rs", Code::Unauthorized, Reach::Capability),
     ("src/api/body.rs", Code::BadRequest, Reach::Writes),
@@ -93,12 +93,14 @@ const REFUSALS: [(&str, Code, Reach); 40] = [
     ("src/worker/core.rs", Code::InternalError, Reach::Asking),
     ("src/worker/core.rs", Code::UpstreamUnavailable, Reach::Asking),
     ("src/worker/front.rs", Code::Busy, Reach::Capability),
+    ("src/worker/front.rs", Code::RetryLater, Reach::Capability),
     ("src/worker/front/lookups.rs", Code::Busy, Reach::LookedUp),
     ("src/worker/front/lookups.rs", Code::NotFound, Reach::Tx),
     ("src/worker/front/lookups.rs", Code::RetryLater, Reach::Totals),
     ("src/worker/front/lookups.rs", Code::UpstreamUnavailable, Reach::Totals),
     // The reply to a connection over the cap comes before its request is read.
     ("src/worker/listener.rs", Code::RetryLater, Reach::All),
+    ("src/worker/quotas.rs", Code::Busy, Reach::Capability),
     ("src/worker/sweep.rs", Code::UpstreamUnavailable, Reach::Capability),
 ];
 
@@ -155,6 +157,7 @@ fn made() -> BTreeSet<(String, &'static str)> {
             ("Refusal::nonce(", Code::NonceConflict),
             ("Refusal::too_large(", Code::LimitsExceeded),
             ("Refusal::archived(", Code::UpstreamUnavailable),
+            ("Refusal::quota(", Code::Busy),
         ];
         for (opening, code) in shorthands {
             made.extend(text.contains(opening).then(|| (path.clone(), code.as_str())));
