@@ -101,10 +101,13 @@ fn a_file_that_is_no_policy_changes_nothing_and_is_told_wherever_it_is_asked_for
         .collect();
     let of_policy: Vec<&str> = lines.lines().filter(|line| line.contains("\"what\":\"policy\"")).collect();
     assert_eq!(of_policy.len(), 3, "two failed, one did not: {lines}");
-    // The file by itself, without a server.
-    let check = ronctl(&server, "policy check policy.json");
-    assert_eq!(check.status.code(), Some(0), "{}", String::from_utf8_lossy(&check.stderr));
-    assert!(String::from_utf8(check.stdout).unwrap().contains("because no server answers"));
+    // Without a server it is compared with the file of the configuration, and that one with nothing.
+    std::fs::write(server.path("other.json"), policy(4, json!({}))).unwrap();
+    for (file, said) in [("other.json", "because no server answers"), ("policy.json", "not compared")] {
+        let check = ronctl(&server, &format!("policy check {file}"));
+        let told = [check.stdout, check.stderr].map(|told| String::from_utf8(told).unwrap()).concat();
+        assert!(check.status.code() == Some(0) && told.contains(said), "{told}");
+    }
     assert_eq!(ronctl(&server, "policy show").status.code(), Some(3), "nobody there to ask");
 }
 

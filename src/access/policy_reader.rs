@@ -7,6 +7,8 @@ use crate::domain::{Amount, Asset, Op, Quota, QuotaScope, Read, QUOTA_MAX};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
+/// Most assets of a policy: cores look theirs up one by one, and never forget one.
+const ASSETS_MAX: usize = 1024;
 /// Names at least this similar are offered in place of an unknown one.
 const SIMILARITY_MIN: f64 = 0.7;
 
@@ -276,6 +278,9 @@ impl<'de> Visitor<'de> for Assets<'_> {
         }
         if rules.is_empty() {
             return Err(A::Error::custom("assets: at least one asset has to be listed"));
+        }
+        if rules.len() > ASSETS_MAX {
+            return Err(A::Error::custom(format_args!("assets: at most {ASSETS_MAX} can be listed")));
         }
         Ok(rules)
     }

@@ -73,6 +73,16 @@ fn faults_name_field_line_and_nearest_name() {
 }
 
 #[test]
+fn there_are_no_more_assets_than_a_core_can_look_through() {
+    let policy = |assets: usize| {
+        let assets: Vec<String> = (0..assets).map(|number| format!(r#""a{number}":{{}}"#)).collect();
+        Policy::parse(format!(r#"{{"version":1,"operations":[],"assets":{{{}}}}}"#, assets.join(",")).as_bytes())
+    };
+    assert_eq!(policy(1024).unwrap().assets().count(), 1024);
+    assert!(policy(1025).unwrap_err().contains("at most 1024"));
+}
+
+#[test]
 fn faults_name_the_file() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("policy.json");

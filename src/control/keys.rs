@@ -11,7 +11,7 @@ use crate::telemetry::{Publisher, Reload};
 use crate::worker::{Letter, Mailbox, Order};
 use crossbeam_channel::{bounded, Receiver, RecvTimeoutError, Sender};
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -75,8 +75,8 @@ pub(super) struct Telling {
     pub cores: Vec<Mailbox>,
     pub publisher: Arc<Publisher>,
     pub version: SharedVersion,
-    /// The audit stream, if there is one.
-    pub stream: Option<Arc<Auditing>>,
+    /// The audit stream, if there is one, as long as there is.
+    pub stream: Option<Weak<Auditing>>,
 }
 
 struct Looker {
@@ -143,7 +143,7 @@ impl Telling {
     }
 
     fn note(&self, event: Event) {
-        if let Some(stream) = &self.stream {
+        if let Some(stream) = self.stream.as_ref().and_then(Weak::upgrade) {
             stream.note(event);
         }
     }

@@ -21,8 +21,8 @@ pub(super) struct PolicyKeeper {
     loaded: Mutex<UnixMs>,
     publisher: Arc<Publisher>,
     version: SharedVersion,
-    /// The audit stream, once there is one and as long as there is: who shows the policy outlives it.
-    stream: OnceLock<Weak<Auditing>>,
+    /// Once the service has started, the audit stream if there is one, as long as there is: who shows the policy outlives it.
+    stream: OnceLock<Option<Weak<Auditing>>>,
 }
 
 impl PolicyKeeper {
@@ -39,9 +39,9 @@ impl PolicyKeeper {
         self.board.clone()
     }
 
-    /// From now on the audit stream is told.
+    /// The service has started; from now on the audit stream is told.
     pub fn tell(&self, stream: Option<&Arc<Auditing>>) {
-        stream.into_iter().for_each(|stream| drop(self.stream.set(Arc::downgrade(stream))));
+        let _ = self.stream.set(stream.map(Arc::downgrade));
     }
 
     /// Reads the file again, and puts what it says in force on all cores at once. After an error what was in force stays.
@@ -66,7 +66,7 @@ impl PolicyKeeper {
                 (event.with("version", before.to_string()).with("error", error.to_string()), Err(error))
             }
         };
-        if let Some(stream) = self.stream.get().and_then(Weak::upgrade) {
+        if let Some(stream) = self.stream.get().and_then(|stream| stream.as_ref()?.upgrade()) {
             stream.note(event);
         }
         outcome
@@ -81,6 +81,10 @@ impl PolicyKeeper {
 
     /// [`PolicyKeeper::reload`], asked for on the admin socket.
     pub fn act(&self) -> Result<PageReply, ActionFault> {
+        if self.stream.get().is_none() {
+            let message = "the service is starting; try again".to_owned();
+            return Err(ActionFault { status: 503, code: Code::RetryLater, message });
+        }
         match self.reload() {
             Ok(()) => Ok(self.page()),
             Err(fault) => Err(ActionFault {

@@ -246,8 +246,12 @@ impl Service {
         ledger.audit(schedule(config), live).map_err(refused("cannot start the auditor"))?;
         let config::Ledger { scrub_every: every, scrub_bytes_per_second: bytes_per_second, .. } = config.ledger;
         ledger.scrub(Scrubbing { every, bytes_per_second }).map_err(refused("cannot start the thread that scrubs"))?;
-        let telling =
-            Telling { cores: to_verify, publisher: publisher.clone(), version: version.clone(), stream: auditing.clone() };
+        let telling = Telling {
+            cores: to_verify,
+            publisher: publisher.clone(),
+            version: version.clone(),
+            stream: auditing.as_ref().map(Arc::downgrade),
+        };
         let keys = match keys {
             Keys::InFile(custody) => {
                 let watch = KeyWatch::start(custody, in_force, stamp, telling);

@@ -5,6 +5,8 @@
 use std::num::NonZeroU32;
 
 const NS_PER_SECOND: u64 = 1_000_000_000;
+/// How far the clocks of cores may be apart, and how late a request may be that was handed on.
+const SLACK_NS: u64 = NS_PER_SECOND;
 /// Highest rate and largest burst of a quota.
 pub const QUOTA_MAX: u32 = 1_000_000;
 
@@ -57,18 +59,21 @@ impl Quota {
         self.burst.get()
     }
 
-    /// Takes one request out of a bucket that will be full again at `full_ns`, at the time `now_ns`, both in nanoseconds of one clock:
-    /// when it will be full after that, or in how many nanoseconds there is room for the next request.
+    /// Takes one request out of a bucket that will be full again at `full_ns`, at the time `now_ns`, both in nanoseconds of one clock, if there
+    /// is one in it. Returns when it will be full after that, which is to be kept either way, and whether there was.
     ///
-    /// A bucket that is emptier than it can be, because the clock went back or the quota was another one, counts as empty.
-    pub fn take(self, full_ns: u64, now_ns: u64) -> Result<u64, u64> {
+    /// A bucket that is much emptier than it can be, because the clock went back or the quota was another one, is empty from now on.
+    #[must_use]
+    pub fn take(self, full_ns: u64, now_ns: u64) -> (u64, bool) {
         let each_ns = NS_PER_SECOND / u64::from(self.rate.get());
-        let whole_ns = each_ns * u64::from(self.burst.get());
-        let empty_ns = full_ns.clamp(now_ns, now_ns.saturating_add(whole_ns)) - now_ns;
-        match empty_ns + each_ns {
-            after_ns if after_ns <= whole_ns => Ok(now_ns.saturating_add(after_ns)),
-            after_ns => Err(after_ns - whole_ns),
+        let empty_ns = now_ns.saturating_add(each_ns * u64::from(self.burst.get()));
+        let taken_ns = full_ns.max(now_ns).saturating_add(each_ns);
+        if taken_ns <= empty_ns {
+            return (taken_ns, true);
         }
+        // Without the slack every late request would find a bucket that can be cut, and leave some room in it.
+        let is_impossible = full_ns > empty_ns.saturating_add(SLACK_NS);
+        (if is_impossible { empty_ns } else { full_ns }, false)
     }
 }
 
@@ -78,9 +83,12 @@ mod tests {
 
     /// How many of the requests at these times pass.
     fn passed(quota: Quota, times_ns: impl Iterator<Item = u64>) -> usize {
-        let mut full = 0;
-        let taken = |now| quota.take(full, now).map(|after| full = after).is_ok();
-        times_ns.map(taken).filter(|taken| *taken).count()
+        let (mut full, mut taken) = (0, true);
+        let passed = times_ns.filter(|now| {
+            (full, taken) = quota.take(full, *now);
+            taken
+        });
+        passed.count()
     }
 
     #[test]
@@ -92,16 +100,31 @@ mod tests {
         assert_eq!(passed(quota, (0..10_000).map(|n| start + n * 1_000_000)), 5 + 99);
         // Whoever keeps to the rate is never refused.
         assert_eq!(passed(Quota::new(10, 1).unwrap(), (0..50).map(|n| start + n * 100_000_000)), 50);
-        assert_eq!(quota.take(start + 500_000_000, start), Err(100_000_000), "it says how long to wait");
+        // One that comes late gets nothing for it.
+        let (full, _) = (0..5).fold((0, true), |(full, _), _| quota.take(full, start));
+        let late = (0..1_000).fold(full, |full, _| quota.take(full, start - 900_000_000).0);
+        assert_eq!(quota.take(late, start), (full, false));
     }
 
     #[test]
     fn a_clock_that_goes_back_keeps_nobody_out_for_longer_than_a_bucket_takes_to_fill() {
         let quota = Quota::new(10, 5).unwrap();
         let (now, far) = (1_000 * NS_PER_SECOND, 9_000 * NS_PER_SECOND);
-        assert_eq!(quota.take(far, now), Err(100_000_000));
-        assert!(quota.take(far, far).is_ok());
-        assert_eq!(quota.take(u64::MAX, u64::MAX), Ok(u64::MAX));
+        let (full, taken) = quota.take(far, now);
+        assert!(!taken);
+        assert_eq!(quota.take(full, now), (full, false));
+        assert!(quota.take(full, now + 100_000_000).1, "there is room for the next as if it had been emptied now");
+        assert!(quota.take(far, far).1);
+        assert_eq!(quota.take(u64::MAX, u64::MAX), (u64::MAX, true));
+    }
+
+    #[test]
+    fn a_larger_quota_is_in_force_at_once_although_the_bucket_of_the_one_before_was_empty() {
+        let (slow, fast) = (Quota::new(1, 1_000).unwrap(), Quota::new(50, 100).unwrap());
+        let now = 1_000 * NS_PER_SECOND;
+        let full = (0..1_000).fold(0, |full, _| slow.take(full, now).0);
+        let (full, taken) = fast.take(full, now);
+        assert!(!taken && fast.take(full, now + 20_000_000).1);
     }
 
     #[test]
@@ -111,6 +134,6 @@ mod tests {
         }
         let largest = Quota::new(QUOTA_MAX, QUOTA_MAX).unwrap();
         assert_eq!((largest.rate(), largest.burst()), (QUOTA_MAX, QUOTA_MAX));
-        assert!(largest.take(0, u64::MAX).is_ok() && Quota::new(1, QUOTA_MAX).unwrap().take(0, 0).is_ok());
+        assert!(largest.take(0, u64::MAX).1 && Quota::new(1, QUOTA_MAX).unwrap().take(0, 0).1);
     }
 }

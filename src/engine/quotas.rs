@@ -30,13 +30,9 @@ impl Buckets {
             self.purge_at = BUCKETS_MIN.max(2 * self.full_ns.len());
         }
         let full_ns = self.full_ns.entry(self.hasher.hash_one(name)).or_insert(0);
-        match quota.take(*full_ns, now_ns) {
-            Ok(after_ns) => {
-                *full_ns = after_ns;
-                true
-            }
-            Err(_) => false,
-        }
+        let taken;
+        (*full_ns, taken) = quota.take(*full_ns, now_ns);
+        taken
     }
 }
 

@@ -156,25 +156,23 @@ impl Shard {
         let nonce = entry.nonce().expect("a debit has a nonce").0;
         let Some(ix) = self.accounts.find(account) else {
             let refusal = if nonce == 1 { insufficient_funds() } else { Refusal::nonce(Nonce(1)) };
-            return Decision::Refused(refusal);
+            return Decision::Refused(if allowance.frozen { frozen() } else { refusal });
         };
         let record = self.accounts.get(ix);
         if record.reserved.checked_add(1) != Some(nonce) {
             let maybe_repeat = nonce >= 1 && nonce <= record.confirmed && !self.debit_keys.complete();
+            let refusal = || if allowance.frozen { frozen() } else { Refusal::nonce(Nonce(record.reserved.saturating_add(1))) };
             return if maybe_repeat {
                 Decision::Ask(Question::Debit { account: account.as_str().into(), nonce: Nonce(nonce) })
             } else {
-                Decision::Refused(Refusal::nonce(Nonce(record.reserved.saturating_add(1))))
+                Decision::Refused(refusal())
             };
+        }
+        if allowance.frozen {
+            return Decision::Refused(frozen());
         }
         let asset = self.asset(entry.asset());
         let amount = entry.amount().minor_units();
-        if allowance.frozen {
-            return Decision::Refused(Refusal::new(
-                Code::Forbidden,
-                "the policy has frozen the debited account; nothing is taken out of it",
-            ));
-        }
         let over_ceiling = self.over_ceilings(entry, allowance, ix, asset);
         if let Some(refusal) = over_ceiling.or_else(|| self.unfunded(entry, ix, asset)) {
             return Decision::Refused(refusal);
@@ -448,6 +446,10 @@ impl Shard {
 fn key_question(entry: &Entry<'_>, accepted: Period) -> Question {
     let (account, key) = (entry.owner().as_str().into(), entry.key().as_str().into());
     Question::Key(Box::new(KeyUse { account, key, accepted }))
+}
+
+fn frozen() -> Refusal {
+    Refusal::new(Code::Forbidden, "the policy has frozen the debited account; nothing is taken out of it")
 }
 
 fn insufficient_funds() -> Refusal {

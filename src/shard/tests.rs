@@ -193,7 +193,8 @@ fn a_frozen_account_pays_nothing_new_and_its_repeats_are_answered() {
     assert_eq!(code(next.decide(&mut shard, 3)), Code::Forbidden);
     assert_eq!(code(Case { amount: 5000, ..next }.decide(&mut shard, 3)), Code::Forbidden);
     assert!(matches!(frozen.decide(&mut shard, 3), Decision::Ask(_)), "a repeat");
-    assert_eq!(code(Case { nonce: 9, ..next }.decide(&mut shard, 3)), Code::NonceConflict);
+    assert_eq!(code(Case { nonce: 9, ..next }.decide(&mut shard, 3)), Code::Forbidden);
+    assert_eq!(code(Case { from: "nobody", ..next }.decide(&mut shard, 3)), Code::Forbidden);
     Case { frozen: false, ..next }.commit(&mut shard, 3);
 }
 

@@ -49,8 +49,9 @@ impl SharedQuotas {
 
     fn take_of_all(&self, quota: Quota, now: UnixMs) -> bool {
         let now_ns = now.0.saturating_mul(NS_PER_MS);
-        let take = |full_ns| quota.take(full_ns, now_ns).ok();
-        self.all_full_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+        let take = |full_ns| Some(quota.take(full_ns, now_ns).0);
+        let before = self.all_full_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+        quota.take(before.expect("there is always something to store"), now_ns).1
     }
 }
 

@@ -2,10 +2,11 @@
 use super::compare::{changes, Change};
 use super::InForce;
 use crate::access;
+use crate::config::Config;
 use crate::operator::context::Context;
 use crate::operator::exit::{Exit, Failure};
-use serde_json::json;
-use std::path::PathBuf;
+use serde_json::{json, Value};
+use std::path::{Path, PathBuf};
 
 /// Arguments of the command.
 #[derive(Debug, clap::Args)]
@@ -34,41 +35,46 @@ impl Check {
             next: "correct it there; nothing was changed".to_owned(),
         })?;
         let checked = policy.to_json();
-        let compared = config.as_ref().map(|config| match InForce::ask(context, config) {
-            Ok(told) => (format!("version {} in force", told.version()), Some(told.policy)),
-            Err(_) => {
-                let path = &config.security.policy_file;
-                let read = access::Policy::load(path).ok().map(|policy| policy.to_json());
-                (format!("{}, because no server answers", path.display()), read)
-            }
-        });
-        let (with, changes) = match compared {
-            Some((with, Some(before))) => (Some(with), changes(&before, &checked)),
-            Some((with, None)) => {
-                context.output.hint(&format!("not compared with {with}: it cannot be read"));
-                (None, Vec::new())
-            }
-            None => (None, Vec::new()),
-        };
+        let none = || Err("no server is configured here".to_owned());
+        let compared = config.as_ref().map_or_else(none, |config| compared(context, config, &file));
+        let compared = compared.map(|(with, before)| (with, changes(&before, &checked)));
         if context.output.json {
-            let told: Vec<_> = changes.iter().map(Change::json).collect();
-            let place = file.display().to_string();
-            context.output.value(
-                &json!({"file": place, "ok": true, "version": policy.version(), "compared_with": with, "changes": told}),
-            )?;
+            let mut told = json!({"file": file.display().to_string(), "ok": true, "version": policy.version()});
+            match compared {
+                Ok((with, changes)) => {
+                    told["compared_with"] = with.into();
+                    told["changes"] = changes.iter().map(Change::json).collect();
+                }
+                Err(why) => told["not_compared"] = why.into(),
+            }
+            context.output.value(&told)?;
             return Ok(Exit::Done);
         }
         context.output.line(&format!("{}: a good policy, version {}", file.display(), policy.version()))?;
-        match with {
-            Some(with) if changes.is_empty() => context.output.line(&format!("nothing changes against {with}"))?,
-            Some(with) => {
+        match compared {
+            Ok((with, changes)) if changes.is_empty() => context.output.line(&format!("nothing changes against {with}"))?,
+            Ok((with, changes)) => {
                 context.output.line(&format!("changes against {with}:"))?;
                 for change in &changes {
                     context.output.line(&format!("  {}", change.line()))?;
                 }
             }
-            None => {}
+            Err(why) => context.output.line(&format!("not compared with a policy in force: {why}"))?,
         }
         Ok(Exit::Done)
+    }
+}
+
+/// What a file is compared with, and that policy; or why with nothing.
+fn compared(context: &Context, config: &Config, file: &Path) -> Result<(String, Value), String> {
+    let configured = &config.security.policy_file;
+    match InForce::ask(context, config) {
+        Ok(told) => Ok((format!("version {} in force", told.version()), told.policy)),
+        Err(failure) if failure.exit != Exit::Unreachable => Err(failure.message),
+        Err(failure) if file.canonicalize().ok() == configured.canonicalize().ok() => Err(failure.message),
+        Err(_) => {
+            let read = access::Policy::load(configured).map_err(|fault| fault.to_string())?;
+            Ok((format!("{}, because no server answers", configured.display()), read.to_json()))
+        }
     }
 }
