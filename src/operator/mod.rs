@@ -19,6 +19,7 @@ pub mod policy;
 pub mod proof;
 pub mod public_keys;
 pub mod registry;
+pub mod shell;
 pub mod status;
 pub mod wallet;
 
@@ -89,6 +90,10 @@ enum Command {
     Proof(proof::Proof),
     /// See a wallet at work on a server of its own, which is gone afterwards
     Demo(demo::Demo),
+    /// Print what a shell needs to complete this command
+    Completions(shell::Completions),
+    /// Write the pages of the manual
+    Manual(shell::Manual),
 }
 
 impl Command {
@@ -104,6 +109,8 @@ impl Command {
             Command::Audit(command) => command.run(context),
             Command::Proof(command) => command.run(context),
             Command::Demo(command) => command.run(context),
+            Command::Completions(command) => command.run(),
+            Command::Manual(command) => command.run(context),
         }
     }
 }
