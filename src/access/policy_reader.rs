@@ -144,8 +144,10 @@ object!(Bucket, Quota, {rate: Natural, burst: Natural}, |path| {
 });
 
 object!(Denied, (AccountSet, Vec<Box<str>>), {accounts: Accounts, subjects: Subjects}, |_path| {
-    let names = |subjects: Vec<Revoked>| subjects.iter().map(|subject| subject.name().into()).collect();
-    Ok((accounts.unwrap_or_default(), subjects.map_or_else(Vec::new, names)))
+    let subjects: Vec<Revoked> = subjects.unwrap_or_default();
+    let mut names: Vec<Box<str>> = subjects.iter().map(|subject| subject.name().into()).collect();
+    names.sort_unstable();
+    Ok((accounts.unwrap_or_default(), names))
 });
 
 object!(RevokedLists, Vec<Revoked>, {tokens: Tokens, subjects: Subjects, keys: Keys}, |_path| {
@@ -170,7 +172,7 @@ impl Visitor<'_> for Natural<'_> {
 
 /// Declares a seed for a list of texts without repeats; each is handed, with its path, to what adds it to the value.
 macro_rules! list {
-    ($name:ident, $value:ty, $what:literal, |$list:ident, $path:ident, $text:ident| $add:expr, |$done:ident| $made:expr) => {
+    ($name:ident, $value:ty, $what:literal, |$list:ident, $path:ident, $text:ident| $add:expr) => {
         seed!($name, $value, deserialize_seq);
 
         impl<'de> Visitor<'de> for $name<'_> {
@@ -191,62 +193,33 @@ macro_rules! list {
                         return Err(repeated(&$path));
                     }
                 }
-                let $done = $list;
-                Ok($made)
+                Ok($list)
             }
         }
     };
 }
 
-list!(
-    Operations,
-    [bool; Op::ALL.len()],
-    "names",
-    |list, path, text| {
-        list[place(named::<_, A::Error>(&path, text, &Op::ALL, Op::as_str)?)] = true;
-    },
-    |list| list
-);
+list!(Operations, [bool; Op::ALL.len()], "names", |list, path, text| {
+    list[place(named::<_, A::Error>(&path, text, &Op::ALL, Op::as_str)?)] = true;
+});
 
-list!(
-    Reads,
-    [bool; Read::ALL.len()],
-    "names of reads",
-    |list, path, text| {
-        list[named::<_, A::Error>(&path, text, &Read::ALL, Read::as_str)? as usize] = true;
-    },
-    |list| list
-);
+list!(Reads, [bool; Read::ALL.len()], "names of reads", |list, path, text| {
+    list[named::<_, A::Error>(&path, text, &Read::ALL, Read::as_str)? as usize] = true;
+});
 
-list!(
-    Accounts,
-    AccountSet,
-    "accounts",
-    |list, path, text| {
-        if !list.add(text) && !list.has(text) {
-            let wanted = format!("an account, or the beginning of one followed by *, of which there can be {BEGINNINGS_MAX}");
-            return Err(A::Error::custom(format_args!("{path}: not {wanted}")));
-        }
-    },
-    |list| list
-);
+list!(Accounts, AccountSet, "accounts", |list, path, text| {
+    if !list.add(text) && !list.has(text) {
+        let wanted = format!("an account, or the beginning of one followed by *, of which there can be {BEGINNINGS_MAX}");
+        return Err(A::Error::custom(format_args!("{path}: not {wanted}")));
+    }
+});
 
 /// Declares a seed for a list of what can be revoked, of one kind.
 macro_rules! revoked {
     ($name:ident, $read:path, $what:literal) => {
-        list!(
-            $name,
-            Vec<Revoked>,
-            $what,
-            |list, path, text| {
-                list.push($read(text).ok_or_else(|| A::Error::custom(format_args!("{path}: not one of {}", $what)))?);
-            },
-            |list| {
-                let mut list = list;
-                list.sort_unstable();
-                list
-            }
-        );
+        list!($name, Vec<Revoked>, $what, |list, path, text| {
+            list.push($read(text).ok_or_else(|| A::Error::custom(format_args!("{path}: not one of {}", $what)))?);
+        });
     };
 }
 

@@ -99,14 +99,14 @@ impl Route {
             Route::Hold => "hold",
             Route::Capture => "capture",
             Route::Release => "release",
-            Route::Balance => "balance",
-            Route::Seq => "seq",
-            Route::Tx => "tx",
-            Route::Proof => "proof",
-            Route::LedgerRoot => "ledger_root",
-            Route::Consistency => "consistency",
-            Route::Entries => "entries",
-            Route::Totals => "totals",
+            Route::Balance => Read::Balance.as_str(),
+            Route::Seq => Read::Seq.as_str(),
+            Route::Tx => Read::Tx.as_str(),
+            Route::Proof => Read::Proof.as_str(),
+            Route::LedgerRoot => Read::LedgerRoot.as_str(),
+            Route::Consistency => Read::Consistency.as_str(),
+            Route::Entries => Read::Entries.as_str(),
+            Route::Totals => Read::Totals.as_str(),
             Route::Healthz => "healthz",
             Route::Readyz => "readyz",
             Route::Version => "version",
@@ -130,7 +130,18 @@ impl Route {
 
     /// Which read it is; `None` for writes and control routes.
     pub fn read(self) -> Option<Read> {
-        Read::ALL.into_iter().find(|read| read.as_str() == self.as_str())
+        match self {
+            Route::Balance => Some(Read::Balance),
+            Route::Seq => Some(Read::Seq),
+            Route::Tx => Some(Read::Tx),
+            Route::Proof => Some(Read::Proof),
+            Route::LedgerRoot => Some(Read::LedgerRoot),
+            Route::Consistency => Some(Read::Consistency),
+            Route::Entries => Some(Read::Entries),
+            Route::Totals => Some(Read::Totals),
+            Route::Issue | Route::Transfer | Route::Burn | Route::Hold | Route::Capture | Route::Release => None,
+            Route::Healthz | Route::Readyz | Route::Version | Route::Unknown => None,
+        }
     }
 
     /// The scopes of which a capability needs one; `None` for routes that need no capability.
