@@ -56,5 +56,5 @@ pub(super) fn write(stream: &mut TcpStream, bytes: &str) {
 
 /// The text of a topology with one cell.
 pub(super) fn topology(version: u64) -> String {
-    format!(r#"{{"version":{version},"cells":[{{"name":"a","slots":[0,16383],"addresses":["http://h:1"]}}]}}"#)
+    super::sample::text(version, "a")
 }

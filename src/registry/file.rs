@@ -45,8 +45,7 @@ mod tests {
     fn a_file_is_read_when_it_has_changed_and_until_it_is_taken() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("registry.json");
-        let text =
-            |version| format!(r#"{{"version":{version},"cells":[{{"name":"a","slots":[0,16383],"addresses":["http://h:1"]}}]}}"#);
+        let text = |version| crate::registry::sample::text(version, "a");
         let mut file = FileSource::new(&path);
         assert!(matches!(file.ask(false), Err(SourceFault::Refused(why)) if why.contains("cannot read the registry")));
         std::fs::write(&path, text(1)).unwrap();

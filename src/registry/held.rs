@@ -46,12 +46,8 @@ impl Held {
 
 #[cfg(test)]
 mod tests {
+    use super::super::sample::topology;
     use super::*;
-
-    fn topology(version: u64, name: &str) -> Registry {
-        let cell = format!(r#"{{"name":"{name}","slots":[0,16383],"addresses":["http://h:1"]}}"#);
-        Registry::parse(format!(r#"{{"version":{version},"cells":[{cell}]}}"#).as_bytes()).unwrap()
-    }
 
     #[test]
     fn only_a_newer_version_takes_the_place_of_the_topology_in_force() {

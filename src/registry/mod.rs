@@ -20,6 +20,8 @@ mod watch;
 
 #[cfg(test)]
 mod fake;
+#[cfg(test)]
+pub(crate) mod sample;
 
 pub use held::{Held, Taken};
 pub use source::{Answer, Source, SourceFault, TOPOLOGY_PATH};

@@ -86,11 +86,7 @@ impl Board {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn topology(version: u64, name: &str) -> Registry {
-        let cell = format!(r#"{{"name":"{name}","slots":[0,16383],"addresses":["http://h:1"]}}"#);
-        Registry::parse(format!(r#"{{"version":{version},"cells":[{cell}]}}"#).as_bytes()).unwrap()
-    }
+    use crate::registry::sample::topology;
 
     #[test]
     fn tags_tell_versions_and_contents_apart() {
