@@ -5,7 +5,7 @@
 //! `fuzz/` has the fuzzer, a binary for each target, and the corpus: the seeds that are made here, and what the fuzzer has found that
 //! reaches more code. This module is built for tests and for the fuzzer alone.
 use crate::registry::Registry;
-use crate::{access, api, config, control, http, ledger, registryd};
+use crate::{access, accounting, api, config, control, http, ledger, registryd};
 
 /// One reader.
 pub struct Target {
@@ -26,7 +26,7 @@ macro_rules! target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 22] = [
+pub const TARGETS: [Target; 23] = [
     target!("http_framing", http::fuzzing, framing, framing_seeds, 3000),
     target!("http_chunked", http::fuzzing, chunked, chunked_seeds, 3000),
     target!("http_compressed", http::fuzzing, compressed, compressed_seeds, 1500),
@@ -47,6 +47,7 @@ pub const TARGETS: [Target; 22] = [
     target!("index_blocks", ledger::fuzzing, index_blocks, index_blocks_seeds, 1000),
     target!("control_requests", control::fuzzing, requests, requests_seeds, 3000),
     target!("topology_requests", registryd::fuzzing, requests, requests_seeds, 3000),
+    target!("accounting_lines", accounting::protocol::fuzzing, requests, requests_seeds, 2000),
     target!("frames_to_daemon", ledger::fuzzing, to_daemon, to_daemon_seeds, 2000),
     target!("frames_from_daemon", ledger::fuzzing, from_daemon, from_daemon_seeds, 2000),
 ];

@@ -1,6 +1,7 @@
 //! The wallet service as a library; see `docs/ARCHITECTURE.md` for the map.
 pub mod access;
 pub mod accounting;
+pub mod accountingd;
 pub mod api;
 pub mod audit;
 pub mod config;

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Which modules a module may import, besides itself. The order is that of the layers, lowest first.
-const IMPORTS: [(&str, &[&str]); 18] = [
+const IMPORTS: [(&str, &[&str]); 19] = [
     ("domain", &[]),
     ("ring", &["domain"]),
     ("shard", &["domain"]),
@@ -30,13 +30,14 @@ const IMPORTS: [(&str, &[&str]); 18] = [
     ("accounting", &["domain", "shard", "ledger", "config", "telemetry"]),
     ("audit", &["domain", "ledger", "config", "telemetry"]),
     ("control", &["*"]),
+    ("accountingd", &["domain", "ledger", "config", "control", "accounting"]),
     ("ledgerd", &["domain", "ledger", "config", "telemetry", "control"]),
     ("registryd", &["domain", "config", "control", "registry"]),
     ("operator", &["*"]),
 ];
 
 /// Modules that nothing below them may import; `*` above does not include them.
-const TOP: [&str; 3] = ["ledgerd", "registryd", "operator"];
+const TOP: [&str; 4] = ["accountingd", "ledgerd", "registryd", "operator"];
 
 /// Modules without clock, randomness, input, output or async, as a whole.
 const PURE: [&str; 4] = ["domain", "ring", "shard", "engine"];

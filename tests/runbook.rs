@@ -62,6 +62,7 @@ fn tool(directory: &Path, name: &str, commands: &str) {
 struct Place {
     directory: TempDir,
     http: SocketAddr,
+    control: SocketAddr,
     token: String,
 }
 
@@ -111,7 +112,8 @@ impl Place {
             ..MintRequest::default()
         };
         let token = mint(&keyring, &wanted, now()).unwrap();
-        Self { directory, http: SocketAddr::from((Ipv4Addr::LOCALHOST, http)), token }
+        let [http, control] = [http, control].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        Self { directory, http, control, token }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -123,8 +125,9 @@ impl Place {
         let said = self.path("said");
         let file = File::create(&said).unwrap();
         let path = format!("{}:{}", self.path("tools").display(), std::env::var("PATH").unwrap());
+        let commands = commands.replace("127.0.0.1:9090", &self.control.to_string());
         let mut shell = Command::new("bash");
-        shell.args(["-euo", "pipefail", "-c", commands]).current_dir(self.directory.path()).env("PATH", path);
+        shell.args(["-euo", "pipefail", "-c", &commands]).current_dir(self.directory.path()).env("PATH", path);
         for name in OWN_VARIABLES {
             shell.env_remove(name);
         }
@@ -281,6 +284,12 @@ fn backup_restore_and_archive_do_what_they_say() {
                 let root: Value = serde_json::from_slice(&fs::read(place.path("var/root.json")).unwrap()).unwrap();
                 assert!(root["root"]["signatures"][0]["key"].is_string(), "{root}");
             }
+            "counters-flush" => {
+                told(&said, &["accounting_flush_lag_seconds", "counted through entry 12", "alice    roc    transfer   debit"]);
+            }
+            "counters-reconcile" => {
+                told(&said, &["the counters of entries 1 to 12 agree with the snapshot ./var/drift.snap", "agree with"]);
+            }
             "copy" => {
                 told(&said, &["The ledger is whole."]);
                 let [copied, served] =
@@ -352,6 +361,8 @@ fn backup_restore_and_archive_do_what_they_say() {
     assert_eq!(
         ran,
         [
+            "counters-flush",
+            "counters-reconcile",
             "rotate",
             "hybrid",
             "auditor",

@@ -61,3 +61,25 @@ fn a_daemon_says_that_it_is_ready_when_it_listens_and_that_it_ends() {
     assert!(ending.starts_with("STOPPING=1\nSTATUS=closing the ledger"), "{ending}");
     assert_eq!(status.code(), Some(0));
 }
+
+#[test]
+fn the_daemon_of_the_counters_and_the_registry_say_when_they_are_ready_and_that_they_end() {
+    let place = tempfile::tempdir().unwrap();
+    let path = |name: &str| place.path().join(name);
+    std::fs::write(path("registry.json"), support::topology(1, "one")).unwrap();
+    let mut accounting = Command::new(env!("CARGO_BIN_EXE_ron-accounting"));
+    accounting.arg("--dir").arg(path("counters")).arg("--sock").arg(path("run/accounting.sock"));
+    let mut registry = Command::new(env!("CARGO_BIN_EXE_svc-registry"));
+    registry.arg("--file").arg(path("registry.json")).arg("--listen").arg(format!("127.0.0.1:{}", support::free_port()));
+    for (mut command, status, name) in [(accounting, "keeping counters", "a"), (registry, "serving the topology", "r")] {
+        let socket = listen(&path(name));
+        let mut child = command.env("NOTIFY_SOCKET", path(name)).spawn().unwrap();
+        let told = hear(&socket);
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        let ending = hear(&socket);
+        let status_of_exit = child.wait().unwrap();
+        assert_eq!(told, format!("READY=1\nSTATUS={status}"));
+        assert!(ending.starts_with("STOPPING=1\nSTATUS=ending"), "{ending}");
+        assert_eq!(status_of_exit.code(), Some(0));
+    }
+}

@@ -1,11 +1,10 @@
 //! The flush: from the durable ledger to one more line, and how far that is behind.
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
-use super::line::{write_line, DELTAS_MAX};
-use super::store::{Store, StoreFault};
+use super::line::{write_line, DAEMON_DELTAS_MAX, DELTAS_MAX};
+use super::sink::{Forgetful, Sink, SinkFault, Stretch};
 use super::sums::Sums;
 use super::{Tail, TailFault};
 use crate::domain::{LogId, Seq, UnixMs};
@@ -21,6 +20,13 @@ pub struct Bounds {
     pub deltas_max: usize,
     /// Size at which a file is full, in bytes. A single line may be longer.
     pub file_bytes_max: u64,
+}
+
+impl Bounds {
+    /// For lines that a daemon takes, which bounds them.
+    pub fn for_daemon() -> Self {
+        Self { deltas_max: DAEMON_DELTAS_MAX, ..Self::default() }
+    }
 }
 
 impl Default for Bounds {
@@ -40,24 +46,22 @@ pub struct Flushed {
     pub caught_up: bool,
 }
 
-/// Why a flush, or the start, failed. Nothing was counted then, and nothing is lost: the ledger has it.
+/// Why a flush, or the start, failed. Nothing is lost: the ledger has it.
 #[derive(Debug)]
 pub enum CountersFault {
-    /// The files cannot be used.
-    Store(StoreFault),
-    /// The counters belong to another ledger.
-    OtherLedger {
-        /// The identity of the ledger that is served.
-        expected: LogId,
-        /// The identity of the ledger that was counted.
-        found: LogId,
-    },
+    /// Lines cannot be kept.
+    Sink(SinkFault),
     /// The counters hold entries that the ledger does not have: it was restored from an older copy.
     AheadOfLedger {
         /// The last entry that is counted.
         through: Seq,
         /// The newest entry of the ledger.
         head: Seq,
+    },
+    /// Not everything can be counted anew: the beginning of the ledger is in an archive.
+    Archived {
+        /// The first entry that is there.
+        first: Seq,
     },
     /// The ledger's reader left entries out.
     Gap {
@@ -73,17 +77,17 @@ pub enum CountersFault {
 impl std::fmt::Display for CountersFault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            CountersFault::Store(cause) => write!(f, "counters: {cause}"),
-            CountersFault::OtherLedger { expected, found } => write!(
-                f,
-                "counters: the directory belongs to ledger {:032x}, not to {:032x}; give each ledger its own directory",
-                u128::from_be_bytes(found.0),
-                u128::from_be_bytes(expected.0)
-            ),
+            CountersFault::Sink(cause) => write!(f, "counters: {cause}"),
             CountersFault::AheadOfLedger { through, head } => write!(
                 f,
                 "counters: they hold entries up to {}, but the ledger ends at {}; after a restore move their directory aside",
                 through.0, head.0
+            ),
+            CountersFault::Archived { first } => write!(
+                f,
+                "counters: everything can be counted anew only with the whole ledger, and it begins with entry {}; move the archived segments \
+                 back first",
+                first.0
             ),
             CountersFault::Gap { expected, found } => {
                 write!(f, "counters: entry {} of the ledger was expected, but the reader gave ", expected.0)?;
@@ -124,10 +128,13 @@ impl FlushLag {
 #[derive(Debug)]
 pub struct Counters {
     log: LogId,
-    /// `None` if nothing may be left on disk.
-    store: Option<Store>,
+    sink: Box<dyn Sink>,
     bounds: Bounds,
+    /// Entries up to here are not counted: they are in an archive of the ledger.
+    begin_behind: Seq,
     through: Seq,
+    /// Whether the sink may have more than is known here, or less: it has to be asked.
+    unsure: bool,
     caught_up_at: UnixMs,
     lag: FlushLag,
     sums: Sums,
@@ -135,38 +142,51 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Opens the counters in a directory, made if there is none, and goes on where they end.
+    /// Goes on where the sink ends, as soon as that can be told, and not before the entry behind `begin_behind`.
     ///
     /// # Panics
     /// If `bounds` allow nothing, or more deltas than a line can have: the caller's mistake.
-    pub fn open(directory: &Path, log: LogId, bounds: Bounds, now: UnixMs) -> Result<Self, CountersFault> {
-        let (store, last) = Store::open(directory, bounds.file_bytes_max).map_err(CountersFault::Store)?;
-        let mut counters = Self::in_memory(log, bounds, now);
-        counters.store = Some(store);
-        if let Some(last) = last {
-            if last.log != log {
-                return Err(CountersFault::OtherLedger { expected: log, found: last.log });
-            }
-            counters.through = last.through;
-        }
-        Ok(counters)
-    }
-
-    /// Counters that leave nothing on disk: entries are read and let go, so that the lag means the same as ever.
-    ///
-    /// # Panics
-    /// As [`Counters::open`].
-    pub fn in_memory(log: LogId, bounds: Bounds, now: UnixMs) -> Self {
+    pub fn new(sink: Box<dyn Sink>, log: LogId, bounds: Bounds, begin_behind: Seq, now: UnixMs) -> Self {
         assert!(bounds.entries_max > 0 && (2..=DELTAS_MAX).contains(&bounds.deltas_max), "the bounds allow no work");
         let lag = FlushLag { behind_since_ms: Arc::new(AtomicU64::new(0)) };
-        Self { log, store: None, bounds, through: Seq(0), caught_up_at: now, lag, sums: Sums::default(), line: String::new() }
+        let (through, sums, line) = (begin_behind, Sums::default(), String::new());
+        Self { log, sink, bounds, begin_behind, through, unsure: true, caught_up_at: now, lag, sums, line }
     }
 
-    /// Begins behind this entry if nothing has been counted yet: what came before it is in an archive of the ledger.
-    pub fn begin_behind(&mut self, seq: Seq) {
-        if self.through == Seq(0) {
-            self.through = seq;
-        }
+    /// Counters that leave nothing on disk.
+    ///
+    /// # Panics
+    /// As [`Counters::new`].
+    pub fn in_memory(log: LogId, bounds: Bounds, begin_behind: Seq, now: UnixMs) -> Self {
+        Self::new(Box::<Forgetful>::default(), log, bounds, begin_behind, now)
+    }
+
+    /// Asks the sink how far it is. What it says is what is counted.
+    ///
+    /// # Errors
+    /// If it is not there, or holds the counters of another ledger.
+    pub fn look(&mut self) -> Result<Seq, CountersFault> {
+        let told = self.sink.through(self.log);
+        self.unsure = told.is_err();
+        self.through = match told.map_err(CountersFault::Sink)? {
+            Seq(0) => self.begin_behind,
+            through => through,
+        };
+        Ok(self.through)
+    }
+
+    /// Moves what is counted aside, so that everything is counted anew by the flushes that follow.
+    ///
+    /// # Errors
+    /// If the sink cannot move it.
+    pub fn recount(&mut self) -> Result<(), CountersFault> {
+        self.unsure = true;
+        self.sink.set_aside(self.log).map_err(CountersFault::Sink)
+    }
+
+    /// The ledger that is counted.
+    pub fn log(&self) -> LogId {
+        self.log
     }
 
     /// The last entry that is counted.
@@ -191,6 +211,9 @@ impl Counters {
         if self.lag.behind_since_ms.load(Ordering::Relaxed) == 0 {
             self.lag.set(Some(self.caught_up_at));
         }
+        if self.unsure {
+            self.look()?;
+        }
         let head = tail.head().map_err(CountersFault::Tail)?;
         if head < self.through {
             return Err(CountersFault::AheadOfLedger { through: self.through, head });
@@ -202,11 +225,11 @@ impl Counters {
         let first = Seq(self.through.0 + 1);
         let added = self.add_up(tail, first)?;
         let entries = added.last.0 - self.through.0;
-        if let Some(store) = &mut self.store {
-            write_line(&mut self.line, self.log, first, added.last, &self.sums);
-            store.append(self.line.as_bytes()).map_err(CountersFault::Store)?;
-        }
-        self.through = added.last;
+        let stretch = Stretch { log: self.log, from: first, through: added.last };
+        write_line(&mut self.line, stretch, &self.sums);
+        self.unsure = true;
+        self.sink.append(stretch, &self.line).map_err(CountersFault::Sink)?;
+        (self.through, self.unsure) = (added.last, false);
         let caught_up = added.next_ts.is_none() && self.through >= head;
         if caught_up {
             self.caught_up(now);

@@ -2,8 +2,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 
+use std::path::Path;
+use std::sync::Mutex;
+
 use super::*;
-use crate::accounting::{Line, LineFault};
+use crate::accounting::{read_lines, Line, LineFault, Store};
 use crate::domain::{Account, Amount, Asset, Draft, Entry, Key, Nonce, Op, TokenId};
 
 const LOG: LogId = LogId([7; 16]);
@@ -81,8 +84,32 @@ impl Tail for Memory {
     }
 }
 
+/// A sink of which a test keeps a handle.
+impl Sink for Arc<Mutex<Store>> {
+    fn through(&mut self, log: LogId) -> Result<Seq, SinkFault> {
+        self.lock().unwrap().through(log)
+    }
+
+    fn append(&mut self, stretch: Stretch, line: &str) -> Result<(), SinkFault> {
+        self.lock().unwrap().append(stretch, line)
+    }
+
+    fn set_aside(&mut self, log: LogId) -> Result<(), SinkFault> {
+        self.lock().unwrap().set_aside(log)
+    }
+}
+
+fn store(directory: &Path) -> Result<Store, CountersFault> {
+    Store::open(directory, SMALL.file_bytes_max).map_err(CountersFault::Sink)
+}
+
+fn open_of(directory: &Path, log: LogId) -> Result<Counters, CountersFault> {
+    let mut counters = Counters::new(Box::new(store(directory)?), log, SMALL, Seq(0), NOW);
+    counters.look().map(|_| counters)
+}
+
 fn open(directory: &Path) -> Result<Counters, CountersFault> {
-    Counters::open(directory, LOG, SMALL, NOW)
+    open_of(directory, LOG)
 }
 
 fn flush_all(counters: &mut Counters, tail: &mut Memory) {
@@ -140,7 +167,7 @@ fn a_flush_ends_before_it_has_too_many_deltas() {
     let pair = |number: u64| entry(Op::Transfer, &format!("from{number}"), &format!("to{number}"), 1);
     let mut ledger = Memory { entries: (0..9).map(pair).collect(), ..Memory::default() };
     let bounds = Bounds { deltas_max: 5, ..SMALL };
-    let mut counters = Counters::in_memory(LOG, bounds, NOW);
+    let mut counters = Counters::in_memory(LOG, bounds, Seq(0), NOW);
     assert_eq!(counters.flush(&mut ledger, NOW).unwrap().entries, 2);
 }
 
@@ -179,7 +206,7 @@ fn damage_inside_is_reported_with_file_and_offset() {
     bytes[second - 10] ^= 1;
     fs::write(&path, &bytes).unwrap();
     let fault = open(place.path()).unwrap_err();
-    let at_second = matches!(&fault, CountersFault::Store(StoreFault::Damaged { offset, cause: LineFault::Check, .. })
+    let at_second = matches!(&fault, CountersFault::Sink(SinkFault::Damaged { offset, cause: LineFault::Check, .. })
         if *offset == first_line as u64);
     assert!(at_second && fault.to_string().contains("counters.jsonl"), "{fault}");
 }
@@ -188,20 +215,21 @@ fn damage_inside_is_reported_with_file_and_offset() {
 fn a_full_disk_makes_the_lag_grow_and_nothing_is_lost_or_doubled() {
     let place = tempfile::tempdir().unwrap();
     let mut ledger = Memory::with(3);
-    let mut counters = open(place.path()).unwrap();
+    let store = Arc::new(Mutex::new(store(place.path()).unwrap()));
+    let mut counters = Counters::new(Box::new(store.clone()), LOG, SMALL, Seq(0), NOW);
     flush_all(&mut counters, &mut ledger);
     assert_eq!(counters.flush_lag_seconds(NOW), 0.0);
     ledger.grow(2);
-    counters.store.as_mut().unwrap().break_writes();
+    store.lock().unwrap().break_writes();
     for later_ms in [0, 60_000] {
         let now = UnixMs(1_000_000 + later_ms);
-        assert!(matches!(counters.flush(&mut ledger, now), Err(CountersFault::Store(StoreFault::Io { .. }))));
+        assert!(matches!(counters.flush(&mut ledger, now), Err(CountersFault::Sink(SinkFault::Io { .. }))));
         // Entry 4 was made at second 904.
         assert_eq!(counters.lag().seconds(now), 96.0 + later_ms as f64 / 1_000.0);
     }
     assert_eq!(counters.through(), Seq(3));
     // The failed write left a longer line behind than the one that is written next.
-    counters.store.as_mut().unwrap().mend(&[b'x'; 900]);
+    store.lock().unwrap().mend(&[b'x'; 900]);
     flush_all(&mut counters, &mut ledger);
     assert_eq!(counters.flush_lag_seconds(NOW), 0.0);
     check(place.path(), 5);
@@ -233,18 +261,18 @@ fn what_does_not_fit_together_is_refused() {
     let place = tempfile::tempdir().unwrap();
     let mut ledger = Memory::with(5);
     let mut counters = open(place.path()).unwrap();
-    assert!(matches!(open(place.path()), Err(CountersFault::Store(StoreFault::InUse(_)))));
+    assert!(matches!(open(place.path()), Err(CountersFault::Sink(SinkFault::InUse(_)))));
     flush_all(&mut counters, &mut ledger);
     assert!(matches!(counters.flush(&mut Memory::with(4), NOW), Err(CountersFault::AheadOfLedger { .. })));
     drop(counters);
-    let other = Counters::open(place.path(), LogId([8; 16]), SMALL, NOW);
-    assert!(matches!(other, Err(CountersFault::OtherLedger { .. })));
+    let other = open_of(place.path(), LogId([8; 16]));
+    assert!(matches!(other, Err(CountersFault::Sink(SinkFault::OtherLedger { .. }))));
     check(place.path(), 5);
 }
 
 #[test]
 fn a_ledger_that_cannot_be_read_or_has_gaps_is_a_fault_and_counts_nothing() {
-    let mut counters = Counters::in_memory(LOG, SMALL, NOW);
+    let mut counters = Counters::in_memory(LOG, SMALL, Seq(0), NOW);
     let mut ledger = Memory { broken: true, ..Memory::with(5) };
     assert!(matches!(counters.flush(&mut ledger, NOW), Err(CountersFault::Tail(_))));
     assert_eq!(counters.flush_lag_seconds(UnixMs(NOW.0 + 5_000)), 5.0);
@@ -262,7 +290,71 @@ fn files_are_for_the_owner_only_and_amnesia_leaves_none() {
     flush_all(&mut open(&directory).unwrap(), &mut Memory::with(5));
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&directory), mode(&directory.join("counters.jsonl"))), (0o700, 0o600));
-    let mut counters = Counters::in_memory(LOG, SMALL, NOW);
+    let mut counters = Counters::in_memory(LOG, SMALL, Seq(0), NOW);
     flush_all(&mut counters, &mut Memory::with(5));
     assert_eq!(counters.through(), Seq(5));
+}
+
+#[test]
+fn what_became_of_a_line_is_asked_when_nobody_knows() {
+    /// A sink that keeps lines, or loses them, and never says so.
+    #[derive(Debug)]
+    struct Mute(Arc<Mutex<Store>>, bool);
+
+    impl Sink for Mute {
+        fn through(&mut self, log: LogId) -> Result<Seq, SinkFault> {
+            self.0.through(log)
+        }
+
+        fn append(&mut self, stretch: Stretch, line: &str) -> Result<(), SinkFault> {
+            self.1 = !self.1;
+            if self.1 {
+                self.0.append(stretch, line)?;
+            }
+            Err(SinkFault::Absent { socket: "/s".into(), what: "the answer was lost".to_owned() })
+        }
+
+        fn set_aside(&mut self, log: LogId) -> Result<(), SinkFault> {
+            self.0.set_aside(log)
+        }
+    }
+
+    let place = tempfile::tempdir().unwrap();
+    let store = Arc::new(Mutex::new(store(place.path()).unwrap()));
+    let mut counters = Counters::new(Box::new(Mute(store, false)), LOG, SMALL, Seq(0), NOW);
+    let mut ledger = Memory::with(25);
+    let mut lost = 0;
+    while !counters.flush(&mut ledger, NOW).is_ok_and(|flushed| flushed.caught_up) {
+        lost += 1;
+        assert!(lost < 20);
+    }
+    assert!(lost >= 3, "each line's answer was lost");
+    check(place.path(), 25);
+}
+
+#[test]
+fn what_is_set_aside_is_counted_anew_also_after_a_crash_in_the_middle() {
+    let place = tempfile::tempdir().unwrap();
+    let mut ledger = Memory::with(150);
+    let mut counters = open(place.path()).unwrap();
+    flush_all(&mut counters, &mut ledger);
+    let files = fs::read_dir(place.path()).unwrap().count();
+    counters.recount().unwrap();
+    assert_eq!(counters.look().unwrap(), Seq(0));
+    let aside = fs::read_dir(place.path()).unwrap().next().unwrap().unwrap().path();
+    assert_eq!(fs::read_dir(&aside).unwrap().count(), files);
+    flush_all(&mut counters, &mut ledger);
+    drop(counters);
+    // Some of its files have been moved, and it has not got its last name.
+    let unfinished = aside.with_file_name("set-aside-7.unfinished");
+    fs::create_dir(&unfinished).unwrap();
+    fs::rename(place.path().join("counters.000001.jsonl"), unfinished.join("counters.000001.jsonl")).unwrap();
+    let mut counters = open(place.path()).unwrap();
+    assert_eq!(counters.through(), Seq(0));
+    assert_eq!(fs::read_dir(place.path().join("set-aside-7")).unwrap().count(), files);
+    flush_all(&mut counters, &mut ledger);
+    let (mut lines, mut begun) = (0, 0);
+    let counted = read_lines(place.path(), &mut || begun += 1, &mut |_| lines += 1).unwrap();
+    assert_eq!((counted, begun), (Stretch { log: LOG, from: Seq(1), through: Seq(150) }, 1));
+    assert!(lines >= 15, "{lines}");
 }

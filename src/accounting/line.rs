@@ -3,6 +3,8 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Deserializer};
 
+use super::protocol::REQUEST_BYTES_MAX;
+use super::sink::Stretch;
 use super::sums::Sums;
 use crate::domain::limits::{ACCOUNT_BYTES_MAX, ASSET_BYTES_MAX};
 use crate::domain::{bytes_of_hex, hex, LogId, Seq};
@@ -19,9 +21,12 @@ const DELTA_BYTES_MAX: usize = ACCOUNT_BYTES_MAX + ASSET_BYTES_MAX + 8 + 6 + 20 
 const OPENING_BYTES_MAX: usize = 256;
 /// Most deltas of one line: enough for some hundred thousand busy accounts, because what does not fit costs one more round.
 pub(super) const DELTAS_MAX: usize = 250_000;
+/// Most deltas of a line that goes to a daemon.
+pub(super) const DAEMON_DELTAS_MAX: usize = 20_000;
 /// Longest line, in bytes.
 pub(super) const LINE_BYTES_MAX: usize = 96 << 20;
 
+const _: () = assert!(OPENING_BYTES_MAX + DAEMON_DELTAS_MAX * DELTA_BYTES_MAX + ENDING_BYTES <= REQUEST_BYTES_MAX);
 const _: () = assert!(OPENING_BYTES_MAX + DELTAS_MAX * DELTA_BYTES_MAX + ENDING_BYTES <= LINE_BYTES_MAX);
 
 /// One delta of a line, as it is read back.
@@ -103,7 +108,7 @@ fn check_of(bytes: &[u8]) -> String {
 ///
 /// # Panics
 /// If the stretch is empty or has more deltas than a line may have: the caller's mistake.
-pub(super) fn write_line(out: &mut String, log: LogId, from: Seq, through: Seq, sums: &Sums) {
+pub(super) fn write_line(out: &mut String, Stretch { log, from, through }: Stretch, sums: &Sums) {
     assert!(from <= through && sums.len() <= DELTAS_MAX);
     out.clear();
     let log = hex(&log.0);
@@ -127,6 +132,11 @@ pub(super) fn write_line(out: &mut String, log: LogId, from: Seq, through: Seq, 
 }
 
 impl Line {
+    /// Which entries it counts.
+    pub fn stretch(&self) -> Stretch {
+        Stretch { log: self.log, from: self.from, through: self.through }
+    }
+
     /// Reads a line with its line feed.
     pub fn parse(bytes: &[u8]) -> Result<Self, LineFault> {
         let checked = bytes.len().checked_sub(ENDING_BYTES).ok_or(LineFault::Torn)?;
@@ -156,7 +166,7 @@ mod tests {
             sums.add(&Entry::parse(bytes).unwrap().0);
         }
         let mut out = "what was there before".to_owned();
-        write_line(&mut out, LogId([0xab; 16]), Seq(5), Seq(9), &sums);
+        write_line(&mut out, Stretch { log: LogId([0xab; 16]), from: Seq(5), through: Seq(9) }, &sums);
         out
     }
 

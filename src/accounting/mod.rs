@@ -12,8 +12,15 @@
 //! lines cover the ledger densely from 1 and each entry exactly once, whatever crashes, because a line and its position are one
 //! write and what is torn is cut off; sizes of lines, files and flushes are bounded. A disk that is full makes the lag grow and
 //! stops nothing.
+//! Lines go to a [`Sink`]: files of this process ([`Store`]), those of `ron-accounting` behind a socket ([`Remote`]), or nowhere. The daemon
+//! itself is in `accountingd`.
 mod counters;
 mod line;
+mod position;
+pub(crate) mod protocol;
+mod read;
+mod remote;
+mod sink;
 mod store;
 mod sums;
 
@@ -23,7 +30,11 @@ use crate::domain::{Entry, Seq};
 
 pub use counters::{Bounds, Counters, CountersFault, FlushLag, Flushed};
 pub use line::{Delta, Line, LineFault};
-pub use store::StoreFault;
+pub use position::{Difference, Flows, Label, Position};
+pub use read::{read_lines, ReadFault};
+pub use remote::{files_behind, Remote};
+pub use sink::{Sink, SinkFault, Stretch};
+pub use store::Store;
 pub use sums::Side;
 
 /// Why the ledger could not be read.

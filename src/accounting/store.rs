@@ -11,56 +11,20 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 
 use super::line::{Line, LineFault, LINE_BYTES_MAX};
+use super::sink::{Sink, SinkFault, Stretch};
+use crate::domain::{LogId, Seq};
+use crate::ledger::unix_now;
 
 const CURRENT: &str = "counters.jsonl";
+/// What the names of directories begin with in which counters are that count no more.
+const ASIDE: &str = "set-aside-";
+/// What such a name ends with as long as not everything has been moved there: whoever opens the files moves the rest.
+const UNFINISHED: &str = ".unfinished";
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// Why the files of the counters cannot be used.
+/// The open files of one ledger's counters.
 #[derive(Debug)]
-pub enum StoreFault {
-    /// Another process writes there.
-    InUse(PathBuf),
-    /// A line that is not the last one is damaged.
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// Where the line begins, in bytes.
-        offset: u64,
-        /// What is wrong with it.
-        cause: LineFault,
-    },
-    /// The operating system refused.
-    Io {
-        /// What was tried.
-        what: &'static str,
-        /// On which path.
-        path: PathBuf,
-        /// Why it failed.
-        cause: io::Error,
-    },
-}
-
-impl std::fmt::Display for StoreFault {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            StoreFault::InUse(path) => {
-                write!(f, "{}: another process writes counters here; give each server its own directory", path.display())
-            }
-            StoreFault::Damaged { path, offset, cause } => write!(
-                f,
-                "{}: line at byte {offset}: {cause}; move the whole directory aside and the counters are derived anew from the ledger",
-                path.display()
-            ),
-            StoreFault::Io { what, path, cause } => write!(f, "{}: cannot {what}: {cause}", path.display()),
-        }
-    }
-}
-
-impl std::error::Error for StoreFault {}
-
-/// The open files.
-#[derive(Debug)]
-pub(super) struct Store {
+pub struct Store {
     directory: PathBuf,
     /// Held for its lock, and to make names durable.
     directory_file: File,
@@ -68,6 +32,8 @@ pub(super) struct Store {
     file: Option<File>,
     /// Length of the whole lines in the current file.
     length: u64,
+    /// What the last whole line counts.
+    last: Option<Stretch>,
     /// Number of the newest full file; 0 if there is none.
     newest_full: u32,
     file_bytes_max: u64,
@@ -76,21 +42,29 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Opens the files, cuts off a torn last line, and returns the last whole one.
-    pub fn open(directory: &Path, file_bytes_max: u64) -> Result<(Self, Option<Line>), StoreFault> {
+    /// Opens the files in a directory, made if there is none, and cuts off a torn last line.
+    ///
+    /// # Errors
+    /// If the directory cannot be used, another process uses it, or a line is damaged that is not the last one.
+    pub fn open(directory: &Path, file_bytes_max: u64) -> Result<Self, SinkFault> {
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(fault("make the directory", directory))?;
         let directory_file = File::open(directory).map_err(fault("open the directory", directory))?;
         match rustix::fs::flock(&directory_file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(StoreFault::InUse(directory.to_owned())),
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(SinkFault::InUse(directory.to_owned())),
             Err(cause) => return Err(fault("lock the directory", directory)(cause.into())),
         }
-        let newest_full = newest_full(directory)?;
+        let unfinished = names(directory)?.into_iter().find(|name| name.starts_with(ASIDE) && name.ends_with(UNFINISHED));
+        if let Some(unfinished) = unfinished {
+            finish_setting_aside(directory, &directory_file, &directory.join(unfinished))?;
+        }
+        let newest_full = names(directory)?.iter().filter_map(|name| full_number(name)).max().unwrap_or(0);
         let mut store = Self {
             directory: directory.to_owned(),
             directory_file,
             file: None,
             length: 0,
+            last: None,
             newest_full,
             file_bytes_max,
             must_repair: false,
@@ -114,14 +88,15 @@ impl Store {
         if last.is_none() && newest_full > 0 {
             let path = store.full_path(newest_full);
             let full = File::open(&path).map_err(fault("open it", &path))?;
-            let (last, _) = last_line(&full, &path, false)?;
-            return Ok((store, last));
+            store.last = last_line(&full, &path, false)?.0.map(|line| line.stretch());
+            return Ok(store);
         }
-        Ok((store, last))
+        store.last = last.map(|line| line.stretch());
+        Ok(store)
     }
 
     /// Appends a line and makes it durable. After an error nothing was appended, and the next call tries to mend first.
-    pub fn append(&mut self, line: &[u8]) -> Result<(), StoreFault> {
+    fn write(&mut self, line: &[u8]) -> Result<(), SinkFault> {
         self.repair()?;
         if self.length > 0 && self.length + line.len() as u64 > self.file_bytes_max {
             self.rotate()?;
@@ -139,7 +114,7 @@ impl Store {
         Ok(())
     }
 
-    fn repair(&mut self) -> Result<(), StoreFault> {
+    fn repair(&mut self) -> Result<(), SinkFault> {
         if !self.must_repair {
             return Ok(());
         }
@@ -152,7 +127,7 @@ impl Store {
         Ok(())
     }
 
-    fn rotate(&mut self) -> Result<(), StoreFault> {
+    fn rotate(&mut self) -> Result<(), SinkFault> {
         let (path, full) = (self.path(), self.full_path(self.newest_full + 1));
         fs::rename(&path, &full).map_err(fault("rename it", &path))?;
         self.newest_full += 1;
@@ -161,7 +136,7 @@ impl Store {
         Ok(())
     }
 
-    fn open_current(&self) -> Result<File, StoreFault> {
+    fn open_current(&self) -> Result<File, SinkFault> {
         let path = self.path();
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
@@ -175,26 +150,84 @@ impl Store {
     }
 
     fn full_path(&self, number: u32) -> PathBuf {
-        self.directory.join(format!("counters.{number:06}.jsonl"))
+        self.directory.join(full_name(number))
     }
 }
 
-fn fault<'a>(what: &'static str, path: &'a Path) -> impl Fn(io::Error) -> StoreFault + 'a {
-    move |cause| StoreFault::Io { what, path: path.to_owned(), cause }
+impl Sink for Store {
+    fn through(&mut self, log: LogId) -> Result<Seq, SinkFault> {
+        match self.last {
+            None => Ok(Seq(0)),
+            Some(last) if last.log == log => Ok(last.through),
+            Some(last) => Err(SinkFault::OtherLedger { expected: log, found: last.log }),
+        }
+    }
+
+    fn append(&mut self, stretch: Stretch, line: &str) -> Result<(), SinkFault> {
+        // Who counts first may begin behind what is in an archive of the ledger.
+        match self.through(stretch.log)? {
+            Seq(0) => {}
+            Seq(through) if stretch.from.0 == through + 1 => {}
+            Seq(through) => return Err(SinkFault::OutOfPlace { expected: Seq(through + 1), found: stretch.from }),
+        }
+        self.write(line.as_bytes())?;
+        self.last = Some(stretch);
+        Ok(())
+    }
+
+    fn set_aside(&mut self, _log: LogId) -> Result<(), SinkFault> {
+        let unfinished = self.directory.join(format!("{ASIDE}{}{UNFINISHED}", unix_now().0));
+        DirBuilder::new().mode(0o700).create(&unfinished).map_err(fault("make the directory", &unfinished))?;
+        self.directory_file.sync_all().map_err(fault("make its names durable", &self.directory))?;
+        // Whatever comes of it, what is here now is not written to any more.
+        (self.file, self.length, self.last, self.newest_full, self.must_repair) = (None, 0, None, 0, false);
+        finish_setting_aside(&self.directory, &self.directory_file, &unfinished)
+    }
 }
 
-fn newest_full(directory: &Path) -> Result<u32, StoreFault> {
-    let mut newest = 0;
-    for found in fs::read_dir(directory).map_err(fault("list it", directory))? {
-        let name = found.map_err(fault("list it", directory))?.file_name();
-        let number = name.to_str().and_then(|name| name.strip_prefix("counters.")?.strip_suffix(".jsonl")?.parse().ok());
-        newest = newest.max(number.unwrap_or(0));
+/// Moves all files of counters into this directory, and gives it its last name.
+fn finish_setting_aside(directory: &Path, directory_file: &File, unfinished: &Path) -> Result<(), SinkFault> {
+    for name in names(directory)? {
+        if name == CURRENT || full_number(&name).is_some() {
+            let from = directory.join(&name);
+            fs::rename(&from, unfinished.join(&name)).map_err(fault("move it aside", &from))?;
+        }
     }
-    Ok(newest)
+    fs::rename(unfinished, unfinished.with_extension("")).map_err(fault("rename it", unfinished))?;
+    directory_file.sync_all().map_err(fault("make its names durable", directory))
+}
+
+fn fault<'a>(what: &'static str, path: &'a Path) -> impl Fn(io::Error) -> SinkFault + 'a {
+    move |cause| SinkFault::Io { what, path: path.to_owned(), cause }
+}
+
+/// The names in the directory that are text.
+fn names(directory: &Path) -> Result<Vec<String>, SinkFault> {
+    let list = || fault("list it", directory);
+    let found = fs::read_dir(directory).map_err(list())?.map(|found| Ok(found.map_err(list())?.file_name().into_string().ok()));
+    found.filter_map(Result::transpose).collect()
+}
+
+/// The number of a full file.
+fn full_number(name: &str) -> Option<u32> {
+    name.strip_prefix("counters.")?.strip_suffix(".jsonl")?.parse().ok()
+}
+
+/// The files in which lines stand, in the order in which they were written; the last one is still written to.
+pub(super) fn files(directory: &Path) -> Result<Vec<PathBuf>, SinkFault> {
+    let names = names(directory)?;
+    let mut full: Vec<_> = names.iter().filter_map(|name| full_number(name)).collect();
+    full.sort_unstable();
+    let current = names.iter().any(|name| name == CURRENT).then(|| CURRENT.to_owned());
+    Ok(full.into_iter().map(full_name).chain(current).map(|name| directory.join(name)).collect())
+}
+
+fn full_name(number: u32) -> String {
+    format!("counters.{number:06}.jsonl")
 }
 
 /// The last whole line of a file, and the length up to its end. One line behind it may be torn if that `may_be_torn`.
-fn last_line(file: &File, path: &Path, may_be_torn: bool) -> Result<(Option<Line>, u64), StoreFault> {
+fn last_line(file: &File, path: &Path, may_be_torn: bool) -> Result<(Option<Line>, u64), SinkFault> {
     let length = file.metadata().map_err(fault("look at it", path))?.len();
     let mut end = length;
     while end > 0 {
@@ -204,14 +237,14 @@ fn last_line(file: &File, path: &Path, may_be_torn: bool) -> Result<(Option<Line
         match Line::parse(&bytes) {
             Ok(line) => return Ok((Some(line), end)),
             Err(LineFault::Torn | LineFault::Check) if may_be_torn && end == length => end = start,
-            Err(cause) => return Err(StoreFault::Damaged { path: path.to_owned(), offset: start, cause }),
+            Err(cause) => return Err(SinkFault::Damaged { path: path.to_owned(), offset: start, cause }),
         }
     }
     Ok((None, 0))
 }
 
 /// Where the line begins that ends at `end`.
-fn line_start(file: &File, path: &Path, end: u64) -> Result<u64, StoreFault> {
+fn line_start(file: &File, path: &Path, end: u64) -> Result<u64, SinkFault> {
     let mut chunk = [0u8; CHUNK_BYTES];
     // The line's own line feed does not count.
     let mut upper = end - 1;
@@ -224,7 +257,7 @@ fn line_start(file: &File, path: &Path, end: u64) -> Result<u64, StoreFault> {
         }
         upper = lower;
         if end - upper > LINE_BYTES_MAX as u64 {
-            return Err(StoreFault::Damaged { path: path.to_owned(), offset: upper, cause: LineFault::Torn });
+            return Err(SinkFault::Damaged { path: path.to_owned(), offset: upper, cause: LineFault::Torn });
         }
     }
     Ok(0)

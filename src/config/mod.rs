@@ -24,7 +24,7 @@ pub use cores::{cpus_usable, Cores, Driver};
 pub use describe::Described;
 pub use error::{ConfigError, Origin, Problem};
 pub use keys::CONFIG_ENV;
-pub use place::{AccountingDep, AuditSink, Kms, LedgerDep, RegistryDep};
+pub use place::{socket_path, AccountingDep, AuditSink, Kms, LedgerDep, RegistryDep};
 pub(crate) use read::{SCRUB_BYTES_PER_SECOND, SCRUB_EVERY, SNAPSHOT_ENTRIES, SNAPSHOT_EVERY};
 pub use sources::{Flags, Sources, FILE_DEFAULT};
 
@@ -244,23 +244,26 @@ impl Config {
         }
     }
 
-    /// The directory of the audit stream: what is written, or `audit` beside an embedded ledger, or beside embedded counters; `None`
-    /// if neither is embedded.
-    pub fn audit_directory(&self) -> Option<PathBuf> {
+    /// The directory of the audit stream: what is written, or `audit` beside an embedded ledger, or else beside embedded counters, or else
+    /// beside the keyring.
+    pub fn audit_directory(&self) -> PathBuf {
         let beside = match (&self.deps.ledger, &self.deps.accounting) {
-            (LedgerDep::Embedded(directory), _) | (LedgerDep::Unix(_), AccountingDep::Embedded(directory)) => Some(directory),
-            (LedgerDep::Unix(_), AccountingDep::Unix(_)) => None,
+            (LedgerDep::Embedded(directory), _) | (LedgerDep::Unix(_), AccountingDep::Embedded(directory)) => directory,
+            (LedgerDep::Unix(_), AccountingDep::Unix(_)) => &self.security.keyring,
         };
-        self.audit.path.clone().or_else(|| beside.map(|directory| directory.with_file_name("audit")))
+        self.audit.path.clone().unwrap_or_else(|| beside.with_file_name("audit"))
     }
 
-    /// The file of signed roots: beside embedded counters, whose directory no other server has, with `.roots` behind its name, wherever the
-    /// ledger is; `None` without such counters and under amnesia.
+    /// The file of signed roots, wherever the ledger is: beside embedded counters, whose directory no other server has, or else beside the
+    /// keyring, with `.roots` behind the name; `None` under amnesia.
     pub fn signed_roots(&self) -> Option<PathBuf> {
-        let AccountingDep::Embedded(directory) = &self.deps.accounting else { return None };
-        let mut name = directory.file_name().filter(|_| !self.security.amnesia)?.to_owned();
+        let beside = match &self.deps.accounting {
+            AccountingDep::Embedded(directory) => directory,
+            AccountingDep::Unix(_) => &self.security.keyring,
+        };
+        let mut name = beside.file_name().filter(|_| !self.security.amnesia)?.to_owned();
         name.push(".roots");
-        Some(directory.with_file_name(name))
+        Some(beside.with_file_name(name))
     }
 
     /// Where the value of a key came from.

@@ -251,6 +251,18 @@ impl std::fmt::Display for RegistryDep {
     }
 }
 
+/// The path of a socket that a daemon is to listen on, written as `unix:///PATH` or as a path alone.
+///
+/// # Errors
+/// What to write instead.
+pub fn socket_path(written: &str) -> Result<PathBuf, String> {
+    let path = written.strip_prefix("unix://").unwrap_or(written);
+    if path.contains("://") || path.contains('\0') || path.is_empty() || (path.len() < written.len() && !path.starts_with('/')) {
+        return Err(format!("{written:?} is no socket; write unix:///PATH with three slashes"));
+    }
+    Ok(PathBuf::from(path))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

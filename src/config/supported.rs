@@ -13,16 +13,10 @@ impl Config {
             let origin = Some(self.origin(key).clone());
             problems.push(Problem { subject: key.to_owned(), origin, message: message.to_owned() });
         };
-        match self.deps.accounting {
-            AccountingDep::Embedded(_) => {}
-            AccountingDep::Unix(_) => {
-                refuse("deps.accounting_sock", "counters behind a socket are not available in this version; use embedded:DIR");
-            }
-        }
         if self.security.amnesia {
             self.refuse_what_leaves_files(&mut refuse);
         }
-        let stream = self.audit_directory().filter(|_| !matches!(self.audit_sink(), AuditSink::Off));
+        let stream = Some(self.audit_directory()).filter(|_| !matches!(self.audit_sink(), AuditSink::Off));
         let taken = |directory: &std::path::Path| stream.as_deref() == Some(directory);
         let by_ledger = matches!(&self.deps.ledger, LedgerDep::Embedded(directory) if taken(directory));
         if by_ledger || matches!(&self.deps.accounting, AccountingDep::Embedded(directory) if taken(directory)) {
@@ -56,6 +50,11 @@ impl Config {
                 "nothing has to be opened: under security.amnesia the keys are fresh at each start, in memory alone; leave \
                            the key out";
             refuse("security.kms", message);
+        }
+        if let AccountingDep::Unix(_) = self.deps.accounting {
+            let message = "under security.amnesia counters are in memory alone, and the daemon behind this socket writes them to its disk; write \
+                           embedded:DIR, where nothing will be written";
+            refuse("deps.accounting_sock", message);
         }
         if matches!(self.deps.ledger, LedgerDep::Embedded(_)) && self.ledger.memory_bytes_max < 4 * self.ledger.segment_bytes {
             refuse(
@@ -92,11 +91,11 @@ mod tests {
 
     #[test]
     fn the_audit_stream_is_beside_the_data_unless_it_is_elsewhere() {
-        let place = |set: &[&str]| config(set).audit_directory().map(|path| path.display().to_string());
-        assert_eq!(place(&[]), None, "both are behind sockets");
-        assert_eq!(place(&[LEDGER, COUNTERS]).as_deref(), Some("./var/audit"));
-        assert_eq!(place(&[COUNTERS]).as_deref(), Some("/srv/audit"));
-        assert_eq!(place(&[LEDGER, "audit.path=/x"]).as_deref(), Some("/x"));
+        let place = |set: &[&str]| config(set).audit_directory().display().to_string();
+        assert_eq!(place(&["security.keyring=/k/ring"]), "/k/audit", "both are behind sockets");
+        assert_eq!(place(&[LEDGER, COUNTERS]), "./var/audit");
+        assert_eq!(place(&[COUNTERS]), "/srv/audit");
+        assert_eq!(place(&[LEDGER, "audit.path=/x"]), "/x");
         assert_eq!(refused(&[]), Vec::<String>::new());
         assert_eq!(refused(&["audit.path=./var/ledger"]), ["audit.path"]);
         assert_eq!(refused(&["audit.path=/srv/counters"]), ["audit.path"]);
@@ -113,6 +112,7 @@ mod tests {
         assert_eq!(refused(&["security.amnesia=on", "audit.sink=unix:///p"]), Vec::<String>::new());
         assert_eq!(refused(&["security.amnesia=on", "security.kms=env:KEY"]), ["security.kms"]);
         assert_eq!(refused(&["security.amnesia=on", "security.kms=file"]), Vec::<String>::new());
+        assert_eq!(refused(&["security.amnesia=on", "deps.accounting_sock=unix:///a"]), ["deps.accounting_sock"]);
         assert_eq!(refused(&["security.amnesia=on", "ledger.memory_max_bytes=128MiB"]), ["ledger.memory_max_bytes"]);
         assert_eq!(refused(&["security.amnesia=off", "ledger.memory_max_bytes=128MiB"]), Vec::<String>::new());
     }
@@ -124,6 +124,6 @@ mod tests {
             assert_eq!(file(&[ledger, COUNTERS]), Some("/srv/counters.roots".into()));
         }
         assert_eq!(file(&[LEDGER, COUNTERS, "security.amnesia=on"]), None);
-        assert_eq!(file(&[LEDGER]), None);
+        assert_eq!(file(&[LEDGER, "security.keyring=/k/ring"]), Some("/k/ring.roots".into()), "the counters are behind a socket");
     }
 }

@@ -89,7 +89,7 @@ impl Auditing {
             let storage = RamStorage::new(2 * u64::from(FILES_IN_MEMORY_MAX + 1) * rotate_bytes);
             return Self::run(storage, None, Bounds { keep: Some(keep), ..bounds }, parts).map(Some);
         }
-        let directory = config.audit_directory().expect("only what is supported is started: the counters are embedded");
+        let directory = config.audit_directory();
         let storage = DiskStorage::create(&directory).map_err(failed(&directory, "use the directory of the stream"))?;
         Self::run(storage, Some(directory), bounds, parts).map(Some)
     }

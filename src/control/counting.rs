@@ -1,23 +1,63 @@
-//! The thread that keeps the counters up with the ledger, off the cores and off the control thread.
+//! The thread that keeps the counters up with the ledger, off the cores and off the control thread, and what the operator asks of it.
+use super::page::{ActionFault, PageReply};
 use super::system::step_back;
-use crate::accounting::{Bounds, Counters, CountersFault, FlushLag, Tail, TailFault};
-use crate::domain::{Entry, Seq};
+use super::Action;
+use crate::accounting::{Bounds, Counters, CountersFault, FlushLag, Remote, Sink, SinkFault, Store, Tail, TailFault};
+use crate::config::AccountingDep;
+use crate::domain::{hex, Code, Entry, LogId, Seq};
 use crate::ledger::ReadLedger;
 use crate::telemetry::Publisher;
 use crate::worker::unix_now;
+use crossbeam_channel::{bounded, Receiver, RecvTimeoutError, Sender};
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::mpsc::{channel, RecvTimeoutError, Sender};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Time between two flushes. Counters are transient and may lag; rarer flushes leave the disk to the ledger.
 const FLUSH_EVERY: Duration = Duration::from_secs(10);
+/// Time between two looks whether their daemon is there.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long a flush that the operator has asked for goes on before it is told how far it is.
+const ORDER_MAX: Duration = Duration::from_secs(2);
+/// How long the operator waits for that: a flush of the thread's own may be under way.
+const ORDER_PATIENCE: Duration = Duration::from_secs(4);
+/// Orders that may wait.
+const ORDERS_MAX: usize = 4;
+
+/// What the operator asks for, and where the answer goes.
+struct Order {
+    action: Action,
+    answer: Sender<Result<PageReply, CountersFault>>,
+}
+
+/// Where the operator's orders are given; clones lead to the same thread, once there is one.
+#[derive(Clone, Default)]
+pub(super) struct CountersDesk(Arc<OnceLock<Sender<Order>>>);
+
+impl CountersDesk {
+    /// Has the thread do it, and tells how far the counters are then.
+    pub fn act(&self, action: Action) -> Result<PageReply, ActionFault> {
+        let later = |message: &str| ActionFault { status: 503, code: Code::RetryLater, message: message.to_owned() };
+        let orders = self.0.get().ok_or_else(|| later("the service is starting; try again"))?;
+        let (answer, answered) = bounded(1);
+        orders.try_send(Order { action, answer }).map_err(|_| later("the counters are busy or at their end; try again"))?;
+        match answered.recv_timeout(ORDER_PATIENCE) {
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(fault @ CountersFault::Archived { .. })) => {
+                Err(ActionFault { status: 422, code: Code::BadRequest, message: fault.to_string() })
+            }
+            Ok(Err(fault)) => Err(ActionFault { status: 503, code: Code::UpstreamUnavailable, message: fault.to_string() }),
+            Err(_) => Err(later("the counters are busy with a flush; try again")),
+        }
+    }
+}
 
 /// The running counters.
 pub(super) struct Counting {
     lag: FlushLag,
+    trouble: Arc<Mutex<Option<String>>>,
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -35,44 +75,86 @@ impl Tail for LedgerTail {
     }
 }
 
+/// Where counters go.
+pub(super) enum Place<'a> {
+    /// Nowhere: they are let go.
+    Memory,
+    /// To files of this process.
+    Directory(&'a Path),
+    /// To the daemon behind this socket.
+    Daemon(&'a Path),
+}
+
+impl<'a> Place<'a> {
+    /// What the configuration says, unless nothing may be left on disk.
+    pub fn of(dep: &'a AccountingDep, amnesia: bool) -> Self {
+        match dep {
+            _ if amnesia => Place::Memory,
+            AccountingDep::Embedded(directory) => Place::Directory(directory),
+            AccountingDep::Unix(socket) => Place::Daemon(socket),
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Place::Memory => "memory".to_owned(),
+            Place::Directory(directory) => format!("embedded:{}", directory.display()),
+            Place::Daemon(socket) => format!("unix://{}", socket.display()),
+        }
+    }
+
+    fn counters(&self, log: LogId, begin_behind: Seq) -> Result<Counters, CountersFault> {
+        let (bounds, now) = (Bounds::default(), unix_now());
+        let sink: Box<dyn Sink> = match self {
+            Place::Memory => return Ok(Counters::in_memory(log, bounds, begin_behind, now)),
+            Place::Directory(directory) => Box::new(Store::open(directory, bounds.file_bytes_max).map_err(CountersFault::Sink)?),
+            Place::Daemon(socket) => Box::new(Remote::new(socket.to_path_buf())),
+        };
+        let bounds = if matches!(self, Place::Daemon(_)) { Bounds::for_daemon() } else { bounds };
+        Ok(Counters::new(sink, log, bounds, begin_behind, now))
+    }
+}
+
 impl Counting {
-    /// Opens the counters of this ledger, in memory if there is no directory, and keeps them up with it. Each flush is counted at the publisher.
+    /// Opens the counters of this ledger, and keeps them up with it. Each flush is counted at the publisher; `desk` leads to the thread
+    /// from now on.
     ///
     /// # Errors
-    /// If the directory cannot be used or belongs to another ledger.
+    /// If the directory cannot be used or belongs to another ledger. A daemon that is not there is waited for.
     pub fn start(
-        directory: Option<&Path>,
+        place: &Place<'_>,
         reader: Box<dyn ReadLedger>,
         publisher: Arc<Publisher>,
+        desk: &CountersDesk,
     ) -> Result<Self, CountersFault> {
-        let mut counters = match directory {
-            Some(directory) => Counters::open(directory, reader.log_id(), Bounds::default(), unix_now())?,
-            None => Counters::in_memory(reader.log_id(), Bounds::default(), unix_now()),
-        };
-        counters.begin_behind(Seq(reader.first().0 - 1));
+        let mut counters = place.counters(reader.log_id(), Seq(reader.first().0 - 1))?;
+        let trouble = Arc::<Mutex<Option<String>>>::default();
         let lag = counters.lag();
-        let (stop, stopped) = channel();
-        let count = move || {
+        match counters.look() {
+            Err(CountersFault::Sink(SinkFault::Absent { .. })) | Ok(_) => {}
+            Err(fault) => return Err(fault),
+        }
+        let (give, orders) = bounded(ORDERS_MAX);
+        let (stop, stopped) = bounded(0);
+        let mut clerk = Clerk { name: place.name(), counters, tail: LedgerTail(reader), publisher, trouble: trouble.clone() };
+        let begin = move || {
             step_back();
-            let mut tail = LedgerTail(reader);
-            loop {
-                let ending = !matches!(stopped.recv_timeout(FLUSH_EVERY), Err(RecvTimeoutError::Timeout));
-                catch_up(&mut counters, &mut tail, &publisher);
-                if ending {
-                    return;
-                }
-            }
+            clerk.run(&orders, &stopped);
         };
-        let thread = std::thread::Builder::new()
-            .name("accounting".into())
-            .spawn(count)
-            .map_err(|error| CountersFault::Tail(error.into()))?;
-        Ok(Self { lag, stop: Some(stop), thread: Some(thread) })
+        let thread = std::thread::Builder::new().name("accounting".into()).spawn(begin);
+        let thread = thread.map_err(|error| CountersFault::Tail(error.into()))?;
+        let _ = desk.0.set(give);
+        Ok(Self { lag, trouble, stop: Some(stop), thread: Some(thread) })
     }
 
     /// Age of the oldest durable entry that is not counted, in seconds.
     pub fn lag_seconds(&self) -> f64 {
         self.lag.seconds(unix_now())
+    }
+
+    /// Why the daemon of the counters is not there; `None` if it is, or there is none.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Counts what is left and ends the thread.
@@ -85,17 +167,104 @@ impl Counting {
     }
 }
 
-fn catch_up(counters: &mut Counters, tail: &mut LedgerTail, publisher: &Publisher) {
-    loop {
-        let flushed = counters.flush(tail, unix_now());
-        publisher.accounting_flush(flushed.is_ok());
-        match flushed {
-            Ok(flushed) if flushed.caught_up => return,
-            Ok(_) => {}
-            Err(error) => {
-                tracing::error!(event = "accounting_flush_failed", %error, "the counters fall behind; the ledger has everything");
+/// What the thread works with.
+struct Clerk {
+    /// Where the counters go, for the operator.
+    name: String,
+    counters: Counters,
+    tail: LedgerTail,
+    publisher: Arc<Publisher>,
+    /// Why their daemon is not there.
+    trouble: Arc<Mutex<Option<String>>>,
+}
+
+impl Clerk {
+    fn run(&mut self, orders: &Receiver<Order>, stopped: &Receiver<()>) {
+        let mut flush_at = Instant::now();
+        loop {
+            if Instant::now() >= flush_at {
+                let _ = self.catch_up(None);
+                flush_at = Instant::now() + FLUSH_EVERY;
+            }
+            match orders.recv_timeout(LOOK_EVERY) {
+                Ok(order) => {
+                    let done = self.follow(order.action);
+                    // Whoever asked may have gone.
+                    let _ = order.answer.send(done);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                // The desk lives as long as the service.
+                Err(RecvTimeoutError::Disconnected) => std::thread::sleep(LOOK_EVERY),
+            }
+            if stopped.try_recv() == Err(crossbeam_channel::TryRecvError::Disconnected) {
+                let _ = self.catch_up(None);
                 return;
             }
+            let was_lost = self.is_lost();
+            let looked = self.counters.look().map(|_| ());
+            self.note(&looked);
+            if was_lost && !self.is_lost() {
+                flush_at = Instant::now();
+            }
         }
+    }
+
+    fn follow(&mut self, action: Action) -> Result<PageReply, CountersFault> {
+        if action == Action::Recount {
+            let first = self.tail.0.first();
+            if first > Seq(1) {
+                return Err(CountersFault::Archived { first });
+            }
+            self.counters.recount()?;
+            tracing::warn!(event = "accounting_recount", "the counters are set aside, and everything is counted anew");
+        }
+        let caught_up = self.catch_up(Some(Instant::now() + ORDER_MAX))?;
+        let told = serde_json::json!({
+            "sink": self.name,
+            "log": hex(&self.counters.log().0),
+            "through": self.counters.through().0,
+            "head": self.tail.0.head().0,
+            "caught_up": caught_up,
+            "lag_seconds": self.counters.flush_lag_seconds(unix_now()),
+        });
+        Ok(PageReply::json(told.to_string()))
+    }
+
+    /// Flushes until nothing is left, something fails, or the time is up; whether nothing is left.
+    fn catch_up(&mut self, until: Option<Instant>) -> Result<bool, CountersFault> {
+        loop {
+            let flushed = self.counters.flush(&mut self.tail, unix_now());
+            self.publisher.accounting_flush(flushed.is_ok());
+            let told = flushed.map(|flushed| flushed.caught_up);
+            self.note(&told);
+            match told {
+                Ok(true) => return Ok(true),
+                Ok(false) if until.is_some_and(|until| Instant::now() >= until) => return Ok(false),
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::error!(event = "accounting_flush_failed", %error, "the counters fall behind; the ledger has everything");
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    fn is_lost(&self) -> bool {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Notes whether the daemon of the counters was there, and tells a change.
+    fn note<T>(&self, told: &Result<T, CountersFault>) {
+        let now = match told {
+            Err(CountersFault::Sink(fault @ SinkFault::Absent { .. })) => Some(fault.to_string()),
+            Ok(_) | Err(_) => None,
+        };
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&*trouble, &now) {
+            (None, Some(reason)) => tracing::error!(event = "accounting_lost", reason, "the daemon of the counters is not there"),
+            (Some(_), None) => tracing::info!(event = "accounting_goes_on", "the daemon of the counters is there"),
+            (None, None) | (Some(_), Some(_)) => {}
+        }
+        *trouble = now;
     }
 }

@@ -46,6 +46,8 @@ pub use readiness::{Dep, Readiness, Snapshot};
 pub(crate) use replay::{note_progress, Interruption};
 pub use service::{run, EXIT_REPLACED, SERVICE};
 pub use signals::{SignalEvent, Signals, AFTER_HELP, EXIT_SIGINT, EXIT_SIGTERM};
-pub use socket::{abstract_name, bind_admin, bind_admin_without_file, look_at_socket, AdminFault, AdminSocket};
+pub use socket::{
+    abstract_name, bind_admin, bind_admin_without_file, check_socket_directory, look_at_socket, AdminFault, AdminSocket,
+};
 pub use supervisor::Supervisor;
 pub use version::{health_body, SharedVersion, Version, REVISION};

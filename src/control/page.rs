@@ -64,11 +64,15 @@ pub enum Action {
     Keys,
     /// `/policy`: read the policy again.
     ReloadPolicy,
+    /// `/accounting/flush`: count everything that is durable.
+    FlushCounters,
+    /// `/accounting/recount`: set the counters aside, and count everything anew.
+    Recount,
 }
 
 impl Action {
     /// All of them.
-    pub const ALL: [Action; 3] = [Action::Mint, Action::Keys, Action::ReloadPolicy];
+    pub const ALL: [Action; 5] = [Action::Mint, Action::Keys, Action::ReloadPolicy, Action::FlushCounters, Action::Recount];
 
     /// Its path.
     pub fn path(self) -> &'static str {
@@ -76,6 +80,8 @@ impl Action {
             Action::Mint => "/capabilities",
             Action::Keys => "/keys",
             Action::ReloadPolicy => "/policy",
+            Action::FlushCounters => "/accounting/flush",
+            Action::Recount => "/accounting/recount",
         }
     }
 

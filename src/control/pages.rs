@@ -1,4 +1,5 @@
 //! What the control plane of the service shows, and where it listens.
+use super::counting::CountersDesk;
 use super::ephemeral::EphemeralKeys;
 use super::fault::{refused, ServiceFault};
 use super::policy::PolicyKeeper;
@@ -22,6 +23,7 @@ pub(super) struct ServicePages {
     pub status: Arc<Mutex<String>>,
     pub policy: Arc<PolicyKeeper>,
     pub topology: Arc<Topology>,
+    pub counters: CountersDesk,
     /// If they are in memory.
     pub keys: Option<Arc<EphemeralKeys>>,
 }
@@ -42,6 +44,7 @@ impl Pages for ServicePages {
     fn act(&self, action: Action, body: &[u8]) -> Option<Result<PageReply, ActionFault>> {
         match action {
             Action::ReloadPolicy => Some(self.policy.act()),
+            Action::FlushCounters | Action::Recount => Some(self.counters.act(action)),
             Action::Mint | Action::Keys => self.keys.as_ref().map(|keys| keys.act(action, body)),
         }
     }

@@ -3,7 +3,7 @@
 //! The order matters. Everything that can refuse to start does so before the ledger is touched; the control port answers while
 //! the ledger is still being read; a core gets its slice before it gets its listener.
 use super::auditing::Auditing;
-use super::counting::Counting;
+use super::counting::{CountersDesk, Counting, Place};
 use super::custody::custody;
 use super::ephemeral::EphemeralKeys;
 use super::fault::{refused, ServiceFault};
@@ -23,7 +23,7 @@ use super::watch::{Files, Watcher};
 use super::{ControlServer, Dep, Readiness, SharedVersion, SignalEvent, Signals, Version};
 use crate::access::{forbid_core_dumps, forbid_swap, Custody, KeyringFault, Policy, RevocationBoard, Stamp, UNCHECKED};
 use crate::audit::{Event, EventKind};
-use crate::config::{self, cpus_usable, AccountingDep, AuditSink, Config};
+use crate::config::{self, cpus_usable, AuditSink, Config};
 use crate::domain::{CoreId, Durable};
 use crate::engine::{Engine, Gate};
 use crate::ledger::{LookupDesk, Schedule, Scrubbing};
@@ -175,6 +175,7 @@ impl Service {
         let policy = Arc::new(policy);
         publisher.registry_version(topology.version().unwrap_or(0));
         topology.publish(&publisher);
+        let counters = CountersDesk::default();
         let pages = ServicePages {
             readiness: readiness.clone(),
             publisher: publisher.clone(),
@@ -182,6 +183,7 @@ impl Service {
             status: status.clone(),
             policy: policy.clone(),
             topology: topology.clone(),
+            counters: counters.clone(),
             keys: keys.in_memory(),
         };
         let servers = control_servers(config, Arc::new(pages))?;
@@ -211,12 +213,8 @@ impl Service {
         let desk = LookupDesk::spawn(ledger.reader(), QUESTIONS_MAX, Box::new(answer))
             .map_err(refused("cannot start the lookup thread"))?;
         let desk = Arc::new(desk);
-        let AccountingDep::Embedded(directory) = &config.deps.accounting else {
-            unreachable!("only what is supported is started")
-        };
-        let directory = (!config.security.amnesia).then_some(directory.as_path());
-        let counting = Counting::start(directory, ledger.reader(), publisher.clone())?;
-        readiness.up(Dep::Accounting);
+        let place = Place::of(&config.deps.accounting, config.security.amnesia);
+        let counting = Counting::start(&place, ledger.reader(), publisher.clone(), &counters)?;
         let (feeds, intakes): (Vec<_>, Vec<_>) = match config.audit_sink() {
             AuditSink::Off => (cpus.iter().map(|_| None).collect(), Vec::new()),
             AuditSink::File | AuditSink::Unix(_) => {

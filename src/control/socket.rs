@@ -149,6 +149,28 @@ pub fn bind_admin_without_file(path: &Path) -> Result<AdminSocket, AdminFault> {
     Ok(AdminSocket { listener, file: None })
 }
 
+/// Whether others are kept out of the directory of a socket: whoever can write there can put another one in its place.
+///
+/// # Errors
+/// What to do about it.
+pub fn check_socket_directory(socket: &Path) -> Result<(), String> {
+    let Some(directory) = socket.parent().filter(|directory| !directory.as_os_str().is_empty()) else { return Ok(()) };
+    let mode = match fs::metadata(directory) {
+        // It is made with mode 0700.
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(format!("{}: {error}", directory.display())),
+        Ok(found) => found.mode() & 0o777,
+    };
+    if mode & 0o077 != 0 {
+        return Err(format!(
+            "{}: the directory of the socket has mode {mode:04o} and is open to others; run chmod 700 on it, or choose a directory of \
+             its own with --sock",
+            directory.display()
+        ));
+    }
+    Ok(())
+}
+
 /// Removes a socket that a crashed server left behind: one that nobody listens on.
 fn remove_stale(path: &Path) -> Result<(), AdminFault> {
     if is_stale(path)? {
@@ -178,6 +200,7 @@ fn is_stale(path: &Path) -> Result<bool, AdminFault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn only_the_owner_can_open_it_and_it_goes_away_with_its_server() {
@@ -242,5 +265,19 @@ mod tests {
         let long = place.path().join("x".repeat(120));
         assert!(matches!(bind_admin(&long), Err(AdminFault::PathTooLong(_))));
         assert!(matches!(bind_admin(&path.join("admin.sock")), Err(AdminFault::Io { .. })));
+    }
+
+    #[test]
+    fn a_directory_that_others_can_reach_is_refused_with_what_to_do() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = place.path().join("run");
+        assert_eq!(check_socket_directory(&directory.join("l.sock")), Ok(()));
+        fs::create_dir(&directory).unwrap();
+        for (mode, good) in [(0o700, true), (0o500, true), (0o710, false), (0o755, false), (0o702, false)] {
+            fs::set_permissions(&directory, fs::Permissions::from_mode(mode)).unwrap();
+            let told = check_socket_directory(&directory.join("l.sock"));
+            assert_eq!(told.is_ok(), good, "{mode:o}");
+            assert!(good || told.unwrap_err().contains("chmod 700"));
+        }
     }
 }

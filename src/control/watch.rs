@@ -144,10 +144,10 @@ impl Watcher {
             self.note(event);
         }
         let lag = counting.lag_seconds();
-        if lag <= ACCOUNTING_LAG_SECONDS_MAX {
-            readiness.up(Dep::Accounting);
-        } else {
-            readiness.down(Dep::Accounting, format!("the counters are {lag:.0} s behind the ledger"));
+        match counting.trouble() {
+            None if lag <= ACCOUNTING_LAG_SECONDS_MAX => readiness.up(Dep::Accounting),
+            None => readiness.down(Dep::Accounting, format!("the counters are {lag:.0} s behind the ledger")),
+            Some(trouble) => readiness.down(Dep::Accounting, trouble),
         }
         let trouble = self.stream.as_ref().and_then(|stream| stream.trouble(self.ledger.head(), unix_now()));
         readiness.note_audit(trouble);

@@ -125,6 +125,7 @@ pub use ram::RamStorage;
 pub use reader::Reader;
 pub(crate) use recovery::entries_of;
 pub use recovery::{Recovered, Recovery};
+pub(crate) use remote::connect_to;
 pub use remote::{
     directory_behind, Begun, Heard, Link, RemoteAuditor, RemoteFile, RemoteReader, RemoteSnapshots, RemoteWatch, RemoteWriter,
 };

@@ -3,14 +3,13 @@ mod settings;
 
 pub use settings::{Args, Settings};
 
-use crate::control::{bind_admin, look_at_socket, note_progress, Interruption, SignalEvent, Signals, Supervisor};
+use crate::control::{
+    bind_admin, check_socket_directory, look_at_socket, note_progress, Interruption, SignalEvent, Signals, Supervisor,
+};
 use crate::domain::Seq;
 use crate::ledger::{Admitted, DiskStorage, LedgerError, Log, Options, Recovered, Server, Storage};
 use crate::telemetry::logs::LogGuard;
 use crossbeam_channel::Receiver;
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 
 /// The value of the field `service` of the log.
 pub const SERVICE: &str = "ron-ledger";
@@ -22,7 +21,7 @@ pub const SERVICE: &str = "ron-ledger";
 pub fn run(settings: &Settings, log: &LogGuard) -> Result<(), String> {
     let directory = settings.directory.display();
     // Before a directory is made: a daemon that cannot listen leaves no ledger behind.
-    check_directory(&settings.socket)?;
+    check_socket_directory(&settings.socket)?;
     look_at_socket(&settings.socket).map_err(|fault| fault.to_string())?;
     let storage = DiskStorage::create(&settings.directory)
         .map_err(|error| format!("cannot use the ledger directory {directory}: {error}"))?;
@@ -41,7 +40,7 @@ pub fn run_on<S: Storage>(storage: S, options: &Options, settings: &Settings, lo
     supervisor.status("reading the ledger");
     // The lock of the directory decides who owns the ledger; only its owner touches the socket.
     let Some((ledger, recovery, snapshot)) = recover(storage, options, &events)? else { return Ok(()) };
-    check_directory(&settings.socket)?;
+    check_socket_directory(&settings.socket)?;
     let socket = bind_admin(&settings.socket).map_err(|fault| fault.to_string())?;
     let listener = socket.listener().map_err(|error| format!("{}: {error}", settings.socket.display()))?;
     let flush = log.clone();
@@ -104,25 +103,6 @@ fn end_with_any_panic() {
     }));
 }
 
-/// Whoever can write to the directory of the socket can put another one in its place.
-fn check_directory(socket: &Path) -> Result<(), String> {
-    let Some(directory) = socket.parent().filter(|directory| !directory.as_os_str().is_empty()) else { return Ok(()) };
-    let mode = match fs::metadata(directory) {
-        // It is made with mode 0700.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(format!("{}: {error}", directory.display())),
-        Ok(found) => found.permissions().mode() & 0o777,
-    };
-    if mode & 0o077 != 0 {
-        return Err(format!(
-            "{}: the directory of the socket has mode {mode:04o} and is open to others; run chmod 700 on it, or choose a directory of \
-             its own with --sock",
-            directory.display()
-        ));
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,20 +134,6 @@ mod tests {
                 snapshot_of(&log);
                 log.close().unwrap();
             }
-        }
-    }
-
-    #[test]
-    fn a_directory_that_others_can_reach_is_refused_with_what_to_do() {
-        let place = tempfile::tempdir().unwrap();
-        let directory = place.path().join("run");
-        assert_eq!(check_directory(&directory.join("l.sock")), Ok(()));
-        fs::create_dir(&directory).unwrap();
-        for (mode, good) in [(0o700, true), (0o500, true), (0o710, false), (0o755, false), (0o702, false)] {
-            fs::set_permissions(&directory, fs::Permissions::from_mode(mode)).unwrap();
-            let told = check_directory(&directory.join("l.sock"));
-            assert_eq!(told.is_ok(), good, "{mode:o}");
-            assert!(good || told.unwrap_err().contains("chmod 700"));
         }
     }
 }

@@ -137,7 +137,7 @@ impl Settings {
         if users.is_empty() {
             users = vec![rustix::process::geteuid().as_raw(), 0];
         }
-        Ok(Self { directory, socket: socket_path(&socket)?, segment_bytes, schedule, scrubbing, users })
+        Ok(Self { directory, socket: config::socket_path(&socket)?, segment_bytes, schedule, scrubbing, users })
     }
 }
 
@@ -155,14 +155,6 @@ fn given(
 fn time(written: &str, range: RangeInclusive<Duration>, what: &str, example: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(written.trim()).ok().filter(|time| range.contains(time));
     time.ok_or_else(|| format!("{what} {written:?}; write a time such as {example}"))
-}
-
-fn socket_path(written: &str) -> Result<PathBuf, String> {
-    let path = written.strip_prefix("unix://").unwrap_or(written);
-    if path.contains("://") || path.contains('\0') || path.is_empty() || (path.len() < written.len() && !path.starts_with('/')) {
-        return Err(format!("{written:?} is no socket; write unix:///PATH with three slashes"));
-    }
-    Ok(PathBuf::from(path))
 }
 
 fn read(path: &Path) -> Result<Written, String> {

@@ -3,6 +3,7 @@
 //! Answers go to standard output, for people or (`--json`) for programs; remarks and failures go to standard error; the exit
 //! code says yes or no ([`exit::Exit`]). Nothing here changes the ledger: whatever moves value goes through the API, with a
 //! capability, like any client.
+pub mod accounting;
 pub mod audit;
 pub mod cap;
 pub mod client;
@@ -82,6 +83,9 @@ enum Command {
     /// Check, show and export the ledger on disk
     #[command(subcommand)]
     Ledger(ledger::Ledger),
+    /// Flush, show and reconcile the counters
+    #[command(subcommand)]
+    Accounting(accounting::Accounting),
     /// Check, show and search the audit stream
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -106,6 +110,7 @@ impl Command {
             Command::Registry(command) => command.run(context),
             Command::Status(command) => command.run(context),
             Command::Ledger(command) => command.run(context),
+            Command::Accounting(command) => command.run(context),
             Command::Audit(command) => command.run(context),
             Command::Proof(command) => command.run(context),
             Command::Demo(command) => command.run(context),
@@ -203,6 +208,9 @@ mod tests {
             "ronctl ledger inspect --segment 1 --json",
             "ronctl ledger export --format csv --from 1 --to 9 --account a --account b --out x.csv --force",
             "ronctl wallet seq --account alice --from-ledger",
+            "ronctl accounting flush",
+            "ronctl accounting show --account a --json",
+            "ronctl accounting reconcile --snapshot /tmp/ledger.snap --repair",
             "ronctl audit verify --dir ./var/audit --ledger ./var/ledger --up-to-date",
             "ronctl audit verify --no-ledger --json",
             "ronctl audit tail -n 5 -f",
@@ -233,6 +241,7 @@ mod tests {
             "ronctl kms retire",
             "ronctl kms seal --under vault",
             "ronctl registry",
+            "ronctl accounting reconcile --snapshot x --entries",
             "ronctl proof get",
             "ronctl proof get --from 1",
         ] {

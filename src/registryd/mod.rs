@@ -10,7 +10,7 @@ mod server;
 pub(crate) use request::fuzzing;
 
 use crate::config::RegistryDep;
-use crate::control::{SignalEvent, Signals};
+use crate::control::{SignalEvent, Signals, Supervisor};
 use crate::registry::{Registry, Source, Standing, StartFault, Watch};
 use board::Board;
 use crossbeam_channel::RecvTimeoutError;
@@ -58,6 +58,7 @@ pub struct Args {
 /// If something stands in the way of a start; a sentence that says what to do.
 pub fn run(args: &Args) -> Result<(), String> {
     let (_signals, events) = Signals::listen().map_err(|error| format!("cannot take over the signals: {error}"))?;
+    let supervisor = Supervisor::of_process();
     let file = RegistryDep::File(args.file.clone());
     let source = Source::new(&file, BAD_FILE_PAUSE_MAX, BAD_FILE_PAUSE_MAX)?;
     let watch = Watch::start(source, BAD_FILE_PAUSE_MAX).map_err(|fault| match fault {
@@ -73,6 +74,7 @@ pub fn run(args: &Args) -> Result<(), String> {
     let server = Server::start(listener, board.clone()).map_err(|error| format!("cannot serve {}: {error}", args.listen))?;
     let (file, version) = (args.file.display().to_string(), first.version());
     tracing::info!(event = "topology_served", listen = %server.address(), file, version, "serving the topology");
+    supervisor.ready("serving the topology");
     loop {
         match events.recv_timeout(LOOK_EVERY) {
             Ok(SignalEvent::Reload) => watch.look(),
@@ -84,6 +86,7 @@ pub fn run(args: &Args) -> Result<(), String> {
         follow(&board, &told, &standing);
         told = standing;
     }
+    supervisor.ending("ending");
     server.stop();
     tracing::info!(event = "topology_ended", "nothing is served any more");
     Ok(())

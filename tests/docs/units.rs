@@ -1,8 +1,9 @@
 //! What is shipped for systemd: the units fit the programs, and the files of configuration that they name can be used.
 use super::{read, set};
+use clap::Parser;
 use std::collections::BTreeMap;
 use svc_wallet::config::{Config, Flags, Sources};
-use svc_wallet::ledgerd;
+use svc_wallet::{accountingd, ledgerd, registryd};
 
 /// The settings of a unit, each with its last value.
 fn unit(name: &str) -> BTreeMap<String, String> {
@@ -48,11 +49,29 @@ fn the_daemon_of_the_unit_can_be_configured_as_it_is_shipped() {
     assert_eq!((&wallet["User"], &wallet["RuntimeDirectoryMode"]), (&daemon["User"], &daemon["RuntimeDirectoryMode"]));
 }
 
+/// The program of a unit with its arguments.
+fn command(name: &str) -> Vec<String> {
+    unit(name)["ExecStart"].split(' ').map(str::to_owned).collect()
+}
+
+#[test]
+fn the_daemons_of_the_units_understand_their_arguments() {
+    let accounting = accountingd::Args::try_parse_from(command("ron-accounting")).unwrap();
+    let unit = unit("ron-accounting");
+    assert!(accounting.dir.starts_with(format!("/var/lib/{}", unit["StateDirectory"])));
+    assert!(accounting.sock.starts_with(format!("/run/{}", unit["RuntimeDirectory"])));
+    let socket = format!("unix://{}", accounting.sock.display());
+    assert!(read("ops/systemd/svc-wallet.toml").contains(&socket), "the wallet is told where its daemon is");
+    let registry = registryd::Args::try_parse_from(command("svc-registry")).unwrap();
+    assert!(registry.file.starts_with("/etc/ron"));
+    assert!(read("ops/systemd/svc-wallet.toml").contains(&format!("http://{}", registry.listen)));
+}
+
 #[test]
 fn the_units_ask_for_what_the_programs_tell() {
     let keys = |name: &str| set(unit(name).into_keys());
     let told = read("src/control/supervisor.rs");
-    for (name, watchdog) in [("svc-wallet", true), ("ron-ledger", false)] {
+    for (name, watchdog) in [("svc-wallet", true), ("ron-ledger", false), ("ron-accounting", false), ("svc-registry", false)] {
         assert_eq!(unit(name)["Type"], "notify", "{name}");
         assert_eq!(keys(name).contains("WatchdogSec"), watchdog, "{name}");
     }
@@ -63,4 +82,10 @@ fn the_units_ask_for_what_the_programs_tell() {
         ["ExecReload", "WatchdogSec", "LimitMEMLOCK", "LoadCredential", "RestartPreventExitStatus", "Wants", "After"];
     let only_there = wallet.difference(&daemon).cloned();
     assert_eq!(set(only_there), set(not_shared), "both are hardened alike");
+    assert_eq!(keys("ron-accounting"), set(daemon.iter().filter(|key| *key != "TimeoutStartSec").cloned()), "so are the daemons");
+    let state = ["StateDirectory", "StateDirectoryMode", "RuntimeDirectory", "RuntimeDirectoryMode", "WorkingDirectory"];
+    let without = ["TimeoutStartSec", "PrivateNetwork", "IPAddressDeny"];
+    let registry = keys("svc-registry");
+    let missing = daemon.difference(&registry).cloned();
+    assert_eq!(set(missing), set(state.into_iter().chain(without)), "the registry has a network and no state");
 }

@@ -1,21 +1,20 @@
 //! The ledger daemon under test: the real binary in a temporary directory, ended by its process id.
-use super::{eventually, Exit};
-use rustix::process::{kill_process, Pid, Signal};
-use std::fs::File;
+use super::{Exit, Process};
+use std::ops::{Deref, DerefMut};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use tempfile::TempDir;
 
-/// A daemon and its directory. Dropping it ends the process, whatever the test came to.
+/// A daemon and its directory.
 pub struct Daemon {
+    process: Process,
     directory: PathBuf,
     /// Removed with the daemon, unless the directory is somebody else's.
     _own: Option<TempDir>,
     arguments: Vec<String>,
     /// What a shell does before it becomes the process.
     shell_first: Option<&'static str>,
-    child: Option<Child>,
 }
 
 impl Daemon {
@@ -30,17 +29,19 @@ impl Daemon {
     pub fn prepared(arguments: &[&str]) -> Self {
         let arguments = ["--segment-bytes", "8388608"].iter().chain(arguments).map(|argument| (*argument).to_owned()).collect();
         let own = tempfile::tempdir().unwrap();
-        Self { directory: own.path().to_owned(), _own: Some(own), arguments, shell_first: None, child: None }
+        let directory = own.path().to_owned();
+        Self { _own: Some(own), arguments, ..Self::beside(&directory) }
     }
 
     /// A daemon in the directory of its wallet, whose ledger is where an embedded one is; no process yet.
     pub fn beside(wallet: &Path) -> Self {
-        Self { directory: wallet.to_owned(), _own: None, arguments: Vec::new(), shell_first: None, child: None }
+        let process = Process::new("the daemon", wallet.join("daemon.log"));
+        Self { process, directory: wallet.to_owned(), _own: None, arguments: Vec::new(), shell_first: None }
     }
 
     /// Starts the process with these arguments if it does not run, behind what a shell does first.
     pub fn launch_once(&mut self, arguments: Vec<String>, shell_first: Option<&'static str>) {
-        if self.child.is_none() {
+        if !self.process.runs() {
             (self.arguments, self.shell_first) = (arguments, shell_first);
             self.launch();
         }
@@ -48,19 +49,15 @@ impl Daemon {
 
     /// Starts the process and waits until it listens.
     pub fn launch(&mut self) {
-        self.spawn();
-        eventually("the daemon listens", || {
-            if self.child.as_mut().expect("just spawned").try_wait().unwrap().is_some() {
-                panic!("the daemon did not start: {}", self.log());
-            }
-            UnixStream::connect(self.socket()).is_ok().then_some(())
-        });
+        let (command, socket) = (self.command(), self.socket());
+        self.process.launch(command, || UnixStream::connect(&socket).is_ok());
     }
 
     /// Starts the process, which is to refuse, and returns how it ended.
     pub fn launch_refused(&mut self) -> Exit {
-        self.spawn();
-        self.wait_exit()
+        let command = self.command();
+        self.process.spawn(command);
+        self.process.wait_exit()
     }
 
     /// Takes over the ledger in this directory, whose wallet has ended.
@@ -68,12 +65,10 @@ impl Daemon {
         std::fs::rename(ledger, self.path("ledger")).unwrap();
     }
 
-    fn spawn(&mut self) {
-        let log = File::create(self.path("daemon.log")).unwrap();
+    fn command(&self) -> Command {
         let mut command = after(self.shell_first, env!("CARGO_BIN_EXE_ron-ledger"));
-        command.arg("--dir").arg(self.path("ledger")).arg("--sock").arg(self.sock());
-        command.args(&self.arguments).env_remove("RUST_LOG").stdin(Stdio::null());
-        self.child = Some(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
+        command.arg("--dir").arg(self.path("ledger")).arg("--sock").arg(self.sock()).args(&self.arguments);
+        command
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -88,51 +83,19 @@ impl Daemon {
     pub fn sock(&self) -> String {
         format!("unix://{}", self.socket().display())
     }
+}
 
-    /// The process id.
-    pub fn pid(&self) -> Pid {
-        Pid::from_child(self.child.as_ref().expect("the daemon runs"))
+impl Deref for Daemon {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
     }
+}
 
-    pub fn signal(&self, signal: Signal) {
-        kill_process(self.pid(), signal).unwrap();
-    }
-
-    /// SIGSTOP, and waits until every thread stands still: what is sent from then on is not read.
-    pub fn pause(&self) {
-        self.signal(Signal::STOP);
-        let tasks = format!("/proc/{}/task", self.child.as_ref().expect("the daemon runs").id());
-        let stands = |stat: String| stat.rsplit(") ").next().is_some_and(|state| state.starts_with('T'));
-        eventually("the daemon stands still", || {
-            let mut stats =
-                std::fs::read_dir(&tasks).unwrap().map(|task| std::fs::read_to_string(task.unwrap().path().join("stat")));
-            stats.all(|stat| stat.is_ok_and(stands)).then_some(())
-        });
-    }
-
-    pub fn wait_exit(&mut self) -> Exit {
-        let child = self.child.as_mut().expect("the daemon runs");
-        let status = eventually("the daemon ends", || child.try_wait().unwrap());
-        self.child = None;
-        Exit { status, log: self.log() }
-    }
-
-    /// SIGKILL, and waits until the process is gone.
-    pub fn kill(&mut self) {
-        self.signal(Signal::KILL);
-        self.wait_exit();
-    }
-
-    /// SIGTERM, and fails unless the process ends in order.
-    pub fn stop(&mut self) {
-        self.signal(Signal::TERM);
-        let exit = self.wait_exit();
-        assert_eq!(exit.status.code(), Some(0), "{}", exit.log);
-    }
-
-    /// What the process has written so far.
-    pub fn log(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(self.path("daemon.log")).unwrap_or_default()).into_owned()
+impl DerefMut for Daemon {
+    fn deref_mut(&mut self) -> &mut Process {
+        &mut self.process
     }
 }
 
@@ -142,16 +105,4 @@ pub(super) fn after(shell_first: Option<&str>, program: &str) -> Command {
     let mut shell = Command::new("/bin/sh");
     shell.arg("-c").arg(format!("{first} && exec \"$0\" \"$@\"")).arg(program);
     shell
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-        if std::thread::panicking() {
-            eprintln!("--- what the daemon wrote ---\n{}", self.log());
-        }
-    }
 }

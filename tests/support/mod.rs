@@ -2,14 +2,18 @@
 //!
 //! Nothing here looks into the server: it is the binary, reached through its ports, signals and files.
 #![allow(dead_code, unused_imports)] // Each test binary uses a part of this module.
+mod accounting;
 mod client;
 mod daemon;
+mod process;
 mod registry;
 mod server;
 mod wallet;
 
+pub use accounting::Accounting;
 pub use client::{request, Client, Reply, Request};
 pub use daemon::Daemon;
+pub use process::Process;
 pub use registry::{topology, Registry};
 pub use server::{free_port, Exit, Server};
 pub use wallet::{body, Wallet};

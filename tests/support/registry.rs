@@ -1,16 +1,15 @@
 //! The registry under test: the real binary on a port and a file of its own, ended by its process id.
-use super::{eventually, free_port, Client, Exit};
-use rustix::process::{kill_process, Pid, Signal};
-use std::fs::File;
+use super::{free_port, Client, Exit, Process};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use tempfile::TempDir;
 
-/// A registry and its directory. Dropping it ends the process, whatever the test came to.
+/// A registry and its directory.
 pub struct Registry {
+    process: Process,
     place: TempDir,
-    child: Option<Child>,
     /// Where it listens, in every life.
     pub address: SocketAddr,
 }
@@ -31,34 +30,30 @@ impl Registry {
     /// A file and an address, and no process yet.
     pub fn prepared(topology: &str) -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-        let registry = Self { place: tempfile::tempdir().unwrap(), child: None, address };
+        let place = tempfile::tempdir().unwrap();
+        let process = Process::new("the registry", place.path().join("registry.log"));
+        let registry = Self { process, place, address };
         registry.set(topology);
         registry
     }
 
     /// Starts the process and waits until it answers.
     pub fn launch(&mut self) {
-        self.spawn();
-        eventually("the registry listens", || {
-            if self.child.as_mut().expect("just spawned").try_wait().unwrap().is_some() {
-                panic!("the registry did not start: {}", self.log());
-            }
-            Client::try_connect(self.address).ok()
-        });
+        let (command, address) = (self.command(), self.address);
+        self.process.launch(command, || Client::try_connect(address).is_ok());
     }
 
     /// Starts the process, which is to refuse, and returns how it ended.
     pub fn launch_refused(&mut self) -> Exit {
-        self.spawn();
-        self.wait_exit()
+        let command = self.command();
+        self.process.spawn(command);
+        self.process.wait_exit()
     }
 
-    fn spawn(&mut self) {
-        let log = File::create(self.path("registry.log")).unwrap();
+    fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_svc-registry"));
         command.arg("--file").arg(self.path("registry.json")).arg("--listen").arg(self.address.to_string());
-        command.env_remove("RUST_LOG").stdin(Stdio::null());
-        self.child = Some(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
+        command
     }
 
     /// Replaces the file as a whole.
@@ -75,45 +70,18 @@ impl Registry {
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
+}
 
-    pub fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(self.child.as_ref().expect("the registry runs")), signal).unwrap();
-    }
+impl Deref for Registry {
+    type Target = Process;
 
-    fn wait_exit(&mut self) -> Exit {
-        let child = self.child.as_mut().expect("the registry runs");
-        let status = eventually("the registry ends", || child.try_wait().unwrap());
-        self.child = None;
-        Exit { status, log: self.log() }
-    }
-
-    /// SIGKILL, and waits until the process is gone.
-    pub fn kill(&mut self) {
-        self.signal(Signal::KILL);
-        self.wait_exit();
-    }
-
-    /// SIGTERM, and fails unless the process ends in order.
-    pub fn stop(&mut self) {
-        self.signal(Signal::TERM);
-        let exit = self.wait_exit();
-        assert_eq!(exit.status.code(), Some(0), "{}", exit.log);
-    }
-
-    /// What the process has written so far.
-    pub fn log(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(self.path("registry.log")).unwrap_or_default()).into_owned()
+    fn deref(&self) -> &Process {
+        &self.process
     }
 }
 
-impl Drop for Registry {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-        if std::thread::panicking() {
-            eprintln!("--- what the registry wrote ---\n{}", self.log());
-        }
+impl DerefMut for Registry {
+    fn deref_mut(&mut self) -> &mut Process {
+        &mut self.process
     }
 }

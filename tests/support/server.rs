@@ -199,6 +199,11 @@ impl Server {
         Exit { status, log: self.log() }
     }
 
+    /// What a test has set.
+    pub fn setting(&self, key: &str) -> Option<&str> {
+        self.settings.iter().find(|(known, _)| known == key).map(|(_, value)| &**value)
+    }
+
     /// Changes a setting for the next start.
     pub fn set(&mut self, key: &str, value: &str) {
         self.settings.retain(|(known, _)| known != key);
@@ -233,7 +238,7 @@ impl Server {
 
     /// The process id of whoever writes the ledger.
     pub fn ledger_pid(&self) -> Pid {
-        self.daemon.as_ref().map_or_else(|| self.pid(), Daemon::pid)
+        self.daemon.as_ref().map_or_else(|| self.pid(), |daemon| daemon.pid())
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -244,7 +249,7 @@ impl Server {
     pub fn kill(&mut self) -> Exit {
         self.signal(Signal::KILL);
         let exit = self.wait_exit();
-        self.daemon.iter_mut().for_each(Daemon::kill);
+        self.daemon.iter_mut().for_each(|daemon| daemon.kill());
         exit
     }
 
@@ -253,7 +258,7 @@ impl Server {
         self.signal(Signal::TERM);
         let exit = self.wait_exit();
         assert_eq!(exit.status.code(), Some(0), "{}", exit.log);
-        self.daemon.iter_mut().for_each(Daemon::stop);
+        self.daemon.iter_mut().for_each(|daemon| daemon.stop());
         exit
     }
 

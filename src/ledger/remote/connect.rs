@@ -1,4 +1,4 @@
-//! Connecting to the socket of the daemon without waiting for it.
+//! Connecting to the socket of a daemon without waiting for it.
 use rustix::net::{connect, socket_with, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -9,7 +9,7 @@ use std::path::Path;
 /// # Errors
 /// If nobody listens there, or this process may not connect; and if so many connections wait to be accepted that another one would
 /// have to wait as well: whoever listens hangs or is stopped.
-pub(super) fn connect_to(socket: &Path) -> io::Result<UnixStream> {
+pub(crate) fn connect_to(socket: &Path) -> io::Result<UnixStream> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let connecting = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     match connect(&connecting, &SocketAddrUnix::new(socket)?) {

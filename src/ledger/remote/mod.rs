@@ -19,6 +19,7 @@ mod state;
 mod writer;
 
 pub use auditor::RemoteAuditor;
+pub(crate) use connect::connect_to;
 pub use directory::directory_behind;
 pub use link::{Heard, Link};
 pub use reader::RemoteReader;

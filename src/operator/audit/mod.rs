@@ -49,7 +49,7 @@ impl Place {
             Some(directory) => directory.clone(),
             None => {
                 let config = context.config()?;
-                let named = config.audit_directory().filter(|_| !matches!(config.audit_sink(), AuditSink::Off));
+                let named = Some(config.audit_directory()).filter(|_| !matches!(config.audit_sink(), AuditSink::Off));
                 named.ok_or_else(|| Failure::usage("this configuration keeps no audit stream (audit.sink)", NAME_IT))?
             }
         };

@@ -8,6 +8,8 @@ pub mod restore;
 pub mod snapshot;
 pub mod verify;
 
+pub(super) use snapshot::folder_and_name;
+
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 

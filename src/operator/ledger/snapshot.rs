@@ -74,7 +74,7 @@ impl SnapshotTo {
 }
 
 /// The directory of a file, and its name in there.
-pub(super) fn folder_and_name(file: &Path) -> Result<(&Path, &str), Failure> {
+pub(in crate::operator) fn folder_and_name(file: &Path) -> Result<(&Path, &str), Failure> {
     let name = file.file_name().and_then(|name| name.to_str());
     let name = name.ok_or_else(|| Failure::usage(format!("{} is not the name of a file", file.display()), "name a file"))?;
     Ok((directory_of(file), name))
