@@ -292,13 +292,9 @@ fn sigterm_drops_readiness_first_finishes_what_is_in_flight_and_ends_with_0() {
         }
         let page = eventually("readiness drops while the port still answers", || {
             let reply = server.try_page("/readyz").expect("the control port answers during the drain");
-            (reply.status == 503).then_some(reply)
+            let json = reply.json();
+            (reply.status == 503 && json["draining"] == true && json["writes"] == false).then_some(reply)
         });
-        let json = page.json();
-        assert_eq!(
-            (json["ready"].as_bool(), json["draining"].as_bool(), json["writes"].as_bool()),
-            (Some(false), Some(true), Some(false))
-        );
         assert!(page.header("Retry-After").is_some(), "{page}");
         assert_eq!(server.page("/healthz").status, 200, "alive while it drains");
         idle.assert_closed("idle connections are closed");

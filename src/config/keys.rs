@@ -27,7 +27,7 @@ const fn required(name: &'static str, env: &'static str, meaning: &'static str) 
 pub const CONFIG_ENV: &str = "RON_CONFIG";
 
 /// Every key, in the order in which they are shown.
-pub static KEYS: [Key; 46] = [
+pub static KEYS: [Key; 49] = [
     with_default("service.name", "svc-wallet", "label `service` of metrics and logs; this program is svc-wallet"),
     with_default("service.role", "wallet", "role in the stack; this program is the wallet"),
     with_default("bind.http", "0.0.0.0:8080", "address of the API"),
@@ -36,6 +36,7 @@ pub static KEYS: [Key; 46] = [
     with_default("timeouts.read_ms", "3000", "longest time for a request to arrive once it has begun"),
     with_default("timeouts.write_ms", "3000", "longest time for a reply to leave, and for a drain"),
     with_default("timeouts.idle_ms", "10000", "longest time between two requests of a connection"),
+    with_default("timeouts.drain_notice_ms", "200", "time for which everything is served between not ready and closed listeners"),
     with_default("limits.inflight", "1024", "requests in flight over all cores; more are answered 429"),
     with_default("limits.body_max_bytes", "1MiB", "largest body, before and after decompression"),
     with_default("limits.decompress_max_ratio", "10", "how many times larger a body may become by decompression"),
@@ -84,6 +85,8 @@ pub static KEYS: [Key; 46] = [
     with_default("ledger.scrub_every", "7days", "time between the ends of two passes that read an embedded ledger again"),
     with_default("ledger.scrub_bytes_per_second", "8MiB", "what such a pass reads at most in one second"),
     with_default("ledger.memory_max_bytes", "1GiB", "how long an embedded ledger may become under security.amnesia"),
+    with_default("ledger.commit_max", "500ms", "a commit that takes longer puts the server under pressure"),
+    with_default("ledger.wait_in_use", "4s", "time for which a start waits for a daemon's ledger that another wallet has"),
     with_default("ledger.sign_roots_every", "10s", "time between two signed roots of the history of a ledger that grows"),
     with_default(
         "audit.sink",

@@ -99,6 +99,8 @@ pub struct Timeouts {
     pub write: Duration,
     /// Between two requests of a connection.
     pub idle: Duration,
+    /// Between not ready and closed listeners, in a drain.
+    pub drain_notice: Duration,
 }
 
 /// `[limits]`: how much is taken on.
@@ -183,6 +185,10 @@ pub struct Ledger {
     pub scrub_bytes_per_second: u64,
     /// How long all files of a ledger in memory may be together, in bytes.
     pub memory_bytes_max: u64,
+    /// A commit that takes longer puts the server under pressure.
+    pub commit_max: Duration,
+    /// How long a start waits for a daemon's ledger that another wallet has.
+    pub wait_in_use: Duration,
     /// Time between two signed roots.
     pub sign_roots_every: Duration,
 }

@@ -36,6 +36,9 @@ pub const SCRUB_BYTES_PER_SECOND: RangeInclusive<u64> = (64 << 10)..=(4 << 30);
 /// From the smallest segments up to more than machines have.
 const LEDGER_MEMORY_BYTES: RangeInclusive<u64> = (32 << 20)..=(1 << 40);
 /// Whoever holds a receipt waits so long for a signed root that covers it.
+const DRAIN_NOTICE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(300);
+const COMMIT: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);
+const WAIT_IN_USE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 86_400);
 const SIGN_ROOTS_EVERY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 pub const SNAPSHOT_ENTRIES: RangeInclusive<u64> = 1_000..=1_000_000_000;
 /// Files are read whole when a start looks for their end; smaller ones are for those who like many.
@@ -133,7 +136,8 @@ impl Reader {
     fn timeouts(&mut self) -> Option<Timeouts> {
         let mut time = |key| self.value(key, |raw| value::millis(raw, TIMEOUT));
         let (read, write, idle) = (time("timeouts.read_ms"), time("timeouts.write_ms"), time("timeouts.idle_ms"));
-        Some(Timeouts { read: read?, write: write?, idle: idle? })
+        let drain_notice = self.value("timeouts.drain_notice_ms", |raw| value::millis(raw, DRAIN_NOTICE));
+        Some(Timeouts { read: read?, write: write?, idle: idle?, drain_notice: drain_notice? })
     }
 
     fn limits(&mut self) -> Option<Limits> {
@@ -226,7 +230,11 @@ impl Reader {
         let scrub_rate = self.value("ledger.scrub_bytes_per_second", |raw| value::bytes(raw, SCRUB_BYTES_PER_SECOND));
         let memory = self.value("ledger.memory_max_bytes", |raw| value::bytes(raw, LEDGER_MEMORY_BYTES));
         let sign_roots_every = self.value("ledger.sign_roots_every", |raw| value::duration(raw, SIGN_ROOTS_EVERY));
+        let commit_max = self.value("ledger.commit_max", |raw| value::duration(raw, COMMIT));
+        let wait_in_use = self.value("ledger.wait_in_use", |raw| value::duration(raw, WAIT_IN_USE));
         Some(Ledger {
+            commit_max: commit_max?,
+            wait_in_use: wait_in_use?,
             memory_bytes_max: memory?,
             segment_bytes: segment_bytes?,
             snapshot_every: snapshot_every?,

@@ -385,7 +385,7 @@ mod tests {
     ) -> Result<Rebuilt, Stop> {
         let (sender, receiver) = crossbeam_channel::bounded(4);
         events.iter().for_each(|event| sender.send(*event).unwrap());
-        let readiness = Readiness::new(true);
+        let readiness = Readiness::new();
         let mut interruption = Interruption::new(&receiver);
         let mut distant = Distant::new("there".into(), &readiness, &mut interruption);
         let mut reader = Far { reader: log.reader(), line, first };

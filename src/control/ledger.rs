@@ -10,8 +10,8 @@ use crate::domain::{Durable, LogId};
 use crate::engine::Engine;
 use crate::ledger::snapshot::Snapshot;
 use crate::ledger::{
-    AuditLedger, Auditor, Begun, Committer, DiskStorage, LaneSender, LedgerError, Live, Options, RamStorage, ReadLedger, Reader,
-    RemoteAuditor, RemoteWriter, Schedule, Scrubbing, Storage, Watch, WatchLedger,
+    AuditLedger, Auditor, Begun, Committer, DiskStorage, LaneSender, LedgerError, Live, Options, Patience, RamStorage,
+    ReadLedger, Reader, RemoteAuditor, RemoteWriter, Schedule, Scrubbing, Storage, Watch, WatchLedger,
 };
 use crate::worker::unix_now;
 use std::path::Path;
@@ -94,7 +94,7 @@ impl Ledger {
                     .map_err(refused(format!("cannot use the ledger directory {}", directory.display())))?;
                 embedded(storage, segment_bytes, fresh, deliver, interruption)
             }
-            LedgerDep::Unix(socket) => remote(socket, config.idempotency.ttl, fresh, deliver, readiness, interruption),
+            LedgerDep::Unix(socket) => remote(socket, config, fresh, deliver, readiness, interruption),
         }
     }
 
@@ -247,14 +247,15 @@ fn embedded<S: Storage>(
 /// Waits for the daemon, however long it takes, takes an epoch, and rebuilds the slices from what it has.
 fn remote(
     socket: &Path,
-    keys_ttl: Duration,
+    config: &Config,
     fresh: &dyn Fn() -> Vec<Engine>,
     deliver: Deliver,
     readiness: &Readiness,
     interruption: &mut Interruption<'_>,
 ) -> Result<Opened, ServiceFault> {
     let end = Box::new(|_: &LedgerError| std::process::exit(EXIT_REPLACED));
-    let writer = RemoteWriter::spawn(socket, fresh().len() as u16, keys_ttl, deliver, end)?;
+    let patience = Patience { keys_ttl: config.idempotency.ttl, in_use: config.ledger.wait_in_use };
+    let writer = RemoteWriter::spawn(socket, fresh().len() as u16, patience, deliver, end)?;
     let (log_id, tenure) = loop {
         match writer.begun()? {
             Begun::Granted { log_id, tenure } => break (log_id, tenure),

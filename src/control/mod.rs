@@ -15,6 +15,7 @@ mod page;
 mod pages;
 mod policy;
 mod preflight;
+mod pressure;
 mod readiness;
 mod rebuild;
 mod replay;

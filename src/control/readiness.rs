@@ -70,14 +70,25 @@ struct Shared {
     state: Mutex<State>,
 }
 
+/// How far the way out is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Drain {
+    /// Nobody goes.
+    No,
+    /// It is told that the service will go, and everything is served.
+    Told,
+    /// Nothing new is begun.
+    Begun,
+}
+
 #[derive(Debug)]
 struct State {
     /// For each dependency what it lacks; `None` if nothing.
     missing: [Option<String>; Dep::ALL.len()],
-    reads_when_degraded: bool,
     recovered: bool,
-    under_pressure: bool,
-    draining: bool,
+    /// Why the service is under pressure, if it is.
+    pressure: Option<String>,
+    drain: Drain,
     /// What is in the way of the audit stream, which holds nothing up.
     audit: Option<String>,
     snapshot: Snapshot,
@@ -110,21 +121,22 @@ impl State {
     }
 
     fn ready(&self) -> bool {
-        self.recovered && !self.draining && !self.under_pressure && self.missing.iter().all(Option::is_none)
+        self.recovered && self.drain == Drain::No && self.pressure.is_none() && self.missing.iter().all(Option::is_none)
     }
 
     fn writes(&self) -> bool {
-        self.recovered && !self.draining && !self.lacks(Dep::Ledger) && !self.lacks(Dep::Policy)
+        self.recovered && self.drain != Drain::Begun && !self.lacks(Dep::Ledger) && !self.lacks(Dep::Policy)
     }
 
     fn reads(&self) -> bool {
-        self.recovered && (self.reads_when_degraded || self.ready())
+        self.recovered
     }
 
     fn body(&self, with_reasons: bool) -> Arc<str> {
         let ready = self.ready();
         let missing: Vec<_> = Dep::ALL.into_iter().filter(|dep| self.lacks(*dep)).collect();
-        let reasons = missing.iter().filter_map(|dep| Some((dep.as_str(), self.missing[*dep as usize].as_deref()?))).collect();
+        let reasons = missing.iter().filter_map(|dep| Some((dep.as_str(), self.missing[*dep as usize].as_deref()?)));
+        let reasons = reasons.chain(self.pressure.as_deref().map(|reason| ("pressure", reason))).collect();
         let body = Body {
             ready,
             degraded: !ready,
@@ -134,8 +146,8 @@ impl State {
             retry_after: (!ready).then_some(RETRY_AFTER_SECONDS),
             writes: self.writes(),
             reads: self.reads(),
-            draining: self.draining,
-            pressure: self.under_pressure,
+            draining: self.drain != Drain::No,
+            pressure: self.pressure.is_some(),
             audit: self.audit.as_deref().filter(|_| with_reasons),
         };
         serde_json::to_string(&body).expect("the body has only texts, numbers and flags").into()
@@ -153,16 +165,21 @@ impl State {
     }
 }
 
+impl Default for Readiness {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Readiness {
-    /// Nothing is there yet and nothing is served. `reads_when_degraded` says whether reads go on while the service is not ready.
-    pub fn new(reads_when_degraded: bool) -> Self {
+    /// Nothing is there yet and nothing is served.
+    pub fn new() -> Self {
         let nothing = Snapshot { ready: false, status: 503, retry_after: None, body: "".into(), body_with_reasons: "".into() };
         let mut state = State {
             missing: Dep::ALL.map(|_| Some("not reached yet since the start".to_owned())),
-            reads_when_degraded,
             recovered: false,
-            under_pressure: false,
-            draining: false,
+            pressure: None,
+            drain: Drain::No,
             audit: None,
             snapshot: nothing,
         };
@@ -186,9 +203,9 @@ impl Readiness {
         self.change(|state| state.missing[dep as usize] = Some(reason.into()));
     }
 
-    /// More work arrives than is done. Not ready, so that work goes elsewhere, while what arrives is still answered.
-    pub fn pressure(&self, under_pressure: bool) {
-        self.change(|state| state.under_pressure = under_pressure);
+    /// More work arrives than is done, for this reason. Not ready, so that work goes elsewhere, while what arrives is still answered.
+    pub fn pressure(&self, reason: Option<&str>) {
+        self.change(|state| state.pressure = reason.map(str::to_owned));
     }
 
     /// Notes what is in the way of the audit stream, for the operator; work may be sent here all the same.
@@ -196,9 +213,14 @@ impl Readiness {
         self.change(|state| state.audit = trouble);
     }
 
-    /// The shutdown has begun; there is no way back.
+    /// The service will go: not ready, so that work goes elsewhere, while everything that arrives is served. There is no way back.
+    pub fn tell_drain(&self) {
+        self.change(|state| state.drain = Drain::Told);
+    }
+
+    /// The shutdown has begun: no write is let in any more.
     pub fn drain(&self) {
-        self.change(|state| state.draining = true);
+        self.change(|state| state.drain = Drain::Begun);
     }
 
     /// Whether writes are served: one relaxed load, for the cores.
@@ -249,8 +271,8 @@ mod tests {
     use super::*;
     use serde_json::{json, Value};
 
-    fn serving(reads_when_degraded: bool) -> Readiness {
-        let readiness = Readiness::new(reads_when_degraded);
+    fn serving() -> Readiness {
+        let readiness = Readiness::new();
         Dep::ALL.into_iter().for_each(|dep| readiness.up(dep));
         readiness.recovered();
         readiness
@@ -274,13 +296,13 @@ mod tests {
 
     #[test]
     fn the_ready_body_begins_as_the_contract_has_it() {
-        let body = serving(true).snapshot().body;
+        let body = serving().snapshot().body;
         assert!(body.starts_with(r#"{"ready":true,"deps":["ledger","accounting","policy","registry"],"#), "{body}");
     }
 
     #[test]
     fn nothing_is_served_before_recovery() {
-        let readiness = Readiness::new(true);
+        let readiness = Readiness::new();
         check(&readiness, 503, &["ledger", "accounting", "policy", "registry"], false, false);
         Dep::ALL.into_iter().for_each(|dep| readiness.up(dep));
         check(&readiness, 503, &[], false, false);
@@ -291,7 +313,7 @@ mod tests {
     #[test]
     fn each_missing_dependency_closes_what_it_must_and_comes_back() {
         for (dep, writes) in [(Dep::Ledger, false), (Dep::Accounting, true), (Dep::Policy, false), (Dep::Registry, true)] {
-            let readiness = serving(true);
+            let readiness = serving();
             readiness.down(dep, "no /secret/path");
             check(&readiness, 503, &[dep.as_str()], writes, true);
             let snapshot = readiness.snapshot();
@@ -303,25 +325,21 @@ mod tests {
     }
 
     #[test]
-    fn reads_stop_with_readiness_if_so_configured() {
-        let readiness = serving(false);
-        check(&readiness, 200, &[], true, true);
-        readiness.down(Dep::Registry, "gone");
-        check(&readiness, 503, &["registry"], true, false);
-    }
-
-    #[test]
     fn pressure_drops_readiness_and_nothing_else() {
-        let readiness = serving(true);
-        readiness.pressure(true);
+        let readiness = serving();
+        readiness.pressure(Some("too much"));
         check(&readiness, 503, &[], true, true);
-        readiness.pressure(false);
+        let reasons = serde_json::from_str::<Value>(&readiness.snapshot().body_with_reasons).unwrap()["reasons"].clone();
+        assert_eq!(reasons, json!({"pressure": "too much"}));
+        readiness.pressure(None);
         check(&readiness, 200, &[], true, true);
     }
 
     #[test]
-    fn a_drain_closes_writes_for_good() {
-        let readiness = serving(true);
+    fn a_drain_is_told_first_and_then_closes_writes_for_good() {
+        let readiness = serving();
+        readiness.tell_drain();
+        check(&readiness, 503, &[], true, true);
         readiness.drain();
         check(&readiness, 503, &[], false, true);
         Dep::ALL.into_iter().for_each(|dep| readiness.up(dep));
@@ -330,7 +348,7 @@ mod tests {
 
     #[test]
     fn the_version_grows_exactly_when_the_answer_changes() {
-        let readiness = serving(true);
+        let readiness = serving();
         let version = readiness.version();
         let other_handle = readiness.clone();
         readiness.up(Dep::Ledger);

@@ -39,8 +39,6 @@ use std::time::{Duration, Instant};
 
 /// Questions to the ledger that wait for the lookup desk.
 const QUESTIONS_MAX: usize = 4096;
-/// Time between readiness off and listeners closed, so that a balancer that looks can turn away.
-const DRAIN_NOTICE: Duration = Duration::from_millis(200);
 /// Time between two looks at the figures while the service drains: what is counted after the last look is not seen any more.
 const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(10);
 
@@ -135,6 +133,8 @@ struct Service {
     keys: Option<KeyWatch>,
     roots: RootSigning,
     watcher: Watcher,
+    /// Time between readiness off and listeners closed, so that a balancer that looks can turn away.
+    drain_notice: Duration,
     _servers: Vec<ControlServer>,
 }
 
@@ -164,7 +164,7 @@ impl Service {
         // A bad address is told at once. Nobody is let in before the ledger has been read: who came early would only wait.
         drop(bind()?);
 
-        let readiness = Readiness::new(true);
+        let readiness = Readiness::new();
         for dep in Dep::ALL {
             readiness.down(dep, "the service is starting");
         }
@@ -208,7 +208,8 @@ impl Service {
         readiness.recovered();
         readiness.up(Dep::Policy);
 
-        let (to_cores, to_desk, to_verify) = (mailboxes.clone(), mailboxes.clone(), mailboxes.clone());
+        let (to_cores, to_desk, to_verify, to_watch) =
+            (mailboxes.clone(), mailboxes.clone(), mailboxes.clone(), mailboxes.clone());
         let answer = move |asked: worker::Asked, found| to_desk[usize::from(asked.asker().0)].put(Letter::Answered(asked, found));
         let desk = LookupDesk::spawn(ledger.reader(), QUESTIONS_MAX, Box::new(answer))
             .map_err(refused("cannot start the lookup thread"))?;
@@ -263,7 +264,7 @@ impl Service {
         readiness.up(Dep::Ledger);
         let files = Files { topology, revocations, policy };
         let watcher = Watcher::new(publisher, files, version, status, ledger.watch(), ledger.epoch(), driver.name());
-        let watcher = watcher.with_stream(auditing.clone());
+        let watcher = watcher.with_stream(auditing.clone()).with_load(to_watch, config.ledger.commit_max);
         let started =
             Event::new(EventKind::Start, true).with("version", env!("CARGO_PKG_VERSION")).with("revision", super::REVISION);
         let started = started.with("cores", cpus.len().to_string()).with("epoch", ledger.epoch().to_string());
@@ -289,6 +290,7 @@ impl Service {
             keys,
             roots: signing,
             watcher,
+            drain_notice: config.timeouts.drain_notice,
             _servers: servers,
         }))
     }
@@ -316,16 +318,22 @@ impl Service {
     /// Degrades first: readiness drops, then the listeners close, what is in flight finishes, the ledger is closed. Figures are
     /// published all the while, so that whoever watches sees the drain and not the moment before it.
     fn stop(self, log: &LogGuard) -> Result<(), ServiceFault> {
-        self.readiness.drain();
-        self.site.gate.set(Gate::NotReady);
+        self.readiness.tell_drain();
         self.watcher.publish_now(&self.readiness, &self.counting, log);
-        tracing::info!(event = "draining", "not ready any more; listeners close shortly");
-        let noticed = Instant::now() + DRAIN_NOTICE;
+        let notice_ms = self.drain_notice.as_millis() as u64;
+        tracing::info!(
+            event = "draining",
+            notice_ms,
+            "not ready any more; everything is served on for this long, then the listeners close"
+        );
+        let noticed = Instant::now() + self.drain_notice;
         while Instant::now() < noticed {
             self.workers.ask_stats();
             std::thread::sleep(DRAIN_LOOK_EVERY);
             self.watcher.look(&self.readiness, &self.site, &self.workers, self.ledger.auditor(), &self.counting, log);
         }
+        self.readiness.drain();
+        self.site.gate.set(Gate::NotReady);
         self.keys.into_iter().for_each(KeyWatch::stop);
         self.workers.drain();
         while !self.workers.ended() {

@@ -3,6 +3,7 @@
 use super::auditing::Auditing;
 use super::counting::Counting;
 use super::policy::PolicyKeeper;
+use super::pressure::{Load, Pressure};
 use super::revocations::{Looked, RevocationWatch};
 use super::supervisor::Heard;
 use super::topology::Topology;
@@ -14,7 +15,7 @@ use crate::engine::Gate;
 use crate::ledger::{Audit, AuditLedger, WatchLedger};
 use crate::telemetry::logs::LogGuard;
 use crate::telemetry::{Check, CoreStats, Publisher, Reload};
-use crate::worker::{unix_now, Site, Workers, LEDGER_DOWN_PATIENCE, SWEEP_EVERY};
+use crate::worker::{unix_now, Mailbox, Site, Workers, LEDGER_DOWN_PATIENCE, SWEEP_EVERY};
 use crossbeam_channel::Receiver;
 use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Mutex};
@@ -36,10 +37,6 @@ const CORE_PATIENCE: Duration = Duration::from_secs(10);
 /// Lag of the counters beyond which the service is not ready (runbook: counters drift alert).
 const ACCOUNTING_LAG_SECONDS_MAX: f64 = 60.0;
 
-/// Requests in flight, in percent of the ceiling, above which the service is under pressure, and below which it no longer is.
-const PRESSURE_PERCENT_MIN: usize = 90;
-const RELIEF_PERCENT_MAX: usize = 70;
-
 /// What the watcher reads again while the service runs.
 pub(super) struct Files {
     pub topology: Arc<Topology>,
@@ -60,7 +57,11 @@ pub(super) struct Watcher {
     driver: &'static str,
     started: Instant,
     published: Cell<Option<Instant>>,
-    pressed: Cell<bool>,
+    pressure: RefCell<Pressure>,
+    /// The inboxes of the cores.
+    inboxes: Vec<Mailbox>,
+    /// What a commit may take.
+    commit_max: Duration,
     heard: Heard,
     /// Whether the ledger takes entries, as it was found at the last look.
     writable: Cell<bool>,
@@ -84,7 +85,7 @@ impl Watcher {
         tracing::info!(event = "revocations_loaded", entries = revocations.entries(), "the list of revocations is in force");
         publisher.revocations(revocations.entries());
         let revocations = RefCell::new(revocations);
-        let (started, published, pressed) = (Instant::now(), Cell::new(None), Cell::new(false));
+        let (started, published) = (Instant::now(), Cell::new(None));
         let audit = RefCell::new(None);
         let writable = Cell::new(ledger.trouble().is_none());
         Self {
@@ -99,7 +100,9 @@ impl Watcher {
             driver,
             started,
             published,
-            pressed,
+            pressure: RefCell::default(),
+            inboxes: Vec::new(),
+            commit_max: Duration::MAX,
             heard: Heard::default(),
             writable,
             audit,
@@ -110,6 +113,11 @@ impl Watcher {
     /// With an audit stream to look after.
     pub fn with_stream(self, stream: Option<Arc<Auditing>>) -> Self {
         Self { stream, ..self }
+    }
+
+    /// With these inboxes of cores, and this bound of a commit, as measures of pressure.
+    pub fn with_load(self, inboxes: Vec<Mailbox>, commit_max: Duration) -> Self {
+        Self { inboxes, commit_max, ..self }
     }
 
     /// The next signal, or nothing after a short while.
@@ -151,8 +159,12 @@ impl Watcher {
         }
         let trouble = self.stream.as_ref().and_then(|stream| stream.trouble(self.ledger.head(), unix_now()));
         readiness.note_audit(trouble);
-        self.pressed.set(under_pressure(self.pressed.get(), site.admission.in_flight(), site.admission.ceiling()));
-        readiness.pressure(self.pressed.get());
+        let load = Load {
+            in_flight: (site.admission.in_flight(), site.admission.ceiling()),
+            inbox: self.inboxes.iter().map(Mailbox::fill).max().unwrap_or((0, 1)),
+            commit: (self.ledger.commit_age(), self.commit_max),
+        };
+        readiness.pressure(self.pressure.borrow_mut().look(&load, Instant::now()));
         site.gate.set(gate_for(writable, readiness.writes_open()));
         self.absorb(workers.stats());
         if self.is_due() {
@@ -345,12 +357,6 @@ pub(crate) fn gate_for(writable: bool, writes_open: bool) -> Gate {
     }
 }
 
-/// Whether more arrives than is done. Between the two bounds it stays as it was, so that readiness does not flap.
-fn under_pressure(before: bool, in_flight: usize, ceiling: usize) -> bool {
-    let percent = in_flight.saturating_mul(100) / ceiling;
-    percent > PRESSURE_PERCENT_MIN || (before && percent >= RELIEF_PERCENT_MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -399,23 +405,5 @@ mod tests {
         assert_eq!(known_quantile(&recorded, 0.5), None);
         recorded.record(7).unwrap();
         assert_eq!(known_quantile(&recorded, 0.5), Some(7));
-    }
-
-    #[test]
-    fn pressure_begins_high_and_ends_low() {
-        let cases = [
-            (false, 0, false),
-            (false, 900, false),
-            (false, 910, true),
-            (false, 1_000, true),
-            (true, 910, true),
-            (true, 700, true),
-            (true, 699, false),
-            (true, 0, false),
-        ];
-        for (before, in_flight, now) in cases {
-            assert_eq!(under_pressure(before, in_flight, 1_000), now, "{in_flight} after {before}");
-        }
-        assert!(!under_pressure(false, 0, 1) && under_pressure(false, 1, 1) && !under_pressure(true, 0, 1));
     }
 }

@@ -10,7 +10,7 @@ use crate::domain::{
     Entry, Found, HistoryAnswer, HistoryQuestion, KeyId, LogId, Page, PageQuestion, Period, Question, Root, Seq, UnixMs,
 };
 use std::ops::ControlFlow;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What the receiver of entries says to each: the entry, its position, and the chain hash of its batch.
 pub type EachEntry<'a> = &'a mut dyn FnMut(Seq, &Root, Entry<'_>) -> ControlFlow<()>;
@@ -149,6 +149,9 @@ pub trait WatchLedger: Send {
 
     /// The figures of commits since the last call.
     fn take_stats(&self) -> CommitStats;
+
+    /// How long the commit under way has taken so far; nothing if there is none.
+    fn commit_age(&self) -> Duration;
 }
 
 impl<S: Storage> WatchLedger for Watch<S> {
@@ -167,5 +170,9 @@ impl<S: Storage> WatchLedger for Watch<S> {
 
     fn take_stats(&self) -> CommitStats {
         Watch::take_stats(self)
+    }
+
+    fn commit_age(&self) -> Duration {
+        Watch::commit_age(self)
     }
 }

@@ -159,11 +159,13 @@ impl<S: Storage> Log<S> {
             epoch: self.epoch,
         };
         let started = Instant::now();
+        self.shared.stats.begin();
         let root = assemble(parts, &position, &mut self.buffer);
         assert_eq!(self.buffer.len() as u64, extent);
         self.write(&position).map_err(|error| self.fail(error))?;
         let count: u64 = parts.iter().map(|part| u64::from(part.count)).sum();
         let bytes: u64 = parts.iter().map(|part| part.bytes.len() as u64).sum();
+        self.shared.stats.end();
         self.shared.stats.record(started.elapsed(), count, bytes);
         (self.head, self.root) = (Seq(self.head.0 + count), root);
         self.active.offset += extent;
@@ -456,6 +458,11 @@ impl<S: Storage> Watch<S> {
     /// The figures since the last call.
     pub fn take_stats(&self) -> CommitStats {
         self.shared.stats.take()
+    }
+
+    /// How long the commit under way has taken so far; nothing if there is none.
+    pub fn commit_age(&self) -> std::time::Duration {
+        self.shared.stats.under_way()
     }
 }
 

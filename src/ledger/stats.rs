@@ -1,7 +1,8 @@
 //! What commits cost, collected by the committer and taken by the control thread about once a second.
 use hdrhistogram::Histogram;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Longest commit that is told apart from longer ones, in microseconds.
 const COMMIT_US_MAX: u64 = 60_000_000;
@@ -27,12 +28,40 @@ impl Default for CommitStats {
 }
 
 /// The figures between committer and control thread. The lock is held for two increments or one swap.
-#[derive(Default)]
-pub(super) struct StatsCell(Mutex<CommitStats>);
+pub(super) struct StatsCell {
+    stats: Mutex<CommitStats>,
+    made: Instant,
+    /// When the commit under way began, in microseconds since this was made and one more; 0 if there is none.
+    begun_us: AtomicU64,
+}
+
+impl Default for StatsCell {
+    fn default() -> Self {
+        Self { stats: Mutex::default(), made: Instant::now(), begun_us: AtomicU64::new(0) }
+    }
+}
 
 impl StatsCell {
+    /// A commit begins, or the next part of one that was begun before.
+    pub(super) fn begin(&self) {
+        self.begun_us.store(self.made.elapsed().as_micros() as u64 + 1, Ordering::Relaxed);
+    }
+
+    /// No commit is under way any more.
+    pub(super) fn end(&self) {
+        self.begun_us.store(0, Ordering::Relaxed);
+    }
+
+    /// How long the commit under way has taken so far; nothing if there is none.
+    pub(super) fn under_way(&self) -> Duration {
+        match self.begun_us.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            begun => self.made.elapsed().saturating_sub(Duration::from_micros(begun - 1)),
+        }
+    }
+
     pub(super) fn record(&self, took: Duration, entries: u64, bytes: u64) {
-        let mut stats = self.0.lock().expect("no thread panics while it holds the figures");
+        let mut stats = self.stats.lock().expect("no thread panics while it holds the figures");
         stats.commit_us.saturating_record(took.as_micros() as u64);
         stats.batch_entries.saturating_record(entries);
         stats.bytes += bytes;
@@ -40,6 +69,6 @@ impl StatsCell {
 
     pub(super) fn take(&self) -> CommitStats {
         let fresh = CommitStats::default();
-        std::mem::replace(&mut *self.0.lock().expect("no thread panics while it holds the figures"), fresh)
+        std::mem::replace(&mut *self.stats.lock().expect("no thread panics while it holds the figures"), fresh)
     }
 }

@@ -141,6 +141,11 @@ impl Mailbox {
         }
     }
 
+    /// How many letters wait, and how many fit.
+    pub fn fill(&self) -> (usize, usize) {
+        (self.letters.len(), LETTERS_MAX)
+    }
+
     /// Wakes the core if it may be asleep.
     pub fn ring(&self) {
         if !self.bell.notified.swap(true, Ordering::AcqRel) {

@@ -3,7 +3,7 @@ use super::{file_of, load_with, REQUIRED};
 use svc_wallet::config::Origin;
 
 /// One bad value per case: key, value as TOML, and what the message must say besides the key and the line.
-const BAD_VALUES: [(&str, &str, &str); 87] = [
+const BAD_VALUES: [(&str, &str, &str); 91] = [
     ("service.name", "\"\"", "is empty; write a text"),
     ("service.name", "7", "7 is not a text; write it in double quotes"),
     (
@@ -26,6 +26,7 @@ const BAD_VALUES: [(&str, &str, &str); 87] = [
     ("timeouts.read_ms", "3.5", "3.5 is not a time"),
     ("timeouts.write_ms", "\"11m\"", "11m is out of range; choose from 10ms to 10m"),
     ("timeouts.idle_ms", "true", "true is not a time"),
+    ("timeouts.drain_notice_ms", "\"6m\"", "6m is out of range; choose from 0ms to 5m"),
     ("timeouts.idle_ms", "[1]", "[1] is not a time"),
     ("limits.inflight", "0", "0 is out of range; choose from 1 to 1_000_000"),
     ("limits.inflight", "\"many\"", "\"many\" is not a whole number; write a number from 1 to 1_000_000"),
@@ -77,6 +78,9 @@ const BAD_VALUES: [(&str, &str, &str); 87] = [
     ("ledger.snapshot_every", "\"0s\"", "0ms is out of range; choose from 1s to 168h"),
     ("ledger.scrub_every", "\"15days\"", "360h is out of range; choose from 1s to 336h"),
     ("ledger.scrub_every", "7", "7 is not a time with a unit"),
+    ("ledger.commit_max", "\"1ms\"", "1ms is out of range; choose from 10ms to 1m"),
+    ("ledger.commit_max", "500", "500 is not a time with a unit"),
+    ("ledger.wait_in_use", "\"31days\"", "744h is out of range; choose from 1s to 720h"),
     ("ledger.sign_roots_every", "\"25h\"", "25h is out of range; choose from 1s to 24h"),
     ("ledger.sign_roots_every", "10", "10 is not a time with a unit"),
     ("ledger.scrub_bytes_per_second", "\"1KiB\"", "1KiB is out of range; choose from 64KiB to 4GiB"),

@@ -13,7 +13,7 @@ fn the_pages_have_the_fields_that_are_written() {
     let mut loaded = Version::new(SERVICE, vec!["tor"], "epoll", Some("io_uring is disabled".to_owned()));
     (loaded.policy_version, loaded.registry_version) = (Some(3), Some(4));
     check(&document, "Version", &[fresh, loaded].map(|version| version.body().into()));
-    let readiness = Readiness::new(true);
+    let readiness = Readiness::new();
     let starting = readiness.snapshot();
     Dep::ALL.into_iter().for_each(|dep| readiness.up(dep));
     readiness.recovered();

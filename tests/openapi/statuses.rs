@@ -265,7 +265,7 @@ fn answered(route: Route, options: bool) -> BTreeSet<u16> {
     if route != Route::Readyz {
         return BTreeSet::from([200]);
     }
-    let readiness = Readiness::new(true);
+    let readiness = Readiness::new();
     let starting = readiness.snapshot().status;
     Dep::ALL.into_iter().for_each(|dep| readiness.up(dep));
     readiness.recovered();
@@ -373,7 +373,7 @@ fn every_code_has_its_status_and_headers_and_no_other() {
     let unavailable = &document["components"]["responses"]["Unavailable"];
     assert_eq!(unavailable["headers"]["Retry-After"]["$ref"], "#/components/headers/RetryAfterOrArchived");
     assert_eq!(constant("AcceptEncoding"), ACCEPT_ENCODING);
-    let wait = Readiness::new(true).snapshot().retry_after.map(|seconds| seconds.to_string());
+    let wait = Readiness::new().snapshot().retry_after.map(|seconds| seconds.to_string());
     assert_eq!(constant("RetryAfter").as_str(), wait.as_deref(), "/readyz asks for the same pause");
     assert!(document["components"]["responses"]["NotReady"]["headers"].get("Retry-After").is_some());
 }

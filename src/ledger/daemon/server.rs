@@ -8,6 +8,7 @@ use super::peer::Peer;
 use crate::domain::LogId;
 use crate::ledger::audit::Audit;
 use crate::ledger::auditor::Auditor;
+use crate::ledger::backoff::Backoff;
 use crate::ledger::committer::OnFatal;
 use crate::ledger::comparison::Holders;
 use crate::ledger::handles::AuditLedger;
@@ -32,8 +33,9 @@ use std::time::{Duration, Instant};
 const CONNECTIONS_MAX: usize = 32;
 /// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Time between two log lines about connections that were refused.
+/// Time between two log lines about connections that were refused, at first and at the most: a standby tries for days.
 const REFUSAL_NOTE_EVERY: Duration = Duration::from_secs(1);
+const REFUSAL_NOTE_EVERY_MAX: Duration = Duration::from_secs(60);
 
 /// How long the auditor has for an answer: it may be taking a snapshot.
 const AUDITOR_PATIENCE: Duration = Duration::from_secs(2);
@@ -58,10 +60,18 @@ pub(super) struct Site<S: Storage> {
     refusals: Mutex<Refusals>,
 }
 
-#[derive(Default)]
 struct Refusals {
-    noted: Option<Instant>,
+    pauses: Backoff,
+    /// When the last connection was refused.
+    last: Duration,
     left_out: u64,
+}
+
+impl Default for Refusals {
+    fn default() -> Self {
+        let pauses = Backoff::new(REFUSAL_NOTE_EVERY, REFUSAL_NOTE_EVERY_MAX);
+        Self { pauses, last: Duration::ZERO, left_out: 0 }
+    }
 }
 
 impl<S: Storage> Site<S> {
@@ -93,12 +103,16 @@ impl<S: Storage> Site<S> {
     /// Logs why a connection was refused, but not more often than is good to read.
     pub fn note_refusal(&self, peer: Peer, fault: &Fault) {
         let mut refusals = self.refusals.lock().expect("no thread panics while it holds the count");
-        if refusals.noted.is_some_and(|noted| noted.elapsed() < REFUSAL_NOTE_EVERY) {
+        let now = self.now();
+        if now.saturating_sub(std::mem::replace(&mut refusals.last, now)) > REFUSAL_NOTE_EVERY_MAX {
+            refusals.pauses.forget();
+        }
+        if !refusals.pauses.is_over(now) {
             refusals.left_out += 1;
             return;
         }
         let left_out = std::mem::take(&mut refusals.left_out);
-        refusals.noted = Some(Instant::now());
+        refusals.pauses.failed(now);
         let (cause, reason) = (fault.refused, &fault.text);
         tracing::warn!(pid = peer.pid, uid = peer.uid, ?cause, %reason, left_out, "a connection was refused");
     }

@@ -25,7 +25,7 @@ pub use link::{Heard, Link};
 pub use reader::RemoteReader;
 pub use snapshots::{RemoteFile, RemoteSnapshots};
 pub use state::RemoteWatch;
-pub use writer::{Begun, RemoteWriter};
+pub use writer::{Begun, Patience, RemoteWriter};
 
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use crate::ledger::LedgerError;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// What others see.
 pub(super) struct State {
@@ -114,5 +115,9 @@ impl WatchLedger for RemoteWatch {
 
     fn take_stats(&self) -> CommitStats {
         self.0.stats.take()
+    }
+
+    fn commit_age(&self) -> Duration {
+        self.0.stats.under_way()
     }
 }

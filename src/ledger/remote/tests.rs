@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 const SEGMENT: u64 = 64 << 10;
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+const PATIENT: Patience = Patience { keys_ttl: Duration::from_secs(60), in_use: Duration::from_secs(60) };
 
 /// Waits for what another thread will do soon.
 fn until<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
@@ -49,7 +50,7 @@ impl Scene {
         let fatal = Box::new(|error: &crate::ledger::LedgerError| panic!("{error}"));
         let server = Server::start(log, None, schedule, listener, Admitted(vec![user]), fatal).unwrap();
         let fatal = Box::new(|error: &crate::ledger::LedgerError| panic!("{error}"));
-        let writer = RemoteWriter::spawn(&socket, 1, Duration::from_secs(60), Box::new(|_| ()), fatal).unwrap();
+        let writer = RemoteWriter::spawn(&socket, 1, PATIENT, Box::new(|_| ()), fatal).unwrap();
         let log_id = until("the grant", || match writer.begun().unwrap() {
             Begun::Granted { log_id, .. } => Some(log_id),
             Begun::Waiting(_) => None,

@@ -9,6 +9,7 @@ use super::reader::{not_reached, RemoteReader};
 use super::snapshots::RemoteSnapshots;
 use super::state::{RemoteWatch, State};
 use crate::domain::{Durable, LaneBatch, LogId};
+use crate::ledger::backoff::Backoff;
 use crate::ledger::bell::Bell;
 use crate::ledger::committer::{prefer_this_thread, LaneSender, OnFatal};
 use crate::ledger::engine::Tenure;
@@ -27,18 +28,17 @@ use std::time::{Duration, Instant};
 /// Time between two signs of life to the daemon, which replaces a wallet that gives none for two seconds.
 const HEARTBEAT_EVERY: Duration = Duration::from_millis(500);
 /// How long the daemon may say nothing before the ledger counts as out of reach.
-const QUIET_MAX: Duration = Duration::from_secs(2);
+const QUIET_MAX: Duration = Duration::from_millis(1_500);
 /// First and longest pause between two attempts to connect; each is shortened at random by up to a half.
 const CONNECT_PAUSE: Duration = Duration::from_millis(10);
 const CONNECT_PAUSE_MAX: Duration = Duration::from_millis(500);
-/// How long another wallet may have the ledger at the start: longer than the silence after which the daemon replaces it.
-const IN_USE_PATIENCE: Duration = Duration::from_secs(4);
 /// How long the last acknowledgements may take at the end.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 /// Pause between two looks at what is still missing then.
 const CLOSE_LOOK_EVERY: Duration = Duration::from_millis(5);
-/// Time between two log lines about connections that were lost for the same reason.
+/// Time between two log lines about connections that were lost for the same reason, at first and at the most: a standby waits for days.
 const LOSS_NOTE_EVERY: Duration = Duration::from_secs(1);
+const LOSS_NOTE_EVERY_MAX: Duration = Duration::from_secs(600);
 /// What is read of the socket at once.
 const READ_BYTES: usize = 64 << 10;
 /// Bytes that wait for the socket before no more batches are taken from the lanes.
@@ -58,6 +58,15 @@ pub enum Begun {
     },
 }
 
+/// How long what is kept and waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// How long the daemon keeps keys of issues.
+    pub keys_ttl: Duration,
+    /// How long a start waits for a ledger that another wallet has.
+    pub in_use: Duration,
+}
+
 /// The handle of the thread.
 pub struct RemoteWriter {
     state: Arc<State>,
@@ -69,14 +78,14 @@ pub struct RemoteWriter {
 
 impl RemoteWriter {
     /// Starts the thread, which connects to this socket until it has the ledger. `deliver` gets every acknowledgement, on that thread;
-    /// it must not block. The daemon keeps keys of issues for `keys_ttl`. `on_fatal` is called when this process can never write again; it must end then.
+    /// it must not block. `on_fatal` is called when this process can never write again; it must end then.
     ///
     /// # Errors
     /// If the thread cannot be started.
     pub fn spawn(
         socket: &Path,
         lanes: u16,
-        keys_ttl: Duration,
+        patience: Patience,
         deliver: Box<dyn Fn(Durable) + Send>,
         on_fatal: OnFatal,
     ) -> Result<Self, LedgerError> {
@@ -85,7 +94,7 @@ impl RemoteWriter {
         let closing = Arc::new(AtomicBool::new(false));
         let (senders, queues): (Vec<_>, Vec<_>) = (0..lanes).map(|_| LaneSender::new(Arc::clone(&bell))).unzip();
         let runner = Runner {
-            link: Link::new(lanes, keys_ttl.as_millis() as u64),
+            link: Link::new(lanes, patience.keys_ttl.as_millis() as u64),
             queues,
             deliver,
             on_fatal: Some(on_fatal),
@@ -100,6 +109,7 @@ impl RemoteWriter {
             next_attempt: Instant::now(),
             noted: Noted::default(),
             started: Instant::now(),
+            in_use: patience.in_use,
         };
         let run = move || {
             prefer_this_thread();
@@ -178,24 +188,37 @@ struct Runner {
     next_attempt: Instant,
     noted: Noted,
     started: Instant,
+    /// How long a ledger is waited for that another wallet has.
+    in_use: Duration,
 }
 
 /// Why a connection was lost, as it was logged last.
-#[derive(Default)]
 struct Noted {
     reason: String,
-    at: Option<Instant>,
+    begun: Instant,
+    pauses: Backoff,
+}
+
+impl Default for Noted {
+    fn default() -> Self {
+        let pauses = Backoff::new(LOSS_NOTE_EVERY, LOSS_NOTE_EVERY_MAX);
+        Self { reason: String::new(), begun: Instant::now(), pauses }
+    }
 }
 
 impl Noted {
-    /// Whether this is to be logged now: the same reason not too often.
+    /// Whether this is to be logged now: the same reason not too often, and ever more seldom.
     fn is_due(&mut self, reason: &str, now: Instant) -> bool {
-        let recent = self.at.is_some_and(|at| now.saturating_duration_since(at) < LOSS_NOTE_EVERY);
-        if recent && self.reason == reason {
-            return false;
+        let now = now.saturating_duration_since(self.begun);
+        if self.reason != reason {
+            self.reason = reason.to_owned();
+            self.pauses.forget();
         }
-        (self.reason, self.at) = (reason.to_owned(), Some(now));
-        true
+        let due = self.pauses.is_over(now);
+        if due {
+            self.pauses.failed(now);
+        }
+        due
     }
 }
 
@@ -295,6 +318,9 @@ impl Runner {
         for (number, queue) in self.queues.iter().enumerate() {
             while self.link.has_room(number as u16) && self.link.output().len() < OUTPUT_BYTES_MAX {
                 let Ok(batch) = queue.try_recv() else { break };
+                if self.link.in_doubt() == 0 {
+                    self.state.stats.begin();
+                }
                 self.link.push(batch);
             }
         }
@@ -372,6 +398,10 @@ impl Runner {
                 Heard::Durable(durable) => {
                     self.state.reached(crate::domain::Seq(durable.first_seq.0 + u64::from(durable.batch.count) - 1));
                     (self.deliver)(durable);
+                    match self.link.in_doubt() {
+                        0 => self.state.stats.end(),
+                        _ => self.state.stats.begin(),
+                    }
                 }
                 Heard::Commit { commit_us, entries, bytes } => {
                     self.state.stats.record(Duration::from_micros(u64::from(commit_us)), entries, bytes);
@@ -406,9 +436,10 @@ impl Runner {
         let Fault { refused, text, .. } = fault;
         match (refused, self.link.epoch()) {
             (Refused::Foreign, _) => Loss::Final(LedgerError::Declined { place, what: text }),
-            (Refused::InUse, None) if self.started.elapsed() > IN_USE_PATIENCE => {
-                let waited = IN_USE_PATIENCE.as_secs();
-                Loss::Final(LedgerError::Declined { place, what: format!("it is in use, and was for {waited} s: {text}") })
+            (Refused::InUse, None) if self.started.elapsed() > self.in_use => {
+                let waited = self.in_use.as_secs_f64();
+                let what = format!("it is in use, and was for {waited} s (ledger.wait_in_use): {text}");
+                Loss::Final(LedgerError::Declined { place, what })
             }
             (Refused::Fenced | Refused::InUse | Refused::Malformed | Refused::Unavailable | Refused::Stranger, _) => {
                 Loss::Broken(text)

@@ -1,0 +1,114 @@
+//! Readiness as a balancer sees it: it goes before anything else does when a server is told to end or is pressed, everything is served
+//! until then, and a standby takes over a ledger that was let go.
+#![allow(clippy::unwrap_used)] // Helpers of tests may fail as loudly as tests do.
+mod support;
+
+use rustix::process::Signal;
+use serde_json::json;
+use std::time::{Duration, Instant};
+use support::{eventually, Client, Daemon, Server, Wallet};
+
+/// A spend over a connection of its own, as a balancer may open one at any time; `None` if there is nobody any more.
+fn spend(server: &Server, nonce: u64) -> Option<u16> {
+    let mut client = Client::try_connect(server.http).ok()?;
+    let wallet = Wallet::new(Client::try_connect(server.http).ok()?, server.token().to_owned());
+    client.send(wallet.transfer("a", "b", 1, nonce, &format!("k-{nonce}")).bytes());
+    client.try_reply(false).ok().map(|reply| reply.status)
+}
+
+#[test]
+fn readiness_drops_first_and_everything_is_served_until_the_listeners_close() {
+    const NOTICE: Duration = Duration::from_secs(2);
+    let mut server = Server::with(&[("timeouts.drain_notice_ms", "2000")]);
+    server.wallet().issue("a", 1_000_000);
+    server.signal(Signal::TERM);
+    let ready = eventually("readiness drops", || Some(server.page("/readyz")).filter(|ready| ready.status == 503));
+    let told = Instant::now();
+    let json = ready.json();
+    assert_eq!((&json["draining"], &json["writes"], &json["missing"]), (&json!(true), &json!(true), &json!([])), "{ready}");
+    // The first tenths of a second of two: new connections are accepted, and writes and reads are served on them.
+    for nonce in 1..=20 {
+        assert_eq!(spend(&server, nonce), Some(200), "{:?} after readiness was off", told.elapsed());
+    }
+    eventually("the listeners close", || Client::try_connect(server.http).is_err().then_some(()));
+    assert!(told.elapsed() > NOTICE / 2, "only {:?} after readiness was off", told.elapsed());
+    let exit = server.wait_exit();
+    assert_eq!(exit.status.code(), Some(0), "{}", exit.log);
+    server.launch();
+    assert_eq!(server.wallet().balance("b"), 20);
+}
+
+#[test]
+fn a_server_near_its_ceiling_is_not_ready_and_serves_on() {
+    let daemon = Daemon::start();
+    let server = Server::with(&[("deps.ledger_sock", &daemon.sock()), ("limits.inflight", "10"), ("timeouts.write_ms", "20000")]);
+    let mut wallet = server.wallet();
+    wallet.issue("a", 1_000);
+    daemon.pause();
+    let spends: Vec<u8> = (1..=10).flat_map(|nonce| wallet.transfer("a", "b", 1, nonce, &format!("k-{nonce}")).bytes()).collect();
+    wallet.client.send(spends);
+    let ready = eventually("the server is pressed", || {
+        let ready = server.page("/readyz");
+        (ready.status == 503 && ready.json()["pressure"] == true).then_some(ready)
+    });
+    let reason = ready.json()["reasons"]["pressure"].to_string();
+    assert!(reason.contains("limits.inflight is 10") || reason.contains("ledger.commit_max"), "{ready}");
+    server.metric_reaches("inflight", 10.0);
+    daemon.signal(Signal::CONT);
+    eventually("the server is ready", || (server.page("/readyz").status == 200).then_some(()));
+    let replies = wallet.client.replies(10);
+    // What waited when the daemon had been silent for too long was told that it does not know.
+    assert!(replies.iter().all(|reply| [200, 503].contains(&reply.status)), "{replies:?}");
+    eventually("everything has happened once", || (server.wallet().balance("b") == 10).then_some(()));
+}
+
+#[test]
+fn a_commit_that_takes_too_long_drops_readiness_before_anything_is_refused() {
+    let daemon = Daemon::start();
+    let server = Server::with(&[("deps.ledger_sock", &daemon.sock()), ("ledger.commit_max", "100ms")]);
+    let mut wallet = server.wallet();
+    wallet.issue("a", 1_000);
+    daemon.pause();
+    wallet.client.send(wallet.transfer("a", "b", 1, 1, "one").bytes());
+    let ready = eventually("the server is pressed", || Some(server.page("/readyz")).filter(|ready| ready.status == 503));
+    let json = ready.json();
+    assert!(json["reasons"]["pressure"].as_str().is_some_and(|reason| reason.contains("ledger.commit_max is 100 ms")), "{ready}");
+    assert_eq!((&json["pressure"], &json["reads"]), (&json!(true), &json!(true)), "{ready}");
+    assert_eq!(server.wallet().balance("a"), 1_000, "reads are served");
+    daemon.signal(Signal::CONT);
+    eventually("the server is ready", || (server.page("/readyz").status == 200).then_some(()));
+    let reply = wallet.client.reply();
+    assert!([200, 503].contains(&reply.status), "{reply}");
+    wallet.spend("a", "b", 1, 1, "one").ok();
+    assert_eq!(wallet.balance("b"), 1);
+}
+
+#[test]
+fn a_standby_takes_over_what_the_other_wallet_lets_go() {
+    let daemon = Daemon::start();
+    let settings = [("deps.ledger_sock", daemon.sock()), ("ledger.wait_in_use", "1h".to_owned())];
+    let settings: Vec<(&str, &str)> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    let mut one = Server::with(&settings);
+    let mut other = Server::prepared(&settings);
+    other.launch_unready();
+    let waiting = eventually("the standby says what it waits for", || {
+        let reason = other.page("/readyz").json()["reasons"]["ledger"].as_str().unwrap_or_default().to_owned();
+        reason.contains("has the ledger").then_some(reason)
+    });
+    assert!(waiting.contains(&format!("process {}", one.pid().as_raw_nonzero())), "{waiting}");
+    assert!(Client::try_connect(other.http).is_err(), "nobody is let in before it has the ledger");
+    one.wallet().issue("a", 1_000);
+    let mut spent = 0;
+    for _ in 0..2 {
+        spent += 1;
+        let receipt = one.wallet().spend("a", "b", 1, spent, &format!("k-{spent}")).ok();
+        one.stop();
+        eventually("the standby is ready", || (other.page("/readyz").status == 200).then_some(()));
+        // Each server has keys of its own here, and a token of its own.
+        let mut wallet = other.wallet();
+        assert_eq!(wallet.tx(&receipt.txid()).ok().body, receipt.body);
+        assert_eq!(wallet.balance("b"), u128::from(spent));
+        one.launch_unready();
+        std::mem::swap(&mut one, &mut other);
+    }
+}
