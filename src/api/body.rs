@@ -41,13 +41,16 @@ impl BodyReader {
         if text.is_empty() {
             return Err(bad("the body is empty; send a JSON object"));
         }
-        // For the fast parser a NUL ends a number, and what follows up to the next comma is not looked at.
-        if let Some(at) = memchr::memchr(0, text) {
+        // For the fast parser a NUL ends a number, and what follows up to the next comma is not looked at; and of a pair of escaped
+        // surrogates it looks at the first alone. Escapes are rare, and the strict parser knows about both.
+        let suspect = memchr::memchr2(0, b'\\', text);
+        if let Some(at) = suspect.filter(|at| text[*at] == 0) {
             return Err(bad(format!("the body is not JSON: a NUL at byte {at}; send one JSON object in UTF-8")));
         }
-        if has_long_digits(text) {
-            let strict: Result<serde::de::IgnoredAny, _> = serde_json::from_slice(text);
-            strict.map_err(|error| bad(format!("the body is not JSON: line {} column {}", error.line(), error.column())))?;
+        if suspect.is_some() {
+            strictly::<serde_json::Value>(text)?;
+        } else if has_long_digits(text) {
+            strictly::<serde::de::IgnoredAny>(text)?;
         }
         let mut tape = std::mem::replace(&mut self.tape, Tape(Vec::new())).reset();
         let outcome = match simd_json::fill_tape(text, &mut self.buffers, &mut tape) {
@@ -57,6 +60,12 @@ impl BodyReader {
         self.tape = tape.reset();
         outcome
     }
+}
+
+/// Whether the strict parser finds one of these; escapes are looked into only if it has to keep what they stand for.
+fn strictly<'t, T: serde::Deserialize<'t>>(text: &'t [u8]) -> Result<(), Refusal> {
+    let parsed: Result<T, _> = serde_json::from_slice(text);
+    parsed.map(|_| ()).map_err(|error| bad(format!("the body is not JSON: line {} column {}", error.line(), error.column())))
 }
 
 fn has_long_digits(text: &[u8]) -> bool {

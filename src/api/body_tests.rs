@@ -274,3 +274,13 @@ fn long_runs_of_digits_are_found_wherever_they_stand() {
         }
     }
 }
+
+#[test]
+fn half_of_an_escaped_surrogate_pair_is_refused_and_a_whole_one_is_a_character() {
+    for bad in [r"\ud83d\uee00", r"\ud83d", r"\ude00", r"\ud83dx", r"\ud83d\ud83d", "\\u0041\0"] {
+        let refused = read(Op::Transfer, &FULL.replace("hi", bad)).unwrap_err();
+        assert!(refused.contains("the body is not JSON"), "{bad}: {refused:?}");
+    }
+    let mut text = FULL.replace("hi", r"\ud83d\ude00").into_bytes();
+    assert_eq!(BodyReader::new().read(Op::Transfer, &mut text).unwrap().memo, Some("\u{1f600}"));
+}

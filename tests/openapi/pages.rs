@@ -18,7 +18,7 @@ fn the_pages_have_the_fields_that_are_written() {
     Dep::ALL.into_iter().for_each(|dep| readiness.up(dep));
     readiness.recovered();
     let ready = readiness.snapshot();
-    readiness.pressure(true);
+    readiness.pressure(Some("too much"));
     let pressed = readiness.snapshot();
     readiness.drain();
     let draining = readiness.snapshot();
