@@ -112,3 +112,29 @@ fn a_standby_takes_over_what_the_other_wallet_lets_go() {
         std::mem::swap(&mut one, &mut other);
     }
 }
+
+#[test]
+fn a_daemon_that_comes_back_is_left_to_the_wallet_that_had_its_ledger() {
+    let mut daemon = Daemon::start();
+    let settings = [("deps.ledger_sock", daemon.sock()), ("ledger.wait_in_use", "1h".to_owned())];
+    let settings: Vec<(&str, &str)> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    let one = Server::with(&settings);
+    let mut other = Server::prepared(&settings);
+    other.launch_unready();
+    let waits = |words: &str| {
+        eventually("the standby waits", || {
+            let ready = other.page("/readyz").json();
+            ready["reasons"]["ledger"].as_str().unwrap_or_default().contains(words).then_some(())
+        });
+    };
+    waits("has the ledger");
+    one.wallet().issue("a", 1_000);
+    for nonce in 1..=2 {
+        daemon.kill();
+        waits("onnect");
+        daemon.launch();
+        eventually("the wallet is ready", || (one.page("/readyz").status == 200).then_some(()));
+        one.wallet().spend("a", "b", 1, nonce, &format!("k-{nonce}")).ok();
+        waits("has the ledger");
+    }
+}

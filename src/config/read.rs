@@ -21,7 +21,7 @@ const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::
 /// A registry that waits for less than a second would be asked all the time; after a day without a question a change has been forgotten.
 const REGISTRY_POLL_EVERY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 const REGISTRY_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);
-const REGISTRY_MAX_AGE: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(30 * 86_400);
+const REGISTRY_MAX_AGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 86_400);
 /// A day of repeats is promised by default; a month of keys is more than memory should be asked to hold.
 const IDEMPOTENCY_TTL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 86_400);
 /// Clocks that are kept by NTP differ by far less than a second. More than five minutes would be a second lifetime, not a leeway.

@@ -57,7 +57,7 @@ const BAD_VALUES: [(&str, &str, &str); 91] = [
     ("registry.poll_every", "10", "10 is not a time with a unit"),
     ("registry.poll_every", "\"500ms\"", "500ms is out of range; choose from 1s to 24h"),
     ("registry.timeout", "\"2m\"", "2m is out of range; choose from 10ms to 1m"),
-    ("registry.max_age", "\"1s\"", "1s is out of range; choose from 2s to 720h"),
+    ("registry.max_age", "\"999ms\"", "999ms is out of range; choose from 1s to 720h"),
     ("registry.max_age", "\"11s\"", "write at least 12s, which registry.poll_every and registry.timeout are together"),
     ("security.amnesia", "\"maybe\"", "is neither on nor off; write \"on\", \"off\", true or false"),
     ("security.amnesia", "1", "1 is neither on nor off"),

@@ -36,6 +36,8 @@ const CONNECT_PAUSE_MAX: Duration = Duration::from_millis(500);
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 /// Pause between two looks at what is still missing then.
 const CLOSE_LOOK_EVERY: Duration = Duration::from_millis(5);
+/// How long a wallet that waits leaves a daemon that has come back to the one that had its ledger.
+const YIELD: Duration = Duration::from_secs(2);
 /// Time between two log lines about connections that were lost for the same reason, at first and at the most: a standby waits for days.
 const LOSS_NOTE_EVERY: Duration = Duration::from_secs(1);
 const LOSS_NOTE_EVERY_MAX: Duration = Duration::from_secs(600);
@@ -110,6 +112,7 @@ impl RemoteWriter {
             noted: Noted::default(),
             started: Instant::now(),
             in_use: patience.in_use,
+            waiting: Waiting::default(),
         };
         let run = move || {
             prefer_this_thread();
@@ -190,6 +193,18 @@ struct Runner {
     started: Instant,
     /// How long a ledger is waited for that another wallet has.
     in_use: Duration,
+    waiting: Waiting,
+}
+
+/// What a wallet knows that waits for a ledger.
+#[derive(Default)]
+struct Waiting {
+    /// Another wallet has it.
+    in_use: bool,
+    /// The last connection ended because of that.
+    refused: bool,
+    /// Its daemon was gone meanwhile: once it is back, the other wallet goes first.
+    yields: bool,
 }
 
 /// Why a connection was lost, as it was logged last.
@@ -292,6 +307,10 @@ impl Runner {
     fn connect(&mut self) -> Result<(), Loss> {
         let socket = connect_to(&self.state.socket)
             .map_err(|error| Loss::Broken(format!("{}: {}", self.state.place(), not_reached(&error))))?;
+        if std::mem::take(&mut self.waiting.yields) {
+            self.next_attempt = Instant::now() + YIELD;
+            return Ok(());
+        }
         self.socket = Some(socket);
         (self.unanswered, self.quiet) = (Some(Instant::now()), false);
         self.link.connected();
@@ -307,6 +326,8 @@ impl Runner {
         if self.link.is_up() {
             self.pause = CONNECT_PAUSE;
         }
+        let refused = std::mem::take(&mut self.waiting.refused);
+        self.waiting.yields = self.waiting.in_use && !refused && self.link.epoch().is_none();
         self.state.set_trouble(Some(reason.to_owned()));
         self.link.disconnected();
         let shorter = getrandom::u32().map_or(0, |random| random % 1024);
@@ -428,12 +449,15 @@ impl Runner {
         self.state.begin(Ok((log_id, tenure)));
     }
 
-    fn fault(&self, fault: Fault) -> Loss {
+    fn fault(&mut self, fault: Fault) -> Loss {
         let place = self.state.place();
         if self.link.is_replaced(&fault) {
             return Loss::Final(LedgerError::Fenced { place, own: self.link.epoch().unwrap_or(0), newer: fault.epoch });
         }
         let Fault { refused, text, .. } = fault;
+        if matches!(refused, Refused::InUse) {
+            (self.waiting.in_use, self.waiting.refused) = (true, true);
+        }
         match (refused, self.link.epoch()) {
             (Refused::Foreign, _) => Loss::Final(LedgerError::Declined { place, what: text }),
             (Refused::InUse, None) if self.started.elapsed() > self.in_use => {
