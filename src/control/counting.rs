@@ -2,7 +2,7 @@
 use super::system::step_back;
 use crate::accounting::{Bounds, Counters, CountersFault, FlushLag, Tail, TailFault};
 use crate::domain::{Entry, Seq};
-use crate::ledger::ReadLedger;
+use crate::ledger::{Disturbance, ReadLedger};
 use crate::telemetry::Publisher;
 use crate::worker::unix_now;
 use std::ops::ControlFlow;
@@ -22,21 +22,26 @@ pub(super) struct Counting {
     thread: Option<JoinHandle<()>>,
 }
 
-struct LedgerTail(Box<dyn ReadLedger>);
+struct LedgerTail {
+    ledger: Box<dyn ReadLedger>,
+    disturbance: Disturbance,
+}
 
 impl Tail for LedgerTail {
     fn head(&mut self) -> Result<Seq, TailFault> {
-        Ok(self.0.head())
+        self.disturbance.pass().map_err(|reason| format!("the counters are {reason}"))?;
+        Ok(self.ledger.head())
     }
 
     fn scan(&mut self, from: Seq, each: &mut dyn FnMut(Seq, Entry<'_>) -> ControlFlow<()>) -> Result<(), TailFault> {
-        self.0.scan(from, &mut |seq, _, entry| each(seq, entry))?;
+        self.ledger.scan(from, &mut |seq, _, entry| each(seq, entry))?;
         Ok(())
     }
 }
 
 impl Counting {
-    /// Opens the counters of this ledger, in memory if there is no directory, and keeps them up with it. Each flush is counted at the publisher.
+    /// Opens the counters of this ledger, in memory if there is no directory, and keeps them up with it. Each flush is counted at the publisher, and
+    /// disturbed on purpose by `disturbance`.
     ///
     /// # Errors
     /// If the directory cannot be used or belongs to another ledger.
@@ -44,6 +49,7 @@ impl Counting {
         directory: Option<&Path>,
         reader: Box<dyn ReadLedger>,
         publisher: Arc<Publisher>,
+        disturbance: Disturbance,
     ) -> Result<Self, CountersFault> {
         let mut counters = match directory {
             Some(directory) => Counters::open(directory, reader.log_id(), Bounds::default(), unix_now())?,
@@ -54,7 +60,7 @@ impl Counting {
         let (stop, stopped) = channel();
         let count = move || {
             step_back();
-            let mut tail = LedgerTail(reader);
+            let mut tail = LedgerTail { ledger: reader, disturbance };
             loop {
                 let ending = !matches!(stopped.recv_timeout(FLUSH_EVERY), Err(RecvTimeoutError::Timeout));
                 catch_up(&mut counters, &mut tail, &publisher);

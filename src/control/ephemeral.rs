@@ -64,7 +64,9 @@ impl EphemeralKeys {
         match action {
             Action::Mint => self.mint(body),
             Action::Keys => self.keys(body),
-            Action::ReloadPolicy => Err(not_done(404, Code::NotFound, "the keys have nothing to do with the policy")),
+            Action::ReloadPolicy | Action::InjectFault | Action::ClearFaults => {
+                Err(not_done(404, Code::NotFound, "the keys have nothing to do with that"))
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! What the control plane of the service shows, and where it listens.
 use super::ephemeral::EphemeralKeys;
 use super::fault::{refused, ServiceFault};
+use super::faults::Faults;
 use super::policy::PolicyKeeper;
 use super::service::SERVICE;
 use super::topology::Topology;
@@ -22,6 +23,7 @@ pub(super) struct ServicePages {
     pub status: Arc<Mutex<String>>,
     pub policy: Arc<PolicyKeeper>,
     pub topology: Arc<Topology>,
+    pub faults: Arc<Faults>,
     /// If they are in memory.
     pub keys: Option<Arc<EphemeralKeys>>,
 }
@@ -35,6 +37,7 @@ impl Pages for ServicePages {
             Page::Version => PageReply::json(self.version.body()),
             Page::Policy => self.policy.page(),
             Page::Registry => self.topology.page(),
+            Page::Faults => self.faults.page(),
             Page::Status => PageReply::json(self.status.lock().expect("no thread panics while it holds the status").clone()),
         }
     }
@@ -42,6 +45,8 @@ impl Pages for ServicePages {
     fn act(&self, action: Action, body: &[u8]) -> Option<Result<PageReply, ActionFault>> {
         match action {
             Action::ReloadPolicy => Some(self.policy.act()),
+            Action::InjectFault => Some(self.faults.inject(body)),
+            Action::ClearFaults => Some(self.faults.clear(body)),
             Action::Mint | Action::Keys => self.keys.as_ref().map(|keys| keys.act(action, body)),
         }
     }

@@ -2,6 +2,7 @@
 use super::*;
 use crate::domain::{KeyId, LaneBatch, LogId, Nonce, Op, Question, Seq, Totals, UnixMs, Untold};
 use crate::ledger::comparison::DIFFERENCES_MAX;
+use crate::ledger::disturbance::Disturbance;
 use crate::ledger::sample::{entry, lane_batch, lane_batch_of, open, spends};
 use crate::ledger::snapshot::{newest_good, snapshot_name, SnapshotSource};
 use crate::ledger::storage::{ReadFile, Storage, StorageFile};
@@ -49,7 +50,8 @@ impl Scene {
         let fatal = Box::new(|error: &crate::ledger::LedgerError| panic!("{error}"));
         let server = Server::start(log, None, schedule, listener, Admitted(vec![user]), fatal).unwrap();
         let fatal = Box::new(|error: &crate::ledger::LedgerError| panic!("{error}"));
-        let writer = RemoteWriter::spawn(&socket, 1, Duration::from_secs(60), Box::new(|_| ()), fatal).unwrap();
+        let writer =
+            RemoteWriter::spawn(&socket, 1, Duration::from_secs(60), Disturbance::default(), Box::new(|_| ()), fatal).unwrap();
         let log_id = until("the grant", || match writer.begun().unwrap() {
             Begun::Granted { log_id, .. } => Some(log_id),
             Begun::Waiting(_) => None,
