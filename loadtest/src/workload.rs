@@ -261,6 +261,12 @@ impl Workload {
         let unavailable = is_refusal(reply, 503, "UPSTREAM_UNAVAILABLE");
         // Behind a spend in doubt: the server may be there again, and does not know the nonce before this one.
         let behind = self.model.is_held(spend.from) && is_refusal(reply, 409, "NONCE_CONFLICT");
+        if self.outage.is_storm() && is_refusal(reply, 429, "BUSY") {
+            self.tally.busy += 1;
+            self.outage.note_refusal();
+            self.model.refuse(spend);
+            return Class::Refusal;
+        }
         if unavailable || behind || reply.status == 500 {
             self.refused_or_unavailable("spend, outcome unknown", reply, behind);
             self.doubt(*spend);
