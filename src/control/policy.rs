@@ -56,9 +56,10 @@ impl PolicyKeeper {
 
     /// Reads the file again, and puts what it says in force on all cores at once. After an error what was in force stays.
     pub fn reload(&self) -> Result<(), PolicyFault> {
+        let passed = self.disturbance.pass();
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.board.current().1.version();
-        let read = match self.disturbance.pass() {
+        let read = match passed {
             Ok(()) => Policy::load(&self.path),
             Err(reason) => Err(PolicyFault::Unreadable { path: self.path.clone(), source: io::Error::other(reason) }),
         };

@@ -1,6 +1,6 @@
 //! What is done to requests on purpose, to see how clients live with it: some are late, and some writes meet a quota that is used up.
 //!
-//! All cores share one number: at rest a request costs one relaxed load of it. Which requests are meant each core decides for itself, so
+//! All cores share one number: at rest that costs one relaxed load of it for all requests that are read together. Which requests are meant each core decides for itself, so
 //! that in the long run it is just the share that was asked for. Who disturbs, and until when, is not known here.
 use std::sync::atomic::{AtomicU64, Ordering};
 

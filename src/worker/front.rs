@@ -14,7 +14,7 @@ use super::admission::Admission;
 use super::clock::Clock;
 use super::connection::{Connections, Corr, Meta, Phase};
 use super::denials::Denials;
-use super::disturbance::Turns;
+use super::disturbance::{Disturbed, Turns};
 use super::mailbox::Asked;
 use super::site::Site;
 use super::terms::method_of;
@@ -58,7 +58,8 @@ pub struct Front {
     #[allow(clippy::redundant_allocation)]
     policy: (u64, Rc<Arc<Policy>>),
     denials: Denials,
-    /// Which requests are disturbed on purpose, while some are.
+    /// What is done to requests on purpose, as it was when some were read last, and which of them are meant.
+    disturbed: Disturbed,
     turns: Turns,
     /// Taken out while a request that borrows from it is handed in.
     scratch: Option<Box<api::Scratch>>,
@@ -95,6 +96,7 @@ impl Front {
             tokens,
             policy: in_force(&site),
             denials: Denials::default(),
+            disturbed: Disturbed::default(),
             turns: Turns::default(),
             scratch: Some(Box::default()),
             writes: Writes::default(),

@@ -127,10 +127,10 @@ impl Faults {
         Ok(PageReply::json(json!({"cleared": cleared}).to_string()))
     }
 
-    /// Ends all of them, because the service ends.
+    /// Ends all of them for good, because the service ends.
     pub fn end_all(&self) {
         let mut set = self.shared.set();
-        let ended = set.take_all();
+        let ended = set.close();
         self.shared.tell_ended(&set, &ended, "ended");
     }
 

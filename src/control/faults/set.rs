@@ -66,6 +66,8 @@ pub(super) struct Set {
     active: Vec<Active>,
     /// How many there have been.
     count: u64,
+    /// No more are taken.
+    closed: bool,
 }
 
 impl Set {
@@ -73,8 +75,11 @@ impl Set {
         &self.active
     }
 
-    /// Adds one that begins now; refused if there are too many.
+    /// Adds one that begins now; refused if there are too many, or no more are taken.
     pub fn add(&mut self, spec: Spec, now: Instant, now_ms: UnixMs) -> Result<&Active, String> {
+        if self.closed {
+            return Err("the service ends; start it again".to_owned());
+        }
         if self.active.len() >= ACTIVE_MAX {
             return Err(format!("{ACTIVE_MAX} faults are active, which is the most; end some with ronctl chaos clear"));
         }
@@ -105,6 +110,12 @@ impl Set {
     /// Takes out all of them.
     pub fn take_all(&mut self) -> Vec<Active> {
         std::mem::take(&mut self.active)
+    }
+
+    /// Takes out all of them for good.
+    pub fn close(&mut self) -> Vec<Active> {
+        self.closed = true;
+        self.take_all()
     }
 
     /// What they come to: of several of one kind the strongest counts.
@@ -188,5 +199,7 @@ mod tests {
         }
         let refused = set.add(one, now, UnixMs(0)).map(Active::name).unwrap_err();
         assert!(refused.contains("16 faults are active") && refused.contains("chaos clear"), "{refused}");
+        assert_eq!(set.close().len(), ACTIVE_MAX);
+        assert!(set.add(one, now, UnixMs(0)).is_err_and(|why| why.contains("the service ends")), "nothing holds its end up");
     }
 }

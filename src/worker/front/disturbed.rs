@@ -8,8 +8,11 @@ use std::time::Duration;
 impl Front {
     /// How late what has just begun to arrive is to be, and since when it waits, in microseconds of the core's clock; `None` if it is not to
     /// be late, or if it goes on with a request that has waited.
+    ///
+    /// This is where the core looks what is done to requests now: once for all that it has just read of a connection.
     pub fn lateness(&mut self, place: u32) -> Option<(Duration, u64)> {
-        let (late_ms, share) = self.site.disturbance.get().late?;
+        self.disturbed = self.site.disturbance.get();
+        let (late_ms, share) = self.disturbed.late?;
         let now_us = self.clock.now_us();
         let connection = self.connections.get(place).expect("only the task that serves a connection removes it");
         if connection.partial_since_ms.is_some() || !self.turns.take(share) {
@@ -25,13 +28,11 @@ impl Front {
         self.site.disturbance.get().late.is_some()
     }
 
-    /// Refuses some writes as if the quota of everybody were used up, if that is to be.
+    /// Refuses some of these writes as if the quota of everybody were used up, if that is to be.
     pub(super) fn storm(&mut self, route: Route) -> Result<(), Refusal> {
-        let meant = route.op().and(self.site.disturbance.get().refused).is_some_and(|share| self.turns.take(share));
-        if meant {
-            Err(Refusal::quota(QuotaScope::Global))
-        } else {
-            Ok(())
+        match self.disturbed.refused.filter(|_| route.op().is_some()) {
+            Some(share) if self.turns.take(share) => Err(Refusal::quota(QuotaScope::Global)),
+            Some(_) | None => Ok(()),
         }
     }
 }
