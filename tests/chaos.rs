@@ -11,8 +11,10 @@ use support::{body, eventually, topology, Daemon, Registry, Server, Wallet};
 /// Longer than any test takes: what ends before was ended.
 const LONG: &str = "--for 10m";
 
+/// No connection is closed because a test waits for something else meanwhile.
 fn chaotic(settings: &[(&str, &str)]) -> Server {
-    Server::with(&[&[("runtime.cores", "2"), ("faults.allowed", "true")], settings].concat())
+    let own = [("runtime.cores", "2"), ("faults.allowed", "true"), ("timeouts.idle_ms", "5m")];
+    Server::with(&[&own[..], settings].concat())
 }
 
 fn ronctl(server: &Server, arguments: &str) -> Output {
@@ -310,8 +312,7 @@ fn without_their_sink_the_counters_fall_behind_and_catch_up() {
     wallet.issue("alice", 10);
     server.metric_reaches("wallet_accounting_flushes_total{outcome=\"failed\"}", 1.0);
     server.metric_reaches("accounting_flush_lag_seconds", 0.5);
-    // The connection was idle for too long meanwhile.
-    server.wallet().spend("alice", "bob", 1, 1, "k-1").ok();
+    wallet.spend("alice", "bob", 1, 1, "k-1").ok();
     assert!(is_ready(&server), "a minute behind is let pass");
     clear(&server);
     let flushed = server.metric("wallet_accounting_flushes_total{outcome=\"ok\"}");
