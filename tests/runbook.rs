@@ -257,7 +257,7 @@ fn backup_restore_and_archive_do_what_they_say() {
     let mut lost = Vec::new();
     let mut restored = String::new();
     let (marked, mut ran) = (blocks(), Vec::new());
-    for (name, commands) in marked.iter().filter(|(name, _)| !name.starts_with("daemon-")) {
+    for (name, commands) in marked.iter().filter(|(name, _)| !name.starts_with("daemon-") && name != "chaos") {
         ran.push(name.as_str());
         // What a client has got, and what a copy made before it lacks.
         match name.as_str() {
@@ -451,4 +451,20 @@ fn a_daemon_and_its_wallet_are_stopped_copied_archived_restored_and_started_as_i
     }
     let expected = ["start", "copy", "copy-restore", "archive", "archive-back", "snapshot", "restore", "stop"];
     assert_eq!(ran, expected.map(|name| format!("daemon-{name}")));
+}
+
+#[test]
+fn faults_are_injected_shown_and_cleared_as_it_says() {
+    let place = Place::new();
+    place.run("start", START);
+    let marked = blocks();
+    let (_, commands) = marked.iter().find(|(name, _)| name == "chaos").expect("a block about faults");
+    let said = place.run("chaos", commands);
+    let faults = ["latency of 100% of the requests by 200 ms", "disconnect of ron-ledger", "quota storm over 50% of the writes"];
+    for (number, fault) in (1..).zip(faults) {
+        assert!(said.matches(&format!("f-{number}  {fault}, until ")).count() >= 2, "injected and listed: {said}");
+    }
+    told(&said, &["ended: f-1, f-2, f-3"]);
+    place.spend(30, 11).ok();
+    assert_eq!(place.state(), (960, 40, (11, 12)));
 }

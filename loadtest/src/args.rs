@@ -64,6 +64,16 @@ pub enum Command {
     /// replayed, and must have as many entries as there are receipts.
     #[command(after_help = CRASH_HELP)]
     Crash(CrashArgs),
+    /// Inject faults on purpose under load, one after the other, and say which of the runbook's criteria hold.
+    ///
+    /// The server is one of its own, on a ledger daemon, and lets faults be injected. Each fault is injected and removed through its admin
+    /// socket, by `ronctl chaos`. Afterwards the load goes on for a while and is measured; then every receipt is looked for, and the
+    /// ledger is replayed.
+    #[command(
+        after_help = "Examples:\n  loadtest chaos\n  loadtest chaos --window 10m\n  loadtest chaos --each 20s --window 1h \
+                            --rate 5_000 --connections 1_000 --accounts 100_000\n  loadtest --json chaos --embedded --seed 7"
+    )]
+    Chaos(ChaosArgs),
     /// Many idle connections and many slow clients, and load beside them that must not notice.
     Idle(IdleArgs),
     /// Measure how long a server with many accounts takes to be ready, and how much memory it needs.
@@ -278,6 +288,50 @@ pub struct CrashArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub upkeep: Upkeep,
+}
+
+/// Arguments of `chaos`.
+#[derive(Clone, Debug, Args)]
+pub struct ChaosArgs {
+    /// Requests per second of the load, due at equal distances whatever becomes of them.
+    #[arg(long, default_value = "1_000", value_parser = count)]
+    pub rate: u64,
+    /// Connections of the load, each with one request at a time.
+    #[arg(long, default_value = "256", value_parser = count)]
+    pub connections: u64,
+    /// Accounts that are funded and loaded.
+    #[arg(long, default_value = "20_000", value_parser = count)]
+    pub accounts: u64,
+    /// Balance reads, of all requests; the others are spends [default: 30%].
+    #[arg(long, value_parser = share)]
+    pub read_share: Option<Share>,
+    /// How long each fault is active, at least.
+    #[arg(long, default_value = "4s", value_parser = duration)]
+    pub each: Duration,
+    /// How long the load is observed after the last fault, such as 30s, 10m or 1h.
+    #[arg(long, default_value = "30s", value_parser = duration)]
+    pub window: Duration,
+    /// The error budget: which share of the requests may fail in that time.
+    #[arg(long, default_value = "1%", value_parser = share)]
+    pub budget: Share,
+    /// 95 of 100 requests have to be answered within this time afterwards.
+    #[arg(long, default_value = "150ms", value_parser = duration)]
+    pub p95_within: Duration,
+    /// With an embedded ledger instead of the daemon.
+    #[arg(long)]
+    pub embedded: bool,
+    /// Seed of everything that is random.
+    #[arg(long, value_parser = count)]
+    pub seed: Option<u64>,
+    /// CPU of the generator; by default the last one.
+    #[arg(long)]
+    pub cpu: Option<usize>,
+    /// Give up if no reply comes for this long.
+    #[arg(long, default_value = "15s", value_parser = duration)]
+    pub patience: Duration,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub server: ServerArgs,
 }
 
 /// Arguments of `startup`.

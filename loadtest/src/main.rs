@@ -3,6 +3,7 @@
 mod args;
 mod baseline;
 mod books;
+mod chaos;
 mod compare;
 mod connection;
 mod crash;
@@ -85,6 +86,7 @@ fn execute(cli: &Cli) -> Result<bool, Fault> {
     match &cli.command {
         Command::Run(args) => show(cli, run::run(args, quiet, &stop)?),
         Command::Baseline(args) => show(cli, baseline::run(args, quiet, &stop)?),
+        Command::Chaos(args) => show(cli, chaos::run(args, quiet, &stop)?),
         Command::Crash(args) => show(cli, crash::run(args, quiet, &stop)?),
         Command::Idle(args) => show(cli, idle::run(args, quiet, &stop)?),
         Command::Compare(args) => show(cli, compare::run(args, quiet, &stop)?),

@@ -1,4 +1,4 @@
-//! A time in which the server may say that it cannot write, how soon it did, and how long anybody waited for any answer meanwhile.
+//! A time in which the server may say that it cannot write, or that a quota is used up, how soon it did, and how long anybody waited for any answer meanwhile.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -22,6 +22,8 @@ pub struct Answers {
 #[derive(Debug, Default)]
 struct Times {
     began: Option<Instant>,
+    /// Quotas are said to be used up, and nothing else.
+    storm: Option<Instant>,
     returned: Option<Instant>,
     answers: Answers,
 }
@@ -36,6 +38,11 @@ impl Outage {
         *self.times() = Times { began: Some(Instant::now()), ..Times::default() };
     }
 
+    /// From now on writes may be refused because a quota is used up, and for no other reason.
+    pub fn begin_storm(&self) {
+        *self.times() = Times { storm: Some(Instant::now()), ..Times::default() };
+    }
+
     /// What was away comes back now: how long an answer takes from here on says nothing of the outage. Refusals are still allowed.
     pub fn comes_back(&self) {
         self.times().returned.get_or_insert_with(Instant::now);
@@ -43,7 +50,13 @@ impl Outage {
 
     /// It is over, or there was none.
     pub fn end(&self) {
-        self.times().began = None;
+        let mut times = self.times();
+        (times.began, times.storm) = (None, None);
+    }
+
+    /// Whether quotas may be said to be used up.
+    pub fn is_storm(&self) -> bool {
+        self.times().storm.is_some()
     }
 
     /// Whether it is under way.
@@ -54,7 +67,7 @@ impl Outage {
     /// A write was refused because of it.
     pub fn note_refusal(&self) {
         let mut times = self.times();
-        let after = times.began.map(|began| began.elapsed());
+        let after = times.began.or(times.storm).map(|began| began.elapsed());
         times.answers.refused_after = times.answers.refused_after.or(after);
     }
 
@@ -78,6 +91,16 @@ impl Outage {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_storm_is_no_outage_and_ends_with_it() {
+        let outage = Outage::default();
+        outage.begin_storm();
+        assert!(outage.is_storm() && !outage.is_under_way());
+        outage.note_refusal();
+        outage.end();
+        assert!(!outage.is_storm() && outage.take_answers().refused_after.is_some());
+    }
 
     #[test]
     fn only_what_was_waited_for_in_the_outage_counts() {

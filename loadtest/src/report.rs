@@ -243,6 +243,9 @@ pub fn print_tally(tally: &Tally) {
     if tally.intended_refusals > 0 {
         println!("intended refusals    {}", grouped(tally.intended_refusals));
     }
+    if tally.busy > 0 {
+        println!("busy                 {} refused with 429 while quotas were said to be used up", grouped(tally.busy));
+    }
     if tally.unavailable > 0 {
         println!(
             "unavailable          {} refused with 503 while the ledger, or room in it, was not there",

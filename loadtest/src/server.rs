@@ -190,6 +190,16 @@ impl Server {
         Ok(version.contains("\"unchecked_capabilities\""))
     }
 
+    /// The value of a series on `/metrics`.
+    ///
+    /// # Errors
+    /// [`Fault::Io`] if the page cannot be had, and [`Fault::Program`] if the series is not on it.
+    pub fn metric(&self, series: &str) -> Result<f64, Fault> {
+        let page = page(self.metrics, "/metrics").map_err(Fault::io("asking the server for its figures"))?;
+        let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok());
+        line.ok_or_else(|| Fault::Program { what: "the server".into(), cause: format!("has no figure {series}") })
+    }
+
     /// Mints the capability of the load.
     ///
     /// # Errors

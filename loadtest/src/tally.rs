@@ -37,6 +37,8 @@ pub struct Tally {
     pub in_doubt: u64,
     /// Requests refused with 503 while the server was known to have lost its ledger, or room in it.
     pub unavailable: u64,
+    /// Writes refused with 429 while quotas were known to be said to be used up.
+    pub busy: u64,
     /// Writes that were acknowledged, those in doubt that were repeated included.
     pub by_operation: ByOperation,
     /// Everything else, by kind.
@@ -51,13 +53,14 @@ impl Tally {
 
     /// Adds what another part of the run has counted.
     pub fn add(&mut self, other: Tally) {
-        let Tally { spends, reads, repeats, intended_refusals, in_doubt, unavailable, by_operation, unexpected } = other;
+        let Tally { spends, reads, repeats, intended_refusals, in_doubt, unavailable, busy, by_operation, unexpected } = other;
         self.spends += spends;
         self.reads += reads;
         self.repeats += repeats;
         self.intended_refusals += intended_refusals;
         self.in_doubt += in_doubt;
         self.unavailable += unavailable;
+        self.busy += busy;
         by_operation.into_iter().for_each(|(op, count)| *self.by_operation.entry(op).or_default() += count);
         for (kind, trouble) in unexpected {
             let sum = self.unexpected.entry(kind).or_default();

@@ -261,6 +261,12 @@ impl Workload {
         let unavailable = is_refusal(reply, 503, "UPSTREAM_UNAVAILABLE");
         // Behind a spend in doubt: the server may be there again, and does not know the nonce before this one.
         let behind = self.model.is_held(spend.from) && is_refusal(reply, 409, "NONCE_CONFLICT");
+        if self.outage.is_storm() && is_refusal(reply, 429, "BUSY") {
+            self.tally.busy += 1;
+            self.outage.note_refusal();
+            self.model.refuse(spend);
+            return Class::Refusal;
+        }
         if unavailable || behind || reply.status == 500 {
             self.refused_or_unavailable("spend, outcome unknown", reply, behind);
             self.doubt(*spend);
@@ -411,4 +417,35 @@ fn hot_shares(hot: Share, connections: usize) -> (Share, Share) {
     let debits = (share / 2.0 * lanes).min(1.0);
     let carried = debits / lanes;
     (Share::of(debits), Share::of((share - carried) / (1.0 - carried).max(f64::MIN_POSITIVE)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::requests::Naming;
+
+    #[test]
+    fn a_write_may_be_told_that_quotas_are_used_up_only_when_they_are_said_to_be() {
+        let naming =
+            Naming { host: "h".into(), token: "t".into(), account_prefix: "load:".into(), asset: "roc".into(), run_tag: 1 };
+        let none = Share::NONE;
+        let mix = Mix { reads: none, repeats: none, refusals: none, hot: none, operations: none };
+        let mut model = Model::new(3);
+        (0..3).for_each(|account| model.issue(account, 10_000));
+        let mut workload = Workload::new(Requests::new(naming), model, mix, 1, Trust::CheckAll, 1);
+        let told = |workload: &mut Workload, status, body: &[u8]| {
+            let ticket = workload.next(0, &mut Vec::new()).unwrap();
+            workload.answered(0, ticket, &Reply { status, replayed: false, close: false, body });
+            (workload.tally.busy, workload.tally.unexpected_count(), workload.in_doubt.len())
+        };
+        let busy = br#"{"code":"BUSY"}"#;
+        assert_eq!(told(&mut workload, 429, busy), (0, 1, 0), "nobody has said so");
+        workload.outage.begin_storm();
+        assert_eq!(told(&mut workload, 429, busy), (1, 1, 0));
+        assert_eq!(told(&mut workload, 429, b"{}"), (1, 2, 0), "not in these words");
+        assert_eq!(told(&mut workload, 503, br#"{"code":"UPSTREAM_UNAVAILABLE"}"#), (1, 3, 1), "for no other reason");
+        workload.outage.begin();
+        assert_eq!(told(&mut workload, 429, busy), (1, 4, 1));
+        assert!((0..3).all(|account| workload.model.account(account).balance == 10_000), "what is refused takes nothing");
+    }
 }

@@ -91,6 +91,7 @@ impl Config {
                 let value = Value::Array(bounds);
                 (value.to_string(), value)
             }
+            "faults.allowed" => switch(self.faults.allowed),
             "feature_flags.tor" => switch(self.feature_flags.tor),
             "feature_flags.legacy_pay" => switch(self.feature_flags.legacy_pay),
             unknown => unreachable!("{unknown} is in the table of keys but not shown"),

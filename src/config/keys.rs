@@ -27,7 +27,7 @@ const fn required(name: &'static str, env: &'static str, meaning: &'static str) 
 pub const CONFIG_ENV: &str = "RON_CONFIG";
 
 /// Every key, in the order in which they are shown.
-pub static KEYS: [Key; 49] = [
+pub static KEYS: [Key; 50] = [
     with_default("service.name", "svc-wallet", "label `service` of metrics and logs; this program is svc-wallet"),
     with_default("service.role", "wallet", "role in the stack; this program is the wallet"),
     with_default("bind.http", "0.0.0.0:8080", "address of the API"),
@@ -113,6 +113,7 @@ pub static KEYS: [Key; 49] = [
         "5,10,20,30,50,75,100,150,200,250,400,800,1600",
         "upper bounds of the latency histograms",
     ),
+    with_default("faults.allowed", "false", "whether ronctl chaos may inject faults on purpose; not where there is real value"),
     with_default("feature_flags.tor", "false", "Tor transport at the edge; not in this build"),
     with_default("feature_flags.legacy_pay", "false", "legacy payment integration; not in this build"),
 ];

@@ -60,6 +60,8 @@ pub struct Config {
     pub idempotency: Idempotency,
     /// `[metrics]`
     pub metrics: Metrics,
+    /// `[faults]`
+    pub faults: Faults,
     /// `[feature_flags]`
     pub feature_flags: FeatureFlags,
     /// The file that was read, if one was.
@@ -222,6 +224,13 @@ pub struct Idempotency {
 pub struct Metrics {
     /// Upper bounds of the latency histograms in milliseconds, positive and ascending.
     pub latency_buckets_ms: Vec<f64>,
+}
+
+/// `[faults]`: what may go wrong on purpose.
+#[derive(Clone, Debug)]
+pub struct Faults {
+    /// Whether faults may be injected on the admin socket.
+    pub allowed: bool,
 }
 
 /// `[feature_flags]`: what a build may leave out.

@@ -8,7 +8,7 @@ use super::sources::Merged;
 use super::value::{self, Reading};
 use super::{cores, place};
 use super::{
-    Audit, Bind, Config, Deps, FeatureFlags, Idempotency, Ledger, Limits, Metrics, Registry, Runtime, Security, Service,
+    Audit, Bind, Config, Deps, Faults, FeatureFlags, Idempotency, Ledger, Limits, Metrics, Registry, Runtime, Security, Service,
     Timeouts, SERVICE_NAME,
 };
 use crate::domain::limits::{BATCH_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
@@ -66,7 +66,7 @@ pub(super) fn config(merged: Merged) -> Result<Config, ConfigError> {
         reader.runtime(),
         reader.deps(),
         (reader.registry(), reader.security()),
-        (reader.ledger(), reader.audit(), reader.idempotency(), reader.metrics(), reader.feature_flags()),
+        (reader.ledger(), reader.audit(), reader.idempotency(), (reader.metrics(), reader.faults()), reader.feature_flags()),
     );
     none_or_error(reader.problems)?;
     let origins: BTreeMap<&'static str, Origin> = reader.values.into_iter().map(|(name, (_, origin))| (name, origin)).collect();
@@ -79,7 +79,7 @@ pub(super) fn config(merged: Merged) -> Result<Config, ConfigError> {
         runtime,
         deps,
         (registry, security),
-        (ledger, audit, idempotency, metrics, feature_flags),
+        (ledger, audit, idempotency, (metrics, faults), feature_flags),
     ) = sections;
     Ok(Config {
         service: service.expect(whole),
@@ -94,6 +94,7 @@ pub(super) fn config(merged: Merged) -> Result<Config, ConfigError> {
         audit: audit.expect(whole),
         idempotency: idempotency.expect(whole),
         metrics: metrics.expect(whole),
+        faults: faults.expect(whole),
         feature_flags: feature_flags.expect(whole),
         file: merged.file,
         origins,
@@ -272,6 +273,10 @@ impl Reader {
     fn metrics(&mut self) -> Option<Metrics> {
         let buckets = self.value("metrics.latency_buckets_ms", |raw| value::buckets_ms(raw, BUCKETS_MAX));
         Some(Metrics { latency_buckets_ms: buckets? })
+    }
+
+    fn faults(&mut self) -> Option<Faults> {
+        Some(Faults { allowed: self.value("faults.allowed", value::switch)? })
     }
 
     fn feature_flags(&mut self) -> Option<FeatureFlags> {

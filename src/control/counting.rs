@@ -5,7 +5,7 @@ use super::Action;
 use crate::accounting::{Bounds, Counters, CountersFault, FlushLag, Remote, Sink, SinkFault, Store, Tail, TailFault};
 use crate::config::AccountingDep;
 use crate::domain::{hex, Code, Entry, LogId, Seq};
-use crate::ledger::ReadLedger;
+use crate::ledger::{Disturbance, ReadLedger};
 use crate::telemetry::Publisher;
 use crate::worker::unix_now;
 use crossbeam_channel::{bounded, Receiver, RecvTimeoutError, Sender};
@@ -62,15 +62,19 @@ pub(super) struct Counting {
     thread: Option<JoinHandle<()>>,
 }
 
-struct LedgerTail(Box<dyn ReadLedger>);
+struct LedgerTail {
+    ledger: Box<dyn ReadLedger>,
+    disturbance: Disturbance,
+}
 
 impl Tail for LedgerTail {
     fn head(&mut self) -> Result<Seq, TailFault> {
-        Ok(self.0.head())
+        self.disturbance.pass().map_err(|reason| format!("the counters are {reason}"))?;
+        Ok(self.ledger.head())
     }
 
     fn scan(&mut self, from: Seq, each: &mut dyn FnMut(Seq, Entry<'_>) -> ControlFlow<()>) -> Result<(), TailFault> {
-        self.0.scan(from, &mut |seq, _, entry| each(seq, entry))?;
+        self.ledger.scan(from, &mut |seq, _, entry| each(seq, entry))?;
         Ok(())
     }
 }
@@ -117,7 +121,7 @@ impl<'a> Place<'a> {
 
 impl Counting {
     /// Opens the counters of this ledger, and keeps them up with it. Each flush is counted at the publisher; `desk` leads to the thread
-    /// from now on.
+    /// from now on, and `disturbance` disturbs it on purpose.
     ///
     /// # Errors
     /// If the directory cannot be used or belongs to another ledger. A daemon that is not there is waited for.
@@ -125,6 +129,7 @@ impl Counting {
         place: &Place<'_>,
         reader: Box<dyn ReadLedger>,
         publisher: Arc<Publisher>,
+        disturbance: Disturbance,
         desk: &CountersDesk,
     ) -> Result<Self, CountersFault> {
         let mut counters = place.counters(reader.log_id(), Seq(reader.first().0 - 1))?;
@@ -136,7 +141,13 @@ impl Counting {
         }
         let (give, orders) = bounded(ORDERS_MAX);
         let (stop, stopped) = bounded(0);
-        let mut clerk = Clerk { name: place.name(), counters, tail: LedgerTail(reader), publisher, trouble: trouble.clone() };
+        let mut clerk = Clerk {
+            name: place.name(),
+            counters,
+            tail: LedgerTail { ledger: reader, disturbance },
+            publisher,
+            trouble: trouble.clone(),
+        };
         let begin = move || {
             step_back();
             clerk.run(&orders, &stopped);
@@ -201,17 +212,25 @@ impl Clerk {
                 return;
             }
             let was_lost = self.is_lost();
-            let looked = self.counters.look().map(|_| ());
-            self.note(&looked);
+            let absence = self.look();
+            self.note(absence);
             if was_lost && !self.is_lost() {
                 flush_at = Instant::now();
             }
         }
     }
 
+    /// Why the sink is not there, if it is not.
+    fn look(&mut self) -> Option<String> {
+        match self.tail.disturbance.is_cut() {
+            true => Some("the counters are out of reach because a fault is injected; `ronctl chaos list` shows it".to_owned()),
+            false => absence(&self.counters.look()),
+        }
+    }
+
     fn follow(&mut self, action: Action) -> Result<PageReply, CountersFault> {
         if action == Action::Recount {
-            let first = self.tail.0.first();
+            let first = self.tail.ledger.first();
             if first > Seq(1) {
                 return Err(CountersFault::Archived { first });
             }
@@ -223,7 +242,7 @@ impl Clerk {
             "sink": self.name,
             "log": hex(&self.counters.log().0),
             "through": self.counters.through().0,
-            "head": self.tail.0.head().0,
+            "head": self.tail.ledger.head().0,
             "caught_up": caught_up,
             "lag_seconds": self.counters.flush_lag_seconds(unix_now()),
         });
@@ -236,7 +255,9 @@ impl Clerk {
             let flushed = self.counters.flush(&mut self.tail, unix_now());
             self.publisher.accounting_flush(flushed.is_ok());
             let told = flushed.map(|flushed| flushed.caught_up);
-            self.note(&told);
+            if !self.tail.disturbance.is_cut() {
+                self.note(absence(&told));
+            }
             match told {
                 Ok(true) => return Ok(true),
                 Ok(false) if until.is_some_and(|until| Instant::now() >= until) => return Ok(false),
@@ -253,12 +274,8 @@ impl Clerk {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
-    /// Notes whether the daemon of the counters was there, and tells a change.
-    fn note<T>(&self, told: &Result<T, CountersFault>) {
-        let now = match told {
-            Err(CountersFault::Sink(fault @ SinkFault::Absent { .. })) => Some(fault.to_string()),
-            Ok(_) | Err(_) => None,
-        };
+    /// Notes why the daemon of the counters is not there, or that it is, and tells a change.
+    fn note(&self, now: Option<String>) {
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         match (&*trouble, &now) {
             (None, Some(reason)) => tracing::error!(event = "accounting_lost", reason, "the daemon of the counters is not there"),
@@ -266,5 +283,13 @@ impl Clerk {
             (None, None) | (Some(_), Some(_)) => {}
         }
         *trouble = now;
+    }
+}
+
+/// Why the daemon of the counters was not there, if it was not.
+fn absence<T>(told: &Result<T, CountersFault>) -> Option<String> {
+    match told {
+        Err(CountersFault::Sink(fault @ SinkFault::Absent { .. })) => Some(fault.to_string()),
+        Ok(_) | Err(_) => None,
     }
 }

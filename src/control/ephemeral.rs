@@ -64,7 +64,7 @@ impl EphemeralKeys {
         match action {
             Action::Mint => self.mint(body),
             Action::Keys => self.keys(body),
-            Action::ReloadPolicy | Action::FlushCounters | Action::Recount => {
+            Action::ReloadPolicy | Action::InjectFault | Action::ClearFaults | Action::FlushCounters | Action::Recount => {
                 Err(not_done(404, Code::NotFound, "the keys have nothing to do with this"))
             }
         }

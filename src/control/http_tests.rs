@@ -10,7 +10,7 @@ fn pages() -> Arc<dyn Pages> {
         Page::Version => PageReply::json("{}"),
         Page::Policy => PageReply::json("{\"policy\":1}"),
         Page::Status => PageReply::json("{\"status\":1}"),
-        Page::Registry => PageReply::json("{\"version\":1}"),
+        Page::Registry | Page::Faults => PageReply::json("{\"version\":1}"),
     })
 }
 

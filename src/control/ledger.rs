@@ -10,8 +10,9 @@ use crate::domain::{Durable, LogId};
 use crate::engine::Engine;
 use crate::ledger::snapshot::Snapshot;
 use crate::ledger::{
-    AuditLedger, Auditor, Begun, Committer, DiskStorage, LaneSender, LedgerError, Live, Options, Patience, RamStorage,
-    ReadLedger, Reader, RemoteAuditor, RemoteWriter, Schedule, Scrubbing, Storage, Watch, WatchLedger,
+    AuditLedger, Auditor, Begun, Committer, DiskStorage, Disturbance, Disturbed, DisturbedWatch, LaneSender, LedgerError, Live,
+    Options, Patience, RamStorage, ReadLedger, Reader, RemoteAuditor, RemoteWriter, Schedule, Scrubbing, Storage, Watch,
+    WatchLedger,
 };
 use crate::worker::unix_now;
 use std::path::Path;
@@ -46,6 +47,7 @@ struct Embedded<S: Storage> {
     committer: Committer,
     reader: Reader<S>,
     watch: Watch<S>,
+    disturbance: Disturbance,
     /// Where the auditor begins, until it does.
     snapshot: Option<Snapshot<S::File>>,
     auditor: Option<Auditor>,
@@ -76,25 +78,27 @@ pub(super) enum Opened {
 }
 
 impl Ledger {
-    /// Opens the configured ledger and rebuilds the engines that `fresh` makes from it, one lane for each.
+    /// Opens the configured ledger and rebuilds the engines that `fresh` makes from it, one lane for each. Once it is open, `disturbance` is
+    /// what is done to it on purpose.
     pub fn open(
         config: &Config,
         fresh: &dyn Fn() -> Vec<Engine>,
-        deliver: Deliver,
+        (deliver, disturbance): (Deliver, Disturbance),
         readiness: &Readiness,
         interruption: &mut Interruption<'_>,
     ) -> Result<Opened, ServiceFault> {
+        let hands = (deliver, disturbance);
         let config::Ledger { segment_bytes, memory_bytes_max, .. } = config.ledger;
         match &config.deps.ledger {
             LedgerDep::Embedded(_) if config.security.amnesia => {
-                embedded(RamStorage::new(memory_bytes_max), segment_bytes, fresh, deliver, interruption)
+                embedded(RamStorage::new(memory_bytes_max), segment_bytes, fresh, hands, interruption)
             }
             LedgerDep::Embedded(directory) => {
                 let storage = DiskStorage::create(directory)
                     .map_err(refused(format!("cannot use the ledger directory {}", directory.display())))?;
-                embedded(storage, segment_bytes, fresh, deliver, interruption)
+                embedded(storage, segment_bytes, fresh, hands, interruption)
             }
-            LedgerDep::Unix(socket) => remote(socket, config, fresh, deliver, readiness, interruption),
+            LedgerDep::Unix(socket) => remote(socket, config, fresh, hands, readiness, interruption),
         }
     }
 
@@ -159,7 +163,7 @@ impl<S: Storage> Place for Embedded<S> {
     }
 
     fn watch(&self) -> Box<dyn WatchLedger> {
-        Box::new(self.watch.clone())
+        Box::new(DisturbedWatch::new(self.watch.clone(), self.disturbance.clone()))
     }
 
     fn audit(&mut self, schedule: Schedule, live: Box<dyn Live>) -> std::io::Result<()> {
@@ -228,7 +232,7 @@ fn embedded<S: Storage>(
     storage: S,
     segment_bytes: u64,
     fresh: &dyn Fn() -> Vec<Engine>,
-    deliver: Deliver,
+    (deliver, disturbance): (Deliver, Disturbance),
     interruption: &mut Interruption<'_>,
 ) -> Result<Opened, ServiceFault> {
     let options = Options::new(segment_bytes);
@@ -239,8 +243,8 @@ fn embedded<S: Storage>(
         };
     log.allocate_ahead()?;
     let (tenure, log_id, reader, watch) = (log.tenure(), log.log_id(), log.reader(), log.watch());
-    let committer = Committer::spawn(log, tenure, engines.len() as u16, deliver)?;
-    let place = Box::new(Embedded { committer, reader, watch, snapshot, auditor: None });
+    let committer = Committer::spawn(Disturbed::new(log, disturbance.clone()), tenure, engines.len() as u16, deliver)?;
+    let place = Box::new(Embedded { committer, reader, watch, disturbance, snapshot, auditor: None });
     Ok(Opened::Open { ledger: Ledger { log_id, epoch: recovery.epoch, place }, engines, conserved })
 }
 
@@ -249,13 +253,13 @@ fn remote(
     socket: &Path,
     config: &Config,
     fresh: &dyn Fn() -> Vec<Engine>,
-    deliver: Deliver,
+    (deliver, disturbance): (Deliver, Disturbance),
     readiness: &Readiness,
     interruption: &mut Interruption<'_>,
 ) -> Result<Opened, ServiceFault> {
     let end = Box::new(|_: &LedgerError| std::process::exit(EXIT_REPLACED));
     let patience = Patience { keys_ttl: config.idempotency.ttl, in_use: config.ledger.wait_in_use };
-    let writer = RemoteWriter::spawn(socket, fresh().len() as u16, patience, deliver, end)?;
+    let writer = RemoteWriter::spawn(socket, fresh().len() as u16, patience, disturbance, deliver, end)?;
     let (log_id, tenure) = loop {
         match writer.begun()? {
             Begun::Granted { log_id, tenure } => break (log_id, tenure),

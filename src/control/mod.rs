@@ -8,6 +8,7 @@ mod custody;
 mod distant;
 mod ephemeral;
 mod fault;
+mod faults;
 mod http;
 mod keys;
 mod ledger;
@@ -38,6 +39,7 @@ pub(crate) mod sample;
 
 pub use custody::{custody, custody_under};
 pub use fault::ServiceFault;
+pub use faults::{FaultRequest, DEPS as FAULT_DEPS, KINDS as FAULT_KINDS};
 #[cfg(any(test, fuzzing))]
 pub(crate) use http::fuzzing;
 pub use http::ControlServer;

@@ -27,12 +27,14 @@ pub enum Page {
     Status,
     /// `/registry`: the topology in force; on the admin socket only.
     Registry,
+    /// `/faults`: the faults that are injected on purpose; on the admin socket only.
+    Faults,
 }
 
 impl Page {
     /// All pages.
-    pub const ALL: [Page; 7] =
-        [Page::Health, Page::Ready, Page::Metrics, Page::Version, Page::Policy, Page::Status, Page::Registry];
+    pub const ALL: [Page; 8] =
+        [Page::Health, Page::Ready, Page::Metrics, Page::Version, Page::Policy, Page::Status, Page::Registry, Page::Faults];
 
     /// Its path.
     pub fn path(self) -> &'static str {
@@ -44,6 +46,7 @@ impl Page {
             Page::Policy => "/policy",
             Page::Status => "/status",
             Page::Registry => "/registry",
+            Page::Faults => "/faults",
         }
     }
 
@@ -51,7 +54,8 @@ impl Page {
     pub(super) fn of(target: &str, surface: Surface) -> Option<Self> {
         let path = target.split('?').next().unwrap_or(target);
         let page = Self::ALL.into_iter().find(|page| page.path() == path)?;
-        (surface == Surface::Admin || !matches!(page, Page::Policy | Page::Status | Page::Registry)).then_some(page)
+        (surface == Surface::Admin || !matches!(page, Page::Policy | Page::Status | Page::Registry | Page::Faults))
+            .then_some(page)
     }
 }
 
@@ -68,11 +72,23 @@ pub enum Action {
     FlushCounters,
     /// `/accounting/recount`: set the counters aside, and count everything anew.
     Recount,
+    /// `/faults`: inject a fault.
+    InjectFault,
+    /// `/faults/clear`: end a fault, or all of them.
+    ClearFaults,
 }
 
 impl Action {
     /// All of them.
-    pub const ALL: [Action; 5] = [Action::Mint, Action::Keys, Action::ReloadPolicy, Action::FlushCounters, Action::Recount];
+    pub const ALL: [Action; 7] = [
+        Action::Mint,
+        Action::Keys,
+        Action::ReloadPolicy,
+        Action::FlushCounters,
+        Action::Recount,
+        Action::InjectFault,
+        Action::ClearFaults,
+    ];
 
     /// Its path.
     pub fn path(self) -> &'static str {
@@ -82,6 +98,8 @@ impl Action {
             Action::ReloadPolicy => "/policy",
             Action::FlushCounters => "/accounting/flush",
             Action::Recount => "/accounting/recount",
+            Action::InjectFault => "/faults",
+            Action::ClearFaults => "/faults/clear",
         }
     }
 
@@ -169,7 +187,7 @@ mod tests {
 
     #[test]
     fn status_policy_and_topology_are_for_the_operator_only_and_queries_do_not_matter() {
-        for page in [Page::Status, Page::Policy, Page::Registry] {
+        for page in [Page::Status, Page::Policy, Page::Registry, Page::Faults] {
             assert_eq!(Page::of(page.path(), Surface::Port), None);
             assert_eq!(Page::of(page.path(), Surface::Admin), Some(page));
         }

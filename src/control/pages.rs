@@ -2,6 +2,7 @@
 use super::counting::CountersDesk;
 use super::ephemeral::EphemeralKeys;
 use super::fault::{refused, ServiceFault};
+use super::faults::Faults;
 use super::policy::PolicyKeeper;
 use super::service::SERVICE;
 use super::topology::Topology;
@@ -24,6 +25,7 @@ pub(super) struct ServicePages {
     pub policy: Arc<PolicyKeeper>,
     pub topology: Arc<Topology>,
     pub counters: CountersDesk,
+    pub faults: Arc<Faults>,
     /// If they are in memory.
     pub keys: Option<Arc<EphemeralKeys>>,
 }
@@ -37,6 +39,7 @@ impl Pages for ServicePages {
             Page::Version => PageReply::json(self.version.body()),
             Page::Policy => self.policy.page(),
             Page::Registry => self.topology.page(),
+            Page::Faults => self.faults.page(),
             Page::Status => PageReply::json(self.status.lock().expect("no thread panics while it holds the status").clone()),
         }
     }
@@ -45,6 +48,8 @@ impl Pages for ServicePages {
         match action {
             Action::ReloadPolicy => Some(self.policy.act()),
             Action::FlushCounters | Action::Recount => Some(self.counters.act(action)),
+            Action::InjectFault => Some(self.faults.inject(body)),
+            Action::ClearFaults => Some(self.faults.clear(body)),
             Action::Mint | Action::Keys => self.keys.as_ref().map(|keys| keys.act(action, body)),
         }
     }

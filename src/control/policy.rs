@@ -7,9 +7,11 @@ use super::SharedVersion;
 use crate::access::{Policy, PolicyBoard, PolicyFault};
 use crate::audit::{Event, EventKind};
 use crate::domain::{Code, UnixMs};
+use crate::ledger::Disturbance;
 use crate::telemetry::{Publisher, Reload};
 use crate::worker::unix_now;
 use serde_json::json;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
@@ -21,17 +23,25 @@ pub(super) struct PolicyKeeper {
     loaded: Mutex<UnixMs>,
     publisher: Arc<Publisher>,
     version: SharedVersion,
+    /// What is done to its readings on purpose.
+    disturbance: Disturbance,
     /// Once the service has started, the audit stream if there is one, as long as there is: who shows the policy outlives it.
     stream: OnceLock<Option<Weak<Auditing>>>,
 }
 
 impl PolicyKeeper {
     /// With the policy that was read from this file at start.
-    pub fn new(path: PathBuf, policy: Policy, publisher: Arc<Publisher>, version: SharedVersion) -> Self {
+    pub fn new(
+        path: PathBuf,
+        policy: Policy,
+        publisher: Arc<Publisher>,
+        version: SharedVersion,
+        disturbance: Disturbance,
+    ) -> Self {
         publisher.policy_version(policy.version());
         version.policy_version(policy.version());
         let board = Arc::new(PolicyBoard::new(policy));
-        Self { path, board, loaded: Mutex::new(unix_now()), publisher, version, stream: OnceLock::new() }
+        Self { path, board, loaded: Mutex::new(unix_now()), publisher, version, disturbance, stream: OnceLock::new() }
     }
 
     /// Where the cores find it.
@@ -46,9 +56,13 @@ impl PolicyKeeper {
 
     /// Reads the file again, and puts what it says in force on all cores at once. After an error what was in force stays.
     pub fn reload(&self) -> Result<(), PolicyFault> {
+        let passed = self.disturbance.pass();
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.board.current().1.version();
-        let read = Policy::load(&self.path);
+        let read = match passed {
+            Ok(()) => Policy::load(&self.path),
+            Err(reason) => Err(PolicyFault::Unreadable { path: self.path.clone(), source: io::Error::other(reason) }),
+        };
         self.publisher.reload(Reload::Policy, read.is_ok());
         let event = Event::new(EventKind::Reload, read.is_ok()).with("what", "policy");
         let (event, outcome) = match read {

@@ -91,6 +91,8 @@ struct State {
     drain: Drain,
     /// What is in the way of the audit stream, which holds nothing up.
     audit: Option<String>,
+    /// The faults that are injected on purpose.
+    faults: Vec<String>,
     snapshot: Snapshot,
 }
 
@@ -113,6 +115,8 @@ struct Body<'a> {
     pressure: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     audit: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    faults: &'a [String],
 }
 
 impl State {
@@ -149,6 +153,7 @@ impl State {
             draining: self.drain != Drain::No,
             pressure: self.pressure.is_some(),
             audit: self.audit.as_deref().filter(|_| with_reasons),
+            faults: if with_reasons { &self.faults } else { &[] },
         };
         serde_json::to_string(&body).expect("the body has only texts, numbers and flags").into()
     }
@@ -181,6 +186,7 @@ impl Readiness {
             pressure: None,
             drain: Drain::No,
             audit: None,
+            faults: Vec::new(),
             snapshot: nothing,
         };
         state.snapshot = state.renewed();
@@ -211,6 +217,11 @@ impl Readiness {
     /// Notes what is in the way of the audit stream, for the operator; work may be sent here all the same.
     pub fn note_audit(&self, trouble: Option<String>) {
         self.change(|state| state.audit = trouble);
+    }
+
+    /// Notes the faults that are injected on purpose, for the operator; what they do to the dependencies shows there.
+    pub fn note_faults(&self, faults: Vec<String>) {
+        self.change(|state| state.faults = faults);
     }
 
     /// The service will go: not ready, so that work goes elsewhere, while everything that arrives is served. There is no way back.
@@ -333,6 +344,19 @@ mod tests {
         assert_eq!(reasons, json!({"pressure": "too much"}));
         readiness.pressure(None);
         check(&readiness, 200, &[], true, true);
+    }
+
+    #[test]
+    fn injected_faults_are_for_the_operator_and_take_nothing_out_of_service_by_themselves() {
+        let readiness = serving();
+        readiness.note_faults(vec!["latency of requests".to_owned()]);
+        check(&readiness, 200, &[], true, true);
+        let snapshot = readiness.snapshot();
+        let told: Value = serde_json::from_str(&snapshot.body_with_reasons).unwrap();
+        assert_eq!(told["faults"], json!(["latency of requests"]));
+        assert!(!snapshot.body.contains("faults"));
+        readiness.note_faults(Vec::new());
+        assert!(!readiness.snapshot().body_with_reasons.contains("faults"));
     }
 
     #[test]

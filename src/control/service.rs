@@ -7,8 +7,9 @@ use super::counting::{CountersDesk, Counting, Place};
 use super::custody::custody;
 use super::ephemeral::EphemeralKeys;
 use super::fault::{refused, ServiceFault};
+use super::faults::{Faults, Switches};
 use super::keys::{InForce, KeyWatch, Telling};
-use super::ledger::{Ledger, Opened};
+use super::ledger::{Deliver, Ledger, Opened};
 use super::pages::{control_servers, ServicePages};
 use super::policy::PolicyKeeper;
 use super::replay::Interruption;
@@ -132,6 +133,7 @@ struct Service {
     /// None if there is no file to look after.
     keys: Option<KeyWatch>,
     roots: RootSigning,
+    faults: Arc<Faults>,
     watcher: Watcher,
     /// Time between readiness off and listeners closed, so that a balancer that looks can turn away.
     drain_notice: Duration,
@@ -149,7 +151,8 @@ impl Service {
         let usable = cpus_usable().map_err(refused("cannot tell which CPUs may be used"))?;
         let cpus = config.runtime.cores.resolve(&usable).map_err(ServiceFault::Refused)?;
         leave_to_cores(&usable, &cpus);
-        let topology = Arc::new(Topology::start(config)?);
+        let switches = Switches::default();
+        let topology = Arc::new(Topology::start(config, switches.registry.clone())?);
         let driver = Driver::choose(wanted(config), cpus.len()).map_err(ServiceFault::Refused)?;
         if let Driver::Epoll { cause: Some(cause) } = &driver {
             tracing::warn!(event = "driver_fallback", reason = %cause, "running on epoll");
@@ -171,8 +174,16 @@ impl Service {
         let status = Arc::new(Mutex::new(String::from("{}")));
         let publisher = Arc::new(publisher(config, &driver, ring)?);
         let version = SharedVersion::new(version(config, &driver, topology.version()));
-        let policy = PolicyKeeper::new(config.security.policy_file.clone(), policy, publisher.clone(), version.clone());
+        let policy = PolicyKeeper::new(
+            config.security.policy_file.clone(),
+            policy,
+            publisher.clone(),
+            version.clone(),
+            switches.policy.clone(),
+        );
         let policy = Arc::new(policy);
+        let faults = Faults::start(config.faults.allowed, switches.clone(), readiness.clone(), publisher.clone());
+        let faults = Arc::new(faults.map_err(refused("cannot start the thread of the faults"))?);
         publisher.registry_version(topology.version().unwrap_or(0));
         topology.publish(&publisher);
         let counters = CountersDesk::default();
@@ -184,6 +195,7 @@ impl Service {
             policy: policy.clone(),
             topology: topology.clone(),
             counters: counters.clone(),
+            faults: faults.clone(),
             keys: keys.in_memory(),
         };
         let servers = control_servers(config, Arc::new(pages))?;
@@ -192,7 +204,8 @@ impl Service {
         let to_lanes = mailboxes.clone();
         let deliver = move |durable: Durable| to_lanes[usize::from(durable.batch.lane)].put(Letter::Durable(durable));
         let fresh = || engines(config, ring);
-        let (mut ledger, engines) = match Ledger::open(config, &fresh, Box::new(deliver), &readiness, interruption)? {
+        let hands = (Box::new(deliver) as Deliver, switches.ledger.clone());
+        let (mut ledger, engines) = match Ledger::open(config, &fresh, hands, &readiness, interruption)? {
             Opened::Open { ledger, engines, conserved } => {
                 publisher.conservation_check(if conserved.is_ok() { Check::Holds } else { Check::Violated });
                 conserved.map_err(ServiceFault::Refused)?;
@@ -215,7 +228,7 @@ impl Service {
             .map_err(refused("cannot start the lookup thread"))?;
         let desk = Arc::new(desk);
         let place = Place::of(&config.deps.accounting, config.security.amnesia);
-        let counting = Counting::start(&place, ledger.reader(), publisher.clone(), &counters)?;
+        let counting = Counting::start(&place, ledger.reader(), publisher.clone(), switches.accounting.clone(), &counters)?;
         let (feeds, intakes): (Vec<_>, Vec<_>) = match config.audit_sink() {
             AuditSink::Off => (cpus.iter().map(|_| None).collect(), Vec::new()),
             AuditSink::File | AuditSink::Unix(_) => {
@@ -228,7 +241,9 @@ impl Service {
 
         let listeners = bind()?;
         policy.tell(auditing.as_ref());
-        let site = Arc::new(site(config, (board, roots), policy.board(), &readiness, version.clone(), ledger.log_id()));
+        faults.tell(auditing.as_ref());
+        let of_requests = (policy.board(), switches.requests.clone());
+        let site = Arc::new(site(config, (board, roots), of_requests, &readiness, version.clone(), ledger.log_id()));
         let parts = engines.into_iter().zip(inboxes).zip(listeners).zip(&cpus).zip(feeds).enumerate();
         let parts = parts.map(|(core, ((((engine, inbox), listener), cpu), feed))| CoreParts {
             engine,
@@ -289,6 +304,7 @@ impl Service {
             auditing,
             keys,
             roots: signing,
+            faults,
             watcher,
             drain_notice: config.timeouts.drain_notice,
             _servers: servers,
@@ -319,6 +335,8 @@ impl Service {
     /// published all the while, so that whoever watches sees the drain and not the moment before it.
     fn stop(self, log: &LogGuard) -> Result<(), ServiceFault> {
         self.readiness.tell_drain();
+        // What they hold back is committed before the ledger is closed.
+        self.faults.end_all();
         self.watcher.publish_now(&self.readiness, &self.counting, log);
         let notice_ms = self.drain_notice.as_millis() as u64;
         tracing::info!(

@@ -6,7 +6,7 @@ use crate::api::Route;
 use crate::config::Config;
 use crate::engine::Gate;
 use crate::http;
-use crate::worker::{self, Admission, SharedGate, SharedQuotas, Site};
+use crate::worker::{self, Admission, Disturbance, SharedGate, SharedQuotas, Site};
 use std::sync::atomic::AtomicUsize;
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ const TOKENS_MAX: usize = 16_384;
 pub(super) fn site(
     config: &Config,
     (revocations, roots): (Arc<RevocationBoard>, Arc<RootBoard>),
-    policy: Arc<PolicyBoard>,
+    (policy, disturbance): (Arc<PolicyBoard>, Arc<Disturbance>),
     readiness: &Readiness,
     version: SharedVersion,
     log_id: crate::domain::LogId,
@@ -35,6 +35,7 @@ pub(super) fn site(
         tokens_max: TOKENS_MAX,
         policy,
         quotas: SharedQuotas::default(),
+        disturbance,
         log_id,
         http_limits: http::Limits {
             body_bytes_max: config.limits.body_bytes_max,

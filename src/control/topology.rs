@@ -7,6 +7,7 @@ use super::fault::{refused, ServiceFault};
 use super::{Dep, PageReply, Readiness, SharedVersion};
 use crate::audit::{Event, EventKind};
 use crate::config::{self, Config, RegistryDep};
+use crate::ledger::Disturbance;
 use crate::registry::{Registry, Source, Standing, StartFault, Watch};
 use crate::telemetry::{Publisher, Reload};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,13 +29,13 @@ struct Told {
 }
 
 impl Topology {
-    /// Reads the file, or begins to ask the registry.
-    pub fn start(config: &Config) -> Result<Self, ServiceFault> {
+    /// Reads the file, or begins to ask the registry. What is done to the questions on purpose is done by `disturbance`.
+    pub fn start(config: &Config, disturbance: Disturbance) -> Result<Self, ServiceFault> {
         let config::Registry { poll_every, timeout, max_age } = config.registry;
         let dep = &config.deps.registry;
         let source = Source::new(dep, timeout, poll_every).map_err(ServiceFault::Refused)?;
         let shown = source.to_string();
-        let watch = Watch::start(source, poll_every).map_err(|fault| match fault {
+        let watch = Watch::start_with(source, poll_every, Box::new(move || disturbance.pass())).map_err(|fault| match fault {
             StartFault::Bad(reason) => ServiceFault::Refused(format!("registry {}: {reason}", place(dep))),
             StartFault::Thread(error) => refused("cannot start the thread of the registry")(error),
         })?;

@@ -15,6 +15,7 @@
 //! | `window`, `scan`, `mark`, `witness`, `recovery` | reading everything, telling a torn tail from damage, opening for writing |
 //! | `log`, `spares` | one batch, one write, one sync; segments allocated ahead |
 //! | [`engine`], `writer` | what a log must offer; appending once, also when the outcome of an append is unknown |
+//! | `disturbance` | a ledger that is late or out of reach on purpose |
 //! | `committer`, `bell`, `quiet`, `stats` | the thread that does so for all lanes |
 //! | `handles` | what the service has in hand of a ledger, wherever that is |
 //! | `cursor`, `reader`, `recent`, `index`, `index_file`, `desk` | finding entries, off the cores |
@@ -48,6 +49,7 @@ mod cursor;
 mod daemon;
 mod desk;
 mod disk;
+mod disturbance;
 pub mod engine;
 mod error;
 #[cfg(any(test, fuzzing))]
@@ -112,6 +114,7 @@ pub use comparison::{Held, Holders, Live};
 pub use daemon::{Admitted, Peer, Served, Server, SteppedDaemon, SteppedLine};
 pub use desk::{Answer, LookupDesk, Told};
 pub use disk::{DiskFile, DiskStorage};
+pub use disturbance::{Disturbance, Disturbed, DisturbedWatch};
 pub use error::LedgerError;
 pub(crate) use error::{verify_beside, verify_in};
 pub use handles::{AuditLedger, EachEntry, EachKeys, ReadLedger, WatchLedger};

@@ -6,6 +6,7 @@
 pub mod accounting;
 pub mod audit;
 pub mod cap;
+pub mod chaos;
 pub mod client;
 pub mod context;
 pub mod demo;
@@ -89,6 +90,9 @@ enum Command {
     /// Check, show and search the audit stream
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Inject faults on purpose, show them and end them
+    #[command(subcommand)]
+    Chaos(chaos::Chaos),
     /// Fetch and verify proofs that a transaction is part of the ledger
     #[command(subcommand)]
     Proof(proof::Proof),
@@ -112,6 +116,7 @@ impl Command {
             Command::Ledger(command) => command.run(context),
             Command::Accounting(command) => command.run(context),
             Command::Audit(command) => command.run(context),
+            Command::Chaos(command) => command.run(context),
             Command::Proof(command) => command.run(context),
             Command::Demo(command) => command.run(context),
             Command::Completions(command) => command.run(),
@@ -215,6 +220,12 @@ mod tests {
             "ronctl audit verify --no-ledger --json",
             "ronctl audit tail -n 5 -f",
             "ronctl audit search --account a --token-id ab --subject s --corr-id c --txid tx_0 --outcome refused --since 2026-11-24T16:30:00Z",
+            "ronctl chaos inject --target svc-wallet --fault=latency",
+            "ronctl chaos inject --target svc-wallet --fault=disconnect --dep=ron-ledger",
+            "ronctl chaos inject --target svc-wallet --fault=quota_storm",
+            "ronctl chaos inject --fault latency --dep registry --for 5m --ms 10 --rate 0.5",
+            "ronctl chaos list --json",
+            "ronctl chaos clear f-1",
             "ronctl proof get --tx tx_0 --size 3 --out proof.json",
             "ronctl proof get --from 1 --to 2",
             "ronctl proof root --token t",
@@ -242,6 +253,11 @@ mod tests {
             "ronctl kms seal --under vault",
             "ronctl registry",
             "ronctl accounting reconcile --snapshot x --entries",
+            "ronctl chaos inject",
+            "ronctl chaos inject --fault flood",
+            "ronctl chaos inject --fault latency --dep disk",
+            "ronctl chaos inject --target ron-ledger --fault latency",
+            "ronctl chaos inject --fault latency --for ever",
             "ronctl proof get",
             "ronctl proof get --from 1",
         ] {

@@ -12,7 +12,7 @@ use super::members::{readable, Members};
 use super::output::{grouped, printable, rfc3339, Output, Style};
 
 /// Members of `/readyz`, `/version` and `/status` that have a line of their own; `/status` may repeat those of the others.
-const SHOWN: [&str; 22] = [
+const SHOWN: [&str; 23] = [
     "ready",
     "degraded",
     "deps",
@@ -23,6 +23,7 @@ const SHOWN: [&str; 22] = [
     "reads",
     "draining",
     "pressure",
+    "faults",
     "name",
     "version",
     "git_revision",
@@ -145,6 +146,8 @@ fn summary(output: &Output, told: &Told) -> String {
     let mut rows = vec![("server".to_owned(), format!("{} (asked at {})", version_line(&told.version), told.asked))];
     rows.push(("ready".to_owned(), ready_line(output, &told.readiness)));
     rows.extend(missing_rows(&told.readiness));
+    let faults = told.readiness["faults"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    rows.extend(faults.map(|fault| ("fault injected".to_owned(), output.paint(Style::Warning, &printable(fault)))));
     let driver = match told.version["driver_note"].as_str() {
         Some(note) => output.paint(Style::Warning, &format!("{} ({note})", text(&told.version["driver"]))),
         None => text(&told.version["driver"]),
@@ -340,7 +343,7 @@ per core 1            connections 4";
     #[test]
     fn a_server_that_is_not_ready_says_why() {
         let told = told(
-            r#"{"ready":false,"missing":["ledger","policy"],"reasons":{"ledger":"disk full"},"reads":true,"writes":false,"draining":true}"#,
+            r#"{"ready":false,"missing":["ledger","policy"],"reasons":{"ledger":"disk full"},"reads":true,"writes":false,"draining":true,"faults":["disconnect of ron-ledger"]}"#,
             "{}",
         );
         let shown = summary(&PLAIN, &told);

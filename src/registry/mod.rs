@@ -26,4 +26,4 @@ pub(crate) mod sample;
 pub use held::{Held, Taken};
 pub use source::{Answer, Source, SourceFault, TOPOLOGY_PATH};
 pub use topology::{Cell, Registry, RegistryFault};
-pub use watch::{Outcome, Standing, StartFault, Watch};
+pub use watch::{Before, Outcome, Standing, StartFault, Watch};

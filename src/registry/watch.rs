@@ -61,6 +61,9 @@ pub struct Standing {
     pub looks: u64,
 }
 
+/// Is asked before each question of the thread: it may take its time, and the question fails with what it errs with.
+pub type Before = Box<dyn FnMut() -> Result<(), String> + Send>;
+
 /// The running thread; it ends some time after this is dropped.
 #[derive(Debug)]
 pub struct Watch {
@@ -73,7 +76,15 @@ impl Watch {
     ///
     /// # Errors
     /// If it is a file and bad, with the cause; or if no thread can be had.
-    pub fn start(mut source: Source, poll_every: Duration) -> Result<Self, StartFault> {
+    pub fn start(source: Source, poll_every: Duration) -> Result<Self, StartFault> {
+        Self::start_with(source, poll_every, Box::new(|| Ok(())))
+    }
+
+    /// As [`Watch::start`], with something before each question but the first one of a file.
+    ///
+    /// # Errors
+    /// Those of [`Watch::start`].
+    pub fn start_with(mut source: Source, poll_every: Duration, before: Before) -> Result<Self, StartFault> {
         let mut standing =
             Standing { topology: None, heard: Instant::now(), trouble: None, outcomes: [0; Outcome::ALL.len()], looks: 0 };
         let mut held = Held::default();
@@ -85,7 +96,7 @@ impl Watch {
         // One that waits is as good as many.
         let (asks, asked) = bounded(1);
         let pauses = Pauses::new(FIRST_PAUSE, poll_every.min(LONGEST_PAUSE));
-        let asker = Asker { source, held, pauses, standing: standing.clone() };
+        let asker = Asker { source, before, held, pauses, standing: standing.clone() };
         let thread = std::thread::Builder::new().name("registry".to_owned());
         thread.spawn(move || asker.run(&asked)).map_err(StartFault::Thread)?;
         Ok(Self { asks, standing })
@@ -113,6 +124,7 @@ pub enum StartFault {
 
 struct Asker {
     source: Source,
+    before: Before,
     held: Held,
     pauses: Pauses,
     standing: Arc<Mutex<Standing>>,
@@ -134,7 +146,10 @@ impl Asker {
     /// One question; returns how long to wait before the next.
     fn ask(&mut self, in_any_case: bool) -> Duration {
         let started = Instant::now();
-        let outcome = take(&mut self.source, &mut self.held, in_any_case);
+        let outcome = match (self.before)() {
+            Ok(()) => take(&mut self.source, &mut self.held, in_any_case),
+            Err(reason) => Err(SourceFault::Unreachable(reason)),
+        };
         let noted = {
             let mut standing = locked(&self.standing);
             standing.looks += u64::from(in_any_case);

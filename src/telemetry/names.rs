@@ -55,6 +55,7 @@ metrics! {
     KEYRING_KEYS Gauge "wallet_keyring_keys" "Keys on the keyring in force.";
     KEYRING_SEALED Gauge "wallet_keyring_sealed" "1 if the file of the keyring is sealed, else 0.";
     KEYRING_HYBRID Gauge "wallet_keyring_hybrid" "1 if the keyring is sealed and signs with post-quantum algorithms beside the classical ones, else 0.";
+    FAULTS_ACTIVE Gauge "wallet_faults_active" "Faults that are injected on purpose now.";
     READY Gauge "wallet_ready" "1 while /readyz answers 200, else 0.";
     CONNECTIONS Gauge "wallet_connections" "Open client connections.";
     CONNECTIONS_ACCEPTED Counter "wallet_connections_accepted_total" "Accepted client connections.";
@@ -102,7 +103,7 @@ metrics! {
 }
 
 /// Gauges of which there is one each, and that are there from the start.
-pub const WITHOUT_LABELS: [&str; 22] = [
+pub const WITHOUT_LABELS: [&str; 23] = [
     ACCOUNTING_LAG,
     POLICY_VERSION,
     REGISTRY_VERSION,
@@ -111,6 +112,7 @@ pub const WITHOUT_LABELS: [&str; 22] = [
     KEYRING_KEYS,
     KEYRING_SEALED,
     KEYRING_HYBRID,
+    FAULTS_ACTIVE,
     READY,
     LEDGER_HEIGHT,
     AUDITED_HEIGHT,

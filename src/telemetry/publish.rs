@@ -318,6 +318,11 @@ impl Publisher {
         self.set(names::KEYRING_HYBRID, &[], f64::from(u8::from(hybrid)));
     }
 
+    /// Shows how many faults are injected on purpose now.
+    pub fn faults_active(&self, count: usize) {
+        self.set(names::FAULTS_ACTIVE, &[], count as f64);
+    }
+
     /// Shows whether `/readyz` answers 200.
     pub fn ready(&self, ready: bool) {
         self.set(names::READY, &[], f64::from(u8::from(ready)));

@@ -3,8 +3,9 @@
 //! Everything that happens to a request before and after its owner core decides is here, in the order of the contract:
 //! framing and caps, admission, capability, shape, policy. What the engine answers arrives through `output`. Reads of durable
 //! entries pass the engine by; they are in `lookups`. Where an interpreted request goes is in `calls`, what the audit stream is told in
-//! `telling`.
+//! `telling`, what is done to requests on purpose in `disturbed`.
 mod calls;
+mod disturbed;
 mod lookups;
 mod output;
 mod telling;
@@ -13,6 +14,7 @@ use super::admission::Admission;
 use super::clock::Clock;
 use super::connection::{Connections, Corr, Meta, Phase};
 use super::denials::Denials;
+use super::disturbance::{Disturbed, Turns};
 use super::mailbox::Asked;
 use super::site::Site;
 use super::terms::method_of;
@@ -56,6 +58,9 @@ pub struct Front {
     #[allow(clippy::redundant_allocation)]
     policy: (u64, Rc<Arc<Policy>>),
     denials: Denials,
+    /// What is done to requests on purpose, as it was when some were read last, and which of them are meant.
+    disturbed: Disturbed,
+    turns: Turns,
     /// Taken out while a request that borrows from it is handed in.
     scratch: Option<Box<api::Scratch>>,
     writes: Writes,
@@ -91,6 +96,8 @@ impl Front {
             tokens,
             policy: in_force(&site),
             denials: Denials::default(),
+            disturbed: Disturbed::default(),
+            turns: Turns::default(),
             scratch: Some(Box::default()),
             writes: Writes::default(),
             desk,
@@ -160,10 +167,18 @@ impl Front {
         self.tokens.len()
     }
 
-    /// Hands every complete request of the input in and drops it from the input.
-    pub fn feed(&mut self, place: u32, framer: &mut http::Framer, input: &mut Vec<u8>, engine: &mut Engine) -> Fed {
+    /// Hands every complete request of the input in and drops it from the input. `waiting_us` says since when they wait, if for longer than
+    /// this moment.
+    pub fn feed(
+        &mut self,
+        place: u32,
+        framer: &mut http::Framer,
+        input: &mut Vec<u8>,
+        waiting_us: Option<u64>,
+        engine: &mut Engine,
+    ) -> Fed {
         let site = self.site.clone();
-        let started_us = self.clock.now_us();
+        let started_us = waiting_us.unwrap_or_else(|| self.clock.now_us());
         let unix_now = self.clock.unix_now();
         let mut used = 0;
         let mut taken = 0;
@@ -307,11 +322,12 @@ impl Front {
     }
 
     /// Whether the policy lets the request through that all else lets through: its quotas, and what it serves while the service is not ready.
-    fn has_room(&self, policy: &Policy, route: Route, now: UnixMs) -> Result<(), Refusal> {
+    fn has_room(&mut self, policy: &Policy, route: Route, now: UnixMs) -> Result<(), Refusal> {
         if self.gate() != Gate::Open && route.read().is_some_and(|read| !policy.serves_degraded(read)) {
             let message = "not ready, and the policy does not serve this read meanwhile; see /readyz for what is missing";
             return Err(Refusal::new(Code::RetryLater, message));
         }
+        self.storm(route)?;
         let holder = self.tokens.holder().expect("what was interpreted has come with a capability");
         self.site.quotas.take(policy, holder.subject(), now)
     }

@@ -7,6 +7,7 @@ mod clock;
 mod connection;
 mod core;
 mod denials;
+mod disturbance;
 mod driver;
 mod front;
 mod labels;
@@ -21,6 +22,7 @@ mod writes;
 
 pub use crate::ledger::unix_now;
 pub use admission::Admission;
+pub use disturbance::{Disturbance, Disturbed, Share};
 pub use driver::{Driver, Wanted};
 pub use labels::{METHOD_LABELS, ROUTE_LABELS, SERVED};
 pub use listener::bind;

@@ -14,6 +14,7 @@ use monoio::net::TcpStream;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 /// Bytes that a fresh input buffer holds; it grows for a request that is larger, and for a client that sends more at once.
 const INPUT_BYTES: usize = 8 << 10;
@@ -30,6 +31,8 @@ pub const LARGE_INPUT_BYTES_MAX: usize = 256 << 20;
 const OUTPUT_KEEP_BYTES: usize = 64 << 10;
 /// What a client may still send after the last reply before the connection is closed for good.
 const LINGER_BYTES_MAX: usize = 1 << 20;
+/// Time between two looks whether requests that are late on purpose still are to be.
+const LATE_LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// What a connection has of the room for large requests; given back when it ends.
 struct Room {
@@ -83,11 +86,12 @@ async fn converse(core: &SharedCore, stream: &mut TcpStream, place: u32) -> Resu
     let mut output = Vec::new();
     let mut framer = http::Framer::default();
     loop {
+        let waiting_us = if input.is_empty() { None } else { wait_if_late(core, place).await };
         let fed = {
             let mut core = core.borrow_mut();
             core.empty_inbox();
             let core = &mut *core;
-            let fed = core.front.feed(place, &mut framer, &mut input, &mut core.engine);
+            let fed = core.front.feed(place, &mut framer, &mut input, waiting_us, &mut core.engine);
             core.hand_over_early();
             core.want_flush();
             fed
@@ -114,6 +118,26 @@ async fn converse(core: &SharedCore, stream: &mut TcpStream, place: u32) -> Resu
                 }
             }
         }
+    }
+}
+
+/// Lets requests that have just arrived wait if they are to be late on purpose, while the core serves other connections; returns since when
+/// they wait, in microseconds of its clock. What has arrived together is late together.
+async fn wait_if_late(core: &SharedCore, place: u32) -> Option<u64> {
+    let (late, since_us) = core.borrow_mut().front.lateness(place)?;
+    loop {
+        let waited = {
+            let front = &core.borrow().front;
+            if !front.is_late() {
+                return Some(since_us);
+            }
+            Duration::from_micros(front.now_us().saturating_sub(since_us))
+        };
+        let left = late.saturating_sub(waited);
+        if left.is_zero() {
+            return Some(since_us);
+        }
+        monoio::time::sleep(left.min(LATE_LOOK_EVERY)).await;
     }
 }
 

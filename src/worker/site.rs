@@ -1,5 +1,6 @@
 //! What all cores of one server share: fixed at start, or behind an atomic that the control thread writes and cores read.
 use super::admission::Admission;
+use super::disturbance::Disturbance;
 use super::quotas::SharedQuotas;
 use super::sweep::Timeouts;
 use crate::access::{PolicyBoard, RevocationBoard, RootBoard};
@@ -73,6 +74,8 @@ pub struct Site {
     pub policy: Arc<PolicyBoard>,
     /// Its quotas that all cores share.
     pub quotas: SharedQuotas,
+    /// What is done to requests on purpose.
+    pub disturbance: Arc<Disturbance>,
     /// The ledger's identity, part of every transaction id.
     pub log_id: LogId,
     /// Bounds of a request.

@@ -3,7 +3,7 @@ use super::{file_of, load_with, REQUIRED};
 use svc_wallet::config::Origin;
 
 /// One bad value per case: key, value as TOML, and what the message must say besides the key and the line.
-const BAD_VALUES: [(&str, &str, &str); 91] = [
+const BAD_VALUES: [(&str, &str, &str); 92] = [
     ("service.name", "\"\"", "is empty; write a text"),
     ("service.name", "7", "7 is not a text; write it in double quotes"),
     (
@@ -98,6 +98,7 @@ const BAD_VALUES: [(&str, &str, &str); 91] = [
     ("metrics.latency_buckets_ms", "[5, 5]", "5 is not above the bound before it; write the bounds in ascending order"),
     ("metrics.latency_buckets_ms", "[0, 5]", "0 is not above zero"),
     ("metrics.latency_buckets_ms", "[\"five\"]", "\"five\" is not a number of milliseconds"),
+    ("faults.allowed", "\"sometimes\"", "is neither on nor off; write \"on\", \"off\", true or false"),
     ("feature_flags.tor", "\"yes\"", "is neither on nor off"),
 ];
 

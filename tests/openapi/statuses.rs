@@ -58,7 +58,7 @@ impl Reach {
 const HISTORY: [Route; 3] = [Route::Proof, Route::LedgerRoot, Route::Consistency];
 
 /// Every refusal that is made: where, with which code, and whom it can reach.
-const REFUSALS: [(&str, Code, Reach); 42] = [
+const REFUSALS: [(&str, Code, Reach); 43] = [
     ("src/access/cache.rs", Code::Unauthorized, Reach::Capability),
     ("src/access/capability.rs", Code::Unauthorized, Reach::Capability),
     ("src/access/capability.rs", Code::Forbidden, Reach::Capability),
@@ -94,6 +94,7 @@ const REFUSALS: [(&str, Code, Reach); 42] = [
     ("src/worker/core.rs", Code::UpstreamUnavailable, Reach::Asking),
     ("src/worker/front.rs", Code::Busy, Reach::Capability),
     ("src/worker/front.rs", Code::RetryLater, Reach::Capability),
+    ("src/worker/front/disturbed.rs", Code::Busy, Reach::Writes),
     ("src/worker/front/lookups.rs", Code::Busy, Reach::LookedUp),
     ("src/worker/front/lookups.rs", Code::NotFound, Reach::Tx),
     ("src/worker/front/lookups.rs", Code::RetryLater, Reach::Totals),

@@ -30,6 +30,7 @@ use std::sync::{atomic::AtomicBool, Arc};
 
 pub use report::CrashReport;
 use round::Scene;
+pub use stage::closed;
 use stage::Stage;
 use variant::Variant;
 use victim::Victim;

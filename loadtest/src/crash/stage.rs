@@ -5,7 +5,7 @@
 use std::{
     fs,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, ExitStatus},
     sync::atomic::AtomicBool,
     time::{Duration, Instant},
@@ -389,14 +389,7 @@ impl Victim for Stage {
         if let Some(daemon) = &mut self.daemon {
             daemon.stop()?;
         }
-        let (ledger, stream) = (self.ledger_directory(), self.wallet.audit_directory());
-        let mut replay = Command::new(self.plan.program.with_file_name("ronctl"));
-        replay.args(["--json", "ledger", "verify", "--dir"]).arg(&ledger);
-        let entries = verified("ronctl ledger verify", replay, "/entries")?;
-        let mut compare = Command::new(self.plan.program.with_file_name("ronctl"));
-        compare.args(["--json", "audit", "verify", "--up-to-date", "--dir"]).arg(stream).arg("--ledger").arg(&ledger);
-        let audited = verified("ronctl audit verify", compare, "/ledger/equal")?;
-        Ok(Closed { entries, audited })
+        closed(&self.plan.program, &self.ledger_directory(), &self.wallet.audit_directory())
     }
 
     fn keep(&mut self) {
@@ -408,6 +401,21 @@ impl Victim for Stage {
             eprintln!("kept: {}", directory.keep().display());
         }
     }
+}
+
+/// What the directories of a service have come to that has ended: its ledger is replayed, and its audit stream compared with it.
+///
+/// # Errors
+/// [`Fault::Program`] if one of them is not whole.
+pub fn closed(program: &Path, ledger: &Path, stream: &Path) -> Result<Closed, Fault> {
+    let ronctl = || Command::new(program.with_file_name("ronctl"));
+    let mut replay = ronctl();
+    replay.args(["--json", "ledger", "verify", "--dir"]).arg(ledger);
+    let entries = verified("ronctl ledger verify", replay, "/entries")?;
+    let mut compare = ronctl();
+    compare.args(["--json", "audit", "verify", "--up-to-date", "--dir"]).arg(stream).arg("--ledger").arg(ledger);
+    let audited = verified("ronctl audit verify", compare, "/ledger/equal")?;
+    Ok(Closed { entries, audited })
 }
 
 /// A number of the verdict of a command that finds nothing.

@@ -5,6 +5,7 @@
 //! | `link` | the writing connection as bytes in and out, over all its lives (pure) |
 //! | `writer`, `state` | the thread around it, and what others see of it |
 //! | `connect` | how each of its connections is made |
+//! | `noted` | what was logged last of the connection |
 //! | `reader` | the connection for questions and for reading all entries |
 //! | `directory` | where its files are, for commands that read them |
 //! | `snapshots` | its snapshots, in pieces |
@@ -13,6 +14,7 @@ mod auditor;
 mod connect;
 mod directory;
 pub(super) mod link;
+mod noted;
 mod reader;
 mod snapshots;
 mod state;

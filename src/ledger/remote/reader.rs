@@ -165,6 +165,9 @@ impl RemoteReader {
     /// Asks on the connection that there is. One that has been idle may have died with a daemon that is back meanwhile, so it is
     /// asked once more on a new one: asking changes nothing.
     fn with<T>(&mut self, mut act: impl FnMut(&mut Connection) -> Result<T, Trouble>) -> Result<T, LedgerError> {
+        if self.state.disturbance.is_cut() {
+            self.connection = None;
+        }
         if let Some(mut connection) = self.connection.take() {
             match act(&mut connection) {
                 Ok(done) => {

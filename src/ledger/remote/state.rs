@@ -1,6 +1,7 @@
 //! What the service sees of a ledger behind a socket, kept up to date by the thread that writes to it.
 use crate::domain::{LogId, Seq};
 use crate::ledger::audit::Findings;
+use crate::ledger::disturbance::{Disturbance, OUT_OF_REACH};
 use crate::ledger::engine::Tenure;
 use crate::ledger::handles::WatchLedger;
 use crate::ledger::stats::{CommitStats, StatsCell};
@@ -21,6 +22,8 @@ pub(super) struct State {
     pub stats: StatsCell,
     /// What the audit of the daemon and the comparison with what is served have found last.
     pub findings: Findings,
+    /// What is done to it on purpose.
+    pub disturbance: Disturbance,
     inner: Mutex<Inner>,
 }
 
@@ -33,7 +36,7 @@ struct Inner {
 }
 
 impl State {
-    pub fn new(socket: PathBuf) -> Self {
+    pub fn new(socket: PathBuf, disturbance: Disturbance) -> Self {
         let inner = Inner { trouble: Some("the ledger daemon has not been reached yet".to_owned()), full: false, begun: None };
         Self {
             socket,
@@ -43,6 +46,7 @@ impl State {
             failed_allocations: AtomicU64::new(0),
             stats: StatsCell::default(),
             findings: Findings::default(),
+            disturbance,
             inner: Mutex::new(inner),
         }
     }
@@ -66,14 +70,20 @@ impl State {
 
     /// Why the daemon cannot be reached now; one whose disk is full can.
     pub fn out_of_reach(&self) -> Option<String> {
-        self.inner().trouble.clone()
+        // At once: the thread that cuts the connection may be asleep for a moment.
+        self.disturbed().or_else(|| self.inner().trouble.clone())
     }
 
     /// Why nothing can be written now.
     pub fn trouble(&self) -> Option<String> {
         let inner = self.inner();
         let full = "the daemon's disk has no room for the next segment; free space in its ledger directory";
-        inner.trouble.clone().or_else(|| inner.full.then(|| full.to_owned()))
+        self.disturbed().or_else(|| inner.trouble.clone()).or_else(|| inner.full.then(|| full.to_owned()))
+    }
+
+    /// Why it is out of reach, if that is so on purpose.
+    pub fn disturbed(&self) -> Option<String> {
+        self.disturbance.is_cut().then(|| format!("the ledger daemon is {OUT_OF_REACH}"))
     }
 
     /// The daemon can be reached, or cannot for this reason.

@@ -2,11 +2,12 @@
 use super::*;
 use crate::domain::{KeyId, LaneBatch, LogId, Nonce, Op, Question, Seq, Totals, UnixMs, Untold};
 use crate::ledger::comparison::DIFFERENCES_MAX;
+use crate::ledger::disturbance::Disturbance;
 use crate::ledger::sample::{entry, lane_batch, lane_batch_of, open, spends};
 use crate::ledger::snapshot::{newest_good, snapshot_name, SnapshotSource};
 use crate::ledger::storage::{ReadFile, Storage, StorageFile};
 use crate::ledger::{segment_name, Admitted, Held, LedgerError, Live, MemoryStorage, ReadLedger, Schedule, Server};
-use crate::ledger::{Audit, AuditLedger};
+use crate::ledger::{Audit, AuditLedger, WatchLedger};
 use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::os::unix::net::UnixListener;
@@ -36,6 +37,7 @@ struct Scene {
     writer: Option<RemoteWriter>,
     log_id: LogId,
     storage: MemoryStorage,
+    disturbance: Disturbance,
     _place: tempfile::TempDir,
 }
 
@@ -50,12 +52,13 @@ impl Scene {
         let fatal = Box::new(|error: &crate::ledger::LedgerError| panic!("{error}"));
         let server = Server::start(log, None, schedule, listener, Admitted(vec![user]), fatal).unwrap();
         let fatal = Box::new(|error: &crate::ledger::LedgerError| panic!("{error}"));
-        let writer = RemoteWriter::spawn(&socket, 1, PATIENT, Box::new(|_| ()), fatal).unwrap();
+        let disturbance = Disturbance::default();
+        let writer = RemoteWriter::spawn(&socket, 1, PATIENT, disturbance.clone(), Box::new(|_| ()), fatal).unwrap();
         let log_id = until("the grant", || match writer.begun().unwrap() {
             Begun::Granted { log_id, .. } => Some(log_id),
             Begun::Waiting(_) => None,
         });
-        Self { server: Some(server), writer: Some(writer), log_id, storage, _place: place }
+        Self { server: Some(server), writer: Some(writer), log_id, storage, disturbance, _place: place }
     }
 
     fn writer(&self) -> &RemoteWriter {
@@ -246,4 +249,33 @@ fn an_error_of_the_socket_says_what_to_do_about_it() {
     for gone in [ErrorKind::NotFound, ErrorKind::ConnectionRefused, ErrorKind::ConnectionReset] {
         assert!(told(gone).ends_with("; see whether ron-ledger runs there and what it logs"), "{gone}");
     }
+}
+
+#[test]
+fn a_ledger_that_is_late_or_out_of_reach_on_purpose_gets_each_batch_once_and_in_its_order() {
+    let scene = Scene::new(Schedule::no_snapshots());
+    let (watch, mut reader) = (scene.writer().watch(), scene.writer().reader(scene.log_id));
+    scene.push(lane_batch(0, 1, 2));
+    until("the first batch", || (watch.head() == Seq(2)).then_some(()));
+    assert!(reader.find(&Question::At(Seq(1))).unwrap().is_some() && watch.trouble().is_none());
+    let errors = watch.connect_errors();
+    scene.disturbance.set(Duration::from_secs(3_600), false);
+    (1..40).for_each(|number| scene.push(lane_batch(0, 2 * number + 1, 2)));
+    scene.disturbance.set(Duration::ZERO, true);
+    // It is known at once, whatever the thread of the link does.
+    assert!(watch.trouble().is_some_and(|trouble| trouble.contains("a fault is injected")));
+    let unreachable = reader.find(&Question::At(Seq(1)));
+    assert!(matches!(unreachable, Err(LedgerError::Unreachable { .. })), "{unreachable:?}");
+    until("the connection is cut", || (watch.connect_errors() > errors).then_some(()));
+    assert!(watch.head() < Seq(80), "what is late has not arrived");
+    scene.disturbance.set(Duration::ZERO, false);
+    until("all batches", || (watch.head() == Seq(80)).then_some(()));
+    until("it can be written", || watch.trouble().is_none().then_some(()));
+    let mut accounts = Vec::new();
+    let mut note = |_, _: &crate::domain::Root, entry: crate::domain::Entry<'_>| {
+        accounts.push(entry.to().expect("an issue credits").as_str().to_owned());
+        ControlFlow::Continue(())
+    };
+    reader.scan(Seq(1), &mut note).unwrap();
+    assert_eq!(accounts, (1..=80).map(|number| format!("l0/{number}")).collect::<Vec<_>>());
 }

@@ -5,19 +5,21 @@
 //! what is not acknowledged stays in the link, or in the lane's queue when the link has enough.
 use super::connect::connect_to;
 use super::link::{Heard, Link};
+use super::noted::Noted;
 use super::reader::{not_reached, RemoteReader};
 use super::snapshots::RemoteSnapshots;
 use super::state::{RemoteWatch, State};
 use crate::domain::{Durable, LaneBatch, LogId};
-use crate::ledger::backoff::Backoff;
 use crate::ledger::bell::Bell;
 use crate::ledger::committer::{prefer_this_thread, LaneSender, OnFatal};
+use crate::ledger::disturbance::Disturbance;
 use crate::ledger::engine::Tenure;
 use crate::ledger::protocol::{Fault, Refused};
 use crate::ledger::LedgerError;
 use crossbeam_channel::Receiver;
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::net::{recv, send, RecvFlags, SendFlags};
+use std::collections::VecDeque;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,13 +40,12 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 const CLOSE_LOOK_EVERY: Duration = Duration::from_millis(5);
 /// How long a wallet that waits leaves a daemon that has come back to the one that had its ledger.
 const YIELD: Duration = Duration::from_secs(2);
-/// Time between two log lines about connections that were lost for the same reason, at first and at the most: a standby waits for days.
-const LOSS_NOTE_EVERY: Duration = Duration::from_secs(1);
-const LOSS_NOTE_EVERY_MAX: Duration = Duration::from_secs(600);
 /// What is read of the socket at once.
 const READ_BYTES: usize = 64 << 10;
 /// Bytes that wait for the socket before no more batches are taken from the lanes.
 const OUTPUT_BYTES_MAX: usize = 4 << 20;
+/// Batches that are kept back at once while the ledger is late on purpose; more wait in the lanes.
+const LATE_BATCHES_MAX: usize = 256;
 
 /// What a start has come to.
 #[derive(Debug)]
@@ -80,7 +81,8 @@ pub struct RemoteWriter {
 
 impl RemoteWriter {
     /// Starts the thread, which connects to this socket until it has the ledger. `deliver` gets every acknowledgement, on that thread;
-    /// it must not block. `on_fatal` is called when this process can never write again; it must end then.
+    /// it must not block. What is done to the ledger on purpose is done by `disturbance`. `on_fatal` is called when this process can never write
+    /// again; it must end then.
     ///
     /// # Errors
     /// If the thread cannot be started.
@@ -88,16 +90,18 @@ impl RemoteWriter {
         socket: &Path,
         lanes: u16,
         patience: Patience,
+        disturbance: Disturbance,
         deliver: Box<dyn Fn(Durable) + Send>,
         on_fatal: OnFatal,
     ) -> Result<Self, LedgerError> {
-        let state = Arc::new(State::new(socket.to_owned()));
+        let state = Arc::new(State::new(socket.to_owned(), disturbance));
         let bell = Arc::new(Bell::of_files().map_err(LedgerError::io(state.place(), "make an eventfd"))?);
         let closing = Arc::new(AtomicBool::new(false));
         let (senders, queues): (Vec<_>, Vec<_>) = (0..lanes).map(|_| LaneSender::new(Arc::clone(&bell))).unzip();
         let runner = Runner {
             link: Link::new(lanes, patience.keys_ttl.as_millis() as u64),
             queues,
+            late: VecDeque::new(),
             deliver,
             on_fatal: Some(on_fatal),
             state: Arc::clone(&state),
@@ -175,6 +179,8 @@ impl RemoteWriter {
 struct Runner {
     link: Link,
     queues: Vec<Receiver<LaneBatch>>,
+    /// Batches that are kept back because the ledger is to be late, with the time since when, the oldest first.
+    late: VecDeque<(Instant, LaneBatch)>,
     deliver: Box<dyn Fn(Durable) + Send>,
     on_fatal: Option<OnFatal>,
     state: Arc<State>,
@@ -207,36 +213,6 @@ struct Waiting {
     yields: bool,
 }
 
-/// Why a connection was lost, as it was logged last.
-struct Noted {
-    reason: String,
-    begun: Instant,
-    pauses: Backoff,
-}
-
-impl Default for Noted {
-    fn default() -> Self {
-        let pauses = Backoff::new(LOSS_NOTE_EVERY, LOSS_NOTE_EVERY_MAX);
-        Self { reason: String::new(), begun: Instant::now(), pauses }
-    }
-}
-
-impl Noted {
-    /// Whether this is to be logged now: the same reason not too often, and ever more seldom.
-    fn is_due(&mut self, reason: &str, now: Instant) -> bool {
-        let now = now.saturating_duration_since(self.begun);
-        if self.reason != reason {
-            self.reason = reason.to_owned();
-            self.pauses.forget();
-        }
-        let due = self.pauses.is_over(now);
-        if due {
-            self.pauses.failed(now);
-        }
-        due
-    }
-}
-
 /// Why a connection is given up.
 enum Loss {
     /// The other end is gone, or was not understood, for this reason.
@@ -252,9 +228,9 @@ impl Runner {
         loop {
             if self.closing.load(Ordering::Acquire) {
                 let until = *until.get_or_insert_with(|| Instant::now() + CLOSE_PATIENCE);
-                let idle = self.link.in_doubt() == 0 && self.queues.iter().all(Receiver::is_empty);
-                if idle || Instant::now() >= until {
-                    return self.link.in_doubt() + self.queues.iter().map(Receiver::len).sum::<usize>();
+                let waiting = self.late.len() + self.queues.iter().map(Receiver::len).sum::<usize>();
+                if self.link.in_doubt() + waiting == 0 || Instant::now() >= until {
+                    return self.link.in_doubt() + waiting;
                 }
             }
             let turned = self.turn();
@@ -278,7 +254,11 @@ impl Runner {
     }
 
     fn turn(&mut self) -> Result<(), Loss> {
-        if self.socket.is_none() && Instant::now() >= self.next_attempt {
+        let connects = self.socket.is_none() && Instant::now() >= self.next_attempt;
+        if let Some(reason) = self.state.disturbed().filter(|_| connects || self.socket.is_some()) {
+            return Err(Loss::Broken(reason));
+        }
+        if connects {
             self.connect()?;
         }
         self.take_batches();
@@ -336,6 +316,10 @@ impl Runner {
     }
 
     fn take_batches(&mut self) {
+        let delay = self.state.disturbance.delay();
+        if !delay.is_zero() || !self.late.is_empty() {
+            return self.take_late_batches(delay);
+        }
         for (number, queue) in self.queues.iter().enumerate() {
             while self.link.has_room(number as u16) && self.link.output().len() < OUTPUT_BYTES_MAX {
                 let Ok(batch) = queue.try_recv() else { break };
@@ -347,8 +331,31 @@ impl Runner {
         }
     }
 
+    /// As [`Runner::take_batches`], but what is taken is handed on only after this time.
+    fn take_late_batches(&mut self, delay: Duration) {
+        let now = Instant::now();
+        for queue in &self.queues {
+            let room = LATE_BATCHES_MAX.saturating_sub(self.late.len());
+            self.late.extend(queue.try_iter().take(room).map(|batch| (now, batch)));
+        }
+        while self.next_late(delay).is_some_and(|left| left.is_zero()) {
+            let (_, batch) = self.late.pop_front().expect("it was just looked at");
+            self.link.push(batch);
+        }
+    }
+
+    /// In what time the first of the batches that are kept back is to be handed on, if the link has room for it.
+    fn next_late(&mut self, delay: Duration) -> Option<Duration> {
+        let (since, lane) = self.late.front().map(|(since, batch)| (*since, batch.lane))?;
+        let room = self.link.has_room(lane) && self.link.output().len() < OUTPUT_BYTES_MAX;
+        room.then(|| delay.saturating_sub(since.elapsed()))
+    }
+
     /// Whether a lane has something that would be taken now.
     fn batches_wait(&mut self) -> bool {
+        if !self.late.is_empty() {
+            return self.late.len() < LATE_BATCHES_MAX && self.queues.iter().any(|queue| !queue.is_empty());
+        }
         let room = self.link.output().len() < OUTPUT_BYTES_MAX;
         room && self.queues.iter().enumerate().any(|(number, queue)| !queue.is_empty() && self.link.has_room(number as u16))
     }
@@ -377,6 +384,7 @@ impl Runner {
             (true, Some(_)) => HEARTBEAT_EVERY.saturating_sub(self.beaten.elapsed()),
             (true, None) => self.next_attempt.saturating_duration_since(Instant::now()),
         };
+        let pause = self.next_late(self.state.disturbance.delay()).map_or(pause, |left| pause.min(left));
         // While closing, what is missing is an answer or a connection.
         let closing = self.closing.load(Ordering::Acquire);
         let pause = if closing { pause.min(CLOSE_LOOK_EVERY) } else { pause };
@@ -469,22 +477,5 @@ impl Runner {
                 Loss::Broken(text)
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_reason_is_logged_once_a_second_and_another_one_at_once() {
-        let (mut noted, began) = (Noted::default(), Instant::now());
-        let mut due = |reason: &str, after_ms| noted.is_due(reason, began + Duration::from_millis(after_ms));
-        assert_eq!([due("in use", 0), due("in use", 1), due("in use", 999)], [true, false, false]);
-        assert_eq!(
-            [due("in use", 1_000), due("in use", 1_001), due("gone", 1_002), due("gone", 1_003)],
-            [true, false, true, false]
-        );
-        assert!(due("in use", 1_004));
     }
 }
