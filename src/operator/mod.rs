@@ -8,6 +8,7 @@ pub mod cap;
 pub mod client;
 pub mod context;
 pub mod demo;
+pub mod dto;
 pub mod exit;
 #[cfg(test)]
 mod fake;
@@ -88,6 +89,9 @@ enum Command {
     /// Fetch and verify proofs that a transaction is part of the ledger
     #[command(subcommand)]
     Proof(proof::Proof),
+    /// Hold the shapes of requests and replies against what is written down about them
+    #[command(subcommand)]
+    Dto(dto::Dto),
     /// See a wallet at work on a server of its own, which is gone afterwards
     Demo(demo::Demo),
     /// Print what a shell needs to complete this command
@@ -108,6 +112,7 @@ impl Command {
             Command::Ledger(command) => command.run(context),
             Command::Audit(command) => command.run(context),
             Command::Proof(command) => command.run(context),
+            Command::Dto(command) => command.run(context),
             Command::Demo(command) => command.run(context),
             Command::Completions(command) => command.run(),
             Command::Manual(command) => command.run(context),
@@ -214,6 +219,8 @@ mod tests {
             "ronctl proof verify --proof - --root ab --size 3 --receipt r.json --consistency c.json",
             "ronctl proof consistency --from a --to b --proof c.json",
             "ronctl demo",
+            "ronctl dto lint svc-wallet",
+            "ronctl dto lint svc-wallet --openapi gateway/openapi.yaml --vectors gateway/vectors --json",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }
