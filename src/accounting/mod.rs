@@ -22,7 +22,7 @@ use std::ops::ControlFlow;
 use crate::domain::{Entry, Seq};
 
 pub use counters::{Bounds, Counters, CountersFault, FlushLag, Flushed};
-pub use line::{Delta, Line, LineFault};
+pub use line::{Delta, Line, LineFault, FORMAT};
 pub use store::StoreFault;
 pub use sums::Side;
 

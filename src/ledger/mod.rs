@@ -30,6 +30,7 @@
 //! | `daemon`, `remote` | the threads and sockets around them |
 //! | `verify/` | replaying everything against every promise, and what a start would do |
 //! | `walk` | reading a directory from any entry on, for people |
+//! | `formats` | which version of its format each file has, and an index made anew |
 //! | `archive`, `backup` | moving sealed segments elsewhere; copies of the state, and a ledger from one |
 //!
 //! The pure files know no clock, randomness, I/O or threads. Nothing in here knows HTTP, capabilities or what a core decides.
@@ -50,6 +51,7 @@ mod desk;
 mod disk;
 pub mod engine;
 mod error;
+mod formats;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod handles;
@@ -114,6 +116,7 @@ pub use desk::{Answer, LookupDesk, Told};
 pub use disk::{DiskFile, DiskStorage};
 pub use error::LedgerError;
 pub(crate) use error::{verify_beside, verify_in};
+pub use formats::{formats, index_anew, FileFormat, FormatVersion, INDEX_KIND};
 pub use handles::{AuditLedger, EachEntry, EachKeys, ReadLedger, WatchLedger};
 pub(crate) use log::is_lack_of_room;
 pub use log::{AppendError, Log, Options, Watch};

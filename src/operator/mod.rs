@@ -15,6 +15,7 @@ mod fake;
 pub mod kms;
 pub mod ledger;
 pub mod members;
+pub mod migrate;
 pub mod output;
 pub mod policy;
 pub mod proof;
@@ -92,6 +93,8 @@ enum Command {
     /// Hold the shapes of requests and replies against what is written down about them
     #[command(subcommand)]
     Dto(dto::Dto),
+    /// Bring files to the versions that this program reads, each with a backup
+    Migrate(migrate::Migrate),
     /// See a wallet at work on a server of its own, which is gone afterwards
     Demo(demo::Demo),
     /// Print what a shell needs to complete this command
@@ -113,6 +116,7 @@ impl Command {
             Command::Audit(command) => command.run(context),
             Command::Proof(command) => command.run(context),
             Command::Dto(command) => command.run(context),
+            Command::Migrate(command) => command.run(context),
             Command::Demo(command) => command.run(context),
             Command::Completions(command) => command.run(),
             Command::Manual(command) => command.run(context),
@@ -219,6 +223,8 @@ mod tests {
             "ronctl proof verify --proof - --root ab --size 3 --receipt r.json --consistency c.json",
             "ronctl proof consistency --from a --to b --proof c.json",
             "ronctl demo",
+            "ronctl migrate svc-wallet",
+            "ronctl migrate svc-wallet --dry-run --ledger-dir ./var/ledger --json",
             "ronctl dto lint svc-wallet",
             "ronctl dto lint svc-wallet --openapi gateway/openapi.yaml --vectors gateway/vectors --json",
         ] {
@@ -240,6 +246,7 @@ mod tests {
             "ronctl kms retire",
             "ronctl kms seal --under vault",
             "ronctl registry",
+            "ronctl migrate",
             "ronctl proof get",
             "ronctl proof get --from 1",
         ] {

@@ -6,7 +6,7 @@ use super::product::Product;
 use super::schema::Document;
 use super::{errors, replies, requests, vectors, Vectors};
 use crate::control::SERVICE;
-use crate::operator::context::Context;
+use crate::operator::context::{known_service, Context};
 use crate::operator::exit::{Exit, Failure};
 use crate::operator::output::{grouped, Style};
 use serde_json::json;
@@ -83,10 +83,7 @@ pub fn lint(copies: &Copies) -> Result<Report, Fault> {
 impl Lint {
     /// Compares and tells.
     pub fn run(&self, context: &Context) -> Result<Exit, Failure> {
-        if self.service != SERVICE {
-            let what = format!("{} is not known here: this ronctl has the shapes of {SERVICE} alone", self.service);
-            return Err(Failure::usage(what, format!("ask for {SERVICE}, or use the tool of that service")));
-        }
+        known_service(&self.service)?;
         let mut copies = Copies::built_in();
         if let Some(file) = &self.openapi {
             copies.openapi = read(file)?;
