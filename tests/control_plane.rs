@@ -40,6 +40,43 @@ fn the_pages_are_those_of_the_contract_on_both_ports() {
 }
 
 #[test]
+fn the_console_is_one_page_that_asks_nobody_else_and_only_reads() {
+    let server = Server::start();
+    let page = server.page("/console").ok();
+    assert_eq!(page.header("Content-Type"), Some("text/html; charset=utf-8"));
+    for (name, value) in
+        [("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer"), ("Cache-Control", "no-store")]
+    {
+        assert_eq!(page.header(name), Some(value), "{page}");
+    }
+    let policy = page.header("Content-Security-Policy").unwrap();
+    for part in
+        ["default-src 'none'; ", "connect-src 'self'; ", "base-uri 'none'; ", "form-action 'none'; ", "frame-ancestors 'none'"]
+    {
+        assert!(policy.contains(part), "{policy}");
+    }
+    // A script and a style run by their hashes alone.
+    assert_eq!((policy.matches("'sha256-").count(), policy.contains("unsafe")), (2, false), "{policy}");
+    let text = String::from_utf8(page.body.clone()).unwrap();
+    assert!(text.starts_with("<!doctype html>") && text.contains("<html lang=\"en\">"), "{text:.200}");
+    // Other pages have no such header, and the API port has no such page.
+    assert_eq!(server.page("/metrics").header("Content-Security-Policy"), None);
+    server.connect().call(&request("GET", "/console")).refused(404, "NOT_FOUND");
+    let control = server.control;
+    for method in ["POST", "PUT", "DELETE", "PATCH"] {
+        let reply = Client::connect(control).call(&request(method, "/console")).refused(405, "METHOD_NOT_ALLOWED");
+        assert_eq!(reply.header("Allow"), Some("GET, HEAD, OPTIONS"), "{method}: {reply}");
+    }
+    let mut client = Client::connect(control);
+    client.send(request("HEAD", "/console").bytes());
+    let head = client.reply_to_head();
+    assert_eq!((head.status, head.header("Content-Security-Policy")), (200, Some(policy)), "{head}");
+    // What the page asks for is counted for each core from the start.
+    let metrics = String::from_utf8(server.page("/metrics").body).unwrap();
+    assert!(metrics.contains("\nwallet_core_answered_total{core=\"0\"} "), "{metrics}");
+}
+
+#[test]
 fn the_admin_socket_is_for_its_owner_and_shows_the_status() {
     let server = Server::start();
     server.wallet().issue("a", 5);
