@@ -23,6 +23,7 @@ pub mod public_keys;
 pub mod registry;
 pub mod shell;
 pub mod status;
+pub mod top;
 pub mod wallet;
 
 use std::ffi::OsString;
@@ -81,6 +82,8 @@ enum Command {
     Registry(registry::Registry),
     /// Show whether the server is ready, and why not
     Status(status::Status),
+    /// Watch rates, latencies, cores, ledger, readiness and refusals in a terminal
+    Top(top::Top),
     /// Check, show and export the ledger on disk
     #[command(subcommand)]
     Ledger(ledger::Ledger),
@@ -112,6 +115,7 @@ impl Command {
             Command::Wallet(command) => command.run(context),
             Command::Registry(command) => command.run(context),
             Command::Status(command) => command.run(context),
+            Command::Top(command) => command.run(context),
             Command::Ledger(command) => command.run(context),
             Command::Audit(command) => command.run(context),
             Command::Proof(command) => command.run(context),
@@ -223,6 +227,8 @@ mod tests {
             "ronctl proof verify --proof - --root ab --size 3 --receipt r.json --consistency c.json",
             "ronctl proof consistency --from a --to b --proof c.json",
             "ronctl demo",
+            "ronctl top",
+            "ronctl top --interval 500ms --once --json",
             "ronctl migrate svc-wallet",
             "ronctl migrate svc-wallet --dry-run --ledger-dir ./var/ledger --json",
             "ronctl dto lint svc-wallet",
@@ -246,6 +252,7 @@ mod tests {
             "ronctl kms retire",
             "ronctl kms seal --under vault",
             "ronctl registry",
+            "ronctl top --interval 1ms",
             "ronctl migrate",
             "ronctl proof get",
             "ronctl proof get --from 1",
