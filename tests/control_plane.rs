@@ -27,6 +27,9 @@ fn the_pages_are_those_of_the_contract_on_both_ports() {
     }
     assert_eq!((json["name"].as_str(), json["version"].as_str()), (Some("svc-wallet"), Some(env!("CARGO_PKG_VERSION"))));
     assert_eq!((json["policy_version"].as_u64(), json["registry_version"].as_u64()), (Some(3), Some(5)), "{version}");
+    let built_in = [(cfg!(feature = "arti"), "arti"), (cfg!(feature = "legacy_pay"), "legacy_pay")];
+    let built_in: Vec<&str> = built_in.into_iter().filter_map(|(has, name)| has.then_some(name)).collect();
+    assert_eq!(json["features"], serde_json::json!(built_in), "{version}");
     for (path, reply) in [("/healthz", &health), ("/readyz", &ready), ("/version", &version)] {
         let page = server.page(path);
         assert_eq!((page.status, &page.body), (200, &reply.body), "{path}");

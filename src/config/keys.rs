@@ -110,8 +110,8 @@ pub static KEYS: [Key; 46] = [
         "5,10,20,30,50,75,100,150,200,250,400,800,1600",
         "upper bounds of the latency histograms",
     ),
-    with_default("feature_flags.tor", "false", "Tor transport at the edge; not in this build"),
-    with_default("feature_flags.legacy_pay", "false", "legacy payment integration; not in this build"),
+    with_default("feature_flags.tor", "false", "Tor transport at the edge; refused, it does not exist yet"),
+    with_default("feature_flags.legacy_pay", "false", "legacy payment integration; refused, it does not exist yet"),
 ];
 
 /// Names by which the runbook's prose calls some keys, so that whoever types one is told where it lives.

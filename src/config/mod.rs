@@ -27,6 +27,7 @@ pub use keys::CONFIG_ENV;
 pub use place::{AccountingDep, AuditSink, Kms, LedgerDep, RegistryDep};
 pub(crate) use read::{SCRUB_BYTES_PER_SECOND, SCRUB_EVERY, SNAPSHOT_ENTRIES, SNAPSHOT_EVERY};
 pub use sources::{Flags, Sources, FILE_DEFAULT};
+pub use supported::{Feature, FEATURES};
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
