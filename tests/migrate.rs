@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use support::{body, eventually, Server};
+use support::{body, eventually, Daemon, Server};
 
 const BLOCK: usize = 4096;
 const INDEX: &str = "ledger/index-0000000001.idx";
@@ -253,6 +253,34 @@ fn an_index_whose_segment_is_not_there_is_left_as_it_is() {
     fs::rename(server.path("archived"), server.segment(1)).unwrap();
     let (code, files) = migrate(&server, "");
     assert_eq!((code, &of(&files, INDEX)["migrated"]), (Some(0), &true.into()), "{files:?}");
+}
+
+#[test]
+fn the_ledger_of_a_daemon_is_left_out_until_its_directory_is_named() {
+    let mut daemon = Daemon::start();
+    let mut server = Server::with(&[("deps.ledger_sock", &daemon.sock())]);
+    server.wallet().issue("a", 10);
+    assert!(server.stop().status.success());
+    let configuration = fs::read_to_string(server.path("svc-wallet.toml")).unwrap();
+    fs::write(server.path("svc-wallet.toml"), configuration.replace("embedded:./ledger", &daemon.sock())).unwrap();
+    let busy = ronctl(&server, "migrate svc-wallet");
+    let said = text(&busy.stderr);
+    assert!(busy.status.code() == Some(4) && said.contains("ron-ledger runs: it answers at unix://"), "{said}");
+    daemon.stop();
+    let output = ronctl(&server, "migrate svc-wallet");
+    let told = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    assert!(told.ends_with("was left out: name its directory with --ledger-dir\n") && !told.contains("segment-"), "{told}");
+    let named = format!(" --ledger-dir {}", daemon.path("ledger").display());
+    let (code, files) = migrate(&server, &named);
+    assert_eq!((code, &of(&files, "segment-0000000001.log")["state"]), (Some(0), &"current".into()), "{files:?}");
+    // A daemon without a socket that is known here is noticed by its lock.
+    daemon.launch();
+    let config = fs::read_to_string(server.path("svc-wallet.toml")).unwrap();
+    fs::write(server.path("svc-wallet.toml"), config.replace(&daemon.sock(), "unix:///nonexistent/ledger.sock")).unwrap();
+    let busy = ronctl(&server, &format!("migrate svc-wallet{named}"));
+    let said = text(&busy.stderr);
+    assert!(busy.status.code() == Some(4) && said.contains("in use by ron-ledger"), "{said}");
 }
 
 #[test]

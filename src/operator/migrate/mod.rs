@@ -18,6 +18,7 @@ use serde_json::{json, Value};
 use super::context::{known_service, Context};
 use super::exit::{Exit, Failure};
 use super::output::Style;
+use crate::config::LedgerDep;
 use carry::Stage;
 use steps::{Step, STEPS};
 use survey::{Form, Found};
@@ -80,7 +81,9 @@ impl Migrate {
         }
         context.output.progress("");
         drop(guard);
-        self.tell(context, &told)?;
+        // Where it is, its daemon alone knows, and that has to be down.
+        let left_out = ledger.is_none() && matches!(config.deps.ledger, LedgerDep::Unix(_));
+        self.tell(context, &told, left_out)?;
         if let Some(refused) = refused {
             return Err(refused);
         }
@@ -88,11 +91,12 @@ impl Migrate {
         Ok(if told.iter().all(sound) { Exit::Done } else { Exit::No })
     }
 
-    fn tell(&self, context: &Context, told: &[Told]) -> Result<(), Failure> {
+    fn tell(&self, context: &Context, told: &[Told], left_out: bool) -> Result<(), Failure> {
         let output = &context.output;
         if output.json {
             let files: Vec<Value> = told.iter().map(|one| one.json(self.dry_run)).collect();
-            return output.value(&json!({"service": self.service, "dry_run": self.dry_run, "files": files}));
+            return output
+                .value(&json!({"service": self.service, "dry_run": self.dry_run, "ledger_left_out": left_out, "files": files}));
         }
         let mut rows = Vec::new();
         for one in told {
@@ -120,6 +124,9 @@ impl Migrate {
             rows.push(
                 "the backup of the keyring has its keys in the clear: remove it once the servers run with the new one".to_owned(),
             );
+        }
+        if left_out {
+            rows.push("the ledger is that of a daemon and was left out: name its directory with --ledger-dir".to_owned());
         }
         output.line(&rows.join("\n"))
     }

@@ -149,8 +149,8 @@ fn troubles(figures: &Figures, gone: Option<&str>) -> Vec<(Style, String)> {
     if figures.violations > 0.0 {
         found.push((Style::Bad, "the audit has found that what is served is not what the ledger says".to_owned()));
     }
-    if !figures.faults.is_empty() {
-        found.push((Style::Warning, format!("faults are injected: {}", figures.faults.join(", "))));
+    if let Some(active) = figures.faults_active.filter(|active| *active > 0.0) {
+        found.push((Style::Warning, format!("faults are injected on purpose: {} active", number(Some(active)))));
     }
     found
 }

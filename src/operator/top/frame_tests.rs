@@ -21,7 +21,7 @@ fn text(answered: [u64; 2], commits: u64, faults: u64) -> String {
          rejected_total{{reason=\"funds\"}} {commits}\nledger_commit_seconds_count {commits}\nledger_batch_entries_sum {all}\n\
          request_latency_seconds_bucket{{route=\"transfer\",le=\"0.1\"}} 0\n\
          request_latency_seconds_bucket{{route=\"transfer\",le=\"0.2\"}} {all}\nrequest_latency_seconds_bucket{{route=\"transfer\",le=\"+Inf\"}} {all}\n\
-         policy_version 3\nregistry_version 5\nkeyring_version 1\nwallet_faults_active{{kind=\"latency\"}} {faults}\n"
+         policy_version 3\nregistry_version 5\nkeyring_version 1\nwallet_faults_active {faults}\n"
     )
 }
 
@@ -114,7 +114,7 @@ fn what_is_wrong_is_said_first() {
             "not ready: reads are served, writes are not",
             "ledger is missing: no \u{fffd}[2J room",
             "under pressure: more work arrives than is done",
-            "faults are injected: latency",
+            "faults are injected on purpose: 1 active",
         ]
     );
     assert!(value_of(&lines, "connection ").contains(&"missing") && value_of(&lines, "writes").contains(&"refused"), "{lines:?}");
