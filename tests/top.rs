@@ -159,6 +159,24 @@ fn the_live_view_follows_the_server_and_leaves_the_terminal_as_it_was() {
     assert_eq!(live.ends(), "0");
 }
 
+/// The process of this name that descends from another one.
+fn below(ancestor: u32, name: &str) -> i32 {
+    let processes =
+        std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse::<u32>().ok());
+    // Number, name in brackets, state, number of the parent (proc(5)).
+    let of = |pid: u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let (before, behind) = stat.rsplit_once(") ")?;
+        Some((before.split_once('(')?.1.to_owned(), behind.split(' ').nth(1)?.parse::<u32>().ok()?))
+    };
+    let descends = |pid: u32| {
+        let mut line = std::iter::successors(Some(pid), |pid| of(*pid).map(|(_, parent)| parent).filter(|parent| *parent > 1));
+        line.any(|pid| pid == ancestor)
+    };
+    let mut found = processes.filter(|pid| of(*pid).is_some_and(|(known, _)| known == name) && descends(*pid));
+    i32::try_from(found.next().expect("it runs")).unwrap()
+}
+
 #[test]
 fn ctrl_c_and_a_signal_end_it_in_order() {
     let server = Server::start();
@@ -168,12 +186,8 @@ fn ctrl_c_and_a_signal_end_it_in_order() {
     assert_eq!(live.ends(), "0");
     let live = Live::start(&server);
     live.shows("REQUESTS");
-    // The terminal hangs up, or the machine goes down: the one process that runs this very program here.
-    let children = |parent: u32| std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
-    let below = |list: String| list.split_whitespace().map(|pid| pid.parse::<u32>().unwrap()).collect::<Vec<_>>();
-    let shells = below(children(live.child.id()));
-    let ronctl = shells.iter().flat_map(|shell| below(children(*shell))).next().unwrap_or_else(|| shells[0]);
-    let pid = rustix::process::Pid::from_raw(ronctl as i32).unwrap();
+    // As when the terminal hangs up, or the machine goes down.
+    let pid = rustix::process::Pid::from_raw(below(live.child.id(), "ronctl")).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     assert_eq!(live.ends(), "0");
 }

@@ -145,7 +145,8 @@ impl Document {
             "minimum" => order().is_some_and(std::cmp::Ordering::is_lt),
             "maximum" => order().is_some_and(std::cmp::Ordering::is_gt),
             "contentEncoding" => value.as_str().is_some_and(|text| !is_base64url(text)),
-            "oneOf" => several(&|fitting| fitting != 1),
+            "oneOf" if several(&|fitting| fitting == 0) => return Some(self.nearest(&here(), wanted, value)),
+            "oneOf" => several(&|fitting| fitting > 1),
             "allOf" => several(&|fitting| fitting != wanted.as_array().map_or(0, Vec::len)),
             "not" => self.inner(&here(), value).is_none(),
             "items" => return value.as_array()?.iter().find_map(|item| self.inner(&here(), item)),
@@ -156,6 +157,14 @@ impl Document {
             _ => false,
         };
         refused.then(here)
+    }
+
+    /// Where the alternative refuses that the value comes nearest to: the one of its type, if there is one.
+    fn nearest(&self, pointer: &str, alternatives: &Value, value: &Value) -> String {
+        const OTHERS: [&str; 3] = ["/type", "/const", "/required"];
+        let count = alternatives.as_array().map_or(0, Vec::len);
+        let mut refusals = (0..count).filter_map(|index| self.inner(&format!("{pointer}/{index}"), value));
+        refusals.find(|refusal| !OTHERS.iter().any(|end| refusal.ends_with(end))).unwrap_or_else(|| pointer.to_owned())
     }
 
     /// What `properties` and `additionalProperties` say, which belong together.
