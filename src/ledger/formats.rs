@@ -169,3 +169,52 @@ pub fn index_anew<S: Storage>(storage: &S, index: &str) -> Result<Vec<u8>, Ledge
     assert_eq!(index, index_name(number), "an index file has one name");
     Ok(pairs.encode(subject))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::memory::MemoryStorage;
+    use super::super::storage::{replace, StorageFile};
+    use super::*;
+
+    /// A file of one head block with this magic number and version.
+    fn headed_by(storage: &MemoryStorage, name: &str, magic: [u8; 8], version: u32) {
+        let mut block = ZERO_BLOCK;
+        block[..8].copy_from_slice(&magic);
+        block[8..12].copy_from_slice(&version.to_le_bytes());
+        let hash = *blake3::hash(&block[..HASH_AT]).as_bytes();
+        block[HASH_AT..].copy_from_slice(&hash);
+        replace(storage, name, &block).unwrap();
+    }
+
+    #[test]
+    fn versions_are_told_by_the_heads() {
+        let storage = MemoryStorage::new();
+        let (index, snapshot) = (|number| index_name(number), |seq| snapshot::snapshot_name(Seq(seq)));
+        headed_by(&storage, &index(1), INDEX_MAGIC_BEFORE, 1);
+        headed_by(&storage, &index(2), *b"RONINDEX", 2);
+        headed_by(&storage, &index(3), *b"RONINDEX", 3);
+        headed_by(&storage, &index(4), *b"ELSEWHER", 2);
+        for version in 1..=3 {
+            headed_by(&storage, &snapshot(u64::from(version)), *b"RONSNAPS", version);
+        }
+        headed_by(&storage, &snapshot(4), *b"RONSNAPS", 2);
+        storage.open(&snapshot(4)).unwrap().write_at(&[9], 100).unwrap();
+        replace(&storage, EPOCH_NAME, b"short").unwrap();
+        replace(&storage, "lock", b"").unwrap();
+        let told: Vec<(String, FormatVersion)> =
+            formats(&storage).unwrap().into_iter().map(|file| (file.name, file.version)).collect();
+        let damaged = |why: &str| FormatVersion::Damaged(why.to_owned());
+        let expected = [
+            (EPOCH_NAME.to_owned(), damaged("it does not match its own hash")),
+            (index(1), FormatVersion::Older(1)),
+            (index(2), FormatVersion::Current(2)),
+            (index(3), FormatVersion::Newer { version: 3, read: 2 }),
+            (index(4), damaged("its magic number is another one")),
+            (snapshot(1), FormatVersion::Current(1)),
+            (snapshot(2), FormatVersion::Current(2)),
+            (snapshot(3), FormatVersion::Newer { version: 3, read: 2 }),
+            (snapshot(4), damaged("its head does not match its hash")),
+        ];
+        assert_eq!(told, expected);
+    }
+}
