@@ -27,6 +27,9 @@ fn the_pages_are_those_of_the_contract_on_both_ports() {
     }
     assert_eq!((json["name"].as_str(), json["version"].as_str()), (Some("svc-wallet"), Some(env!("CARGO_PKG_VERSION"))));
     assert_eq!((json["policy_version"].as_u64(), json["registry_version"].as_u64()), (Some(3), Some(5)), "{version}");
+    let built_in = [(cfg!(feature = "arti"), "arti"), (cfg!(feature = "legacy_pay"), "legacy_pay")];
+    let built_in: Vec<&str> = built_in.into_iter().filter_map(|(has, name)| has.then_some(name)).collect();
+    assert_eq!(json["features"], serde_json::json!(built_in), "{version}");
     for (path, reply) in [("/healthz", &health), ("/readyz", &ready), ("/version", &version)] {
         let page = server.page(path);
         assert_eq!((page.status, &page.body), (200, &reply.body), "{path}");
@@ -37,6 +40,43 @@ fn the_pages_are_those_of_the_contract_on_both_ports() {
     client.call(&request("GET", "/metrics")).refused(404, "NOT_FOUND");
     server.page("/v1/balance?account=a&asset=roc").refused(404, "NOT_FOUND");
     server.page("/status").refused(404, "NOT_FOUND");
+}
+
+#[test]
+fn the_console_is_one_page_that_asks_nobody_else_and_only_reads() {
+    let server = Server::start();
+    let page = server.page("/console").ok();
+    assert_eq!(page.header("Content-Type"), Some("text/html; charset=utf-8"));
+    for (name, value) in
+        [("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer"), ("Cache-Control", "no-store")]
+    {
+        assert_eq!(page.header(name), Some(value), "{page}");
+    }
+    let policy = page.header("Content-Security-Policy").unwrap();
+    for part in
+        ["default-src 'none'; ", "connect-src 'self'; ", "base-uri 'none'; ", "form-action 'none'; ", "frame-ancestors 'none'"]
+    {
+        assert!(policy.contains(part), "{policy}");
+    }
+    // A script and a style run by their hashes alone.
+    assert_eq!((policy.matches("'sha256-").count(), policy.contains("unsafe")), (2, false), "{policy}");
+    let text = String::from_utf8(page.body.clone()).unwrap();
+    assert!(text.starts_with("<!doctype html>") && text.contains("<html lang=\"en\">"), "{text:.200}");
+    // Other pages have no such header, and the API port has no such page.
+    assert_eq!(server.page("/metrics").header("Content-Security-Policy"), None);
+    server.connect().call(&request("GET", "/console")).refused(404, "NOT_FOUND");
+    let control = server.control;
+    for method in ["POST", "PUT", "DELETE", "PATCH"] {
+        let reply = Client::connect(control).call(&request(method, "/console")).refused(405, "METHOD_NOT_ALLOWED");
+        assert_eq!(reply.header("Allow"), Some("GET, HEAD, OPTIONS"), "{method}: {reply}");
+    }
+    let mut client = Client::connect(control);
+    client.send(request("HEAD", "/console").bytes());
+    let head = client.reply_to_head();
+    assert_eq!((head.status, head.header("Content-Security-Policy")), (200, Some(policy)), "{head}");
+    // What the page asks for is counted for each core from the start.
+    let metrics = String::from_utf8(server.page("/metrics").body).unwrap();
+    assert!(metrics.contains("\nwallet_core_answered_total{core=\"0\"} "), "{metrics}");
 }
 
 #[test]

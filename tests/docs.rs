@@ -171,7 +171,7 @@ fn every_file_that_is_named_exists() {
 
 #[test]
 fn nothing_is_left_to_be_written_and_no_path_of_some_machine_is_named() {
-    const ROOTS: [&str; 15] = [
+    const ROOTS: [&str; 16] = [
         "/v1",
         "/wallet",
         "/healthz",
@@ -181,6 +181,7 @@ fn nothing_is_left_to_be_written_and_no_path_of_some_machine_is_named() {
         "/status",
         "/policy",
         "/registry",
+        "/console",
         "/faults",
         "/etc/",
         "/var/",

@@ -1,6 +1,6 @@
-//! Holds `docs/openapi.yaml` against the handlers: the same paths, methods, body fields, reply fields, codes, headers and statuses,
-//! no more and no less. What the handlers know is asked by calling them, not copied from them; which of them refuses what is
-//! read in their sources, see `openapi/statuses.rs`.
+//! Holds `docs/openapi.yaml` against the handlers: the same paths, methods, pages, codes, headers and statuses, no more and no less. What
+//! the handlers know is asked by calling them, not copied from them; which of them refuses what is read in their sources, see
+//! `openapi/statuses.rs`. Bodies, queries and replies are held against it by `ronctl dto lint`, see `dto.rs`.
 #![allow(clippy::unwrap_used)] // The helpers of these tests are not test functions themselves.
 #[path = "openapi/pages.rs"]
 mod pages;
@@ -10,18 +10,8 @@ mod support;
 
 use serde_json::{json, Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::time::Duration;
-use svc_wallet::access::{mint, Keyring, MintRequest, Policy, RootBoard, SignedRoot, TokenCache, WrittenSignature};
-use svc_wallet::api::proof::{self, ProofBody};
-use svc_wallet::api::{interpret, reply, resolve, Call, Incoming, IncomingHeaders, Method, Resolved, Route, Scratch};
-use svc_wallet::domain::{
-    Account, Asset, Balance, Code, Consistency, Entry, Found, HistoryAnswer, HistoryRoot, Inclusion, LastNonce, LogId, Nonce,
-    Path, Proof, Refusal, Seq, Totals, TxId, UnixMs,
-};
-use svc_wallet::http::{Encoding, Limits};
+use svc_wallet::api::{resolve, Method, Resolved, Route};
 
-const NOW: UnixMs = UnixMs(1_800_000_000_000);
 const TXID: &str = "tx_00000000000J00000000000001";
 
 fn root() -> &'static std::path::Path {
@@ -109,149 +99,6 @@ fn every_path_and_method_is_there_and_no_other() {
     }
 }
 
-struct Server {
-    tokens: TokenCache,
-    policy: Policy,
-    authorization: String,
-    scratch: Scratch,
-    _directory: tempfile::TempDir,
-}
-
-impl Server {
-    fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let keyring = Arc::new(Keyring::open_or_create(&directory.path().join("keyring.json")).unwrap());
-        let request = MintRequest {
-            subject: "openapi".into(),
-            scopes: vec!["wallet:*".into()],
-            ttl: Duration::from_secs(60),
-            audience: "svc-wallet".into(),
-            ..MintRequest::default()
-        };
-        let authorization = format!("Bearer {}", mint(&keyring, &request, NOW).unwrap());
-        let tokens = TokenCache::new(keyring, "svc-wallet", 8);
-        let policy = Policy::load(&root().join("configs/policy.json")).unwrap();
-        Self { tokens, policy, authorization, scratch: Scratch::default(), _directory: directory }
-    }
-
-    /// The encoded entry of a write, nothing for a read.
-    fn call(&mut self, path: &str, query: Option<&str>, body: &Value) -> Result<Vec<u8>, Refusal> {
-        let mut headers = IncomingHeaders::default();
-        headers.observe(b"Authorization", self.authorization.as_bytes());
-        headers.observe(b"Content-Type", b"application/json");
-        headers.observe(b"Idempotency-Key", b"k");
-        let mut body = serde_json::to_vec(body).unwrap();
-        let incoming = Incoming {
-            route: Route::of_path(path),
-            path,
-            query,
-            headers,
-            encoding: Ok(Encoding::Identity),
-            limits: &Limits::default(),
-            body: &mut body,
-        };
-        let call = interpret(incoming, &mut self.tokens, &self.policy, NOW, "corr", &mut self.scratch)?;
-        Ok(match call {
-            Call::Write { entry, .. } => entry.bytes().to_vec(),
-            Call::Balance { .. } | Call::Seq { .. } | Call::Tx { .. } => Vec::new(),
-            Call::Entries { .. } | Call::Totals { .. } | Call::History { .. } | Call::SignedRoot => Vec::new(),
-        })
-    }
-}
-
-/// As of a hybrid key.
-fn signed_root(root: HistoryRoot) -> SignedRoot {
-    let (key, ed25519) = ("k-1".to_owned(), "A".repeat(86));
-    SignedRoot { root, signature: WrittenSignature { key, ts: 1, ed25519, ml_dsa_65: Some("A".repeat(4412)) } }
-}
-
-/// An example of a property, or of the first alternative that has one.
-fn example(document: &Value, property: &Value) -> Value {
-    let property = resolved(document, property);
-    if let Some(first) = property["examples"].get(0) {
-        return first.clone();
-    }
-    example(document, &property["oneOf"][0])
-}
-
-#[test]
-fn bodies_have_the_fields_that_are_read() {
-    let document = document();
-    let mut server = Server::new();
-    let mut universe = BTreeSet::from(["colour".to_string()]);
-    for schema in ["IssueBody", "TransferBody", "BurnBody"] {
-        universe.extend(object(&document["components"]["schemas"][schema]["properties"]).keys().cloned());
-    }
-    for (path, item) in paths(&document) {
-        let Some(operation) = item.get("post") else { continue };
-        let schema = resolved(&document, &operation["requestBody"]["content"]["application/json"]["schema"]);
-        assert_eq!(schema["additionalProperties"], false, "{path}");
-        let properties = object(&schema["properties"]);
-        let mut full: Map<String, Value> =
-            properties.iter().map(|(name, property)| (name.clone(), example(&document, property))).collect();
-        if full.contains_key("to") {
-            full.insert("to".into(), json!("acct:b"));
-        }
-        assert!(server.call(&path, None, &Value::Object(full.clone())).is_err(), "{path}: nonce and seq at once");
-        let seq = full.remove("seq").unwrap();
-        assert!(server.call(&path, None, &Value::Object(full.clone())).is_ok(), "{path}: {full:?}");
-        let mut alias = full.clone();
-        alias.remove("nonce");
-        alias.insert("seq".into(), seq);
-        assert!(server.call(&path, None, &Value::Object(alias)).is_ok(), "{path}: seq in place of nonce");
-        let mut required = names(&schema["required"]);
-        if schema.get("oneOf").is_some() {
-            assert_eq!(schema["oneOf"], json!([{"required": ["nonce"]}, {"required": ["seq"]}]));
-            required.insert("nonce".into());
-        }
-        for name in full.keys() {
-            let mut less = full.clone();
-            less.remove(name);
-            let accepted = server.call(&path, None, &Value::Object(less)).is_ok();
-            assert_eq!(accepted, !required.contains(name), "{path} without {name}");
-        }
-        for name in universe.iter().filter(|name| !properties.contains_key(*name)) {
-            let mut more = full.clone();
-            more.insert(name.clone(), json!("x"));
-            assert!(server.call(&path, None, &Value::Object(more)).is_err(), "{path} with {name}");
-        }
-    }
-}
-
-#[test]
-fn queries_have_the_parameters_that_are_read() {
-    let document = document();
-    let mut server = Server::new();
-    for (path, item) in paths(&document) {
-        if Route::of_path(&concrete(&path)).scopes().is_none() {
-            continue;
-        }
-        let Some(operation) = item.get("get") else { continue };
-        let (mut pairs, mut free) = (Vec::new(), Vec::new());
-        for parameter in operation["parameters"].as_array().unwrap() {
-            let parameter = resolved(&document, parameter);
-            if parameter["in"] == "query" {
-                let value = example(&document, &parameter["schema"]);
-                let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                let list = if parameter["required"] == true { &mut pairs } else { &mut free };
-                list.push(format!("{}={value}", parameter["name"].as_str().unwrap()));
-            }
-        }
-        let path = concrete(&path);
-        let all = pairs.join("&");
-        assert!(server.call(&path, Some(&all), &Value::Null).is_ok(), "{path}?{all}");
-        let everything = [&pairs[..], &free].concat().join("&");
-        assert!(server.call(&path, Some(&everything), &Value::Null).is_ok(), "{path}?{everything}");
-        for left_out in 0..pairs.len() {
-            let mut fewer = pairs.clone();
-            fewer.remove(left_out);
-            assert!(server.call(&path, Some(&fewer.join("&")), &Value::Null).is_err(), "{path} without {}", pairs[left_out]);
-        }
-        pairs.push("colour=x".into());
-        assert!(server.call(&path, Some(&pairs.join("&")), &Value::Null).is_err(), "{path}?{}", pairs.join("&"));
-    }
-}
-
 /// Whether a value is what a schema says of its type, constants and items; patterns and ranges are not looked at.
 fn fits(document: &Value, schema: &Value, value: &Value) -> bool {
     let schema = resolved(document, schema);
@@ -293,66 +140,4 @@ fn check(document: &Value, schema: &str, written: &[Vec<u8>]) {
     }
     assert_eq!(object(&schema["properties"]).keys().cloned().collect::<BTreeSet<_>>(), every);
     assert_eq!(names(&schema["required"]), always.unwrap());
-}
-
-#[test]
-fn replies_have_the_fields_that_are_written() {
-    let document = document();
-    let mut server = Server::new();
-    let writes = [
-        ("/v1/issue", json!({"to": "acct:b", "asset": "roc", "amount_minor": "1"})),
-        ("/v1/transfer", json!({"from": "acct:a", "to": "acct:b", "asset": "roc", "amount_minor": "1", "nonce": 1})),
-        ("/v1/burn", json!({"from": "acct:a", "asset": "roc", "amount_minor": "1", "nonce": 1})),
-    ];
-    let receipts = writes.each_ref().map(|(path, body)| {
-        let encoded = server.call(path, None, body).unwrap();
-        let (entry, _) = Entry::parse(&encoded).unwrap();
-        let mut out = Vec::new();
-        reply::receipt(&mut out, LogId::default(), &entry, Seq(1), &[0; 32]);
-        let txid = serde_json::from_slice::<Value>(&out).unwrap()["txid"].as_str().map(TxId::parse);
-        assert!(matches!(txid, Some(Some(_))));
-        out
-    });
-    check(&document, "Receipt", &receipts);
-    let account = Account::new("acct:a").unwrap();
-    let mut out = Vec::new();
-    reply::balance(&mut out, account, Asset::new("roc").unwrap(), &Balance::default(), NOW);
-    check(&document, "Balance", &[std::mem::take(&mut out)]);
-    reply::last_nonce(&mut out, account, LastNonce { confirmed: Nonce(1), next: Nonce(2) }, NOW);
-    check(&document, "LastNonce", &[std::mem::take(&mut out)]);
-    reply::totals(&mut out, "roc", &Totals::default());
-    check(&document, "Totals", &[std::mem::take(&mut out)]);
-    let encoded = server.call(writes[0].0, None, &writes[0].1).unwrap();
-    let pages = [None, Some(Seq(1))].map(|before| {
-        let mut out = Vec::new();
-        let entries = [(Entry::parse(&encoded).unwrap().0, Seq(1), &[0; 32])];
-        reply::entries(&mut out, LogId::default(), "acct:b", entries.into_iter(), before);
-        out
-    });
-    check(&document, "Entries", &pages);
-    let refusals = [Refusal::new(Code::Busy, "busy"), Refusal::nonce(Nonce(2))].map(|refusal| {
-        let mut out = Vec::new();
-        reply::refusal(&mut out, &refusal, "corr");
-        out
-    });
-    check(&document, "Error", &refusals);
-    let root = HistoryRoot { size: 2, through: Seq(3), hash: [1; 32] };
-    let board = RootBoard::default();
-    board.put(signed_root(root));
-    let current = proof::history(LogId::default(), None, &HistoryAnswer::Root(Ok(root)), &board).unwrap();
-    check(&document, "Root", &[serde_json::to_vec(&serde_json::from_slice::<Value>(&current).unwrap()["root"]).unwrap()]);
-    check(&document, "LedgerRoot", &[current]);
-    let peaks = vec![[2; 32]];
-    let consistency =
-        Consistency { log_id: LogId::default(), from: root, to: root, peaks: peaks.clone(), additions: peaks.clone() };
-    let consistency = proof::history(LogId::default(), None, &HistoryAnswer::Consistency(Ok(consistency)), &board).unwrap();
-    check(&document, "Consistency", &[consistency]);
-    let entry = server.call(writes[0].0, None, &writes[0].1).unwrap();
-    let found = Found { entry: entry.into(), seq: Seq(2), root: [3; 32] };
-    let path = Path { siblings: peaks.clone(), peaks };
-    let inclusion = Inclusion { first_seq: Seq(2), entries: 2, in_batch: path.clone(), batch: 1, in_history: path, root };
-    let proof = ProofBody::from(&Proof { log_id: LogId::default(), found, inclusion });
-    check(&document, "BatchPlace", &[serde_json::to_vec(&proof.batch).unwrap()]);
-    check(&document, "HistoryPlace", &[serde_json::to_vec(&proof.history).unwrap()]);
-    check(&document, "Proof", &[serde_json::to_vec(&proof).unwrap()]);
 }

@@ -2,11 +2,11 @@
 //!
 //! The file is sealed (`seal`), or in the clear form of earlier versions, which is read as ever and sealed by the next change. A new one
 //! appears under its name complete or not at all, and never replaces one that is there.
-use super::guarded::wiped;
+use super::guarded::{wiped, Guarded};
 use super::keyring::{self, Keyring, Sealing};
 use super::keyring_fault::KeyringFault;
 use super::opening_key::{Kms, OpeningKey};
-use super::private_file::{self, blank, directory_of, Guard, ReadFault, Stamp};
+use super::private_file::{self, blank, directory_of, Guard, ReadFault, Stamp, Text};
 use super::seal;
 use crate::domain::UnixMs;
 use rustix::fs::{flock, FlockOperation};
@@ -143,7 +143,32 @@ impl Custody {
         Stamp::at(&self.path)
     }
 
-    fn read(&self) -> Result<(Keyring, Stamp), KeyringFault> {
+    /// Which version the form of the file has, and which versions are read, the newest last.
+    ///
+    /// # Errors
+    /// As [`Custody::open`], but that it is not opened.
+    pub fn form(&self) -> Result<(u32, [u32; 2]), KeyringFault> {
+        let (text, length, _) = self.text()?;
+        Ok((self.version(&text[..length])?, [keyring::VERSION, seal::VERSION]))
+    }
+
+    /// What the file would be if these keys were sealed now, under the key of this custody, which is made if it is to be in a file. Nothing
+    /// is written but that key.
+    ///
+    /// # Errors
+    /// As [`Custody::open`], and if it cannot be sealed.
+    pub fn resealed(&self) -> Result<Vec<u8>, KeyringFault> {
+        wiped(|| {
+            let (mut keyring, _) = self.read()?;
+            keyring.changed();
+            let broken = |source| KeyringFault::Uncreatable { path: self.path.clone(), source };
+            self.make_opening_key(Some(private_file::owner_of(&self.path).map_err(broken)?))?;
+            self.sealed(&keyring)
+        })
+    }
+
+    /// What is in the file, guarded; its length; and what tells this state of it from the next one.
+    fn text(&self) -> Result<(Guarded<Text>, usize, Stamp), KeyringFault> {
         let path = || self.path.clone();
         let mut text = blank();
         let (length, stamp) = private_file::read(&self.path, Guard::Mode, &mut text).map_err(|fault| match fault {
@@ -153,12 +178,21 @@ impl Custody {
             ReadFault::Unreadable(source) => KeyringFault::Unreadable { path: path(), source },
             ReadFault::TooLong => self.malformed(format!("it is longer than {} bytes", private_file::FILE_BYTES_MAX)),
         })?;
-        let text = &text[..length];
-        // Only the place of an error is told, as in both forms.
+        Ok((text, length, stamp))
+    }
+
+    /// Only the place of an error is told, as in both forms.
+    fn version(&self, text: &[u8]) -> Result<u32, KeyringFault> {
         let versioned: Versioned = serde_json::from_slice(text).map_err(|error| {
             self.malformed(format!("line {} column {} is not as a keyring is written", error.line(), error.column()))
         })?;
-        let keyring = match versioned.version {
+        Ok(versioned.version)
+    }
+
+    fn read(&self) -> Result<(Keyring, Stamp), KeyringFault> {
+        let (text, length, stamp) = self.text()?;
+        let text = &text[..length];
+        let keyring = match self.version(text)? {
             keyring::VERSION => Keyring::parse(text, Sealing::Clear),
             seal::VERSION => {
                 let key = self.opening_key()?;

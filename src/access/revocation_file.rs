@@ -25,7 +25,8 @@ pub const REVOCATIONS_MAX: usize = 16_384;
 pub const REASON_BYTES_MAX: usize = 128;
 /// Longest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 16 << 20;
-const VERSION: u32 = 1;
+/// The version of the form of the file.
+pub const VERSION: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

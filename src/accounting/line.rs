@@ -9,7 +9,8 @@ use super::sums::Sums;
 use crate::domain::limits::{ACCOUNT_BYTES_MAX, ASSET_BYTES_MAX};
 use crate::domain::{bytes_of_hex, hex, LogId, Seq};
 
-const FORMAT: u8 = 1;
+/// The version of the form of a line.
+pub const FORMAT: u8 = 1;
 const CHECK_BYTES: usize = 16;
 const CHECK_HEX: usize = 2 * CHECK_BYTES;
 const BEFORE_CHECK: &str = ",\"check\":\"";

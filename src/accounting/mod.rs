@@ -29,7 +29,7 @@ use std::ops::ControlFlow;
 use crate::domain::{Entry, Seq};
 
 pub use counters::{Bounds, Counters, CountersFault, FlushLag, Flushed};
-pub use line::{Delta, Line, LineFault};
+pub use line::{Delta, Line, LineFault, FORMAT};
 pub use position::{Difference, Flows, Label, Position};
 pub use read::{read_lines, ReadFault};
 pub use remote::{files_behind, Remote};

@@ -84,6 +84,9 @@ fn has_long_digits(text: &[u8]) -> bool {
     false
 }
 
+/// Every name that a body of some operation may have.
+pub const BODY_FIELDS: [&str; 8] = ["from", "to", "asset", "amount_minor", "nonce", "seq", "idempotency_key", "memo"];
+
 /// The names of fields, with the bit that notes that one was seen. `seq` is another name of `nonce`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Name {

@@ -15,6 +15,7 @@ mod query;
 pub mod reply;
 pub mod routes;
 
+pub use body::BODY_FIELDS;
 pub use fault::fault_refusal;
 pub use headers::{correlation, IncomingHeaders, TraceId};
 pub use interpret::{interpret, may_read, Call, Incoming, Scratch};

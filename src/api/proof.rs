@@ -315,11 +315,11 @@ fn bad(message: String) -> Refusal {
     Refusal::new(Code::BadRequest, message)
 }
 
-/// Reads a size in batches out of the query.
+/// Reads a size in batches out of the query: from 1, without sign and leading zero.
 pub(super) fn size_parameter(name: &'static str, value: &str) -> Result<u64, Refusal> {
-    let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
-    let size = digits.then(|| value.parse().ok()).flatten();
-    size.ok_or_else(|| bad(format!("{name}: not a number of batches in the query")))
+    let plain = value.bytes().all(|byte| byte.is_ascii_digit()) && !value.starts_with('0');
+    let size = plain.then(|| value.parse().ok()).flatten();
+    size.ok_or_else(|| bad(format!("{name}: not a number of batches, from 1, in the query")))
 }
 
 /// Reads out of the query whether a signed root is wanted.

@@ -114,8 +114,8 @@ pub static KEYS: [Key; 50] = [
         "upper bounds of the latency histograms",
     ),
     with_default("faults.allowed", "false", "whether ronctl chaos may inject faults on purpose; not where there is real value"),
-    with_default("feature_flags.tor", "false", "Tor transport at the edge; not in this build"),
-    with_default("feature_flags.legacy_pay", "false", "legacy payment integration; not in this build"),
+    with_default("feature_flags.tor", "false", "Tor transport at the edge; refused, it does not exist yet"),
+    with_default("feature_flags.legacy_pay", "false", "legacy payment integration; refused, it does not exist yet"),
 ];
 
 /// Names by which the runbook's prose calls some keys, so that whoever types one is told where it lives.

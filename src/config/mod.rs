@@ -27,6 +27,7 @@ pub use keys::CONFIG_ENV;
 pub use place::{socket_path, AccountingDep, AuditSink, Kms, LedgerDep, RegistryDep};
 pub(crate) use read::{SCRUB_BYTES_PER_SECOND, SCRUB_EVERY, SNAPSHOT_ENTRIES, SNAPSHOT_EVERY};
 pub use sources::{Flags, Sources, FILE_DEFAULT};
+pub use supported::{Feature, FEATURES};
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -267,6 +268,11 @@ impl Config {
             (LedgerDep::Unix(_), AccountingDep::Unix(_)) => &self.security.keyring,
         };
         self.audit.path.clone().unwrap_or_else(|| beside.with_file_name("audit"))
+    }
+
+    /// The directory of the audit stream, if there is to be a stream.
+    pub fn audit_stream(&self) -> Option<PathBuf> {
+        (*self.audit_sink() != AuditSink::Off).then(|| self.audit_directory())
     }
 
     /// The file of signed roots, wherever the ledger is: beside embedded counters, whose directory no other server has, or else beside the

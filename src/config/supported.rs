@@ -2,6 +2,32 @@
 use super::error::{none_or_error, ConfigError, Problem};
 use super::{AccountingDep, AuditSink, Config, Kms, LedgerDep, Origin};
 
+/// A part of the service that can be built in, by a feature of Cargo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Feature {
+    /// The name of the feature.
+    pub name: &'static str,
+    /// What it stands for.
+    pub about: &'static str,
+    /// Whether this build has it.
+    pub built_in: bool,
+}
+
+/// All of them. None does anything yet: they hold the places of what is to come, so that builds and configurations can be told apart today.
+pub const FEATURES: [Feature; 2] = [
+    Feature { name: "arti", about: "the Tor transport", built_in: cfg!(feature = "arti") },
+    Feature { name: "legacy_pay", about: "the legacy payment integration", built_in: cfg!(feature = "legacy_pay") },
+];
+
+impl Feature {
+    /// Why it cannot be turned on, and what to do.
+    fn refusal(&self) -> String {
+        let Self { name, about, built_in } = self;
+        let built = if *built_in { "was built in" } else { "was not built in" };
+        format!("{about} does not exist yet in this version: the feature {name} {built}, and holds its place only; write false")
+    }
+}
+
 impl Config {
     /// Whether this version can run as configured. A configuration that loads may still ask for more.
     ///
@@ -16,7 +42,7 @@ impl Config {
         if self.security.amnesia {
             self.refuse_what_leaves_files(&mut refuse);
         }
-        let stream = Some(self.audit_directory()).filter(|_| !matches!(self.audit_sink(), AuditSink::Off));
+        let stream = self.audit_stream();
         let taken = |directory: &std::path::Path| stream.as_deref() == Some(directory);
         let by_ledger = matches!(&self.deps.ledger, LedgerDep::Embedded(directory) if taken(directory));
         if by_ledger || matches!(&self.deps.accounting, AccountingDep::Embedded(directory) if taken(directory)) {
@@ -28,11 +54,11 @@ impl Config {
                 "this build checks no capability, to measure what that costs; it serves loopback addresses alone",
             );
         }
-        if self.feature_flags.tor {
-            refuse("feature_flags.tor", "the Tor transport is not part of this build; write false");
-        }
-        if self.feature_flags.legacy_pay {
-            refuse("feature_flags.legacy_pay", "the legacy payment integration is not part of this build; write false");
+        let wanted = [("feature_flags.tor", self.feature_flags.tor), ("feature_flags.legacy_pay", self.feature_flags.legacy_pay)];
+        for ((key, wanted), feature) in wanted.into_iter().zip(&FEATURES) {
+            if wanted {
+                refuse(key, &feature.refusal());
+            }
         }
         none_or_error(problems)
     }
@@ -87,6 +113,21 @@ mod tests {
     fn refused(set: &[&str]) -> Vec<String> {
         let error = config(&[&[LEDGER, COUNTERS][..], set].concat()).supported().err();
         error.map_or(Vec::new(), |error| error.problems.into_iter().map(|problem| problem.subject).collect())
+    }
+
+    #[test]
+    fn what_does_not_exist_is_refused_whether_or_not_it_was_built_in() {
+        for built_in in [false, true] {
+            let feature = Feature { built_in, ..FEATURES[0] };
+            let told = feature.refusal();
+            assert!(told.starts_with("the Tor transport does not exist yet in this version: the feature arti was "), "{told}");
+            assert_eq!((told.contains("was built in"), told.contains("was not built in")), (built_in, !built_in), "{told}");
+        }
+        assert_eq!(
+            refused(&["feature_flags.tor=true", "feature_flags.legacy_pay=true"]),
+            ["feature_flags.tor", "feature_flags.legacy_pay"]
+        );
+        assert_eq!(FEATURES.map(|feature| feature.built_in), [cfg!(feature = "arti"), cfg!(feature = "legacy_pay")]);
     }
 
     #[test]

@@ -383,7 +383,9 @@ fn answer(request: &Request, surface: Surface, pages: &dyn Pages, acted: Option<
         (Ok(line), None) => match (Page::of(&line.target, surface), line.method.as_str()) {
             // What the server can do as a whole (RFC 9110 section 9.3.7).
             (None, "OPTIONS") if line.target == "*" => (PageReply::options(), false),
-            (None, _) => refusal(404, Code::NotFound, "no such page; there are /healthz, /readyz, /metrics and /version"),
+            (None, _) => {
+                refusal(404, Code::NotFound, "no such page; there are /healthz, /readyz, /metrics, /version and /console")
+            }
             (Some(page), "GET") => (pages.page(page), false),
             (Some(page), "HEAD") => (pages.page(page), true),
             (Some(_), "OPTIONS") => (PageReply::options(), false),
@@ -401,6 +403,11 @@ fn answer(request: &Request, surface: Surface, pages: &dyn Pages, acted: Option<
     }
     if let Some(seconds) = reply.retry_after {
         head.push_str(&format!("retry-after: {seconds}\r\n"));
+    }
+    if let Some(policy) = reply.content_policy {
+        head.push_str(&format!(
+            "content-security-policy: {policy}\r\nx-content-type-options: nosniff\r\nreferrer-policy: no-referrer\r\n"
+        ));
     }
     if matches!(reply.status, 204 | 405) {
         head.push_str(&format!("allow: {ALLOW}\r\n"));

@@ -8,6 +8,7 @@ fn pages() -> Arc<dyn Pages> {
         Page::Ready => PageReply { status: 503, retry_after: Some(1), ..PageReply::json("{\"ready\":false}") },
         Page::Metrics => PageReply::metrics("metric 1\n".repeat(100_000)),
         Page::Version => PageReply::json("{}"),
+        Page::Console => PageReply { content_policy: Some("default-src 'none'"), ..PageReply::json("<p>") },
         Page::Policy => PageReply::json("{\"policy\":1}"),
         Page::Status => PageReply::json("{\"status\":1}"),
         Page::Registry | Page::Faults => PageReply::json("{\"version\":1}"),

@@ -3,6 +3,7 @@
 //! Nothing here runs on a core or on the path of a spend; the cores read one flag of [`Readiness`] and nothing else.
 mod auditing;
 mod conservation;
+mod console;
 mod counting;
 mod custody;
 mod distant;

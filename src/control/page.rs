@@ -21,6 +21,8 @@ pub enum Page {
     Metrics,
     /// `/version`: what runs here.
     Version,
+    /// `/console`: a page that draws the others, for a browser.
+    Console,
     /// `/policy`: the policy in force; on the admin socket only.
     Policy,
     /// `/status`: what the operator wants to see; on the admin socket only.
@@ -33,8 +35,17 @@ pub enum Page {
 
 impl Page {
     /// All pages.
-    pub const ALL: [Page; 8] =
-        [Page::Health, Page::Ready, Page::Metrics, Page::Version, Page::Policy, Page::Status, Page::Registry, Page::Faults];
+    pub const ALL: [Page; 9] = [
+        Page::Health,
+        Page::Ready,
+        Page::Metrics,
+        Page::Version,
+        Page::Console,
+        Page::Policy,
+        Page::Status,
+        Page::Registry,
+        Page::Faults,
+    ];
 
     /// Its path.
     pub fn path(self) -> &'static str {
@@ -43,6 +54,7 @@ impl Page {
             Page::Ready => "/readyz",
             Page::Metrics => "/metrics",
             Page::Version => "/version",
+            Page::Console => "/console",
             Page::Policy => "/policy",
             Page::Status => "/status",
             Page::Registry => "/registry",
@@ -129,6 +141,8 @@ pub struct PageReply {
     pub content_type: &'static str,
     /// Value of `Retry-After`, in seconds.
     pub retry_after: Option<u32>,
+    /// Value of `Content-Security-Policy`, of a page that a browser runs.
+    pub content_policy: Option<&'static str>,
     /// The body.
     pub body: Vec<u8>,
 }
@@ -136,7 +150,7 @@ pub struct PageReply {
 impl PageReply {
     /// A JSON page with status 200.
     pub fn json(body: impl Into<Vec<u8>>) -> Self {
-        Self { status: 200, content_type: "application/json", retry_after: None, body: body.into() }
+        Self { status: 200, content_type: "application/json", retry_after: None, content_policy: None, body: body.into() }
     }
 
     /// A page of metrics in Prometheus' text format.
@@ -146,7 +160,7 @@ impl PageReply {
 
     /// The answer to OPTIONS: nothing but the header that the server adds.
     pub(super) fn options() -> Self {
-        Self { status: 204, content_type: "", retry_after: None, body: Vec::new() }
+        Self { status: 204, content_type: "", ..Self::json("") }
     }
 
     /// The answer of `/readyz`, with the reasons.
@@ -191,7 +205,7 @@ mod tests {
             assert_eq!(Page::of(page.path(), Surface::Port), None);
             assert_eq!(Page::of(page.path(), Surface::Admin), Some(page));
         }
-        for page in [Page::Health, Page::Ready, Page::Metrics, Page::Version] {
+        for page in [Page::Health, Page::Ready, Page::Metrics, Page::Version, Page::Console] {
             assert_eq!(Page::of(&format!("{}?verbose=1", page.path()), Surface::Port), Some(page));
         }
         for bad in ["", "/", "/healthz/", "/HEALTHZ", "healthz", "/metrics#x"] {

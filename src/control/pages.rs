@@ -1,4 +1,5 @@
 //! What the control plane of the service shows, and where it listens.
+use super::console;
 use super::counting::CountersDesk;
 use super::ephemeral::EphemeralKeys;
 use super::fault::{refused, ServiceFault};
@@ -37,6 +38,7 @@ impl Pages for ServicePages {
             Page::Ready => PageReply::readiness(&self.readiness.snapshot()),
             Page::Metrics => PageReply::metrics(self.publisher.render()),
             Page::Version => PageReply::json(self.version.body()),
+            Page::Console => console::page(),
             Page::Policy => self.policy.page(),
             Page::Registry => self.topology.page(),
             Page::Faults => self.faults.page(),

@@ -24,7 +24,7 @@ use super::watch::{Files, Watcher};
 use super::{ControlServer, Dep, Readiness, SharedVersion, SignalEvent, Signals, Version};
 use crate::access::{forbid_core_dumps, forbid_swap, Custody, KeyringFault, Policy, RevocationBoard, Stamp, UNCHECKED};
 use crate::audit::{Event, EventKind};
-use crate::config::{self, cpus_usable, AuditSink, Config};
+use crate::config::{self, cpus_usable, AuditSink, Config, FEATURES};
 use crate::domain::{CoreId, Durable};
 use crate::engine::{Engine, Gate};
 use crate::ledger::{LookupDesk, Schedule, Scrubbing};
@@ -418,8 +418,9 @@ fn version(config: &Config, driver: &Driver, registry_version: Option<u64>) -> V
         Driver::Epoll { cause } => cause.clone(),
         Driver::IoUring => None,
     };
-    let features = [(config.security.amnesia, "amnesia"), (UNCHECKED, "unchecked_capabilities")];
-    let features = features.into_iter().filter_map(|(has, name)| has.then_some(name)).collect();
+    let built_in = FEATURES.map(|feature| (feature.built_in, feature.name));
+    let features = [(config.security.amnesia, "amnesia"), (UNCHECKED, "unchecked_capabilities")].into_iter().chain(built_in);
+    let features = features.filter_map(|(has, name)| has.then_some(name)).collect();
     let mut version = Version::new(SERVICE, features, driver.name(), note);
     version.registry_version = registry_version;
     version

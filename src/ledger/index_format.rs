@@ -7,9 +7,10 @@ use super::layout::{array_at, put, u32_at, u64_at, BLOCK_BYTES, ZERO_BLOCK};
 use crate::domain::{Account, Entry, KeyId, LogId, Nonce, Period, Seq, UnixMs};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-const MAGIC: [u8; 8] = *b"RONINDEX";
+/// The magic number.
+pub(super) const MAGIC: [u8; 8] = *b"RONINDEX";
 /// Files of version 1, which had another magic number, knew debits only.
-const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 2;
 
 const VERSION_AT: usize = 8;
 const LOG_AT: usize = VERSION_AT + 8;

@@ -31,6 +31,7 @@
 //! | `daemon`, `remote` | the threads and sockets around them |
 //! | `verify/` | replaying everything against every promise, and what a start would do |
 //! | `walk` | reading a directory from any entry on, for people |
+//! | `formats` | which version of its format each file has, and an index made anew |
 //! | `archive`, `backup` | moving sealed segments elsewhere; copies of the state, and a ledger from one |
 //!
 //! The pure files know no clock, randomness, I/O or threads. Nothing in here knows HTTP, capabilities or what a core decides.
@@ -52,6 +53,7 @@ mod disk;
 mod disturbance;
 pub mod engine;
 mod error;
+mod formats;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod handles;
@@ -117,6 +119,7 @@ pub use disk::{DiskFile, DiskStorage};
 pub use disturbance::{Disturbance, Disturbed, DisturbedWatch};
 pub use error::LedgerError;
 pub(crate) use error::{verify_beside, verify_in};
+pub use formats::{formats, index_anew, FileFormat, FormatVersion, INDEX_KIND};
 pub use handles::{AuditLedger, EachEntry, EachKeys, ReadLedger, WatchLedger};
 pub(crate) use log::is_lack_of_room;
 pub use log::{AppendError, Log, Options, Watch};

@@ -11,7 +11,7 @@ use super::exit::Failure;
 use super::output::Output;
 use crate::access::{mint, Custody, Keyring, MintFault, MintRequest};
 use crate::config::{Config, Flags, Sources, CONFIG_ENV, FILE_DEFAULT};
-use crate::control::{custody, Action};
+use crate::control::{custody, Action, SERVICE};
 use crate::worker::unix_now;
 
 /// How long the server may take for one answer; more than its own bound for a commit.
@@ -126,6 +126,15 @@ pub fn mint_failure(fault: &MintFault) -> Failure {
         }
         MintFault::NoRandomness => Failure::internal(fault.to_string(), ""),
     }
+}
+
+/// Refuses the name of a service that is not this one.
+pub fn known_service(named: &str) -> Result<(), Failure> {
+    if named == SERVICE {
+        return Ok(());
+    }
+    let what = format!("{named} is not known here: this ronctl is for {SERVICE} alone");
+    Err(Failure::usage(what, format!("ask for {SERVICE}, or use the tool of that service")))
 }
 
 /// Where to connect to a server that listens here: "every address" is reached over loopback.

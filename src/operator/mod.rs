@@ -10,12 +10,14 @@ pub mod chaos;
 pub mod client;
 pub mod context;
 pub mod demo;
+pub mod dto;
 pub mod exit;
 #[cfg(test)]
 mod fake;
 pub mod kms;
 pub mod ledger;
 pub mod members;
+pub mod migrate;
 pub mod output;
 pub mod policy;
 pub mod proof;
@@ -23,6 +25,7 @@ pub mod public_keys;
 pub mod registry;
 pub mod shell;
 pub mod status;
+pub mod top;
 pub mod wallet;
 
 use std::ffi::OsString;
@@ -81,6 +84,8 @@ enum Command {
     Registry(registry::Registry),
     /// Show whether the server is ready, and why not
     Status(status::Status),
+    /// Watch rates, latencies, cores, ledger, readiness and refusals in a terminal
+    Top(top::Top),
     /// Check, show and export the ledger on disk
     #[command(subcommand)]
     Ledger(ledger::Ledger),
@@ -96,6 +101,11 @@ enum Command {
     /// Fetch and verify proofs that a transaction is part of the ledger
     #[command(subcommand)]
     Proof(proof::Proof),
+    /// Hold the shapes of requests and replies against what is written down about them
+    #[command(subcommand)]
+    Dto(dto::Dto),
+    /// Bring files to the versions that this program reads, each with a backup
+    Migrate(migrate::Migrate),
     /// See a wallet at work on a server of its own, which is gone afterwards
     Demo(demo::Demo),
     /// Print what a shell needs to complete this command
@@ -113,11 +123,14 @@ impl Command {
             Command::Wallet(command) => command.run(context),
             Command::Registry(command) => command.run(context),
             Command::Status(command) => command.run(context),
+            Command::Top(command) => command.run(context),
             Command::Ledger(command) => command.run(context),
             Command::Accounting(command) => command.run(context),
             Command::Audit(command) => command.run(context),
             Command::Chaos(command) => command.run(context),
             Command::Proof(command) => command.run(context),
+            Command::Dto(command) => command.run(context),
+            Command::Migrate(command) => command.run(context),
             Command::Demo(command) => command.run(context),
             Command::Completions(command) => command.run(),
             Command::Manual(command) => command.run(context),
@@ -233,6 +246,12 @@ mod tests {
             "ronctl proof verify --proof - --root ab --size 3 --receipt r.json --consistency c.json",
             "ronctl proof consistency --from a --to b --proof c.json",
             "ronctl demo",
+            "ronctl top",
+            "ronctl top --interval 500ms --once --json",
+            "ronctl migrate svc-wallet",
+            "ronctl migrate svc-wallet --dry-run --ledger-dir ./var/ledger --json",
+            "ronctl dto lint svc-wallet",
+            "ronctl dto lint svc-wallet --openapi gateway/openapi.yaml --vectors gateway/vectors --json",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }
@@ -258,6 +277,8 @@ mod tests {
             "ronctl chaos inject --fault latency --dep disk",
             "ronctl chaos inject --target ron-ledger --fault latency",
             "ronctl chaos inject --fault latency --for ever",
+            "ronctl top --interval 1ms",
+            "ronctl migrate",
             "ronctl proof get",
             "ronctl proof get --from 1",
         ] {

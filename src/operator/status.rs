@@ -5,6 +5,8 @@
 //! are shown under their own names.
 use serde_json::{json, Value};
 
+use crate::control::Page;
+
 use super::client::{Client, ClientError, Request};
 use super::context::{unreachable, Context};
 use super::exit::{Exit, Failure};
@@ -56,6 +58,8 @@ pub struct Status {}
 struct Told {
     /// Where it was asked.
     asked: String,
+    /// Where a browser finds the console.
+    console: String,
     /// The body of `/readyz`, with reasons if the admin socket gave it.
     readiness: Value,
     /// The body of `/version`.
@@ -71,7 +75,7 @@ impl Status {
         let ready = told.readiness["ready"] == json!(true);
         if context.output.json {
             let status: serde_json::Map<String, Value> = told.status.0.iter().cloned().collect();
-            let value = json!({"asked": told.asked, "readiness": told.readiness, "version": told.version, "status": status});
+            let value = json!({"asked": told.asked, "console": told.console, "readiness": told.readiness, "version": told.version, "status": status});
             context.output.value(&value)?;
         } else {
             context.output.line(&summary(&context.output, &told))?;
@@ -83,7 +87,7 @@ impl Status {
 fn ask(context: &Context) -> Result<Told, Failure> {
     let config = context.config()?;
     let mut metrics = context.metrics(&config);
-    let mut told = Told::default();
+    let mut told = Told { console: format!("http://{}{}", metrics.address(), Page::Console.path()), ..Told::default() };
     if let Some(mut admin) = context.admin(&config) {
         match told.take(&mut admin, true) {
             // No socket, or not for this user: the other port may still answer.
@@ -153,6 +157,7 @@ fn summary(output: &Output, told: &Told) -> String {
         None => text(&told.version["driver"]),
     };
     rows.push(("driver".to_owned(), driver));
+    rows.push(("console".to_owned(), told.console.clone()));
     rows.push(("policy version".to_owned(), text(&told.version["policy_version"])));
     rows.push(("registry version".to_owned(), text(&told.version["registry_version"])));
     let member = |name: &str| told.status.0.iter().find(|(known, _)| known == name).map(|(_, value)| value);
@@ -288,6 +293,7 @@ mod tests {
     fn told(readiness: &str, status: &str) -> Told {
         Told {
             asked: "unix:/run/admin.sock".to_owned(),
+            console: "http://127.0.0.1:9090/console".to_owned(),
             readiness: serde_json::from_str(readiness).unwrap(),
             version: json!({"name": "svc-wallet", "version": "1.2.3", "git_revision": "abc", "driver": "io_uring", "policy_version": 7}),
             status: Members::read(status.as_bytes()).unwrap(),
@@ -304,6 +310,7 @@ mod tests {
 server                svc-wallet 1.2.3, revision abc (asked at unix:/run/admin.sock)
 ready                 yes, reads and writes are served
 driver                io_uring
+console               http://127.0.0.1:9090/console
 policy version        7
 registry version      -
 cores                 2

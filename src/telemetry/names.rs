@@ -96,6 +96,7 @@ metrics! {
     AUDIT_DROPPED Counter "wallet_audit_stream_dropped_total" "What the audit stream has counted and not written, by reason.";
     AUDIT_FAILURES Counter "wallet_audit_stream_failures_total" "Attempts to bring the audit stream on that failed.";
     LOG_LINES_DROPPED Counter "wallet_log_lines_dropped_total" "Log lines dropped because standard error was too slow.";
+    CORE_ANSWERED Counter "wallet_core_answered_total" "Replies of each core.";
     CORES Gauge "wallet_cores" "Core workers of this server.";
     IO_DRIVER Gauge "wallet_io_driver" "1 for the driver that the cores run on.";
     BUILD_INFO Gauge "wallet_build_info" "1; the labels name version and revision.";

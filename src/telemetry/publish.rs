@@ -91,6 +91,8 @@ pub struct Publisher {
 #[derive(Debug)]
 struct Cores {
     figures: Vec<CoreFigures>,
+    /// By core.
+    answered: Vec<Counter>,
     states: Vec<[u64; Gauge::COUNT]>,
     requests: Vec<Option<Counter>>,
     latencies: Vec<Option<Histogram>>,
@@ -128,6 +130,13 @@ impl Publisher {
             ledger_commit: recorder.register_histogram(&key(names::LEDGER_COMMIT, &[]), &METADATA),
             ledger_batch: recorder.register_histogram(&key(names::LEDGER_BATCH_ENTRIES, &[]), &METADATA),
             cores: Mutex::new(Cores {
+                answered: (0..build.cores)
+                    .map(|core| {
+                        // A core has a number and no name: its label is the one that is made here, at the start.
+                        let labels = vec![Label::new("core", core.to_string())];
+                        recorder.register_counter(&Key::from_parts(names::CORE_ANSWERED, labels), &METADATA)
+                    })
+                    .collect(),
                 figures: (0..build.cores).map(|core| CoreFigures { core, ..CoreFigures::default() }).collect(),
                 states: vec![[0; Gauge::COUNT]; usize::from(build.cores)],
                 requests: vec![None; pairs * STATUS_SLOTS],
@@ -205,6 +214,7 @@ impl Publisher {
             cores.states[index][position] = stats.state(*gauge);
             handle.set(cores.states.iter().map(|states| states[position]).sum::<u64>() as f64);
         }
+        cores.answered[index].increment(stats.answers_total());
         let figures = &mut cores.figures[index];
         figures.answered += stats.answers_total();
         figures.forwarded += stats.count(Tally::Forward);

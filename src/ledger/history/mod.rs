@@ -24,4 +24,5 @@ pub use follow::STEP_ENTRIES_MAX;
 pub(super) use leaf::append_batch;
 pub use mmr::Peaks;
 pub use store::HISTORY_NAME;
+pub(super) use store::MAGIC;
 pub use verify::{verify_consistency, verify_inclusion, ProofFault};

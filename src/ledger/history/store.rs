@@ -13,7 +13,8 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 /// Name of the file.
 pub const HISTORY_NAME: &str = "history.mmr";
 
-const MAGIC: [u8; 8] = *b"RONHISTO";
+/// The magic number.
+pub(in crate::ledger) const MAGIC: [u8; 8] = *b"RONHISTO";
 const HASH_AT: usize = BLOCK_BYTES - 32;
 const PEAKS_AT: usize = 80;
 /// A range that could not be numbered any more, in batches.

@@ -8,10 +8,13 @@ use super::super::places::Place;
 use super::tail::AssetSums;
 use crate::domain::{Asset, KeyId, LogId, Root, Seq, TokenId, UnixMs, UsedKey};
 
-const MAGIC: [u8; 8] = *b"RONSNAPS";
+/// The magic number.
+pub(in crate::ledger) const MAGIC: [u8; 8] = *b"RONSNAPS";
 /// The version without budgets, which is written where there are none, so that earlier versions can read it.
 const VERSION_WITHOUT_BUDGETS: u32 = 1;
 const VERSION: u32 = 2;
+/// The versions that are read, the newest last.
+pub(in crate::ledger) const VERSIONS: [u32; 2] = [VERSION_WITHOUT_BUDGETS, VERSION];
 /// Where the front begins, in bytes: after the head.
 pub(super) const FRONT_AT: u64 = BLOCK_BYTES as u64;
 /// Length of the head of a block of records, in bytes.
@@ -129,7 +132,7 @@ impl SnapshotHead {
             return Err("its head does not match its hash".into());
         }
         let version = u32_at(block, 8);
-        if ![VERSION_WITHOUT_BUDGETS, VERSION].contains(&version) {
+        if !VERSIONS.contains(&version) {
             return Err(format!("its format version {version} is unknown; use a version at least as new as its writer"));
         }
         let u64_of = |at| u64_at(block, at);

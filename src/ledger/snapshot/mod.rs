@@ -27,6 +27,7 @@ pub use tail::AssetSums;
 pub use writer::Pace;
 
 pub(crate) use account::{for_each_state, names};
+pub(super) use format::{MAGIC, VERSIONS};
 pub(crate) use store::newest_of;
 pub(super) use store::{keep_only, make, newest_whole, state_of, Cut};
 pub(super) use tail::Tail;

@@ -9,7 +9,6 @@ use std::path::PathBuf;
 
 use super::context::Context;
 use super::exit::{Exit, Failure};
-use crate::config::AuditSink;
 use crate::ledger::{DiskStorage, Storage};
 
 /// What can be done with an audit stream.
@@ -49,7 +48,7 @@ impl Place {
             Some(directory) => directory.clone(),
             None => {
                 let config = context.config()?;
-                let named = Some(config.audit_directory()).filter(|_| !matches!(config.audit_sink(), AuditSink::Off));
+                let named = config.audit_stream();
                 named.ok_or_else(|| Failure::usage("this configuration keeps no audit stream (audit.sink)", NAME_IT))?
             }
         };
