@@ -1,10 +1,12 @@
 //! The keyring of a server that leaves nothing on a disk: fresh at each start, in memory alone. What `ronctl` does with a file elsewhere it
-//! asks for on the admin socket here: a capability, and a rotation.
+//! asks for on the admin socket here: a capability, a rotation, and the public keys.
 use super::keys::{InForce, Telling};
 use super::page::{Action, ActionFault, PageReply};
 use crate::access::{inspect, mint, Keyring, MintRequest};
 use crate::domain::Code;
 use crate::worker::unix_now;
+use base64::engine::general_purpose::STANDARD;
+use base64::Engine;
 use serde::Deserialize;
 use serde_json::json;
 use std::io;
@@ -78,15 +80,21 @@ impl EphemeralKeys {
         Ok(PageReply::json(json!({"token": token}).to_string()))
     }
 
-    /// Which there are, after a rotation if that is asked for.
+    /// Which there are, with their public halves, after a rotation if that is asked for.
     fn keys(&self, body: &[u8]) -> Result<PageReply, ActionFault> {
         let wish: Wish = serde_json::from_slice(body).map_err(|error| not_understood(&error))?;
         let keyring = match wish.rotate {
             Some(rotation) => self.rotate(&rotation)?,
             None => self.keyring(),
         };
-        let keys = keyring.keys().iter();
-        let keys = keys.map(|key| json!({"id": key.id, "hybrid": key.hybrid, "created": key.created.map(|at| at.0)}));
+        let public = keyring.public_keys().map_err(|fault| not_done(500, Code::InternalError, fault))?;
+        let keys = keyring.keys().iter().zip(&public).map(|(key, public)| {
+            let ml_dsa_65 = public.ml_dsa_65.as_ref().map(|key| STANDARD.encode(&key[..]));
+            json!({
+                "id": key.id, "hybrid": key.hybrid, "created": key.created.map(|at| at.0),
+                "ed25519": STANDARD.encode(public.ed25519), "ml_dsa_65": ml_dsa_65,
+            })
+        });
         let (active, hybrid, version) = (keyring.active_id(), keyring.is_hybrid(), keyring.serial());
         let told = json!({"active": active, "hybrid": hybrid, "version": version, "keys": keys.collect::<Vec<_>>()});
         Ok(PageReply::json(told.to_string()))

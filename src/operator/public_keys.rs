@@ -41,6 +41,26 @@ struct WrittenKey {
     ml_dsa_65: Option<String>,
 }
 
+impl WrittenKey {
+    fn read(&self) -> Result<PublicKey, String> {
+        public_key(&self.id, &self.ed25519, self.ml_dsa_65.as_deref())
+    }
+}
+
+/// A public key from its halves in base64.
+///
+/// # Errors
+/// If one is not base64 of its length.
+pub fn public_key(id: &str, ed25519: &str, ml_dsa_65: Option<&str>) -> Result<PublicKey, String> {
+    let wrong = || format!("a public key of {} is not base64 of its length", printable(id));
+    let ed25519 = STANDARD.decode(ed25519).ok().and_then(|bytes| bytes.try_into().ok()).ok_or_else(wrong)?;
+    let ml_dsa_65 = ml_dsa_65.map(|text| {
+        let bytes = STANDARD.decode(text).ok().and_then(|bytes| bytes.into_boxed_slice().try_into().ok());
+        bytes.ok_or_else(wrong)
+    });
+    Ok(PublicKey { id: id.to_owned(), ed25519, ml_dsa_65: ml_dsa_65.transpose()? })
+}
+
 impl PublicKeys {
     /// These keys, which are those of one keyring.
     pub fn new(keys: Vec<PublicKey>) -> Self {
@@ -100,17 +120,11 @@ impl PublicKeys {
         }
         let mut keys = Self::default();
         for key in written.keys {
-            let wrong = |id: &str| format!("a public key of {id} is not base64 of its length");
-            let ed25519 = STANDARD.decode(&key.ed25519).ok().and_then(|bytes| bytes.try_into().ok());
-            let ed25519 = ed25519.ok_or_else(|| wrong(&key.id))?;
-            let ml_dsa_65 = key.ml_dsa_65.as_ref().map(|text| {
-                let bytes = STANDARD.decode(text).ok().and_then(|bytes| bytes.into_boxed_slice().try_into().ok());
-                bytes.ok_or_else(|| wrong(&key.id))
-            });
+            let key = key.read()?;
             if keys.find(&key.id).is_some() {
                 return Err(format!("key {} is there twice", key.id));
             }
-            keys.0.push(PublicKey { id: key.id.clone(), ed25519, ml_dsa_65: ml_dsa_65.transpose()? });
+            keys.0.push(key);
         }
         Ok(keys)
     }
