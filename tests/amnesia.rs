@@ -281,6 +281,10 @@ fn what_it_signs_can_be_checked_with_keys_that_were_exported_before_its_end() {
     let lines = fs::read_to_string(&stream).unwrap();
     assert!(lines.contains(signed), "the last key has signed: {lines}");
     assert_eq!(lines.matches("\"event\":\"key_rotation\"").count(), 2);
+    let user = format!("\"uid\":\"{}\"", rustix::process::geteuid().as_raw());
+    let minted = |line: &&str| line.contains("\"event\":\"mint\",\"ok\":true,\"subject\":\"tests\"") && line.contains(&user);
+    assert_eq!(lines.lines().filter(minted).count(), 3, "{lines}");
+    assert_eq!(lines.lines().filter(|line| line.contains("\"activated\"") && line.contains(&user)).count(), 2, "{lines}");
     let directory = place.path().display();
     let report = told(&server, &format!("audit verify --dir {directory} --no-ledger --keys {keys}"));
     assert_eq!((&report["good"], &report["signatures"]["bad"]), (&true.into(), &0.into()), "{report}");

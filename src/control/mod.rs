@@ -11,6 +11,7 @@ mod fault;
 mod http;
 mod keys;
 mod ledger;
+mod notes;
 mod page;
 mod pages;
 mod policy;

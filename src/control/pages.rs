@@ -2,6 +2,7 @@
 use super::counting::CountersDesk;
 use super::ephemeral::EphemeralKeys;
 use super::fault::{refused, ServiceFault};
+use super::notes::{asked_by, Notes};
 use super::policy::PolicyKeeper;
 use super::service::SERVICE;
 use super::topology::Topology;
@@ -9,6 +10,7 @@ use super::{
     bind_admin, bind_admin_without_file, health_body, Action, ActionFault, ControlServer, Page, PageReply, Pages, Readiness,
     SharedVersion,
 };
+use crate::audit::{Event, EventKind};
 use crate::config::Config;
 use crate::telemetry::Publisher;
 use std::net::TcpListener;
@@ -24,6 +26,7 @@ pub(super) struct ServicePages {
     pub policy: Arc<PolicyKeeper>,
     pub topology: Arc<Topology>,
     pub counters: CountersDesk,
+    pub notes: Notes,
     /// If they are in memory.
     pub keys: Option<Arc<EphemeralKeys>>,
 }
@@ -41,11 +44,16 @@ impl Pages for ServicePages {
         }
     }
 
-    fn act(&self, action: Action, body: &[u8]) -> Option<Result<PageReply, ActionFault>> {
+    fn act(&self, action: Action, body: &[u8], uid: u32) -> Option<Result<PageReply, ActionFault>> {
         match action {
-            Action::ReloadPolicy => Some(self.policy.act()),
-            Action::FlushCounters | Action::Recount => Some(self.counters.act(action)),
-            Action::Mint | Action::Keys => self.keys.as_ref().map(|keys| keys.act(action, body)),
+            Action::ReloadPolicy => Some(self.policy.act(uid)),
+            Action::FlushCounters | Action::Recount => {
+                let done = self.counters.act(action);
+                let what = if action == Action::Recount { "recount" } else { "flush" };
+                self.notes.note(asked_by(Event::new(EventKind::Counters, done.is_ok()).with("what", what), Some(uid)));
+                Some(done)
+            }
+            Action::Mint | Action::Keys => self.keys.as_ref().map(|keys| keys.act(action, body, uid)),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The policy of a running server: read at start, read again when that is asked for, shown to whoever operates it.
 //!
 //! Whoever asks, by SIGHUP or on the admin socket, waits until the new policy is in force on all cores, or hears why the one before stays.
-use super::auditing::Auditing;
+use super::notes::{asked_by, Notes};
 use super::page::{ActionFault, PageReply};
 use super::SharedVersion;
 use crate::access::{Policy, PolicyBoard, PolicyFault};
@@ -11,7 +11,7 @@ use crate::telemetry::{Publisher, Reload};
 use crate::worker::unix_now;
 use serde_json::json;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The file, what was read from it last, and whom that is told.
 pub(super) struct PolicyKeeper {
@@ -21,17 +21,17 @@ pub(super) struct PolicyKeeper {
     loaded: Mutex<UnixMs>,
     publisher: Arc<Publisher>,
     version: SharedVersion,
-    /// Once the service has started, the audit stream if there is one, as long as there is: who shows the policy outlives it.
-    stream: OnceLock<Option<Weak<Auditing>>>,
+    /// Open once the service has started.
+    notes: Notes,
 }
 
 impl PolicyKeeper {
     /// With the policy that was read from this file at start.
-    pub fn new(path: PathBuf, policy: Policy, publisher: Arc<Publisher>, version: SharedVersion) -> Self {
+    pub fn new(path: PathBuf, policy: Policy, publisher: Arc<Publisher>, version: SharedVersion, notes: Notes) -> Self {
         publisher.policy_version(policy.version());
         version.policy_version(policy.version());
         let board = Arc::new(PolicyBoard::new(policy));
-        Self { path, board, loaded: Mutex::new(unix_now()), publisher, version, stream: OnceLock::new() }
+        Self { path, board, loaded: Mutex::new(unix_now()), publisher, version, notes }
     }
 
     /// Where the cores find it.
@@ -39,13 +39,14 @@ impl PolicyKeeper {
         self.board.clone()
     }
 
-    /// The service has started; from now on the audit stream is told.
-    pub fn tell(&self, stream: Option<&Arc<Auditing>>) {
-        let _ = self.stream.set(stream.map(Arc::downgrade));
+    /// The version of the policy in force.
+    pub fn version(&self) -> u64 {
+        self.board.current().1.version()
     }
 
-    /// Reads the file again, and puts what it says in force on all cores at once. After an error what was in force stays.
-    pub fn reload(&self) -> Result<(), PolicyFault> {
+    /// Reads the file again, and puts what it says in force on all cores at once. After an error what was in force stays. `uid` is the user
+    /// who asked on the admin socket, and none after a signal.
+    pub fn reload(&self, uid: Option<u32>) -> Result<(), PolicyFault> {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.board.current().1.version();
         let read = Policy::load(&self.path);
@@ -66,9 +67,7 @@ impl PolicyKeeper {
                 (event.with("version", before.to_string()).with("error", error.to_string()), Err(error))
             }
         };
-        if let Some(stream) = self.stream.get().and_then(|stream| stream.as_ref()?.upgrade()) {
-            stream.note(event);
-        }
+        self.notes.note(asked_by(event, uid));
         outcome
     }
 
@@ -80,12 +79,12 @@ impl PolicyKeeper {
     }
 
     /// [`PolicyKeeper::reload`], asked for on the admin socket.
-    pub fn act(&self) -> Result<PageReply, ActionFault> {
-        if self.stream.get().is_none() {
+    pub fn act(&self, uid: u32) -> Result<PageReply, ActionFault> {
+        if !self.notes.is_open() {
             let message = "the service is starting; try again".to_owned();
             return Err(ActionFault { status: 503, code: Code::RetryLater, message });
         }
-        match self.reload() {
+        match self.reload(Some(uid)) {
             Ok(()) => Ok(self.page()),
             Err(fault) => Err(ActionFault {
                 status: 422,

@@ -3,13 +3,13 @@
 use super::auditing::Auditing;
 use super::counting::Counting;
 use super::policy::PolicyKeeper;
-use super::revocations::{Looked, RevocationWatch};
+use super::revocations::{revocation_events, Looked, RevocationWatch};
 use super::supervisor::Heard;
 use super::topology::Topology;
 use super::SERVICE;
 use super::{Dep, Readiness, SharedVersion, SignalEvent};
 use crate::audit::{Event, EventKind};
-use crate::domain::CoreId;
+use crate::domain::{hex, CoreId};
 use crate::engine::Gate;
 use crate::ledger::{Audit, AuditLedger, WatchLedger};
 use crate::telemetry::logs::LogGuard;
@@ -171,12 +171,14 @@ impl Watcher {
         let is_new = self.revocations.borrow().seen() != before;
         match looked {
             Looked::Unchanged => {}
-            Looked::Changed(entries) => {
+            Looked::Changed(change) => {
+                let entries = change.entries;
                 self.publisher.revocations(entries);
                 self.publisher.reload(Reload::Revocations, true);
                 tracing::info!(event = "revocations_loaded", entries, "another list of revocations is in force");
                 if is_new {
-                    self.note(Event::new(EventKind::Revocation, true).with("entries", entries.to_string()));
+                    let digest = hex(&self.revocations.borrow().digest());
+                    revocation_events(&change, &digest).into_iter().for_each(|event| self.note(event));
                 }
             }
             Looked::Failed(error) => {
@@ -301,7 +303,7 @@ impl Watcher {
     pub fn reload(&self) {
         tracing::info!(event = "reload", "reading policy, topology, revocations and keyring again");
         // What came of it has been told where it belongs.
-        let _ = self.policy.reload();
+        let _ = self.policy.reload(None);
         self.look_at_revocations(true);
         self.topology.reload();
     }
