@@ -8,6 +8,7 @@ mod support;
 
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use base64::Engine;
+use macaroon::{Macaroon, MacaroonKey};
 use rustix::process::Pid;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, PermissionsExt};
@@ -117,6 +118,14 @@ fn token(keyring: &Keyring) -> String {
     mint(keyring, &request, now).unwrap()
 }
 
+/// What the token was before its caveats, which was never sent: whoever had it could make a token without any.
+fn unnarrowed(token: &str, key: &[u8; 32]) -> Planted {
+    let identifier = Macaroon::deserialize(token).unwrap().identifier();
+    let first = Macaroon::create(None, &MacaroonKey::from(key), identifier).unwrap();
+    let signature: &[u8] = &first.signature();
+    Planted::new("the token without caveats", signature)
+}
+
 /// Some spends, on every core and with a token that is refused.
 fn work(server: &Server, token: &str) {
     for account in ["a", "b", "c", "d", "e", "f"] {
@@ -212,6 +221,8 @@ fn planted_secrets_of_a_clear_keyring_are_found_nowhere_but_in_it() {
     let (mut server, planted) = with_planted_keys();
     let token = token(&Keyring::open(&server.path("wallet.keyring")).unwrap());
     work(&server, &token);
+    let [old, new] = planted;
+    let planted = [old, new, unnarrowed(&token, &secret(77))];
     assert_hidden(&mut server, &token, &planted, &["the new key", "the old key"], &["wallet.keyring"]);
 }
 
