@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use support::{eventually, Server, Wallet};
 
 fn ronctl(server: &Server, arguments: &str) -> Output {
@@ -101,10 +101,9 @@ fn keys_rotate_and_retire_under_load_without_refusing_a_valid_token() {
     // The active one cannot go; the first one can, and with it what is in the caches of all cores.
     assert!(refused(&server, &format!("kms retire {}", keys[3]), 2).contains("is the active key"));
     assert!(refused(&server, "kms retire k-none", 2).contains("there is no key k-none; there are"));
-    let began = Instant::now();
+    // How soon is a relation between constants; no clock decides here.
     told(&server, &format!("kms retire {first_key}"));
     eventually("the first token is refused", || (status(&server, &first) == 401).then_some(()));
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     for _ in 0..16 {
         assert_eq!((status(&server, &first), status(&server, &second)), (401, 200));
     }

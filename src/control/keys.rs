@@ -15,8 +15,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Time between two looks at the file; a change is in force on all cores within a second.
+/// Time between two looks at the file.
 const KEYRING_LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Within this time after the file was changed it is in force on all cores.
+const KEYRING_WITHIN: Duration = Duration::from_secs(1);
+// What is left is for stretching a passphrase, which takes some tenths of a second.
+const _: () = assert!(
+    2 * KEYRING_LOOK_EVERY.as_millis() <= KEYRING_WITHIN.as_millis(),
+    "a change is noticed with half of its time to spare"
+);
 
 /// The keyring in force, for whoever signs with its active key.
 #[derive(Clone)]

@@ -52,7 +52,8 @@ pub(super) enum Looked {
 }
 
 impl RevocationWatch {
-    /// Reads the file for the first time and puts it on the board. A file that is not there revokes nothing.
+    /// Reads the file for the first time and puts it on the board. A file that is not there revokes nothing, which is told: it may have
+    /// been there when the service ran last.
     ///
     /// # Errors
     /// If there is one and it is damaged or cannot be read: nobody may think that nothing is revoked.
@@ -61,6 +62,13 @@ impl RevocationWatch {
         watch.seen = Stamp::at(&watch.path);
         let list = load_revocation_list(&watch.path)?;
         watch.put(list);
+        if watch.seen.is_none() {
+            tracing::warn!(
+                event = "revocations_absent",
+                file = %watch.path.display(),
+                "there is no file of revocations: nothing is revoked; if something was, put the file back"
+            );
+        }
         Ok(watch)
     }
 

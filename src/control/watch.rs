@@ -29,6 +29,11 @@ const _: () = assert!(
     LOOK_EVERY.as_millis() + LEDGER_DOWN_PATIENCE.as_millis() + SWEEP_EVERY.as_millis() < REFUSED_WITHIN.as_millis(),
     "without the ledger writes are refused in time, and there is room for threads that wake late"
 );
+/// Within this time after the file of revocations was changed every core refuses what is revoked.
+const REVOKED_WITHIN: Duration = Duration::from_secs(1);
+// What is left is for reading the longest list, and for a thread that wakes late.
+const _: () =
+    assert!(4 * LOOK_EVERY.as_millis() < REVOKED_WITHIN.as_millis(), "a change is noticed with most of its time to spare");
 /// Time between two collections of figures.
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 /// A core that has said nothing for so long is stuck.
