@@ -241,3 +241,29 @@ fn the_posture_is_told_and_checked() {
     let hidden = fs::read_to_string(server.path("other.key")).unwrap();
     assert!(hidden.starts_with("key:") && !server.log().contains(hidden.trim()));
 }
+
+#[test]
+fn what_is_expected_is_expected_of_the_server_that_runs_as_well() {
+    let mut server = Server::start();
+    server.stop();
+    // A configuration with another keyring, which the server does not look at.
+    for name in ["wallet.keyring", "wallet.keyring.key"] {
+        fs::copy(server.path(name), server.path(&name.replace("wallet", "next"))).unwrap();
+    }
+    let text = fs::read_to_string(server.path("svc-wallet.toml")).unwrap().replace("./wallet.keyring", "./next.keyring");
+    fs::write(server.path("next.toml"), text).unwrap();
+    let directory = server.directory().to_owned();
+    let of_next = |arguments: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ronctl"));
+        command.args(["--config", "next.toml", "kms"]).args(arguments.split(' '));
+        let output = command.current_dir(&directory).env_clear().stdin(Stdio::null()).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!(of_next("rotate --hybrid on").0, Some(0));
+    assert_eq!(of_next("status --expect hybrid=on").0, Some(0), "nobody serves");
+    server.launch();
+    let (code, said) = of_next("status --expect hybrid=on");
+    assert!(code == Some(1) && said.contains("expected to have version 3 of the keyring in force, and it has 1"), "{said}");
+    assert_eq!(of_next("status").0, Some(0), "nothing is expected");
+    told(&server, "kms status --expect hybrid=off");
+}
