@@ -77,10 +77,13 @@ fn keys_rotate_and_retire_under_load_without_refusing_a_valid_token() {
                 }
             });
         }
-        for _ in 0..3 {
-            let rotated = json(&server, "kms rotate");
-            assert_eq!(rotated["key"], rotated["active"], "{rotated}");
+        for (how, hybrid) in [("kms rotate", false), ("kms rotate --hybrid on", true), ("kms rotate --hybrid off", false)] {
+            let rotated = json(&server, how);
+            assert_eq!((&rotated["key"], &rotated["hybrid"]), (&rotated["active"], &hybrid.into()), "{rotated}");
             keys.push(rotated["key"].as_str().unwrap().to_owned());
+            // Tokens of this key are made and read before the next one comes.
+            let before = requests.load(Ordering::Relaxed);
+            eventually("requests go on", || (requests.load(Ordering::Relaxed) > before + 160).then_some(()));
         }
         ended.store(true, Ordering::Relaxed);
     });
