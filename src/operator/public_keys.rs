@@ -179,6 +179,43 @@ pub fn read(file: &Path) -> Result<PublicKeys, Failure> {
     PublicKeys::parse(&bytes).map_err(|what| wrong(format!("this is no file of public keys: {what}")))
 }
 
+/// What must hold of files of public keys, and of the proofs that are checked with them, whatever is in them; `src/fuzzing.rs` feeds it.
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing {
+    use super::*;
+    use crate::api::proof::ProofBody;
+    use crate::ledger::history::verify_inclusion;
+
+    const PROOF: &str = include_str!("../../tests/vectors/history.json");
+
+    /// What is read is written and read again the same, and a proof that holds is the one of the seeds, whatever its signatures say.
+    pub(crate) fn keys_and_proofs(input: &[u8]) {
+        if let Ok(keys) = PublicKeys::parse(input) {
+            assert_eq!(PublicKeys::parse(keys.text().as_bytes()), Ok(keys));
+        }
+        let Some(proof) = serde_json::from_slice::<ProofBody>(input).ok().and_then(|body| body.read().ok()) else { return };
+        if verify_inclusion(&proof).is_ok() {
+            let again = serde_json::to_vec(&ProofBody::from(&proof)).expect("texts and numbers are JSON");
+            let again = serde_json::from_slice::<ProofBody>(&again).ok().and_then(|body| body.read().ok());
+            assert_eq!(again.as_ref(), Some(&proof));
+        }
+    }
+
+    /// Inputs from which a fuzzer of [`keys_and_proofs`] begins.
+    pub(crate) fn keys_and_proofs_seeds() -> Vec<Vec<u8>> {
+        let key = |id: &str, hybrid: bool| PublicKey {
+            id: id.to_owned(),
+            ed25519: [7; 32],
+            ml_dsa_65: hybrid.then(|| Box::new([9; 1952])),
+        };
+        let keys = [vec![key("k-1", false)], vec![key("k-2", true), key("k-1", false)]];
+        let keys = keys.map(|keys| PublicKeys::new(keys).text().into_bytes());
+        let vectors: serde_json::Value = serde_json::from_str(PROOF).expect("the vectors are JSON");
+        let proofs = vectors["proofs"].as_array().expect("a list").iter().take(2);
+        keys.into_iter().chain(proofs.map(|proof| proof.to_string().into_bytes())).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
