@@ -27,6 +27,8 @@ pub(super) struct Guarded<T: Zeroize>(Box<Pages<T>>);
 impl<T: Zeroize> Guarded<T> {
     /// Sets pages up around a value that holds no secret yet: on its way here it may leave copies.
     pub(super) fn new(blank: T) -> Self {
+        // What fills the last page up is copied from the stack as it is there, and is not wiped with the value.
+        wiped(|| ());
         let mut pages = Box::new(Pages(blank));
         let (start, length) = extent(&mut pages);
         // SAFETY: the range is one allocation that is ours until `drop`, and covers whole pages of it. Neither call moves it or changes
