@@ -79,7 +79,7 @@ fn text(macaroon: &Macaroon) -> String {
     macaroon.serialize(Format::V2).unwrap().trim_end_matches('=').to_string()
 }
 
-fn narrow(token: &str, predicates: &[&str]) -> String {
+pub(super) fn narrow(token: &str, predicates: &[&str]) -> String {
     let mut macaroon = Macaroon::deserialize(token).unwrap();
     for predicate in predicates {
         macaroon.add_first_party_caveat((*predicate).into());
