@@ -5,7 +5,7 @@
 //! `fuzz/` has the fuzzer, a binary for each target, and the corpus: the seeds that are made here, and what the fuzzer has found that
 //! reaches more code. This module is built for tests and for the fuzzer alone.
 use crate::registry::Registry;
-use crate::{access, accounting, api, config, control, http, ledger, registryd};
+use crate::{access, accounting, api, audit, config, control, http, ledger, operator, registry, registryd};
 
 /// One reader.
 pub struct Target {
@@ -26,7 +26,7 @@ macro_rules! target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 23] = [
+pub const TARGETS: [Target; 29] = [
     target!("http_framing", http::fuzzing, framing, framing_seeds, 3000),
     target!("http_chunked", http::fuzzing, chunked, chunked_seeds, 3000),
     target!("http_compressed", http::fuzzing, compressed, compressed_seeds, 1500),
@@ -37,8 +37,14 @@ pub const TARGETS: [Target; 23] = [
     target!("caveats", access::fuzzing, caveats, caveats_seeds, 1000),
     target!("policy_file", access::fuzzing, policy, policy_seeds, 3000),
     target!("keyring_file", access::fuzzing, keyrings, keyrings_seeds, 1500),
+    target!("sealed_keyring", access::fuzzing, sealed, sealed_seeds, 1500),
+    target!("revocation_file", access::fuzzing, revocations, revocations_seeds, 3000),
+    target!("audit_stream", audit::fuzzing, lines, lines_seeds, 2000),
+    target!("signed_roots", control::root_file_fuzzing, roots, roots_seeds, 3000),
+    target!("public_keys", operator::public_keys::fuzzing, keys_and_proofs, keys_and_proofs_seeds, 2000),
+    target!("registry_answers", registry::fuzzing, answers, answers_seeds, 5000),
     target!("config_file", config::fuzzing, file, file_seeds, 1000),
-    Target { name: "registry_file", run: registry, seeds: registry_seeds, changes: 3000 },
+    Target { name: "registry_file", run: topology, seeds: topology_seeds, changes: 3000 },
     target!("ledger_entries", ledger::fuzzing, entries, entries_seeds, 5000),
     target!("ledger_scan", ledger::fuzzing, changed_ledger, changes_seeds, 200),
     target!("snapshot_file", ledger::fuzzing, changed_snapshot, changes_seeds, 1000),
@@ -53,7 +59,7 @@ pub const TARGETS: [Target; 23] = [
 ];
 
 /// A topology: every slot has an owner, and what was read is read again as it is written.
-fn registry(input: &[u8]) {
+fn topology(input: &[u8]) {
     let Ok(registry) = Registry::parse(input) else { return };
     let written = serde_json::to_vec(&registry).expect("a registry is plain data");
     assert_eq!(Registry::parse(&written).ok().as_ref(), Some(&registry));
@@ -62,7 +68,7 @@ fn registry(input: &[u8]) {
     }
 }
 
-fn registry_seeds() -> Vec<Vec<u8>> {
+fn topology_seeds() -> Vec<Vec<u8>> {
     let shipped = include_bytes!("../configs/registry.json").to_vec();
     let two = r#"{"cells":[{"name":"b","slots":[100,16383],"addresses":["https://[::1]:1"]},
         {"addresses":["http://a.example:8080"],"name":"a","slots":[0,99]}],"version":3}"#;

@@ -104,7 +104,8 @@ macro_rules! tests {
 }
 
 tests! {
-    http_framing http_chunked http_compressed http_query api_body api_query macaroons caveats policy_file keyring_file config_file
+    http_framing http_chunked http_compressed http_query api_body api_query macaroons caveats policy_file keyring_file
+    sealed_keyring revocation_file audit_stream signed_roots public_keys registry_answers config_file
     registry_file ledger_entries ledger_scan snapshot_file snapshot_records index_file index_blocks control_requests topology_requests accounting_lines
     frames_to_daemon frames_from_daemon
 }

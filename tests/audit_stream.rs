@@ -1,10 +1,10 @@
 //! The audit stream from the outside, with the real binaries: what is spent and refused stands in it, over a SIGKILL as well; what it
-//! counts is what the ledger has; a disk that takes nothing stops no spend; a peer behind a socket gets every line once.
+//! counts is what the ledger has; so does what is done to the service, and by whom; a disk that takes nothing stops no spend; a peer behind a socket gets every line once.
 #![allow(clippy::unwrap_used)] // Everything in this file is a test.
 mod support;
 
 use rustix::process::{kill_process, Pid, Signal};
-use serde_json::Value;
+use serde_json::{json, Value};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
@@ -140,6 +140,79 @@ fn spends_and_refusals_stand_in_the_stream_over_a_sigkill_and_as_many_as_in_the_
     eventually("it goes on in a new file", || server.path("audit/audit-0000000002.jsonl").exists().then_some(()));
     server.stop();
     assert!(server.log().contains("audit_damaged"), "{}", server.log());
+}
+
+/// `ronctl` with these arguments; it has to do what it is told.
+fn ronctl(server: &Server, arguments: &str) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ronctl"));
+    command.arg("--config").arg(server.path("svc-wallet.toml")).args(arguments.split(' '));
+    let done = command.current_dir(server.directory()).stdin(Stdio::null()).output().unwrap();
+    assert!(done.status.success(), "{arguments}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// The control events so far, each without the members that every line has.
+fn events(server: &Server) -> Vec<Value> {
+    let of_event = |line: &str| serde_json::from_str::<Value>(line).ok().filter(|line| line["kind"] == "event");
+    let mut events: Vec<Value> = text(server).lines().filter_map(of_event).collect();
+    for event in &mut events {
+        let members = event.as_object_mut().unwrap();
+        members.retain(|name, _| !["v", "n", "ts", "kind", "hash"].contains(&name.as_str()));
+    }
+    events
+}
+
+#[test]
+fn what_is_done_to_the_service_stands_there_with_its_subject_and_whoever_asked_for_it() {
+    let mut server = Server::start();
+    let uid = rustix::process::geteuid().as_raw().to_string();
+    let told = |event: Value| {
+        eventually(&format!("{event} is told"), || events(&server).into_iter().find(|found| *found == event));
+    };
+    let revocation = |change: &str, what: &str, name: &str| json!({"event": "revocation", "ok": true, "change": change, "what": what, "name": name});
+    let token = "00112233445566778899aabbccddeeff";
+    ronctl(&server, &format!("cap revoke --token-id {token}"));
+    told(revocation("revoked", "token", token));
+    ronctl(&server, "cap revoke --subject eve");
+    told(revocation("revoked", "subject", "eve"));
+    ronctl(&server, "cap revoke --undo --subject eve");
+    told(revocation("taken_back", "subject", "eve"));
+    ronctl(&server, "policy reload");
+    told(json!({"event": "reload", "ok": true, "what": "policy", "version": "3", "before": "3", "uid": uid}));
+    ronctl(&server, "accounting flush");
+    told(json!({"event": "counters", "ok": true, "what": "flush", "uid": uid}));
+    let first = events(&server)[0].clone();
+    let old = first["active"].as_str().unwrap().to_owned();
+    ronctl(&server, "kms rotate");
+    let find =
+        |of: &dyn Fn(&Value) -> bool| eventually("the rotation is told", || events(&server).into_iter().find(|event| of(event)));
+    let added = find(&|event| event["added"].is_string());
+    let fresh = added["added"].as_str().unwrap().to_owned();
+    ronctl(&server, &format!("kms retire {old}"));
+    let retired = find(&|event| event["retired"].is_string());
+    assert_eq!((&retired["retired"], &retired["active"]), (&json!(old), &json!(fresh)), "{retired}");
+    assert_eq!((&retired["hybrid"], &retired["sealing"], &retired["uid"]), (&json!("off"), &json!("sealed"), &Value::Null));
+    assert!(events(&server).iter().any(|event| event["activated"] == *fresh));
+
+    // What a start finds in force is told: what was changed while nothing ran shows by comparison.
+    let list = |events: &[Value]| events.iter().rev().find(|event| event["digest"].is_string()).cloned().unwrap();
+    let last = list(&events(&server));
+    assert_eq!((&last["entries"], &last["taken_back"]), (&json!("1"), &json!("1")), "{last}");
+    let start = |server: &Server, number: usize| {
+        let starts = || events(server).into_iter().filter(|event| event["event"] == "start").collect::<Vec<_>>();
+        eventually("the start is told", || starts().get(number).cloned())
+    };
+    server.stop();
+    server.launch();
+    let unchanged = start(&server, 1);
+    assert_eq!((&unchanged["revocations"], &unchanged["revocations_digest"]), (&json!("1"), &last["digest"]), "{unchanged}");
+    assert_eq!((&unchanged["keyring_version"], &unchanged["keys"]), (&retired["version"], &json!(fresh)), "{unchanged}");
+    assert_eq!(unchanged["policy_version"], "3");
+    server.stop();
+    ronctl(&server, "cap revoke --subject mallory");
+    server.launch();
+    let changed = start(&server, 2);
+    assert_eq!(changed["revocations"], "2");
+    assert_ne!(changed["revocations_digest"], unchanged["revocations_digest"]);
 }
 
 #[test]

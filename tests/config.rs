@@ -360,6 +360,30 @@ fn a_check_shows_every_value_with_its_origin() {
 }
 
 #[test]
+fn a_check_says_what_is_not_used_under_amnesia() {
+    let file = file_of(REQUIRED);
+    let unused = |set: &[&str]| -> Vec<String> {
+        let sources = |as_json| {
+            check(&Sources { flags: flags(Some(file.path()), set), env: &|_| None, file_default: None }, as_json, &|_| Vec::new())
+        };
+        let (told, table) = (sources(true), sources(false));
+        assert!(told.ok && table.ok, "{}", table.text);
+        let told: serde_json::Value = serde_json::from_str(&told.text).unwrap();
+        let values = told["values"].as_array().unwrap().iter().filter(|value| value["used"] == false);
+        let names: Vec<String> = values.map(|value| value["key"].as_str().unwrap().to_owned()).collect();
+        let shown = table.text.lines().filter(|line| line.ends_with(", not used under amnesia"));
+        assert_eq!(shown.map(|line| line.split(' ').next().unwrap()).collect::<Vec<_>>(), names);
+        names
+    };
+    let amnesia = "security.amnesia=on";
+    let (ledger, counters) = ("deps.ledger_sock=embedded:./l", "deps.accounting_sock=embedded:./c");
+    assert_eq!(unused(&[ledger, counters, "audit.path=./a"]), Vec::<String>::new());
+    let all = ["deps.ledger_sock", "deps.accounting_sock", "security.keyring", "security.kms", "audit.path"];
+    assert_eq!(unused(&[amnesia, ledger, counters, "audit.path=./a"]), all);
+    assert_eq!(unused(&[amnesia, "deps.ledger_sock=unix:///l", counters]), all[1..]);
+}
+
+#[test]
 fn a_check_of_what_cannot_run_says_why() {
     let env = |_: &str| None;
     let example = Sources {

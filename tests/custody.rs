@@ -2,12 +2,16 @@
 //! would be in an image of its memory, all that it has logged at every level, and all files that it has written are searched.
 //!
 //! Core dumps are off, so the image is read from `/proc` as root: every mapping that a dump would have, and file mappings besides. The
-//! pages that are marked as left out of dumps are searched apart: there the secrets have to be, or the search finds nothing at all.
+//! pages that are marked as left out of dumps are searched apart: there the secrets have to be, or the search finds nothing at all. What is
+//! derived from them is planted as well: the seeds of signing keys, the root of a passphrase, and the signature of a token before its
+//! caveats. Only root can search. Whoever has no root and knows what is left out then sets `TEST_CUSTODY=without-search`.
 #![allow(clippy::unwrap_used)] // Helpers of tests may fail as loudly as tests do.
 mod support;
 
+use aws_lc_rs::hkdf::{Salt, HKDF_SHA256};
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use base64::Engine;
+use macaroon::{Macaroon, MacaroonKey};
 use rustix::process::Pid;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, PermissionsExt};
@@ -117,6 +121,35 @@ fn token(keyring: &Keyring) -> String {
     mint(keyring, &request, now).unwrap()
 }
 
+/// The seed of a signing key of this secret, as docs/SECURITY.md says.
+fn seed(name: &'static str, secret: &[u8; 32], purpose: &[u8]) -> Planted {
+    let mut seed = [0; 32];
+    let derived = Salt::new(HKDF_SHA256, &[]).extract(secret);
+    derived.expand(&[purpose], HKDF_SHA256).unwrap().fill(&mut seed).unwrap();
+    Planted::new(name, &seed)
+}
+
+/// The root of a sealed keyring that a passphrase opens.
+fn stretched(keyring: &Path, passphrase: &str) -> Planted {
+    let file: serde_json::Value = serde_json::from_slice(&fs::read(keyring).unwrap()).unwrap();
+    let [memory, passes, lanes] =
+        ["memory_kib", "passes", "lanes"].map(|name| u32::try_from(file["argon2id"][name].as_u64().unwrap()).unwrap());
+    let salt = STANDARD.decode(file["salt"].as_str().unwrap()).unwrap();
+    let params = argon2::Params::new(memory, passes, lanes, Some(32)).unwrap();
+    let mut root = [0; 32];
+    let argon2 = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
+    argon2.hash_password_into(passphrase.as_bytes(), &salt, &mut root).unwrap();
+    Planted::new("the root of the passphrase", &root)
+}
+
+/// What the token was before its caveats, which was never sent: whoever had it could make a token without any.
+fn unnarrowed(token: &str, key: &[u8; 32]) -> Planted {
+    let identifier = Macaroon::deserialize(token).unwrap().identifier();
+    let first = Macaroon::create(None, &MacaroonKey::from(key), identifier).unwrap();
+    let signature: &[u8] = &first.signature();
+    Planted::new("the token without caveats", signature)
+}
+
 /// Some spends, on every core and with a token that is refused.
 fn work(server: &Server, token: &str) {
     for account in ["a", "b", "c", "d", "e", "f"] {
@@ -144,6 +177,11 @@ fn assert_hidden(server: &mut Server, token: &str, planted: &[Planted], held: &[
         let used = Planted { name: "the token", forms: vec![token.as_bytes().to_vec()] };
         assert!(!search_memory(pid, &[used]).dumped.is_empty() && found.bytes > 1 << 20, "the search finds what is there");
     } else {
+        let known = std::env::var("TEST_CUSTODY").is_ok_and(|told| told == "without-search");
+        assert!(
+            known,
+            "only root can search the memory of the server; run this as root, or set TEST_CUSTODY=without-search to leave it out"
+        );
         // Without dumps and debuggers nobody but root can look.
         let refused = File::open(format!("/proc/{}/mem", pid.as_raw_nonzero())).unwrap_err();
         assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
@@ -169,25 +207,34 @@ fn write_private(path: &Path, bytes: &[u8]) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
-/// A server that runs with a clear keyring of known keys and logs everything.
-fn with_planted_keys() -> (Server, [Planted; 2]) {
+/// A server that runs with a clear keyring of known keys, signs with the hybrid one of them and logs everything; and what of it is
+/// planted, the keys themselves first.
+fn with_planted_keys() -> (Server, Vec<Planted>) {
     let (old, new) = (secret(1), secret(77));
-    let mut server = Server::prepared(&[]);
+    let mut server = Server::prepared(&[("ledger.sign_roots_every", "1s")]);
     let text = format!(
-        r#"{{"version":1,"active":"new","keys":[{{"id":"old","secret":"{}"}},{{"id":"new","secret":"{}"}}]}}"#,
+        r#"{{"version":1,"active":"new","keys":[{{"id":"old","secret":"{}"}},{{"id":"new","hybrid":true,"secret":"{}"}}]}}"#,
         STANDARD.encode(old),
         STANDARD.encode(new)
     );
     write_private(&server.path("wallet.keyring"), text.as_bytes());
     server.log_at("trace");
     server.launch();
-    (server, [Planted::new("the old key", &old), Planted::new("the new key", &new)])
+    let planted = vec![
+        Planted::new("the old key", &old),
+        Planted::new("the new key", &new),
+        seed("the Ed25519 seed", &new, b"svc-wallet signing 1 ed25519"),
+        seed("the ML-DSA-65 seed", &new, b"svc-wallet signing 1 ml-dsa-65"),
+    ];
+    (server, planted)
 }
 
 #[test]
 fn planted_secrets_of_a_sealed_keyring_are_found_nowhere() {
-    let (mut server, planted) = with_planted_keys();
+    let (mut server, mut planted) = with_planted_keys();
     let token = token(&Keyring::open(&server.path("wallet.keyring")).unwrap());
+    work(&server, &token);
+    server.metric_reaches("wallet_signed_root_height", 1.0);
     // Twice while the server runs, so that it has opened the sealed form, and has let an earlier keyring go.
     for (arguments, version) in [("seal", 1.0), ("rotate --hybrid on", 3.0)] {
         let ronctl = std::process::Command::new(env!("CARGO_BIN_EXE_ronctl"))
@@ -202,16 +249,17 @@ fn planted_secrets_of_a_sealed_keyring_are_found_nowhere() {
     }
     let opening = fs::read_to_string(server.path("wallet.keyring.key")).unwrap();
     let opening = STANDARD.decode(opening.trim().strip_prefix("key:").unwrap()).unwrap();
-    let [old, new] = planted;
-    let planted = [old, new, Planted::new("the opening key", &opening)];
+    planted.extend([Planted::new("the opening key", &opening), unnarrowed(&token, &secret(77))]);
     assert_hidden(&mut server, &token, &planted, &["the new key", "the old key"], &["wallet.keyring.key"]);
 }
 
 #[test]
 fn planted_secrets_of_a_clear_keyring_are_found_nowhere_but_in_it() {
-    let (mut server, planted) = with_planted_keys();
+    let (mut server, mut planted) = with_planted_keys();
     let token = token(&Keyring::open(&server.path("wallet.keyring")).unwrap());
     work(&server, &token);
+    server.metric_reaches("wallet_signed_root_height", 1.0);
+    planted.push(unnarrowed(&token, &secret(77)));
     assert_hidden(&mut server, &token, &planted, &["the new key", "the old key"], &["wallet.keyring"]);
 }
 
@@ -245,7 +293,7 @@ fn a_passphrase_in_the_environment_is_found_nowhere_afterwards() {
     let keyring = Custody::new(&server.path("wallet.keyring"), Kms::File(file)).open().unwrap();
     let token = token(&keyring);
     work(&server, &token);
-    let planted = [Planted::new("the passphrase", PASSPHRASE.as_bytes())];
+    let planted = [Planted::new("the passphrase", PASSPHRASE.as_bytes()), stretched(&server.path("wallet.keyring"), PASSPHRASE)];
     assert_hidden(&mut server, &token, &planted, &["the passphrase"], &[]);
     // And it is asked for by every start.
     server.set_env("WALLET_PASSPHRASE", "another phrase that nobody would write");

@@ -109,6 +109,26 @@ fn an_expired_token_is_called_expired() {
     assert!(stdout(&output).contains("has expired"), "{}", stdout(&output));
 }
 
+#[test]
+fn a_discharge_is_described_as_what_it_is() {
+    let directory = installation(nobody());
+    let key = macaroon::MacaroonKey::generate(b"of a third party");
+    let mut discharge = macaroon::Macaroon::create(Some("https://kyc".into()), &key, "customer\u{202e} 17".into()).unwrap();
+    discharge.add_first_party_caveat("max_amount = 9".into());
+    discharge.add_first_party_caveat("max_amount = 5".into());
+    discharge.add_first_party_caveat("exp = 2099-01-01T00:00:00Z".into());
+    let text = discharge.serialize(macaroon::Format::V2).unwrap();
+    let shown = fed(directory.path(), &["inspect", "-"], &text);
+    let said = stdout(&shown);
+    assert_eq!(shown.status.code(), Some(0), "{}", stderr(&shown));
+    for part in ["for customer? 17", "https://kyc", "smallest holds:\n  - at most 5 minor", "clock_leeway", "no capability"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    discharge.add_first_party_caveat("colour = blue".into());
+    let shown = fed(directory.path(), &["inspect", "-"], &discharge.serialize(macaroon::Format::V2).unwrap());
+    assert_eq!(shown.status.code(), Some(1), "{}", stdout(&shown));
+}
+
 /// Runs it with this on standard input.
 fn fed(directory: &Path, arguments: &[&str], input: &str) -> Output {
     let mut command = command(directory, "cap");

@@ -204,6 +204,38 @@ fn rotations_of_either_kind_are_followed_while_the_server_serves() {
         assert_eq!(verdict["signed"][0]["hybrid"], nonce == 2, "{verdict}");
     }
 
+    // Whoever breaks Ed25519 signs with a classical key, and those stay in the file: where hybrid is expected they prove nothing.
+    for nonce in 1..=3 {
+        let proof = format!("proof-{nonce}.json");
+        let expected = ["proof", "verify", "--keys", "keys.json", "--expect", "hybrid=on", "--proof", &proof];
+        let verdict = told(&server, i32::from(nonce != 2), &expected);
+        let what = verdict["what"].as_str().unwrap_or_default();
+        assert_eq!(what.contains("is signed by no hybrid key, and hybrid=on is expected"), nonce != 2, "{verdict}");
+    }
+    told(&server, 2, &["proof", "verify", "--keys", "keys.json", "--expect", "hybrid=off", "--proof", "proof-2.json"]);
+    told(&server, 2, &["proof", "verify", "--root", "proof-2.json", "--expect", "hybrid=on", "--proof", "proof-2.json"]);
+    let report = audit(&server, 1, &["--keys", "keys.json", "--expect", "hybrid=on"]);
+    let signatures = &report["signatures"];
+    assert_eq!((&signatures["bad"], &report["whole"]), (&0.into(), &true.into()), "{report}");
+    assert!(signatures["last"]["line"].as_u64() > Some(0) && signatures["last"] != report["checkpoint"], "{report}");
+    told(&server, 0, &["kms", "rotate", "--hybrid", "on"]);
+    export(&server);
+    server.launch();
+    let minted = told(&server, 0, &["cap", "mint", "--subject", "tests", "--scopes", "wallet:*", "--ttl", "900s"]);
+    let mut wallet = Wallet::new(server.connect(), minted["token"].as_str().unwrap().to_owned());
+    let txid = wallet.spend("alice", "bob", 1, 4, "k4").ok().txid();
+    keep(&server, "proof-4.json", &signed_proof(&mut wallet, &txid));
+    told(&server, 0, &["proof", "verify", "--keys", "keys.json", "--expect", "hybrid=on", "--proof", "proof-4.json"]);
+    let root = ["proof", "root", "--signed", "--keys", "keys.json", "--expect", "hybrid=on", "--token", &wallet.token];
+    told(&server, 0, &root);
+    drop(wallet);
+    server.stop();
+    let report = audit(&server, 0, &["--keys", "keys.json", "--expect", "hybrid=on"]);
+    assert_eq!(
+        report["signatures"]["last"], report["checkpoint"],
+        "the newest is hybrid, and covers what is before it: {report}"
+    );
+
     // Of a hybrid signature either half alone is none.
     let hybrid: Value = serde_json::from_slice(&fs::read(server.path("proof-2.json")).unwrap()).unwrap();
     let mut stripped = hybrid.clone();

@@ -92,6 +92,18 @@ fn other_users_are_kept_from_the_socket_of_the_operator() {
         return;
     }
     open_up(server.directory(), 0o755);
-    let error = as_stranger(&socket, b"GET /status HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap_err();
+    let request = b"GET /status HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let error = as_stranger(&socket, request).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+    // Only the credentials are left.
+    open_up(&socket, 0o666);
+    assert_eq!(String::from_utf8_lossy(&as_stranger(&socket, request).unwrap()), "");
+    let refused = format!("\"event\":\"admin_refused\",\"uid\":{STRANGER}");
+    eventually("the refusal in the log", || server.log().contains(&refused).then_some(()));
+    let mut own = UnixStream::connect(&socket).unwrap();
+    own.set_read_timeout(Some(PATIENCE)).unwrap();
+    own.write_all(request).unwrap();
+    let mut told = String::new();
+    own.read_to_string(&mut told).unwrap();
+    assert!(told.starts_with("HTTP/1.1 200 ") && told.contains("svc-wallet"), "the owner is served: {told}");
 }

@@ -160,3 +160,51 @@ fn what_is_revoked_in_use_is_refused_on_every_core_until_it_is_taken_back() {
     revoke(&server, &["--undo", "--token-id", &id]);
     eventually("it is believed again", || (wallet.get("/v1/seq?account=a").status == 200).then_some(()));
 }
+
+#[test]
+fn every_kind_of_revocation_outlives_a_restart_and_a_list_that_has_gone_is_told() {
+    let mut server = Server::with(&[("runtime.cores", "2")]);
+    let ronctl = |server: &Server, arguments: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ronctl"));
+        command.arg("--config").arg(server.path("svc-wallet.toml")).args(arguments.split(' '));
+        let output = command.current_dir(server.directory()).output().unwrap();
+        assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let of_key = server.token().to_owned();
+    let key = svc_wallet::access::inspect(&of_key).unwrap().key_id;
+    ronctl(&server, "kms rotate");
+    let [of_id, of_subject, good] = ["alice", "eve", "alice"]
+        .map(|subject| ronctl(&server, &format!("cap mint --subject {subject} --scopes wallet:* --ttl 900s")));
+    let id = svc_wallet::access::inspect(&of_id).unwrap().token_id;
+    let bad: Vec<String> =
+        [&of_key, &of_id, &of_subject].into_iter().flat_map(|token| [token.clone(), narrowed(token, "account = a")]).collect();
+    // Each on connections of its own, so that both cores are asked.
+    let answers = |server: &Server, status: u16| {
+        for token in bad.iter().cycle().take(8 * bad.len()) {
+            let read = request("GET", "/v1/seq?account=a").token(token);
+            assert_eq!(server.connect().call(&read).status, status, "{token}");
+        }
+        server.connect().call(&request("GET", "/v1/seq?account=a").token(&good)).ok();
+    };
+    answers(&server, 200);
+    for what in [["--token-id", &id], ["--subject", "eve"], ["--key-id", &key]] {
+        revoke(&server, &what);
+    }
+    server.metric_reaches("wallet_revocations", 3.0);
+    answers(&server, 401);
+    for _ in 0..2 {
+        server.stop();
+        server.launch();
+        assert!(!server.log().contains("revocations_absent"));
+        answers(&server, 401);
+    }
+    server.kill();
+    server.launch();
+    answers(&server, 401);
+    server.stop();
+    std::fs::remove_file(server.path("wallet.revocations")).unwrap();
+    server.launch();
+    eventually("it is told", || server.log().contains("\"event\":\"revocations_absent\"").then_some(()));
+    answers(&server, 200);
+}

@@ -1,6 +1,6 @@
 //! Proves what a core's cache of verified tokens may and may not remember: never past expiry, revocation, its key or its bound.
 use super::*;
-use crate::access::tests::{token_of, Bench, AUDIENCE, NOW};
+use crate::access::tests::{narrow, token_of, Bench, AUDIENCE, NOW};
 use crate::access::{Revocations, Revoked, Sealing};
 use crate::domain::{Code, TokenId};
 use base64::engine::general_purpose::STANDARD;
@@ -54,6 +54,26 @@ fn the_cache_is_bounded_and_keeps_what_is_used() {
         assert_eq!(first, Arc::as_ptr(cache.verify(token.as_bytes(), None, NOW).unwrap()), "the second look is a hit");
         assert!(cache.len() <= 8);
     }
+}
+
+#[test]
+fn endless_valid_narrowings_take_the_room_of_what_is_not_used_and_never_the_right_of_what_is() {
+    let bench = Bench::new();
+    let mut cache = bench.cache();
+    let (busy, idle) = (bench.token_of("busy"), bench.token_of("idle"));
+    let endless = bench.token_of("endless");
+    assert_eq!((why(&mut cache, &busy, NOW), why(&mut cache, &idle, NOW)), (None, None));
+    cache.take_lookups();
+    for round in 0..500 {
+        assert_eq!(why(&mut cache, &narrow(&endless, &[&format!("max_amount = {round}")]), NOW), None);
+        assert_eq!(why(&mut cache, &busy, NOW), None);
+        assert!(cache.len() <= 8);
+    }
+    let found = cache.take_lookups();
+    assert_eq!((found.hits, found.misses), (500, 500), "what is in use stays, and each narrowing costs one verification");
+    assert_eq!(why(&mut cache, &idle, NOW), None);
+    let found = cache.take_lookups();
+    assert_eq!((found.hits, found.misses), (0, 1), "what was pushed out is verified once more");
 }
 
 #[test]

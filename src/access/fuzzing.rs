@@ -3,12 +3,16 @@ use super::capability::{Capability, Demand};
 use super::caveat::Caveat;
 use super::identifier::Identifier;
 use super::keyring::{Keyring, Sealing, KEYS_MAX};
+use super::opening_key::OpeningKey;
 use super::policy::Policy;
+use super::private_file::blank;
+use super::revocations::{Revocation, Revoked};
 use super::scope::{Scope, ScopeSet};
 use super::token::{parse, verify};
+use super::{revocation_file, seal};
 use super::{DISCHARGES_BYTES_MAX, TOKEN_BYTES_MAX};
 use crate::domain::{Account, Allowance, Amount, Asset, Key, TokenId, UnixMs};
-use macaroon::{Format, Macaroon, MacaroonKey};
+use macaroon::{Format, Macaroon};
 use std::sync::OnceLock;
 
 const KEYRING: &str = r#"{"version":1,"active":"k-1","keys":[
@@ -35,6 +39,9 @@ fn token(key_id: &str, caveats: &[&str]) -> Macaroon {
     macaroon
 }
 
+/// A token that asks for a discharge, and the discharge: with a nonce as it fell when they were made.
+const THIRD_PARTY: [&str; 2] = ["AgIeAQUFBQUFBQUFBQUFBQUFBQUBAAAAAAAAAANrLTFzAAIMc2NvcGUgPSByZWFkAAEUaHR0cHM6Ly9hdXRoLmV4YW1wbGUCA3dobwRIOPjcYvufMhH44cID_OXGxEpD1ZXeDjfoGclRjLBItA7JwOv_0tfERCBMFx5YCS4iT1lzSyUfMEvAqZYDJLdA2gUzBXcGP0GzAAAGIIdokrVM-pt9bUDm-hHZaPcPSO_Z3DX3XMt-hcqN0iCA", "AgIDd2hvAAIaZXhwID0gMjAzMC0wMS0wMVQwMDowMDowMFoAAAYgvcz0qhteE6qX718malJllR41Q-9RMzzSpIJ9F65tI94"];
+
 /// The tokens whose signatures are right, and the headers that they come in: with their discharges, if they need any.
 fn genuine() -> &'static [(Macaroon, String)] {
     static GENUINE: OnceLock<Vec<(Macaroon, String)>> = OnceLock::new();
@@ -42,16 +49,19 @@ fn genuine() -> &'static [(Macaroon, String)] {
         let bare = token("k-1", &[]);
         let usual = token("k-2", &["exp = 2030-01-01T00:00:00Z", "scope = wallet:*", "aud = svc-wallet", "account = a*"]);
         let unknown = token("k-1", &["colour = blue"]);
-        let mut third = token("k-1", &["scope = read"]);
-        let secret = MacaroonKey::generate(b"between us and the third party");
-        third.add_third_party_caveat("https://auth.example", &secret, "who".into());
-        let mut discharge = Macaroon::create(None, &secret, "who".into()).expect("the identifier is not empty");
-        discharge.add_first_party_caveat("exp = 2030-01-01T00:00:00Z".into());
-        third.bind(&mut discharge);
-        let header = format!("{} {}", text(&third), text(&discharge));
+        let third = parse(THIRD_PARTY[0]).expect("it was made by the library");
         let plain = [bare, usual, unknown].map(|macaroon| (macaroon.clone(), text(&macaroon)));
-        plain.into_iter().chain([(third, header)]).collect()
+        plain.into_iter().chain([(third, THIRD_PARTY.join(" "))]).collect()
     })
+}
+
+/// Its caveats but for the locations of third parties, which are hints and not signed.
+fn signed(macaroon: &Macaroon) -> Vec<[Vec<u8>; 2]> {
+    let caveats = macaroon.caveats().into_iter().map(|caveat| match caveat {
+        macaroon::Caveat::FirstParty(first) => [first.predicate().0, Vec::new()],
+        macaroon::Caveat::ThirdParty(third) => [third.id().0, third.verifier_id().0],
+    });
+    caveats.collect()
 }
 
 /// A token and its discharges, with a space between: nothing is believed but what begins as a token does that a key has signed, and a
@@ -71,8 +81,17 @@ pub(crate) fn macaroons(input: &[u8]) {
     assert!(discharges.map_or(0, <[u8]>::len) <= DISCHARGES_BYTES_MAX);
     let from = genuine()
         .iter()
-        .find(|(known, _)| known.identifier() == macaroon.identifier() && macaroon.caveats().starts_with(&known.caveats()));
-    assert!(from.is_some(), "a token is believed that nobody has signed");
+        .rev()
+        .find(|(known, _)| known.identifier() == macaroon.identifier() && signed(&macaroon).starts_with(&signed(known)));
+    let (_, header) = from.expect("a token is believed that nobody has signed");
+    // Of a discharge nothing may differ but the location, which is a hint: it is bound as it is.
+    let read = |discharges: &str| -> Vec<_> {
+        let all = discharges.split([',', ' ', '\t']).filter(|text| !text.is_empty()).filter_map(parse);
+        all.map(|discharge| (discharge.identifier(), signed(&discharge), discharge.signature())).collect()
+    };
+    let used = discharges.map_or("", |bytes| std::str::from_utf8(bytes).expect("only text is believed"));
+    let needed = header.split_once(' ').map_or("", |(_, needed)| needed);
+    assert!(read(used) == read(needed), "a discharge is believed that nobody has made");
     assert_eq!(capability.subject(), "s");
 }
 
@@ -178,8 +197,7 @@ pub(crate) fn keyrings(input: &[u8]) {
 
 /// Inputs from which a fuzzer of [`macaroons`] begins.
 pub(crate) fn macaroons_seeds() -> Vec<Vec<u8>> {
-    // The third-party caveat has random bytes in it: it is made anew in every process, and stands in no file.
-    genuine()[..3].iter().map(|(_, header)| header.clone().into_bytes()).collect()
+    genuine().iter().map(|(_, header)| header.clone().into_bytes()).collect()
 }
 
 /// Inputs from which a fuzzer of [`caveats`] begins.
@@ -210,4 +228,55 @@ pub(crate) fn policy_seeds() -> Vec<Vec<u8>> {
 /// Inputs from which a fuzzer of [`keyrings`] begins.
 pub(crate) fn keyrings_seeds() -> Vec<Vec<u8>> {
     vec![KEYRING.as_bytes().to_vec(), br#"{"version":1,"active":"k","keys":[{"id":"k","secret":"AA=="}]}"#.to_vec()]
+}
+
+/// A list of revocations: what is read is written and read again the same, whatever its check says; nothing is read whose check does not fit.
+pub(crate) fn revocations(input: &[u8]) {
+    let _ = revocation_file::parse(input);
+    let Some(mended) = revocation_file::mended(input) else { return };
+    let Ok(entries) = revocation_file::parse(&mended) else { return };
+    assert!(revocation_file::parse(&revocation_file::written(&entries)).is_ok_and(|again| again == entries));
+    let other = String::from_utf8(mended).expect("JSON is text").replace("\"check\":\"", "\"check\":\"0");
+    assert!(revocation_file::parse(other.as_bytes()).is_err());
+}
+
+/// Inputs from which a fuzzer of [`revocations`] begins.
+pub(crate) fn revocations_seeds() -> Vec<Vec<u8>> {
+    let entry = |what, at, reason: &str| Revocation { what, at: UnixMs(at), reason: reason.to_owned() };
+    let entries = [
+        entry(Revoked::Token(TokenId([9; 16])), 1_764_500_000_000, "lost"),
+        entry(Revoked::Subject("ülo, till 3".to_owned()), 1, ""),
+        entry(Revoked::Key("k-1".to_owned()), 253_402_300_799_999, "copied"),
+    ];
+    vec![revocation_file::written(&entries), revocation_file::written(&[])]
+}
+
+const OPENING_KEY: &[u8] = b"key:AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM=";
+/// What stretching may cost: memory in KiB, times passes.
+const STRETCHED_KIB_MAX: u32 = 256;
+/// Files of the clear form above, sealed with that key: in the plain and in the hybrid form.
+const SEALED: [&str; 2] =
+    [include_str!("../../fuzz/corpus/sealed_keyring/seed-00"), include_str!("../../fuzz/corpus/sealed_keyring/seed-01")];
+
+/// A sealed keyring: only what was sealed opens, and to nothing else.
+pub(crate) fn sealed(input: &[u8]) {
+    static KEYS: OnceLock<[OpeningKey; 2]> = OnceLock::new();
+    let keys = KEYS
+        .get_or_init(|| [OPENING_KEY, b"a passphrase, to see it refused"].map(|text| OpeningKey::parse(text).expect("a key")));
+    if seal::stretches_beyond(input, STRETCHED_KIB_MAX) {
+        return;
+    }
+    let mut clear = blank();
+    for key in keys {
+        let Ok(opened) = seal::open(input, key, &mut clear) else { continue };
+        assert!(clear[..opened.length] == *KEYRING.as_bytes(), "something opens that nobody has sealed");
+        let read = |text: &[u8]| serde_json::from_slice::<serde_json::Value>(text).expect("what opens is JSON");
+        let members = read(input);
+        assert!(SEALED.iter().any(|known| read(known.as_bytes()) == members), "a changed file opens");
+    }
+}
+
+/// Inputs from which a fuzzer of [`sealed`] begins.
+pub(crate) fn sealed_seeds() -> Vec<Vec<u8>> {
+    SEALED.map(|text| text.as_bytes().to_vec()).into()
 }

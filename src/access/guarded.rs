@@ -13,6 +13,8 @@ use zeroize::Zeroize;
 
 /// How much of the stack is overwritten behind work with secrets: several times what the deepest of it uses.
 const STACK_WIPED_BYTES: usize = 256 << 10;
+/// The same behind a check of signatures, which goes less deep, and for which a core has no more than a microsecond.
+const SHALLOW_WIPED_BYTES: usize = 32 << 10;
 
 /// Aligned to the largest page of the machines that are supported, so that its size is a whole number of pages as well.
 #[cfg_attr(target_arch = "x86_64", repr(C, align(4096)))]
@@ -25,6 +27,8 @@ pub(super) struct Guarded<T: Zeroize>(Box<Pages<T>>);
 impl<T: Zeroize> Guarded<T> {
     /// Sets pages up around a value that holds no secret yet: on its way here it may leave copies.
     pub(super) fn new(blank: T) -> Self {
+        // What fills the last page up is copied from the stack as it is there, and is not wiped with the value.
+        wiped(|| ());
         let mut pages = Box::new(Pages(blank));
         let (start, length) = extent(&mut pages);
         // SAFETY: the range is one allocation that is ours until `drop`, and covers whole pages of it. Neither call moves it or changes
@@ -77,16 +81,25 @@ impl<T: Zeroize> Drop for Guarded<T> {
 
 /// Does work with secrets, and overwrites the part of the stack that it has used: libraries leave copies there.
 pub(super) fn wiped<T>(work: impl FnOnce() -> T) -> T {
+    wiped_below::<STACK_WIPED_BYTES, T>(work)
+}
+
+/// The same for work that goes less deep, in a fraction of a microsecond.
+pub(super) fn wiped_shallow<T>(work: impl FnOnce() -> T) -> T {
+    wiped_below::<SHALLOW_WIPED_BYTES, T>(work)
+}
+
+fn wiped_below<const BYTES: usize, T>(work: impl FnOnce() -> T) -> T {
     #[inline(never)]
     fn below<T>(work: impl FnOnce() -> T) -> T {
         work()
     }
     #[inline(never)]
-    fn overwrite() {
-        black_box(&mut [0u8; STACK_WIPED_BYTES]);
+    fn overwrite<const BYTES: usize>() {
+        black_box(&mut [0u8; BYTES]);
     }
     let outcome = below(work);
-    overwrite();
+    overwrite::<BYTES>();
     outcome
 }
 

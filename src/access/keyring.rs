@@ -52,6 +52,17 @@ pub enum Sealing {
     Hybrid,
 }
 
+impl Sealing {
+    /// Its name in the audit stream.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Sealing::Clear => "clear",
+            Sealing::Sealed => "sealed",
+            Sealing::Hybrid => "hybrid",
+        }
+    }
+}
+
 /// What may be known of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyEntry {

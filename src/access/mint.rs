@@ -3,6 +3,7 @@
 //! What is asked for is checked before it is signed, with the same reader that later verifies it: no token is made that
 //! would be refused as not understood.
 use super::caveat::{rfc3339, Caveat};
+use super::guarded::wiped;
 use super::identifier::{subject_well_formed, Identifier, SUBJECT_BYTES_MAX};
 use super::keyring::Keyring;
 use super::scope::{Scope, ScopeSet};
@@ -101,8 +102,11 @@ pub fn mint(keyring: &Keyring, request: &MintRequest, now: UnixMs) -> Result<Str
     let key_id = keyring.active_id();
     let identifier = Identifier { token, issued: now, key_id, subject: &request.subject }.encode();
     let root = keyring.root(key_id).expect("the active key is on the keyring");
-    let macaroon = Macaroon::create(None, root, identifier.into()).expect("the identifier is not empty");
-    narrowed(macaroon, caveats)
+    // What it is before the last caveat is a wider token.
+    wiped(|| {
+        let macaroon = Macaroon::create(None, root, identifier.into()).expect("the identifier is not empty");
+        narrowed(macaroon, caveats)
+    })
 }
 
 /// Narrows a token by what a request limits and by further caveats, each written as `name = value`. Of the request the subject does not

@@ -42,7 +42,7 @@ pub use capability::{Capability, Demand};
 pub use custody::{key_file_beside, Custody};
 pub use guarded::{forbid_core_dumps, forbid_swap};
 pub use identifier::token_id_text;
-pub use inspect::{inspect, Description};
+pub use inspect::{inspect, inspect_discharge, Description, Discharge, Limits};
 pub use keyring::{KeyEntry, KeyUnusable, Keyring, Sealing, KEYS_MAX};
 pub use keyring_fault::KeyringFault;
 pub use mint::{attenuate, mint, MintFault, MintRequest};

@@ -66,7 +66,7 @@ impl OpeningKey {
     }
 
     /// Reads what stands in one of the places. The flaw is told without anything of the text.
-    fn parse(text: &[u8]) -> Result<Self, String> {
+    pub(super) fn parse(text: &[u8]) -> Result<Self, String> {
         let mut bytes = Guarded::new([0; PASSPHRASE_BYTES_MAX]);
         let is_text = |byte: &u8| matches!(byte, b' '..=b'~' | b'\n' | b'\r');
         // As good as no 32 random bytes are all letters.

@@ -83,7 +83,7 @@ fn check_of(entries: &[WrittenEntry]) -> String {
     blake3::hash(&list).to_hex().to_string()
 }
 
-fn written(entries: &[Revocation]) -> Vec<u8> {
+pub(super) fn written(entries: &[Revocation]) -> Vec<u8> {
     let entry = |entry: &Revocation| WrittenEntry {
         kind: entry.what.kind().to_owned(),
         name: entry.what.name(),
@@ -97,7 +97,15 @@ fn written(entries: &[Revocation]) -> Vec<u8> {
     text
 }
 
-fn parse(text: &[u8]) -> Result<Vec<Revocation>, String> {
+/// The same text with the check that fits what it says, if it has the form of a list.
+#[cfg(any(test, fuzzing))]
+pub(super) fn mended(text: &[u8]) -> Option<Vec<u8>> {
+    let mut written: Written = serde_json::from_slice(text).ok()?;
+    written.check = check_of(&written.revocations);
+    serde_json::to_vec(&written).ok()
+}
+
+pub(super) fn parse(text: &[u8]) -> Result<Vec<Revocation>, String> {
     let written: Written = serde_json::from_slice(text).map_err(|error| error.to_string())?;
     if written.version != VERSION {
         return Err(format!("version {} is not known; this build reads version {VERSION}", written.version));
@@ -113,7 +121,10 @@ fn parse(text: &[u8]) -> Result<Vec<Revocation>, String> {
     for (index, entry) in written.revocations.into_iter().enumerate() {
         let what = Revoked::named(&entry.kind, &entry.name);
         let what = what.ok_or_else(|| format!("revocations[{index}] names no token, subject or key"))?;
-        let at = unix_ms(&entry.at).ok_or_else(|| format!("revocations[{index}].at is no RFC 3339 time"))?;
+        // One that is not written again in four digits of a year is none either.
+        let at = unix_ms(&entry.at)
+            .filter(|at| rfc3339(*at).is_some())
+            .ok_or_else(|| format!("revocations[{index}].at is no RFC 3339 time"))?;
         if !reason_well_formed(&entry.reason) {
             return Err(format!("revocations[{index}].reason is over {REASON_BYTES_MAX} bytes or has control characters"));
         }

@@ -107,6 +107,24 @@ impl Revocations {
         self.len() == 0
     }
 
+    /// What is on this list and not on that one, in the order of [`Revoked`].
+    pub fn beyond(&self, other: &Self) -> Vec<Revoked> {
+        let mut all: Vec<Revoked> = self.tokens.difference(&other.tokens).map(|id| Revoked::Token(*id)).collect();
+        all.extend(self.subjects.difference(&other.subjects).map(|name| Revoked::Subject(name.to_string())));
+        all.extend(self.keys.difference(&other.keys).map(|name| Revoked::Key(name.to_string())));
+        all.sort_unstable();
+        all
+    }
+
+    /// BLAKE3 of what is revoked: a line `KIND NAME` for each, in the order of [`Revoked`], tokens first. Equal lists have equal digests.
+    pub fn digest(&self) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new();
+        for what in self.beyond(&Self::default()) {
+            hasher.update(format!("{} {}\n", what.kind(), what.name()).as_bytes());
+        }
+        *hasher.finalize().as_bytes()
+    }
+
     /// Whether the capability is revoked.
     pub(super) fn cover(&self, capability: &Capability) -> bool {
         self.tokens.contains(&capability.token())
@@ -121,6 +139,17 @@ pub type RevocationBoard = Board<Revocations>;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lists_differ_by_what_is_on_one_of_them_alone() {
+        let [a, b, c] = [Revoked::subject("a"), Revoked::key("k-1"), Revoked::token(&"00".repeat(16))].map(Option::unwrap);
+        let (one, other) = (Revocations::of([&a, &b]), Revocations::of([&b, &c]));
+        assert_eq!((one.beyond(&other), other.beyond(&one)), (vec![a.clone()], vec![c.clone()]));
+        assert_eq!(Revocations::of([&a, &b, &c]).beyond(&Revocations::default()), [c.clone(), a.clone(), b.clone()]);
+        assert_eq!(Revocations::of([&b, &a]).digest(), one.digest());
+        let lines = format!("token {}\nkey k-1\n", "00".repeat(16));
+        assert_eq!(other.digest(), *blake3::hash(lines.as_bytes()).as_bytes());
+    }
 
     #[test]
     fn kinds_and_names_are_read_as_they_are_written() {

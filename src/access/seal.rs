@@ -239,6 +239,13 @@ pub(super) fn opens_to(text: &[u8], key: &OpeningKey, clear: &[u8]) -> bool {
     open(text, key, &mut again).is_ok_and(|opened| again[..opened.length] == *clear)
 }
 
+/// Whether opening it would stretch a passphrase at more than this cost; a fuzzer has other things to do.
+#[cfg(any(test, fuzzing))]
+pub(super) fn stretches_beyond(text: &[u8], kib: u32) -> bool {
+    let cost = head_of(text).ok().and_then(|(head, _)| head.argon2id);
+    cost.is_some_and(|cost| u64::from(cost.memory_kib) * u64::from(cost.passes) > u64::from(kib))
+}
+
 #[cfg(test)]
 #[path = "seal_tests.rs"]
 mod tests;

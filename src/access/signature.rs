@@ -5,7 +5,9 @@
 //! differs and so tell a stranger with a good clock how much of a guess is right. So the comparison is made here.
 //!
 //! Invariants: signatures are compared in constant time; nothing that a third-party caveat holds is decrypted before the signature of
-//! its macaroon was found right; every discharge is used exactly once, and is bound to this token.
+//! its macaroon was found right; every discharge is used exactly once, and is bound to this token. Signatures on the way are those of wider
+//! tokens than the one that was sent: nothing of them is left on the heap, nor on the stack when the check is over.
+use super::guarded::wiped_shallow;
 use constant_time_eq::constant_time_eq_32;
 use macaroon::{Caveat, Macaroon, MacaroonKey};
 use sodiumoxide::crypto::auth::hmacsha256::{authenticate, Key};
@@ -25,6 +27,10 @@ pub(super) enum Flaw {
 
 /// Checks the signature of the token, then those of its discharges.
 pub(super) fn check(root: &Macaroon, key: &MacaroonKey, discharges: &[Macaroon]) -> Result<(), Flaw> {
+    wiped_shallow(|| checked(root, key, discharges))
+}
+
+fn checked(root: &Macaroon, key: &MacaroonKey, discharges: &[Macaroon]) -> Result<(), Flaw> {
     let chain = Chain::of(root, key.as_ref());
     let signature = bytes(&root.signature());
     if !constant_time_eq_32(&chain.last, &signature) {
@@ -56,7 +62,7 @@ fn discharged(chain: &Chain, root: &Signature, unused: &mut Vec<&Macaroon>) -> R
 
 /// The signatures of a macaroon as whoever has its key computes them.
 struct Chain {
-    last: Signature,
+    last: Zeroizing<Signature>,
     third_parties: Vec<ThirdParty>,
 }
 
@@ -69,14 +75,17 @@ struct ThirdParty {
 
 impl Chain {
     fn of(macaroon: &Macaroon, key: &Signature) -> Self {
-        let mut last = hmac(key, &macaroon.identifier().0);
-        let mut third_parties = Vec::new();
-        for caveat in macaroon.caveats() {
-            let before = last;
-            last = bytes(&caveat.sign(&MacaroonKey::from(before)));
+        let mut last = Zeroizing::new(hmac(key, &macaroon.identifier().0));
+        let caveats = macaroon.caveats();
+        // A table that grows would leave copies of what is in it behind.
+        let third_party = |caveat: &&Caveat| matches!(caveat, Caveat::ThirdParty(_));
+        let mut third_parties = Vec::with_capacity(caveats.iter().filter(third_party).count());
+        for caveat in caveats {
+            let next = bytes(&caveat.sign(&MacaroonKey::from(*last)));
+            let before = std::mem::replace(&mut last, Zeroizing::new(next));
             if let Caveat::ThirdParty(third) = caveat {
                 let (id, sealed_key) = (third.id().0, third.verifier_id().0);
-                third_parties.push(ThirdParty { id, sealed_key, before: Zeroizing::new(before) });
+                third_parties.push(ThirdParty { id, sealed_key, before });
             }
         }
         Self { last, third_parties }
@@ -86,7 +95,8 @@ impl Chain {
 /// The signature of a discharge that is bound to the token with this signature.
 fn bound(root: &Signature, discharge: &Signature) -> Signature {
     const ZERO: Signature = [0; 32];
-    hmac(&ZERO, &[hmac(&ZERO, root), hmac(&ZERO, discharge)].concat())
+    let both = Zeroizing::new([hmac(&ZERO, root), hmac(&ZERO, discharge)].concat());
+    hmac(&ZERO, &both)
 }
 
 fn hmac(key: &Signature, text: &[u8]) -> Signature {
@@ -110,6 +120,7 @@ mod tests {
     use super::*;
     use base64::Engine as _;
     use macaroon::{Format, Verifier};
+    use std::os::unix::fs::FileExt;
 
     fn library(root: &Macaroon, key: &MacaroonKey, discharges: &[Macaroon]) -> bool {
         let mut verifier = Verifier::default();
@@ -182,6 +193,29 @@ mod tests {
         }
         assert!(refused > 100, "{refused}");
         assert_eq!(check(&root, &third, &discharges), Err(Flaw::Signature));
+    }
+
+    #[test]
+    fn nothing_of_a_wider_token_is_left_on_the_stack() {
+        macaroon::initialize().unwrap();
+        let key = MacaroonKey::generate(b"root");
+        let mut root = Macaroon::create(None, &key, "id".into()).unwrap();
+        root.add_first_party_caveat("aud = svc-wallet".into());
+        root.add_first_party_caveat("asset = roc".into());
+        let wider = wiped_shallow(|| hmac(key.as_ref(), b"id").to_vec());
+        let memory = std::fs::File::open("/proc/self/mem").unwrap();
+        let mut below = vec![0; 32 << 10];
+        let mut is_left_by = |work: &dyn Fn() -> Result<(), Flaw>| {
+            let here = 0u8;
+            let address = std::ptr::from_ref(std::hint::black_box(&here)) as u64;
+            wiped_shallow(|| ());
+            assert_eq!(work(), Ok(()));
+            let start = address - below.len() as u64;
+            memory.read_exact_at(&mut below, start).unwrap();
+            [&wider[..16], &wider[16..]].iter().any(|half| memchr::memmem::find(&below, half).is_some())
+        };
+        assert!(is_left_by(&|| checked(&root, &key, &[])), "without it something is left");
+        assert!(!is_left_by(&|| check(&root, &key, &[])));
     }
 
     #[test]

@@ -16,8 +16,12 @@ pub enum EventKind {
     Reload,
     /// A key was made, made active or retired.
     KeyRotation,
-    /// Tokens, subjects or keys were revoked.
+    /// A token, a subject or a key was revoked or taken back, or another list of them is in force.
     Revocation,
+    /// A capability was made, where the keys are in memory alone.
+    Mint,
+    /// The operator has had the counters brought up to the ledger, or counted anew.
+    Counters,
     /// A fault was injected on purpose, or one ended.
     FaultInjection,
 }
@@ -31,6 +35,8 @@ impl EventKind {
             EventKind::Reload => "reload",
             EventKind::KeyRotation => "key_rotation",
             EventKind::Revocation => "revocation",
+            EventKind::Mint => "mint",
+            EventKind::Counters => "counters",
             EventKind::FaultInjection => "fault_injection",
         }
     }

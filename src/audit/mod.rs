@@ -26,6 +26,8 @@ mod stream;
 mod verify;
 mod write;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 #[cfg(test)]
 mod sample;
 

@@ -77,9 +77,9 @@ pub fn sign(signed: &[u8], now: UnixMs) -> Option<String> {
 }
 
 /// Whether such a signature is of this.
-pub fn check_signature(signed: &[u8], signature: &serde_json::Map<String, serde_json::Value>) -> Result<(), String> {
+pub fn check_signature(signed: &[u8], signature: &serde_json::Map<String, serde_json::Value>) -> Result<bool, String> {
     let fits = signature["of"] == crate::domain::hex(signed);
-    fits.then_some(()).ok_or_else(|| "it is of something else".to_owned())
+    fits.then_some(true).ok_or_else(|| "it is of something else".to_owned())
 }
 
 /// What surrounds a stream: one core's end, and that of the control thread.

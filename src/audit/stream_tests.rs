@@ -229,6 +229,8 @@ fn every_kind_of_event_has_its_name() {
         EventKind::Reload,
         EventKind::KeyRotation,
         EventKind::Revocation,
+        EventKind::Mint,
+        EventKind::Counters,
         EventKind::FaultInjection,
     ];
     for kind in kinds {

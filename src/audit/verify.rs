@@ -30,8 +30,8 @@ pub struct Damage {
     pub what: String,
 }
 
-/// Checks the signature of a checkpoint: what is signed of it, and what stands in its line.
-pub type CheckSignature<'c> = &'c mut dyn FnMut(&[u8], &Map<String, Value>) -> Result<(), String>;
+/// Checks the signature of a checkpoint: what is signed of it, and what stands in its line. Says whether one that fits proves anything.
+pub type CheckSignature<'c> = &'c mut dyn FnMut(&[u8], &Map<String, Value>) -> Result<bool, String>;
 
 /// Signatures that do not fit and are told one by one.
 const BAD_SIGNATURES_MAX: usize = 16;
@@ -43,7 +43,7 @@ pub struct Signatures {
     pub signed: u64,
     /// Checkpoints without one.
     pub unsigned: u64,
-    /// The last checkpoint with a signature that was not found bad: its line, and the last entry before it.
+    /// The last checkpoint with a signature that was not found bad, nor to prove nothing: its line, and the last entry before it.
     pub last: Option<(u64, Seq)>,
     /// Signatures that do not fit.
     pub bad: u64,
@@ -191,12 +191,13 @@ impl Signatures {
         };
         self.signed += 1;
         let fits = match (check, signed) {
-            (None, _) => Ok(()),
+            (None, _) => Ok(true),
             (Some(check), Some(signed)) => check(&signed, signature),
             (Some(_), None) => Err("nothing before it says of which ledger it is".to_owned()),
         };
-        fits.map_err(|what| format!("checkpoint in line {}: {what}", line.n))?;
-        self.last = Some((line.n, chain.through));
+        if fits.map_err(|what| format!("checkpoint in line {}: {what}", line.n))? {
+            self.last = Some((line.n, chain.through));
+        }
         Ok(())
     }
 

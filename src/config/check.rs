@@ -39,7 +39,8 @@ fn table_of(config: Option<&Config>, problems: &[Problem]) -> String {
         let width = |measure: fn(&Described) -> usize| described.iter().map(measure).max().unwrap_or(0);
         let (key_width, value_width) = (width(|one| one.key.len()), width(|one| one.shown.chars().count().min(48)));
         for one in &described {
-            line(&mut text, &format!("{:key_width$}  {:value_width$}  {}", one.key, one.shown, one.origin));
+            let idle = if one.idle { ", not used under amnesia" } else { "" };
+            line(&mut text, &format!("{:key_width$}  {:value_width$}  {}{idle}", one.key, one.shown, one.origin));
         }
         line(&mut text, "");
     }
@@ -56,8 +57,10 @@ fn table_of(config: Option<&Config>, problems: &[Problem]) -> String {
 }
 
 fn json_of(config: Option<&Config>, problems: &[Problem]) -> String {
-    let value_of =
-        |one: &Described| json!({ "key": one.key, "value": one.value, "origin": one.origin.to_string(), "meaning": one.meaning });
+    let value_of = |one: &Described| {
+        let (origin, used) = (one.origin.to_string(), !one.idle);
+        json!({ "key": one.key, "value": one.value, "origin": origin, "used": used, "meaning": one.meaning })
+    };
     let problem_of = |problem: &Problem| {
         json!({
             "subject": problem.subject,

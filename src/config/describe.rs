@@ -16,6 +16,8 @@ pub struct Described {
     pub value: Value,
     /// Where it came from.
     pub origin: Origin,
+    /// Whether it does nothing under amnesia.
+    pub idle: bool,
     /// What the key means, in one line.
     pub meaning: &'static str,
 }
@@ -25,7 +27,8 @@ impl Config {
     pub fn describe(&self) -> Vec<Described> {
         let describe = |key: &super::keys::Key| {
             let (shown, value) = self.shown(key.name);
-            Described { key: key.name, shown, value, origin: self.origin(key.name).clone(), meaning: key.meaning }
+            let (origin, idle) = (self.origin(key.name).clone(), self.is_idle(key.name));
+            Described { key: key.name, shown, value, origin, idle, meaning: key.meaning }
         };
         KEYS.iter().map(describe).collect()
     }

@@ -20,6 +20,7 @@ use super::page::{Action, ActionFault, Page, PageReply, Pages, Surface};
 use super::socket::AdminSocket;
 use crate::api::IncomingHeaders;
 use crate::domain::{hex, Code};
+use crate::ledger::Peer;
 
 /// Most connections at once.
 pub const CONNECTIONS_MAX: usize = 32;
@@ -126,10 +127,12 @@ trait Connection: Read + Write + Send {
     fn limit(&self, wait: Duration) -> io::Result<()>;
     fn twin(&self) -> io::Result<Box<dyn Connection>>;
     fn shut(&self, how: Shutdown);
+    /// Whose it is, if the kernel knows: of this machine.
+    fn user(&self) -> Option<u32>;
 }
 
 macro_rules! connection {
-    ($stream:ty) => {
+    ($stream:ty, $user:expr) => {
         impl Connection for $stream {
             fn limit(&self, wait: Duration) -> io::Result<()> {
                 self.set_read_timeout(Some(wait))?;
@@ -143,12 +146,16 @@ macro_rules! connection {
             fn shut(&self, how: Shutdown) {
                 let _ = self.shutdown(how);
             }
+
+            fn user(&self) -> Option<u32> {
+                $user(self)
+            }
         }
     };
 }
 
-connection!(TcpStream);
-connection!(UnixStream);
+connection!(TcpStream, |_: &TcpStream| None);
+connection!(UnixStream, |stream: &UnixStream| Peer::of(stream).ok().map(|peer| peer.uid));
 
 /// The connections that are open, oldest first.
 #[derive(Default)]
@@ -225,7 +232,7 @@ fn serve_one(mut connection: Box<dyn Connection>, surface: Surface, pages: &dyn 
     if action.is_some() && read_body(&mut *connection, &mut request, deadline).is_err() {
         return;
     }
-    let acted = action.and_then(|action| pages.act(action, &request.body));
+    let acted = action.zip(connection.user()).and_then(|(action, uid)| pages.act(action, &request.body, uid));
     let reply = answer(&request, surface, pages, acted);
     if write_within(&mut *connection, &reply, deadline).is_err() {
         return;

@@ -1,5 +1,6 @@
 //! What must hold of the control plane, the admin socket among it, whatever bytes arrive; `src/fuzzing.rs` feeds it.
 use super::super::ephemeral::EphemeralKeys;
+use super::super::notes::Notes;
 use super::*;
 use crate::access::{inspect, MintRequest};
 use std::sync::OnceLock;
@@ -43,6 +44,10 @@ impl Connection for Peer<'_> {
     }
 
     fn shut(&self, _: Shutdown) {}
+
+    fn user(&self) -> Option<u32> {
+        None
+    }
 }
 
 /// The request that a peer gets an answer to; `None` if it goes before there is one.
@@ -72,7 +77,7 @@ fn assert_reply(reply: &[u8]) {
 /// keyring in memory.
 pub(crate) fn requests(input: &[u8]) {
     static KEYS: OnceLock<EphemeralKeys> = OnceLock::new();
-    let keys = KEYS.get_or_init(|| EphemeralKeys::new().expect("there is randomness"));
+    let keys = KEYS.get_or_init(|| EphemeralKeys::new(Notes::default()).expect("there is randomness"));
     let pages = |_: Page| PageReply::json("{}");
     for surface in [Surface::Port, Surface::Admin] {
         let (whole, in_pieces) = (read(input, usize::MAX, surface), read(input, 7, surface));
@@ -86,10 +91,10 @@ pub(crate) fn requests(input: &[u8]) {
         let action = whole.action(surface);
         assert!(action.is_none() || whole.body == in_pieces.body);
         assert!(whole.body.len() <= BODY_BYTES_MAX.max(HEAD_BYTES_MAX));
-        let acted = action.map(|action| keys.act(action, &whole.body));
+        let acted = action.map(|action| keys.act(action, &whole.body, 0));
         assert_reply(&answer(&whole, surface, &pages, acted));
     }
-    if let Ok(minted) = keys.act(Action::Mint, input) {
+    if let Ok(minted) = keys.act(Action::Mint, input, 0) {
         let minted: serde_json::Value = serde_json::from_slice(&minted.body).expect("an answer is JSON");
         let token = minted["token"].as_str().expect("a token was made");
         assert_eq!(&*inspect(token).expect("what was made can be read").key_id, keys.keyring().active_id());

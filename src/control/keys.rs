@@ -3,7 +3,7 @@
 //! A thread of its own, because opening may take long: stretching a passphrase is made to. Cores that have the new keyring keep what
 //! they have verified with keys that are still on it. A file that cannot be opened leaves the old keyring in force, and is told and
 //! counted once; the next change of the file, or a SIGHUP, is another attempt.
-use super::auditing::Auditing;
+use super::notes::{asked_by, Notes};
 use super::SharedVersion;
 use crate::access::{Custody, Keyring, KeyringFault, Sealing, Stamp};
 use crate::audit::{Event, EventKind};
@@ -11,12 +11,19 @@ use crate::telemetry::{Publisher, Reload};
 use crate::worker::{Letter, Mailbox, Order};
 use crossbeam_channel::{bounded, Receiver, RecvTimeoutError, Sender};
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Time between two looks at the file; a change is in force on all cores within a second.
+/// Time between two looks at the file.
 const KEYRING_LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Within this time after the file was changed it is in force on all cores.
+const KEYRING_WITHIN: Duration = Duration::from_secs(1);
+// What is left is for stretching a passphrase, which takes some tenths of a second.
+const _: () = assert!(
+    2 * KEYRING_LOOK_EVERY.as_millis() <= KEYRING_WITHIN.as_millis(),
+    "a change is noticed with half of its time to spare"
+);
 
 /// The keyring in force, for whoever signs with its active key.
 #[derive(Clone)]
@@ -75,8 +82,7 @@ pub(super) struct Telling {
     pub cores: Vec<Mailbox>,
     pub publisher: Arc<Publisher>,
     pub version: SharedVersion,
-    /// The audit stream, if there is one, as long as there is.
-    pub stream: Option<Weak<Auditing>>,
+    pub notes: Notes,
 }
 
 struct Looker {
@@ -103,35 +109,30 @@ impl Looker {
         // Taken before the file is read: what changes meanwhile is noticed at the next look.
         self.stamp = self.custody.stamp();
         match self.custody.open() {
-            Ok(keyring) => self.telling.put(&self.in_force, &Arc::new(keyring)),
+            Ok(keyring) => self.telling.put(&self.in_force, &Arc::new(keyring), None),
             Err(fault) => self.telling.failed(&fault, &self.in_force.get()),
         }
     }
 }
 
 impl Telling {
-    /// Puts another keyring in force. Cores that have it keep what they have verified with a key that is still on it.
-    pub(super) fn put(&self, in_force: &InForce, keyring: &Arc<Keyring>) {
+    /// Puts another keyring in force. Cores that have it keep what they have verified with a key that is still on it. `uid` is the user who
+    /// asked on the admin socket, if somebody did.
+    pub(super) fn put(&self, in_force: &InForce, keyring: &Arc<Keyring>, uid: Option<u32>) {
         for core in &self.cores {
             core.put(Letter::Order(Order::Keyring(keyring.clone())));
         }
         let before = in_force.replace(keyring.clone());
-        self.changed(&before, keyring);
+        self.changed(&before, keyring, uid);
     }
 
     /// Tells of a keyring that was read again and is in force.
-    fn changed(&self, before: &Keyring, keyring: &Keyring) {
+    fn changed(&self, before: &Keyring, keyring: &Keyring, uid: Option<u32>) {
         self.posture(keyring);
         self.publisher.reload(Reload::Keyring, true);
         let (version, active, keys) = (keyring.serial(), keyring.active_id(), keyring.keys().len());
         tracing::info!(event = "keyring_reloaded", version, active, keys, "the keyring was read again");
-        let rotated = before.keys() != keyring.keys() || before.active_id() != active;
-        let event = if rotated {
-            Event::new(EventKind::KeyRotation, true).with("active", active).with("keys", keys.to_string())
-        } else {
-            Event::new(EventKind::Reload, true).with("what", "keyring")
-        };
-        self.note(event.with("version", version.to_string()));
+        self.notes.note(asked_by(change(before, keyring), uid));
     }
 
     /// Tells of one that cannot be opened, while another one stays in force.
@@ -139,13 +140,7 @@ impl Telling {
         self.publisher.reload(Reload::Keyring, false);
         tracing::error!(event = "keyring_reload_failed", error = %fault, "the old keyring stays in force");
         let event = Event::new(EventKind::Reload, false).with("what", "keyring").with("error", fault.to_string());
-        self.note(event.with("version", in_force.serial().to_string()));
-    }
-
-    fn note(&self, event: Event) {
-        if let Some(stream) = self.stream.as_ref().and_then(Weak::upgrade) {
-            stream.note(event);
-        }
+        self.notes.note(event.with("version", in_force.serial().to_string()));
     }
 
     pub(super) fn posture(&self, keyring: &Keyring) {
@@ -153,5 +148,47 @@ impl Telling {
         let hybrid = keyring.is_hybrid() && keyring.sealing() == Sealing::Hybrid;
         self.version.post_quantum(hybrid);
         self.publisher.keyring(keyring.serial(), keyring.keys().len(), keyring.sealing() != Sealing::Clear, hybrid);
+    }
+}
+
+/// What is another in this keyring than in the one before, by the names of the keys.
+fn change(before: &Keyring, after: &Keyring) -> Event {
+    let missing =
+        |of: &Keyring, from: &Keyring| of.ids().filter(|id| !from.ids().any(|known| known == *id)).collect::<Vec<_>>().join(" ");
+    let (added, retired) = (missing(after, before), missing(before, after));
+    let activated = if before.active_id() == after.active_id() { "" } else { after.active_id() };
+    let event = if before.keys() == after.keys() && activated.is_empty() {
+        Event::new(EventKind::Reload, true).with("what", "keyring")
+    } else {
+        Event::new(EventKind::KeyRotation, true).with("active", after.active_id()).with("keys", after.keys().len().to_string())
+    };
+    let named = [("added", added), ("retired", retired), ("activated", activated.to_owned())];
+    let named = named.into_iter().filter(|(_, ids)| !ids.is_empty());
+    let event = named.fold(event, |event, (name, ids)| event.with(name, ids));
+    let hybrid = if after.is_hybrid() { "on" } else { "off" };
+    event.with("hybrid", hybrid).with("sealing", after.sealing().as_str()).with("version", after.serial().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::worker::unix_now;
+
+    #[test]
+    fn a_change_names_the_keys_that_came_and_went() {
+        let first = Keyring::ephemeral(unix_now()).unwrap();
+        let second = first.rotated(unix_now(), Some(true)).unwrap();
+        let third = second.rotated(unix_now(), None).unwrap();
+        let [one, two, three] = [&first, &second, &third].map(Keyring::active_id);
+        let rotation = |keys: &str, active: &str| {
+            Event::new(EventKind::KeyRotation, true).with("active", active).with("keys", keys).with("added", active)
+        };
+        let tail = |event: Event, active: &str, version: &str| {
+            event.with("activated", active).with("hybrid", "on").with("sealing", "hybrid").with("version", version)
+        };
+        assert_eq!(change(&first, &second), tail(rotation("2", two), two, "2"));
+        assert_eq!(change(&second, &third), tail(rotation("2", three).with("retired", one), three, "3"));
+        let same = Event::new(EventKind::Reload, true).with("what", "keyring").with("hybrid", "on");
+        assert_eq!(change(&third, &third), same.with("sealing", "hybrid").with("version", "3"));
     }
 }

@@ -13,6 +13,7 @@ mod faults;
 mod http;
 mod keys;
 mod ledger;
+mod notes;
 mod page;
 mod pages;
 mod policy;
@@ -48,6 +49,8 @@ pub use page::{Action, ActionFault, Page, PageReply, Pages, Surface};
 pub use preflight::findings;
 pub use readiness::{Dep, Readiness, Snapshot};
 pub(crate) use replay::{note_progress, Interruption};
+#[cfg(any(test, fuzzing))]
+pub(crate) use root_file::fuzzing as root_file_fuzzing;
 pub use service::{run, EXIT_REPLACED, SERVICE};
 pub use signals::{SignalEvent, Signals, AFTER_HELP, EXIT_SIGINT, EXIT_SIGTERM};
 pub use socket::{

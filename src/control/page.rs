@@ -175,8 +175,8 @@ pub trait Pages: Send + Sync + 'static {
     /// The page as it is now.
     fn page(&self, page: Page) -> PageReply;
 
-    /// Does something, asked with this body; `None` if it cannot be asked for here.
-    fn act(&self, _action: Action, _body: &[u8]) -> Option<Result<PageReply, ActionFault>> {
+    /// Does something, asked with this body by this user of the machine; `None` if it cannot be asked for here.
+    fn act(&self, _action: Action, _body: &[u8], _uid: u32) -> Option<Result<PageReply, ActionFault>> {
         None
     }
 }

@@ -4,6 +4,7 @@ use super::counting::CountersDesk;
 use super::ephemeral::EphemeralKeys;
 use super::fault::{refused, ServiceFault};
 use super::faults::Faults;
+use super::notes::{asked_by, Notes};
 use super::policy::PolicyKeeper;
 use super::service::SERVICE;
 use super::topology::Topology;
@@ -11,6 +12,7 @@ use super::{
     bind_admin, bind_admin_without_file, health_body, Action, ActionFault, ControlServer, Page, PageReply, Pages, Readiness,
     SharedVersion,
 };
+use crate::audit::{Event, EventKind};
 use crate::config::Config;
 use crate::telemetry::Publisher;
 use std::net::TcpListener;
@@ -27,6 +29,7 @@ pub(super) struct ServicePages {
     pub topology: Arc<Topology>,
     pub counters: CountersDesk,
     pub faults: Arc<Faults>,
+    pub notes: Notes,
     /// If they are in memory.
     pub keys: Option<Arc<EphemeralKeys>>,
 }
@@ -46,13 +49,18 @@ impl Pages for ServicePages {
         }
     }
 
-    fn act(&self, action: Action, body: &[u8]) -> Option<Result<PageReply, ActionFault>> {
+    fn act(&self, action: Action, body: &[u8], uid: u32) -> Option<Result<PageReply, ActionFault>> {
         match action {
-            Action::ReloadPolicy => Some(self.policy.act()),
-            Action::FlushCounters | Action::Recount => Some(self.counters.act(action)),
-            Action::InjectFault => Some(self.faults.inject(body)),
-            Action::ClearFaults => Some(self.faults.clear(body)),
-            Action::Mint | Action::Keys => self.keys.as_ref().map(|keys| keys.act(action, body)),
+            Action::ReloadPolicy => Some(self.policy.act(uid)),
+            Action::FlushCounters | Action::Recount => {
+                let done = self.counters.act(action);
+                let what = if action == Action::Recount { "recount" } else { "flush" };
+                self.notes.note(asked_by(Event::new(EventKind::Counters, done.is_ok()).with("what", what), Some(uid)));
+                Some(done)
+            }
+            Action::InjectFault => Some(self.faults.inject(body, uid)),
+            Action::ClearFaults => Some(self.faults.clear(body, uid)),
+            Action::Mint | Action::Keys => self.keys.as_ref().map(|keys| keys.act(action, body, uid)),
         }
     }
 }

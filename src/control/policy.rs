@@ -1,7 +1,7 @@
 //! The policy of a running server: read at start, read again when that is asked for, shown to whoever operates it.
 //!
 //! Whoever asks, by SIGHUP or on the admin socket, waits until the new policy is in force on all cores, or hears why the one before stays.
-use super::auditing::Auditing;
+use super::notes::{asked_by, Notes};
 use super::page::{ActionFault, PageReply};
 use super::SharedVersion;
 use crate::access::{Policy, PolicyBoard, PolicyFault};
@@ -13,7 +13,7 @@ use crate::worker::unix_now;
 use serde_json::json;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The file, what was read from it last, and whom that is told.
 pub(super) struct PolicyKeeper {
@@ -25,8 +25,8 @@ pub(super) struct PolicyKeeper {
     version: SharedVersion,
     /// What is done to its readings on purpose.
     disturbance: Disturbance,
-    /// Once the service has started, the audit stream if there is one, as long as there is: who shows the policy outlives it.
-    stream: OnceLock<Option<Weak<Auditing>>>,
+    /// Open once the service has started.
+    notes: Notes,
 }
 
 impl PolicyKeeper {
@@ -36,12 +36,13 @@ impl PolicyKeeper {
         policy: Policy,
         publisher: Arc<Publisher>,
         version: SharedVersion,
+        notes: Notes,
         disturbance: Disturbance,
     ) -> Self {
         publisher.policy_version(policy.version());
         version.policy_version(policy.version());
         let board = Arc::new(PolicyBoard::new(policy));
-        Self { path, board, loaded: Mutex::new(unix_now()), publisher, version, disturbance, stream: OnceLock::new() }
+        Self { path, board, loaded: Mutex::new(unix_now()), publisher, version, disturbance, notes }
     }
 
     /// Where the cores find it.
@@ -49,13 +50,14 @@ impl PolicyKeeper {
         self.board.clone()
     }
 
-    /// The service has started; from now on the audit stream is told.
-    pub fn tell(&self, stream: Option<&Arc<Auditing>>) {
-        let _ = self.stream.set(stream.map(Arc::downgrade));
+    /// The version of the policy in force.
+    pub fn version(&self) -> u64 {
+        self.board.current().1.version()
     }
 
-    /// Reads the file again, and puts what it says in force on all cores at once. After an error what was in force stays.
-    pub fn reload(&self) -> Result<(), PolicyFault> {
+    /// Reads the file again, and puts what it says in force on all cores at once. After an error what was in force stays. `uid` is the user
+    /// who asked on the admin socket, and none after a signal.
+    pub fn reload(&self, uid: Option<u32>) -> Result<(), PolicyFault> {
         let passed = self.disturbance.pass();
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.board.current().1.version();
@@ -80,9 +82,7 @@ impl PolicyKeeper {
                 (event.with("version", before.to_string()).with("error", error.to_string()), Err(error))
             }
         };
-        if let Some(stream) = self.stream.get().and_then(|stream| stream.as_ref()?.upgrade()) {
-            stream.note(event);
-        }
+        self.notes.note(asked_by(event, uid));
         outcome
     }
 
@@ -94,12 +94,12 @@ impl PolicyKeeper {
     }
 
     /// [`PolicyKeeper::reload`], asked for on the admin socket.
-    pub fn act(&self) -> Result<PageReply, ActionFault> {
-        if self.stream.get().is_none() {
+    pub fn act(&self, uid: u32) -> Result<PageReply, ActionFault> {
+        if !self.notes.is_open() {
             let message = "the service is starting; try again".to_owned();
             return Err(ActionFault { status: 503, code: Code::RetryLater, message });
         }
-        match self.reload() {
+        match self.reload(Some(uid)) {
             Ok(()) => Ok(self.page()),
             Err(fault) => Err(ActionFault {
                 status: 422,

@@ -144,6 +144,42 @@ fn signed_root(line: &[u8], log_id: LogId) -> Option<SignedRoot> {
     (found == log_id).then_some(SignedRoot { root, signature })
 }
 
+/// What must hold of such a file, whatever is in it; `src/fuzzing.rs` feeds it.
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing {
+    use super::*;
+    use crate::access::WrittenSignature;
+    use crate::domain::{HistoryRoot, Seq};
+
+    const LOG: LogId = LogId([7; 16]);
+
+    fn written(roots: &[SignedRoot]) -> Vec<u8> {
+        let (file, _) = RootFile::open(PathBuf::new(), LOG);
+        roots.iter().flat_map(|root| file.line(root)).collect()
+    }
+
+    /// Every line is kept or left out, roots only grow, and what is kept is read again the same.
+    pub(crate) fn roots(input: &[u8]) {
+        let Kept { roots, left_out } = parse(input, LOG);
+        assert_eq!(roots.len() + left_out, input.split_inclusive(|byte| *byte == b'\n').count());
+        assert!(roots.windows(2).all(|pair| pair[0].root.size < pair[1].root.size));
+        let again = parse(&written(&roots), LOG);
+        assert_eq!(again, Kept { roots, left_out: 0 });
+    }
+
+    /// Inputs from which a fuzzer of [`roots`] begins.
+    pub(crate) fn roots_seeds() -> Vec<Vec<u8>> {
+        let root = |size: u64, ml_dsa_65: Option<&str>| {
+            let ml_dsa_65 = ml_dsa_65.map(str::to_owned);
+            let signature = WrittenSignature { key: "k-1".to_owned(), ts: size, ed25519: "AA".to_owned(), ml_dsa_65 };
+            SignedRoot { root: HistoryRoot { size, through: Seq(2 * size), hash: [size as u8; 32] }, signature }
+        };
+        let whole = written(&[root(2, None), root(5, Some("BB")), root(u64::MAX / 2, None)]);
+        let torn = whole[..whole.len() - 9].to_vec();
+        vec![whole, torn, b"\n\n{}\n".to_vec()]
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,6 +10,7 @@ use super::fault::{refused, ServiceFault};
 use super::faults::{Faults, Switches};
 use super::keys::{InForce, KeyWatch, Telling};
 use super::ledger::{Deliver, Ledger, Opened};
+use super::notes::Notes;
 use super::pages::{control_servers, ServicePages};
 use super::policy::PolicyKeeper;
 use super::replay::Interruption;
@@ -22,10 +23,10 @@ use super::system::{leave_to_cores, raise_file_limit};
 use super::topology::Topology;
 use super::watch::{Files, Watcher};
 use super::{ControlServer, Dep, Readiness, SharedVersion, SignalEvent, Signals, Version};
-use crate::access::{forbid_core_dumps, forbid_swap, Custody, KeyringFault, Policy, RevocationBoard, Stamp, UNCHECKED};
+use crate::access::{forbid_core_dumps, forbid_swap, Custody, Keyring, KeyringFault, Policy, RevocationBoard, Stamp, UNCHECKED};
 use crate::audit::{Event, EventKind};
 use crate::config::{self, cpus_usable, AuditSink, Config, FEATURES};
-use crate::domain::{CoreId, Durable};
+use crate::domain::{hex, CoreId, Durable};
 use crate::engine::{Engine, Gate};
 use crate::ledger::{LookupDesk, Schedule, Scrubbing};
 use crate::ring::Ring;
@@ -71,10 +72,11 @@ pub fn run(config: &Config, log: &LogGuard) -> Result<(), ServiceFault> {
         }
         Ok(()) => {}
     }
+    let notes = Notes::default();
     let keys = match amnesia {
         true => {
             forbid_swap().map_err(refused("security.amnesia"))?;
-            Keys::InMemory(Arc::new(EphemeralKeys::new().map_err(refused("cannot make a key"))?))
+            Keys::InMemory(Arc::new(EphemeralKeys::new(notes.clone()).map_err(refused("cannot make a key"))?))
         }
         // Its key may have to be taken out of the environment, which is done while there is but the thread of the log.
         false => Keys::InFile(custody(&config.security)),
@@ -83,7 +85,7 @@ pub fn run(config: &Config, log: &LogGuard) -> Result<(), ServiceFault> {
     let supervisor = Supervisor::of_process();
     supervisor.status("reading the ledger");
     let mut interruption = Interruption::new(&events);
-    let Some(service) = Service::start(config, keys, &mut interruption)? else {
+    let Some(service) = Service::start(config, keys, notes, &mut interruption)? else {
         return Ok(());
     };
     if interruption.reload_wanted() {
@@ -142,7 +144,12 @@ struct Service {
 
 impl Service {
     /// `None` if a signal asked for an end while the ledger was being read.
-    fn start(config: &Config, keys: Keys, interruption: &mut Interruption<'_>) -> Result<Option<Self>, ServiceFault> {
+    fn start(
+        config: &Config,
+        keys: Keys,
+        notes: Notes,
+        interruption: &mut Interruption<'_>,
+    ) -> Result<Option<Self>, ServiceFault> {
         raise_file_limit(config.limits.connections);
         let policy = Policy::load(&config.security.policy_file)?;
         let (in_force, stamp) = keys.open()?;
@@ -179,10 +186,11 @@ impl Service {
             policy,
             publisher.clone(),
             version.clone(),
+            notes.clone(),
             switches.policy.clone(),
         );
         let policy = Arc::new(policy);
-        let faults = Faults::start(config.faults.allowed, switches.clone(), readiness.clone(), publisher.clone());
+        let faults = Faults::start(config.faults.allowed, switches.clone(), readiness.clone(), publisher.clone(), notes.clone());
         let faults = Arc::new(faults.map_err(refused("cannot start the thread of the faults"))?);
         publisher.registry_version(topology.version().unwrap_or(0));
         topology.publish(&publisher);
@@ -196,6 +204,7 @@ impl Service {
             topology: topology.clone(),
             counters: counters.clone(),
             faults: faults.clone(),
+            notes: notes.clone(),
             keys: keys.in_memory(),
         };
         let servers = control_servers(config, Arc::new(pages))?;
@@ -240,8 +249,7 @@ impl Service {
         let (signing, roots) = signing.map_err(refused("cannot start the thread that signs roots"))?;
 
         let listeners = bind()?;
-        policy.tell(auditing.as_ref());
-        faults.tell(auditing.as_ref());
+        let started = begun(ledger.epoch(), cpus.len(), &in_force.get(), policy.version(), &revocations);
         let of_requests = (policy.board(), switches.requests.clone());
         let site = Arc::new(site(config, (board, roots), of_requests, &readiness, version.clone(), ledger.log_id()));
         let parts = engines.into_iter().zip(inboxes).zip(listeners).zip(&cpus).zip(feeds).enumerate();
@@ -260,12 +268,7 @@ impl Service {
         ledger.audit(schedule(config), live).map_err(refused("cannot start the auditor"))?;
         let config::Ledger { scrub_every: every, scrub_bytes_per_second: bytes_per_second, .. } = config.ledger;
         ledger.scrub(Scrubbing { every, bytes_per_second }).map_err(refused("cannot start the thread that scrubs"))?;
-        let telling = Telling {
-            cores: to_verify,
-            publisher: publisher.clone(),
-            version: version.clone(),
-            stream: auditing.as_ref().map(Arc::downgrade),
-        };
+        let telling = Telling { cores: to_verify, publisher: publisher.clone(), version: version.clone(), notes: notes.clone() };
         let keys = match keys {
             Keys::InFile(custody) => {
                 let watch = KeyWatch::start(custody, in_force, stamp, telling);
@@ -280,10 +283,8 @@ impl Service {
         let files = Files { topology, revocations, policy };
         let watcher = Watcher::new(publisher, files, version, status, ledger.watch(), ledger.epoch(), driver.name());
         let watcher = watcher.with_stream(auditing.clone()).with_load(to_watch, config.ledger.commit_max);
-        let started =
-            Event::new(EventKind::Start, true).with("version", env!("CARGO_PKG_VERSION")).with("revision", super::REVISION);
-        let started = started.with("cores", cpus.len().to_string()).with("epoch", ledger.epoch().to_string());
         auditing.iter().for_each(|auditing| auditing.note(started.clone()));
+        notes.open(auditing.as_ref());
         tracing::info!(
             event = "started",
             http = %config.bind.http,
@@ -375,6 +376,16 @@ impl Service {
         tracing::info!(event = "stopped", entries = head.head().0, unanswered, "the ledger is closed");
         Ok(())
     }
+}
+
+/// What the audit stream is told of a start: what runs, and which keys, revocations and policy are in force, for these may have been
+/// changed while nothing ran.
+fn begun(epoch: u64, cores: usize, keyring: &Keyring, policy: u64, revocations: &RevocationWatch) -> Event {
+    let event = Event::new(EventKind::Start, true).with("version", env!("CARGO_PKG_VERSION")).with("revision", super::REVISION);
+    let event = event.with("cores", cores.to_string()).with("epoch", epoch.to_string());
+    let event = event.with("keyring_version", keyring.serial().to_string()).with("active", keyring.active_id());
+    let event = event.with("keys", keyring.ids().collect::<Vec<_>>().join(" ")).with("policy_version", policy.to_string());
+    event.with("revocations", revocations.entries().to_string()).with("revocations_digest", hex(&revocations.digest()))
 }
 
 fn schedule(config: &Config) -> Schedule {

@@ -1,7 +1,8 @@
 //! The admin socket, and that of a daemon: a unix socket that only its owner can open, and that a server that crashed does not block for ever.
 //!
 //! Invariants: the socket is never open to others, not even for the moment between its creation and a change of its mode; a
-//! file that is not a socket, and a socket somebody listens on, are never removed; on the way out only the own socket is.
+//! file that is not a socket, and a socket somebody listens on, are never removed; on the way out only the own socket is; whoever connects
+//! to an admin socket is served only as root or as the user of the server, whatever the modes of files say.
 use std::fs::{self, DirBuilder};
 use std::io::{self, ErrorKind};
 use std::net::Shutdown;
@@ -79,12 +80,13 @@ impl AdminSocket {
         let _ = SockRef::from(&self.listener).shutdown(Shutdown::Both);
     }
 
-    /// The next connection. A socket without a file has no mode that would keep others out, so they are cut off here.
+    /// The next connection of root or of the own user. The mode of its file keeps others out, but a file can be opened up, and a socket
+    /// without one has no mode: so they are cut off here in any case.
     pub(super) fn accept(&self) -> io::Result<UnixStream> {
         loop {
             let (connection, _) = self.listener.accept()?;
             let uid = Peer::of(&connection)?.uid;
-            if self.file.is_some() || uid == 0 || uid == rustix::process::geteuid().as_raw() {
+            if uid == 0 || uid == rustix::process::geteuid().as_raw() {
                 return Ok(connection);
             }
             tracing::warn!(event = "admin_refused", uid, "another user has connected to the admin socket, and was cut off");

@@ -4,13 +4,13 @@ use super::auditing::Auditing;
 use super::counting::Counting;
 use super::policy::PolicyKeeper;
 use super::pressure::{Load, Pressure};
-use super::revocations::{Looked, RevocationWatch};
+use super::revocations::{revocation_events, Looked, RevocationWatch};
 use super::supervisor::Heard;
 use super::topology::Topology;
 use super::SERVICE;
 use super::{Dep, Readiness, SharedVersion, SignalEvent};
 use crate::audit::{Event, EventKind};
-use crate::domain::CoreId;
+use crate::domain::{hex, CoreId};
 use crate::engine::Gate;
 use crate::ledger::{Audit, AuditLedger, WatchLedger};
 use crate::telemetry::logs::LogGuard;
@@ -30,6 +30,11 @@ const _: () = assert!(
     LOOK_EVERY.as_millis() + LEDGER_DOWN_PATIENCE.as_millis() + SWEEP_EVERY.as_millis() < REFUSED_WITHIN.as_millis(),
     "without the ledger writes are refused in time, and there is room for threads that wake late"
 );
+/// Within this time after the file of revocations was changed every core refuses what is revoked.
+const REVOKED_WITHIN: Duration = Duration::from_secs(1);
+// What is left is for reading the longest list, and for a thread that wakes late.
+const _: () =
+    assert!(4 * LOOK_EVERY.as_millis() < REVOKED_WITHIN.as_millis(), "a change is noticed with most of its time to spare");
 /// Time between two collections of figures.
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 /// A core that has said nothing for so long is stuck.
@@ -183,12 +188,14 @@ impl Watcher {
         let is_new = self.revocations.borrow().seen() != before;
         match looked {
             Looked::Unchanged => {}
-            Looked::Changed(entries) => {
+            Looked::Changed(change) => {
+                let entries = change.entries;
                 self.publisher.revocations(entries);
                 self.publisher.reload(Reload::Revocations, true);
                 tracing::info!(event = "revocations_loaded", entries, "another list of revocations is in force");
                 if is_new {
-                    self.note(Event::new(EventKind::Revocation, true).with("entries", entries.to_string()));
+                    let digest = hex(&self.revocations.borrow().digest());
+                    revocation_events(&change, &digest).into_iter().for_each(|event| self.note(event));
                 }
             }
             Looked::Failed(error) => {
@@ -313,7 +320,7 @@ impl Watcher {
     pub fn reload(&self) {
         tracing::info!(event = "reload", "reading policy, topology, revocations and keyring again");
         // What came of it has been told where it belongs.
-        let _ = self.policy.reload();
+        let _ = self.policy.reload(None);
         self.look_at_revocations(true);
         self.topology.reload();
     }

@@ -32,7 +32,7 @@ pub use read::Read;
 pub use receipt::{Balance, Found, LastNonce, Root};
 pub use refusal::{Code, Reason, Refusal, Why};
 pub use state::{AccountState, AssetValue, DayCount, Payer, UsedKey, DAY_MS};
-pub use text::{bytes_of_hex, hex, push_escaped, push_hex};
+pub use text::{bytes_of_hex, hex, misleads, push_escaped, push_hex};
 pub use totals::{Totals, Untold};
 pub use txid::{LogId, TxId};
 

@@ -49,9 +49,27 @@ pub fn push_escaped(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(rest);
 }
 
+/// Whether a letter of a text from elsewhere could steer a terminal, or make people read something else than is there: control
+/// characters, those that turn the direction of others around or break lines (Unicode 15, sections 5.8 and 23.2), and those that have no
+/// width.
+pub fn misleads(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter, '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn letters_that_steer_or_turn_others_mislead_and_those_of_every_language_do_not() {
+        for letter in
+            "\0\u{1b}\n\u{85}\u{61c}\u{200b}\u{200e}\u{200f}\u{2028}\u{202a}\u{202e}\u{2060}\u{2066}\u{2069}\u{feff}".chars()
+        {
+            assert!(misleads(letter), "{letter:?}");
+        }
+        assert!(!"Zoë, לאה, علی, 王\u{200d}-x '\"?".chars().any(misleads));
+    }
 
     #[test]
     fn hex_is_lower_case() {

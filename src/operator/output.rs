@@ -5,6 +5,7 @@
 use std::io::{ErrorKind, IsTerminal, Write};
 
 use super::exit::Failure;
+use crate::domain::misleads;
 
 /// What a piece of text is, for the choice of its colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,9 +194,10 @@ fn string_length(text: &str) -> usize {
     text.len()
 }
 
-/// Replaces control characters, so that text from elsewhere cannot steer a terminal.
+/// Replaces control characters and those that change the direction of others, so that text from elsewhere can neither steer a terminal nor
+/// show itself as something else.
 pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if misleads(c) && c != '\n' && c != '\t' { '\u{fffd}' } else { c }).collect()
 }
 
 /// A number with thin groups of three digits, as people read it: `1_234_567`.

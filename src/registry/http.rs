@@ -43,6 +43,7 @@ pub(super) struct HttpSource {
 }
 
 /// The head of an answer.
+#[derive(Debug, PartialEq, Eq)]
 struct Head {
     status: u16,
     tag: Option<String>,
@@ -247,6 +248,31 @@ fn left(deadline: Instant) -> io::Result<Duration> {
         return Err(ErrorKind::TimedOut.into());
     }
     Ok(left)
+}
+
+/// What must hold of the heads of answers, whatever a registry sends; `src/fuzzing.rs` feeds it.
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing {
+    use super::*;
+
+    /// What is read of a head is read of it alone, and no sooner than it is complete; what is believed of it keeps its bounds.
+    pub(crate) fn answers(input: &[u8]) {
+        let Ok(Some((head, head_bytes))) = parse(input) else { return };
+        assert!(head_bytes <= input.len());
+        assert!(matches!(parse(&input[..head_bytes]), Ok(Some((again, bytes))) if again == head && bytes == head_bytes));
+        assert!(!matches!(parse(&input[..head_bytes - 1]), Ok(Some(_))), "a head is complete before its end");
+        assert!(head.tag.map_or(true, |tag| tag.len() <= TAG_BYTES_MAX && tag.bytes().all(|byte| byte.is_ascii_graphic())));
+    }
+
+    /// Inputs from which a fuzzer of [`answers`] begins.
+    pub(crate) fn answers_seeds() -> Vec<Vec<u8>> {
+        let texts = [
+            "HTTP/1.1 200 OK\r\nETag: \"v-7\"\r\nContent-Length: 2\r\nContent-Type: application/json\r\n\r\n{}",
+            "HTTP/1.0 304 Not Modified\r\netag: W/\"7\"\r\n\r\n",
+            "HTTP/1.1 301 Moved\r\nLocation: http://elsewhere\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        ];
+        texts.map(|text| text.as_bytes().to_vec()).into()
+    }
 }
 
 #[cfg(test)]

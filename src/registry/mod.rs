@@ -13,6 +13,8 @@
 mod file;
 mod held;
 mod http;
+#[cfg(any(test, fuzzing))]
+pub(crate) use http::fuzzing;
 mod pauses;
 mod source;
 mod topology;

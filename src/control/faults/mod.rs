@@ -16,7 +16,7 @@ mod switches;
 pub use request::{FaultRequest, DEPS, KINDS};
 pub(super) use switches::Switches;
 
-use super::auditing::Auditing;
+use super::notes::{asked_by, Notes};
 use super::page::{ActionFault, PageReply};
 use super::Readiness;
 use crate::audit::{Event, EventKind};
@@ -29,7 +29,7 @@ use serde::Deserialize;
 use serde_json::json;
 use set::{Active, Set};
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What is said where they are not allowed.
@@ -50,8 +50,8 @@ struct Shared {
     switches: Switches,
     readiness: Readiness,
     publisher: Arc<Publisher>,
-    /// Once the service has started, the audit stream if there is one, as long as there is.
-    stream: OnceLock<Option<Weak<Auditing>>>,
+    /// Open once the service has started: from then on faults can be injected.
+    notes: Notes,
 }
 
 /// The body of the question to end some.
@@ -66,9 +66,15 @@ impl Faults {
     ///
     /// # Errors
     /// If there is no thread to be had.
-    pub fn start(allowed: bool, switches: Switches, readiness: Readiness, publisher: Arc<Publisher>) -> io::Result<Self> {
+    pub fn start(
+        allowed: bool,
+        switches: Switches,
+        readiness: Readiness,
+        publisher: Arc<Publisher>,
+        notes: Notes,
+    ) -> io::Result<Self> {
         let set = Mutex::new(Set::default());
-        let shared = Arc::new(Shared { set, switches, readiness, publisher, stream: OnceLock::new() });
+        let shared = Arc::new(Shared { set, switches, readiness, publisher, notes });
         // One that waits is as good as many.
         let (wake, woken) = bounded(1);
         if allowed {
@@ -76,11 +82,6 @@ impl Faults {
             std::thread::Builder::new().name("faults".into()).spawn(move || shared.end_in_time(&woken))?;
         }
         Ok(Self { allowed, shared, wake })
-    }
-
-    /// The service has started: from now on faults can be injected, and the audit stream is told.
-    pub fn tell(&self, stream: Option<&Arc<Auditing>>) {
-        let _ = self.shared.stream.set(stream.map(Arc::downgrade));
     }
 
     /// Which are active, for whoever operates the server.
@@ -91,8 +92,8 @@ impl Faults {
     }
 
     /// Injects the fault that this body asks for.
-    pub fn inject(&self, body: &[u8]) -> Result<PageReply, ActionFault> {
-        self.check_allowed()?;
+    pub fn inject(&self, body: &[u8], uid: u32) -> Result<PageReply, ActionFault> {
+        self.check_allowed(uid)?;
         let wanted: FaultRequest = serde_json::from_slice(body)
             .map_err(|error| bad_request(format!("this is no fault: {error}; use ronctl chaos inject")))?;
         let spec = Spec::of(&wanted).map_err(bad_request)?;
@@ -102,15 +103,15 @@ impl Faults {
         self.shared.apply(&set);
         let (id, fault, lasts_ms) = (injected.name(), injected.spec.describe(), injected.spec.lasts.as_millis() as u64);
         tracing::warn!(event = "fault_injected", id, fault, lasts_ms, "a fault is injected on purpose");
-        self.shared.note(&injected, "injected");
+        self.shared.note(&injected, "injected", Some(uid));
         drop(set);
         let _ = self.wake.try_send(());
         Ok(PageReply::json(injected.to_json(now).to_string()))
     }
 
     /// Ends the fault that this body names, or all of them.
-    pub fn clear(&self, body: &[u8]) -> Result<PageReply, ActionFault> {
-        self.check_allowed()?;
+    pub fn clear(&self, body: &[u8], uid: u32) -> Result<PageReply, ActionFault> {
+        self.check_allowed(uid)?;
         let Clear { id } = serde_json::from_slice(body)
             .map_err(|error| bad_request(format!("no id of a fault: {error}; use ronctl chaos clear")))?;
         let mut set = self.shared.set();
@@ -122,7 +123,7 @@ impl Faults {
                 ActionFault { status: 404, code: Code::NotFound, message }
             })?],
         };
-        self.shared.tell_ended(&set, &ended, "cleared");
+        self.shared.tell_ended(&set, &ended, "cleared", Some(uid));
         let cleared: Vec<_> = ended.iter().map(Active::name).collect();
         Ok(PageReply::json(json!({"cleared": cleared}).to_string()))
     }
@@ -131,19 +132,17 @@ impl Faults {
     pub fn end_all(&self) {
         let mut set = self.shared.set();
         let ended = set.close();
-        self.shared.tell_ended(&set, &ended, "ended");
+        self.shared.tell_ended(&set, &ended, "ended", None);
     }
 
-    fn check_allowed(&self) -> Result<(), ActionFault> {
+    fn check_allowed(&self, uid: u32) -> Result<(), ActionFault> {
         if !self.allowed {
             tracing::warn!(event = "fault_refused", "somebody wants to inject a fault, and faults.allowed is false");
-            if let Some(stream) = self.shared.stream() {
-                let event = Event::new(EventKind::FaultInjection, false).with("what", "refused");
-                stream.note(event.with("error", "faults.allowed is false"));
-            }
+            let event = Event::new(EventKind::FaultInjection, false).with("what", "refused");
+            self.shared.notes.note(asked_by(event.with("error", "faults.allowed is false"), Some(uid)));
             return Err(ActionFault { status: 403, code: Code::Forbidden, message: NOT_ALLOWED.to_owned() });
         }
-        if self.shared.stream.get().is_none() {
+        if !self.shared.notes.is_open() {
             let message = "the service is starting; try again".to_owned();
             return Err(ActionFault { status: 503, code: Code::RetryLater, message });
         }
@@ -154,10 +153,6 @@ impl Faults {
 impl Shared {
     fn set(&self) -> MutexGuard<'_, Set> {
         self.set.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn stream(&self) -> Option<Arc<Auditing>> {
-        self.stream.get()?.as_ref()?.upgrade()
     }
 
     /// Ends each fault when its time is over.
@@ -174,12 +169,12 @@ impl Shared {
             }
             let mut set = self.set();
             let ended = set.take_due(Instant::now());
-            self.tell_ended(&set, &ended, "ended");
+            self.tell_ended(&set, &ended, "ended", None);
         }
     }
 
     /// What is left is in force; what has ended is told.
-    fn tell_ended(&self, set: &Set, ended: &[Active], how: &'static str) {
+    fn tell_ended(&self, set: &Set, ended: &[Active], how: &'static str, uid: Option<u32>) {
         if ended.is_empty() {
             return;
         }
@@ -190,7 +185,7 @@ impl Shared {
                 "cleared" => tracing::info!(event = "fault_cleared", id, fault = what, "a fault was ended before its time"),
                 _ => tracing::info!(event = "fault_ended", id, fault = what, "a fault has ended by itself"),
             }
-            self.note(fault, how);
+            self.note(fault, how, uid);
         }
     }
 
@@ -201,11 +196,10 @@ impl Shared {
         self.readiness.note_faults(set.active().iter().map(|fault| fault.spec.describe()).collect());
     }
 
-    fn note(&self, fault: &Active, what: &'static str) {
-        if let Some(stream) = self.stream() {
-            let event = Event::new(EventKind::FaultInjection, true).with("what", what).with("id", fault.name());
-            stream.note(event.with("fault", fault.spec.describe()).with("lasts", human(fault.spec.lasts)));
-        }
+    fn note(&self, fault: &Active, what: &'static str, uid: Option<u32>) {
+        let event = Event::new(EventKind::FaultInjection, true).with("what", what).with("id", fault.name());
+        let event = event.with("fault", fault.spec.describe()).with("lasts", human(fault.spec.lasts));
+        self.notes.note(asked_by(event, uid));
     }
 }
 

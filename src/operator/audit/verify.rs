@@ -17,7 +17,7 @@ use crate::operator::context::Context;
 use crate::operator::exit::{Exit, Failure};
 use crate::operator::ledger::{unreadable as unreadable_ledger, Directory};
 use crate::operator::output::{bar, grouped, Output, Style};
-use crate::operator::public_keys::{self, PublicKeys};
+use crate::operator::public_keys::{PublicKeys, Trust};
 
 /// Time between two progress lines.
 const PROGRESS_MS: u64 = 100;
@@ -35,11 +35,12 @@ const LOOK_ENTRIES: u64 = 4096;
   ronctl audit verify --dir /var/lib/ron/audit --ledger /var/lib/ron/ledger
   ronctl audit verify --dir ./audit.copy --no-ledger
   ronctl audit verify --keys public-keys.json
+  ronctl audit verify --keys public-keys.json --expect hybrid=on
 
 Checked are the chain of hashes over all lines and files, the numbering, that files and checkpoints say what stands before them, and that the
 accepted operations follow the ledger without a gap; then each of them is compared with its entry in the ledger, byte for byte. With --keys the
-signatures of checkpoints are checked too: each that is there has to fit, and the newest checkpoint has to be signed. Nothing is
-written; a server may run meanwhile. Ends with 0 if everything is as it was written, 1 if it is not.")]
+signatures of checkpoints are checked too: each that is there has to fit, and the newest checkpoint has to be signed, with --expect hybrid=on by
+a hybrid key. Nothing is written; a server may run meanwhile. Ends with 0 if everything is as it was written, 1 if it is not.")]
 pub struct Verify {
     #[command(flatten)]
     place: Place,
@@ -52,9 +53,8 @@ pub struct Verify {
     /// Also say no if the ledger has entries that the stream has not come to
     #[arg(long, conflicts_with = "no_ledger")]
     up_to_date: bool,
-    /// Check the signatures of checkpoints with these public keys, as `ronctl kms export --out FILE` has written them
-    #[arg(long, value_name = "FILE")]
-    keys: Option<PathBuf>,
+    #[command(flatten)]
+    trust: Trust,
 }
 
 /// What came of it.
@@ -69,13 +69,13 @@ struct Verdict {
 impl Verify {
     /// Checks and prints what was found.
     pub fn run(&self, context: &Context) -> Result<Exit, Failure> {
-        let keys = self.keys.as_deref().map(public_keys::read).transpose()?;
+        let keys = self.trust.read()?;
         let storage = self.place.storage(context)?;
         let (output, began) = (&context.output, Instant::now());
         let mut meter = Meter { output, next: Duration::ZERO, began };
         let mut check = |signed: &[u8], signature: &Map<String, Value>| match &keys {
             Some(keys) => fits(keys, signed, signature),
-            None => Ok(()),
+            None => Ok(true),
         };
         let check = keys.is_some().then_some(&mut check as CheckSignature<'_>);
         let report = verify(&storage, check, &mut |progress| {
@@ -152,8 +152,8 @@ impl Verify {
     }
 }
 
-/// Whether a signature of a checkpoint is that of what is signed.
-fn fits(keys: &PublicKeys, signed: &[u8], signature: &Map<String, Value>) -> Result<(), String> {
+/// Whether a signature of a checkpoint is that of what is signed, and proves it.
+fn fits(keys: &PublicKeys, signed: &[u8], signature: &Map<String, Value>) -> Result<bool, String> {
     let read = WrittenSignature::deserialize(signature);
     let signature = read.map_err(|fault| format!("what stands there is no signature: {fault}"))?;
     keys.check(&signature, |key| signature.verify(key, AUDIT_CHECKPOINT, signed))

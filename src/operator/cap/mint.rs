@@ -61,7 +61,7 @@ impl Mint {
 
 /// Prints a token that was made, alone on standard output.
 pub(super) fn print(context: &Context, token: &str) -> Result<Exit, Failure> {
-    let expires = inspect(token).and_then(|description| description.expires);
+    let expires = inspect(token).and_then(|description| description.limits.expires);
     if context.output.json {
         context.output.value(&json!({"token": token, "expires": expires}))?;
         return Ok(Exit::Done);

@@ -4,8 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::failure;
-use crate::control::custody;
+use super::posture;
 use crate::operator::context::Context;
 use crate::operator::exit::{Exit, Failure};
 use crate::operator::public_keys::{self, PublicKeys};
@@ -17,7 +16,8 @@ use crate::operator::public_keys::{self, PublicKeys};
   ronctl kms export --out public-keys.json
 
 Keep the file where the operator of the server cannot change it, as the roots of the history. Keys that are in it already stay, so that
-signatures of retired keys can be checked; export again after each rotation.")]
+signatures of retired keys can be checked; export again after each rotation. Under security.amnesia the server is asked on its admin socket:
+export to a file before its process ends, or nobody can check what it has signed.")]
 pub struct Export {
     /// Write to a file instead of standard output; what is in it stays
     #[arg(long, value_name = "FILE")]
@@ -28,8 +28,7 @@ impl Export {
     /// Prints the keys, or adds them to a file.
     pub fn run(&self, context: &Context) -> Result<Exit, Failure> {
         let config = context.config()?;
-        let keyring = custody(&config.security).open().map_err(|fault| failure(&fault))?;
-        let keys = keyring.public_keys().map_err(|fault| Failure::internal(fault.to_string(), "try again"))?;
+        let keys = posture::public_keys(context, &config)?;
         let Some(file) = &self.out else {
             context.output.line(PublicKeys::new(keys).text().trim_end())?;
             return Ok(Exit::Done);

@@ -43,7 +43,7 @@ impl Kms {
         match self {
             Kms::Status(command) => command.run(context),
             Kms::Rotate(command) => command.run(context),
-            Kms::Retire(_) | Kms::Export(_) | Kms::Seal(_) if context.config()?.security.amnesia => Err(Failure::usage(
+            Kms::Retire(_) | Kms::Seal(_) if context.config()?.security.amnesia => Err(Failure::usage(
                 "under security.amnesia there is no file of keys to work on: they are in the memory of the server alone",
                 "a key goes out with the second `ronctl kms rotate` after it, or with a restart",
             )),

@@ -2,12 +2,13 @@
 use serde::Deserialize;
 
 use super::failure;
-use crate::access::{Keyring, Sealing};
+use crate::access::{Keyring, PublicKey, Sealing};
 use crate::config::Config;
 use crate::control::{custody, Action};
 use crate::domain::UnixMs;
 use crate::operator::context::Context;
 use crate::operator::exit::Failure;
+use crate::operator::public_keys::public_key;
 
 /// What the configuration key is said to be under amnesia, where nothing has to be opened.
 const MEMORY: &str = "memory";
@@ -50,6 +51,39 @@ struct Told {
     keys: Vec<Key>,
 }
 
+/// The public halves of its keys, which it tells with them.
+#[derive(Deserialize)]
+struct ToldPublic {
+    keys: Vec<PublicHalves>,
+}
+
+#[derive(Deserialize)]
+struct PublicHalves {
+    id: String,
+    ed25519: String,
+    ml_dsa_65: Option<String>,
+}
+
+/// The public keys of the keyring of this configuration, in a file or in the memory of a server.
+pub fn public_keys(context: &Context, config: &Config) -> Result<Vec<PublicKey>, Failure> {
+    if !config.security.amnesia {
+        let keyring = custody(&config.security).open().map_err(|fault| failure(&fault))?;
+        return keyring.public_keys().map_err(|fault| Failure::internal(fault.to_string(), "try again"));
+    }
+    let ToldPublic { keys } = told(context, config, "{}")?;
+    let keys = keys.iter().map(|key| public_key(&key.id, &key.ed25519, key.ml_dsa_65.as_deref()));
+    keys.collect::<Result<_, _>>().map_err(not_told)
+}
+
+/// What the server that has the keys answers about them.
+fn told<T: serde::de::DeserializeOwned>(context: &Context, config: &Config, body: &str) -> Result<T, Failure> {
+    serde_json::from_value(context.ask_server(config, Action::Keys, body)?).map_err(not_told)
+}
+
+fn not_told(fault: impl std::fmt::Display) -> Failure {
+    Failure::internal(format!("the server does not tell its keys: {fault}"), "use a ronctl of the version of the server")
+}
+
 impl Posture {
     /// That of the keyring of this configuration.
     pub fn of(context: &Context, config: &Config) -> Result<Self, Failure> {
@@ -83,10 +117,7 @@ impl Posture {
     }
 
     fn in_memory(context: &Context, config: &Config, body: &str) -> Result<Self, Failure> {
-        let told = context.ask_server(config, Action::Keys, body)?;
-        let Told { active, hybrid, version, keys } = serde_json::from_value(told).map_err(|error| {
-            Failure::internal(format!("the server does not tell its keys: {error}"), "use a ronctl of the version of the server")
-        })?;
+        let Told { active, hybrid, version, keys } = told(context, config, body)?;
         let place = "(in the memory of the server)".to_owned();
         Ok(Self { place, kms: MEMORY.to_owned(), hybrid, sealed: true, active, version, keys })
     }

@@ -18,7 +18,8 @@ use crate::operator::output::{rfc3339, Style};
   ronctl --json kms status
 
 What can be expected: hybrid (on, off), sealed (on, off), kms (as in the configuration), active (a key id) and version (a number); several are separated
-by commas. If one is not so, the command ends with 1.")]
+by commas. If one is not so, the command ends with 1; so it does if something is expected and the server that answers has another version of
+the keyring in force.")]
 pub struct Status {
     /// End with 1 unless all of this holds
     #[arg(long, value_name = "NAME=VALUE", value_delimiter = ',', value_parser = expectation)]
@@ -43,12 +44,19 @@ impl Status {
         let posture = Posture::of(context, &config)?;
         let served = Served::ask(context, &config)?;
         let is = |name: &str| property(&posture, name);
-        let unmet: Vec<String> = self
+        let mut unmet: Vec<String> = self
             .expect
             .iter()
             .filter(|(name, value)| is(name) != *value)
             .map(|(name, value)| format!("{name}={value} is expected, and it is {}", is(name)))
             .collect();
+        match served {
+            Served::Version(version) if version != posture.version && !self.expect.is_empty() => unmet.push(format!(
+                "the server is expected to have version {} of the keyring in force, and it has {version}",
+                posture.version
+            )),
+            Served::Version(_) | Served::Nobody => {}
+        }
         let exit = if unmet.is_empty() { Exit::Done } else { Exit::No };
         if context.output.json {
             let mut members = json!({"keyring": posture.place});

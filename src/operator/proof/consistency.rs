@@ -8,6 +8,7 @@ use crate::domain::Consistency as Proof;
 use crate::ledger::history::verify_consistency;
 use crate::operator::exit::{Exit, Failure};
 use crate::operator::output::{grouped, Output};
+use crate::operator::public_keys::Trust;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -31,16 +32,15 @@ pub struct Consistency {
     /// The proof, as `ronctl proof get --from SIZE --to SIZE` has fetched it; - for standard input
     #[arg(long, value_name = "FILE")]
     pub proof: PathBuf,
-    /// Check signatures with these public keys, as `ronctl kms export --out FILE` has written them
-    #[arg(long, value_name = "FILE")]
-    pub keys: Option<PathBuf>,
+    #[command(flatten)]
+    trust: Trust,
 }
 
 impl Consistency {
     /// Checks and says what was proven.
     pub fn run(&self, output: &Output) -> Result<Exit, Failure> {
         let (from, to) = (Trusted::read(&self.from)?, self.to.as_deref().map(Trusted::read).transpose()?);
-        let mut signatures = Signatures::under(self.keys.as_deref())?;
+        let mut signatures = Signatures::under(&self.trust)?;
         let bytes = content(&self.proof)?;
         let checked = checked(&bytes, &mut signatures).and_then(|proof| {
             let next = "fetch the proof between the sizes of the two roots: `ronctl proof get --from SIZE --to SIZE`";

@@ -16,6 +16,7 @@ use crate::operator::client::Reply;
 use crate::operator::context::Context;
 use crate::operator::exit::{Exit, Failure};
 use crate::operator::output::grouped;
+use crate::operator::public_keys::Trust;
 use crate::operator::wallet::{ask, refusal, Authority};
 
 /// Arguments of the command.
@@ -43,9 +44,8 @@ pub struct Root {
     /// Ask for the newest root that is signed, instead of the current one
     #[arg(long)]
     signed: bool,
-    /// Check its signatures with these public keys, as `ronctl kms export --out FILE` has written them
-    #[arg(long, value_name = "FILE")]
-    keys: Option<PathBuf>,
+    #[command(flatten)]
+    trust: Trust,
     #[command(flatten)]
     authority: Authority,
 }
@@ -62,7 +62,7 @@ enum Kept {
 impl Root {
     /// Asks and keeps the answer.
     pub fn run(&self, context: &Context) -> Result<Exit, Failure> {
-        let signatures = Signatures::under(self.keys.as_deref())?;
+        let signatures = Signatures::under(&self.trust)?;
         let target = if self.signed { "/v1/ledger/root?signed=true" } else { "/v1/ledger/root" };
         let reply = ask(context, &self.authority, target, None)?;
         if reply.status == 200 && signatures.are_checked() {

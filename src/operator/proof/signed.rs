@@ -7,21 +7,22 @@ use crate::api::proof::RootBody;
 use crate::domain::{HistoryRoot, LogId};
 use crate::operator::exit::Failure;
 use crate::operator::output::{grouped, rfc3339};
-use crate::operator::public_keys::{self, PublicKeys};
+use crate::operator::public_keys::{PublicKeys, Trust};
 use serde_json::{json, Value};
-use std::path::Path;
 
 /// The signatures of the roots that were given.
 #[derive(Debug, Default)]
 pub(super) struct Signatures {
     keys: Option<PublicKeys>,
     good: Vec<(LogId, SignedRoot)>,
+    /// Roots with good signatures by keys that are not hybrid, where hybrid ones are expected.
+    classical: Vec<(LogId, HistoryRoot)>,
 }
 
 impl Signatures {
     /// Reads the file of public keys; without one nothing is checked.
-    pub fn under(keys: Option<&Path>) -> Result<Self, Failure> {
-        Ok(Self { keys: keys.map(public_keys::read).transpose()?, good: Vec::new() })
+    pub fn under(trust: &Trust) -> Result<Self, Failure> {
+        Ok(Self { keys: trust.read()?, ..Self::default() })
     }
 
     /// Whether they are checked.
@@ -35,13 +36,16 @@ impl Signatures {
         let root = body.read().map_err(|fault| Doubt::new(fault.to_string(), ""))?;
         for signature in &body.signatures {
             let signed = SignedRoot { root, signature: signature.clone() };
-            keys.check(signature, |key| signed.verify(key, log_id)).map_err(|what| {
+            let counts = keys.check(signature, |key| signed.verify(key, log_id)).map_err(|what| {
                 Doubt::new(
                     format!("the root of {} batches is not signed as it says: {what}", grouped(u128::from(root.size))),
                     "if the keys were rotated, get the public keys again; otherwise somebody has changed the root or its signature",
                 )
             })?;
-            self.good.push((log_id, signed));
+            match counts {
+                true => self.good.push((log_id, signed)),
+                false => self.classical.push((log_id, root)),
+            }
         }
         Ok(())
     }
@@ -54,6 +58,15 @@ impl Signatures {
             if !signed.contains(good) {
                 signed.push(good.clone());
             }
+        }
+        if signed.is_empty() && self.classical.contains(&(log_id, *root)) {
+            return Err(Doubt::new(
+                format!(
+                    "the root of {} batches is signed by no hybrid key, and hybrid=on is expected",
+                    grouped(u128::from(root.size))
+                ),
+                "have the server sign with one (`ronctl kms rotate --hybrid on`), and get a root that it has signed since then",
+            ));
         }
         if self.are_checked() && signed.is_empty() {
             return Err(Doubt::new(

@@ -9,6 +9,7 @@ use crate::domain::{Entry, HistoryRoot, Proof};
 use crate::ledger::history::verify_inclusion;
 use crate::operator::exit::{Exit, Failure};
 use crate::operator::output::{grouped, printable, rfc3339, Output};
+use crate::operator::public_keys::Trust;
 use serde_json::{json, Value};
 use std::path::PathBuf;
 
@@ -19,12 +20,13 @@ use std::path::PathBuf;
   ronctl proof verify --proof proof.json --root HEX --receipt receipt.json
   ronctl proof verify --proof old-proof.json --consistency consistency.json --root root.json
   ronctl proof verify --proof proof.json --keys public-keys.json --receipt receipt.json
+  ronctl proof verify --proof proof.json --keys public-keys.json --expect hybrid=on
 
 The root is the one that you trust: 64 hexadecimal digits, these with :SIZE, or a file that `ronctl proof root --out FILE` has written. The
 `ledger_root` of a receipt is another hash and no such root, see docs/LEDGER.md, Two hashes. A proof under an earlier root also needs the proof that the trusted root continues it.
 
 With --keys the root has to be signed by one of these keys, and every signature that is there has to fit, of a hybrid key both. Then --root may be
-left out: what is trusted is whoever has the key. No server is asked. Ends with 0 if the
+left out: what is trusted is whoever has the key. With --expect hybrid=on only signatures of hybrid keys count. No server is asked. Ends with 0 if the
 transaction is part of the ledger, with 1 and the reason if that is not proven.")]
 pub struct Verify {
     /// The proof, as `ronctl proof get --tx TXID` has fetched it; - for standard input
@@ -33,9 +35,8 @@ pub struct Verify {
     /// The trusted root
     #[arg(long, value_name = "ROOT", required_unless_present = "keys")]
     pub root: Option<String>,
-    /// Check signatures with these public keys, as `ronctl kms export --out FILE` has written them
-    #[arg(long, value_name = "FILE")]
-    pub keys: Option<PathBuf>,
+    #[command(flatten)]
+    trust: Trust,
     /// How many batches the trusted root has
     #[arg(long, value_name = "SIZE", requires = "root")]
     pub size: Option<u64>,
@@ -51,7 +52,7 @@ impl Verify {
     /// Checks and says what was proven.
     pub fn run(&self, output: &Output) -> Result<Exit, Failure> {
         let trusted = self.root.as_deref().map(Trusted::read).transpose()?.map(|trusted| trusted.of_size(self.size));
-        let signatures = Signatures::under(self.keys.as_deref())?;
+        let signatures = Signatures::under(&self.trust)?;
         let bytes = content(&self.proof)?;
         let continued = self.consistency.as_deref().map(content).transpose()?;
         let kept = self.receipt.as_deref().map(content).transpose()?;

@@ -142,7 +142,7 @@ impl Signers {
     fn signatures(&self) -> Signatures {
         let file = self.place.path().join("public.json");
         std::fs::write(&file, self.public.text()).unwrap();
-        Signatures::under(Some(&file)).unwrap()
+        Signatures::under(&Trust { keys: Some(file.clone()), ..Trust::default() }).unwrap()
     }
 
     fn check(&self, bytes: &[u8], trusted: Option<&Trusted>) -> Result<Verdict, Doubt> {
@@ -191,7 +191,13 @@ fn no_bit_of_a_signed_proof_can_change() {
     for bit in 0..good.len() * 8 {
         let mut bad = good.clone();
         bad[bit / 8] ^= 1 << (bit % 8);
-        let verdict = super::checked(&bad, None, None, None, Signatures::under(Some(&file)).unwrap());
+        let verdict = super::checked(
+            &bad,
+            None,
+            None,
+            None,
+            Signatures::under(&Trust { keys: Some(file.clone()), ..Trust::default() }).unwrap(),
+        );
         assert!(verdict.is_err(), "bit {bit}: {}", String::from_utf8_lossy(&bad));
     }
 }
