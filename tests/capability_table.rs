@@ -114,10 +114,13 @@ struct Issuers {
     own: Keyring,
     older: Keyring,
     leaked: Keyring,
+    retired: Keyring,
     unknown: Keyring,
     foreign: Keyring,
     revoked: String,
     taken_back: String,
+    /// A token of the key that is retired, which was used while it was not.
+    used_before: String,
     /// The token of the row before.
     same: String,
 }
@@ -138,6 +141,8 @@ impl Issuers {
             "unknown key" => minted(&self.unknown, "table", now()),
             "foreign key" => minted(&self.foreign, "table", now()),
             "revoked key" => minted(&self.leaked, "table", now()),
+            "retired key" => minted(&self.retired, "table", now()),
+            "used before" => self.used_before.clone(),
             "revoked subject" => minted(&self.own, "mallory", now()),
             "revoked" => self.revoked.clone(),
             "taken back" => self.taken_back.clone(),
@@ -264,6 +269,8 @@ impl Books {
             "entries" => Some("/v1/accounts/acct:a/entries".to_owned()),
             "totals" => Some("/v1/assets/roc/totals".to_owned()),
             "root" => Some("/v1/ledger/root".to_owned()),
+            "proof" => Some(format!("/v1/tx/{}/proof", self.txid)),
+            "consistency" => Some("/v1/ledger/consistency?from=1&to=2".to_owned()),
             _ => None,
         };
         if let Some(target) = read {
@@ -306,22 +313,25 @@ impl Books {
     }
 }
 
-/// A server with three keys and some revocations, and everything that the table speaks about.
+/// A server with three keys, one that was retired, and some revocations, and everything that the table speaks about.
 fn prepared() -> (Server, Issuers, Books) {
     let mut server = Server::prepared(&[("security.clock_leeway", "60s"), ("runtime.cores", "1")]);
-    let keys = [("k-own", 1), ("k-older", 2), ("k-leaked", 3)];
+    let keys = [("k-own", 1), ("k-older", 2), ("k-leaked", 3), ("k-retired", 6)];
     let own = keyring(&server.path("wallet.keyring"), &keys);
     let other = |name: &str, key: (&str, u8)| keyring(&server.path(name), &[key]);
     let mut issuers = Issuers {
         older: other("older", keys[1]),
         leaked: other("leaked", keys[2]),
+        retired: other("retired", keys[3]),
         unknown: other("unknown", ("k-gone", 4)),
         foreign: other("foreign", ("k-own", 5)),
         revoked: minted(&own, "table", now()),
         taken_back: minted(&own, "table", now()),
+        used_before: String::new(),
         same: String::new(),
         own,
     };
+    issuers.used_before = minted(&issuers.retired, "table", now());
     server.launch();
     let mut wallet = support::Wallet::new(server.connect(), minted(&issuers.own, "admin", now()));
     let mut books = Books::default();
@@ -344,13 +354,16 @@ fn prepared() -> (Server, Issuers, Books) {
         ronctl(&server, &["cap", "revoke", what[0], what[1], "--reason", "a test"]);
     }
     ronctl(&server, &["cap", "revoke", "--undo", "--token-id", &taken_back]);
+    server.connect().call(&request("GET", "/v1/seq?account=acct:a").token(&issuers.used_before)).ok();
+    ronctl(&server, &["kms", "retire", "k-retired"]);
     server.metric_reaches("wallet_revocations", 3.0);
     // The page is a second behind what is in force at most; the last change is seen when the one before it has gone.
     let mut client = server.connect();
     let probe = |token: &str| request("GET", "/v1/seq?account=acct:a").token(token);
     let leaked = minted(&issuers.leaked, "table", now());
     eventually("the revocations are in force", || {
-        let refused = [&issuers.revoked, &leaked].iter().all(|token| client.call(&probe(token)).status == 401);
+        let refused =
+            [&issuers.revoked, &leaked, &issuers.used_before].iter().all(|token| client.call(&probe(token)).status == 401);
         (refused && client.call(&probe(&issuers.taken_back)).status == 200).then_some(())
     });
     issuers.same = issuers.taken_back.clone();
