@@ -71,6 +71,18 @@ fn snapshots_are_taken_and_looked_at() {
 }
 
 #[test]
+fn scheduled_snapshots_are_kept_for_a_while() {
+    let place = Place::serving();
+    place.run("earlier", "mkdir -p ./var/backup\ntouch ./var/backup/ledger-2020010{1..9}T000000Z.snap ./var/backup/ledger-202001{10..16}T000000Z.snap\n");
+    place.block("scheduled");
+    let kept = || place.run("kept", "ls -1 ./var/backup\n");
+    assert_eq!(kept().lines().count(), 14);
+    let newest = kept().lines().last().unwrap().to_owned();
+    place.run("restore", &format!("./target/release/ronctl ledger restore --from ./var/backup/{newest} --dir ./var/restored\n"));
+    assert_eq!(place.ronctl("ledger verify --dir ./var/restored")["head"], 11);
+}
+
+#[test]
 fn evidence_is_kept_before_anything_else_is_done() {
     let place = Place::serving();
     told(&place.block("evidence"), &["\"ready\":true", "The ledger is whole."]);
