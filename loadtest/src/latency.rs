@@ -25,6 +25,8 @@ pub struct Summary {
     pub p50_us: f64,
     /// 90 of 100 are at most this.
     pub p90_us: f64,
+    /// 95 of 100.
+    pub p95_us: f64,
     /// 99 of 100.
     pub p99_us: f64,
     /// 999 of 1,000.
@@ -90,6 +92,7 @@ fn summary(histogram: &Histogram<u64>) -> Summary {
         count: histogram.len(),
         p50_us: at(0.5),
         p90_us: at(0.9),
+        p95_us: at(0.95),
         p99_us: at(0.99),
         p999_us: at(0.999),
         max_us: histogram.max() as f64 / 1_000.0,
