@@ -1,8 +1,11 @@
 //! RUNBOOK.md and the product name the same things: the tables of its reference are complete and nothing in them is made up, and every
 //! metric, key, path and alert that is named elsewhere on the page is there.
 use super::{alerts, configured, none, read, rows, served, set, spans, split};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 use std::collections::BTreeSet;
 use svc_wallet::control::{Action, Page};
+use svc_wallet::operator::Cli;
 use svc_wallet::registry::TOPOLOGY_PATH;
 use svc_wallet::telemetry::names::METRICS;
 
@@ -138,4 +141,48 @@ fn what_is_named_elsewhere_on_the_page_exists() {
     ] {
         assert_eq!(fault(span, &metrics, &keys, &paths, &others).is_some(), is_wrong, "{span}");
     }
+}
+
+/// Every command of `ronctl` that does something, as it is typed.
+fn commands() -> BTreeSet<String> {
+    fn leaves(command: &clap::Command, path: &str, found: &mut BTreeSet<String>) {
+        let below: Vec<_> = command.get_subcommands().filter(|one| one.get_name() != "help").collect();
+        if below.is_empty() {
+            found.insert(path.to_owned());
+        }
+        below.iter().for_each(|one| leaves(one, &format!("{path} {}", one.get_name()), found));
+    }
+    let mut found = BTreeSet::new();
+    leaves(&Cli::command(), "ronctl", &mut found);
+    found
+}
+
+/// Whether a command in running text could be typed so: what is left out is no fault, what is not there is one.
+fn is_understood(span: &str) -> bool {
+    let words =
+        span.split_whitespace().map(|word| word.trim_matches(['\'', '"'])).take_while(|word| !["...", ">", "|"].contains(word));
+    match Cli::try_parse_from(words) {
+        Ok(_) => true,
+        Err(error) => !matches!(error.kind(), ErrorKind::InvalidSubcommand | ErrorKind::UnknownArgument),
+    }
+}
+
+#[test]
+fn every_command_of_ronctl_is_on_the_page_and_no_other() {
+    let text = read(PAGE);
+    let missing = commands().into_iter().filter(|command| {
+        let mut places = text.split(command.as_str()).skip(1);
+        !places.any(|rest| !rest.starts_with(|letter: char| letter.is_ascii_alphanumeric() || letter == '-'))
+            && !text.contains(&command.replacen("ronctl", "ronctl --json", 1))
+    });
+    none(&missing.map(|command| format!("{PAGE} does not say what `{command}` is for")).collect::<Vec<_>>());
+    let (prose, _) = split(&text);
+    let typed = prose.into_iter().flat_map(spans).filter(|span| span.starts_with("ronctl "));
+    none(&typed.filter(|span| !is_understood(span)).map(|span| format!("{PAGE}: `{span}` is no command")).collect::<Vec<_>>());
+    assert!(
+        is_understood("ronctl kms rotate --activate KEY_ID")
+            && is_understood("ronctl wallet tx TXID")
+            && is_understood("ronctl kms")
+    );
+    assert!(!is_understood("ronctl kms turn") && !is_understood("ronctl ledger snapshot --to FILE") && commands().len() > 25);
 }
