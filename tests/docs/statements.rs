@@ -16,6 +16,7 @@ fn the_promised_version_of_rust_is_told_the_same_everywhere() {
     assert!(inherits("Cargo.toml") && inherits("loadtest/Cargo.toml"), "every package promises it");
     assert!(read("README.md").contains(&format!("with Rust {version} or newer")));
     assert!(read("RUNBOOK.md").contains(&format!("| smallest version of Rust | {version}.0 |")));
+    assert!(read(".ci/run").contains("cargo \"+$version\" check --locked --workspace"), "it is built with it");
     assert!(read("deny.toml").contains(&format!("and {version} is promised")));
 }
 
