@@ -68,8 +68,8 @@ fn the_runbooks_example_loads_with_the_values_it_shows() {
     assert_eq!(config.deps.registry, RegistryDep::Http("http://svc-registry:8080".into()));
     assert!(!config.security.amnesia && config.security.require_caps);
     assert_eq!(config.security.policy_file, Path::new("/etc/ron/policy.d/wallet.policy.json"));
-    assert_eq!(config.metrics.latency_buckets_ms.len(), 13);
-    assert_eq!(config.metrics.latency_buckets_ms.last(), Some(&1_600.0));
+    let buckets = [5.0, 10.0, 20.0, 30.0, 50.0, 75.0, 100.0, 150.0, 200.0, 250.0, 400.0, 800.0, 1_600.0];
+    assert_eq!(config.metrics.latency_buckets_ms, buckets);
     assert!(!config.feature_flags.tor && !config.feature_flags.legacy_pay);
 }
 

@@ -7,12 +7,18 @@
 
 #[path = "docs/alerts.rs"]
 mod alerts;
+#[path = "docs/coverage.rs"]
+mod coverage;
 #[path = "docs/dashboards.rs"]
 mod dashboards;
 #[path = "docs/expressions.rs"]
 mod expressions;
+#[path = "docs/reference.rs"]
+mod reference;
 #[path = "docs/security.rs"]
 mod security;
+#[path = "docs/statements.rs"]
+mod statements;
 #[path = "docs/units.rs"]
 mod units;
 
@@ -22,6 +28,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use svc_wallet::api::{resolve, Method, Resolved, Route};
 use svc_wallet::config::{Config, Flags, Sources};
+use svc_wallet::control::Action;
 use svc_wallet::domain::{Account, Code, Entry, LogId, Refusal, Seq, TxId};
 use svc_wallet::ring::{slot, Ring};
 use svc_wallet::telemetry::names::{Kind, METRICS};
@@ -197,7 +204,9 @@ fn nothing_is_left_to_be_written_and_no_path_of_some_machine_is_named() {
         for (number, line) in text.lines().enumerate() {
             let words = line.split(|letter: char| letter.is_whitespace() || "`\"'()=|,".contains(letter));
             for word in words.filter(|word| word.starts_with('/') && word.len() > 1) {
-                let known = ROOTS.iter().any(|root| word.starts_with(root)) || ["/PATH", "/bin/kill"].contains(&word);
+                let known = ROOTS.iter().any(|root| word.starts_with(root))
+                    || Action::ALL.iter().any(|action| action.path() == word)
+                    || ["/PATH", "/bin/kill"].contains(&word);
                 if !known {
                     wrong.push(format!("{page}:{}: {word} is a path that readers do not have", number + 1));
                 }
@@ -299,22 +308,8 @@ fn the_metrics_are_those_that_are_documented() {
     }
 }
 
-#[test]
-fn the_routes_are_those_that_are_documented() {
-    let mut documented = BTreeMap::new();
-    for row in rows("docs/API.md", "method") {
-        for path in spans(&row[1]) {
-            let method = if row[0] == "POST" { Method::Post } else { Method::Get };
-            let Resolved::Handler(route) = resolve(method, &path.replace("{txid}", "tx_0").replace("{asset}", "roc")) else {
-                panic!("{} {path} is no route", row[0])
-            };
-            let scopes: Vec<String> = spans(&row[2]).into_iter().map(str::to_owned).collect();
-            let wanted =
-                scopes.iter().filter_map(|scope| svc_wallet::access::ScopeSet::named(scope)).reduce(|one, other| one.with(other));
-            assert_eq!(wanted, route.scopes(), "scopes of {path}");
-            documented.insert(path.to_owned(), route);
-        }
-    }
+/// The paths of the API.
+fn served() -> BTreeSet<String> {
     let mut served = BTreeSet::from(["/wallet/spend".to_owned()]);
     for route in Route::ALL.into_iter().filter(|route| *route != Route::Unknown) {
         let name = match route {
@@ -331,7 +326,26 @@ fn the_routes_are_those_that_are_documented() {
             None => served.extend([format!("/{name}")]),
         }
     }
-    assert_eq!(set(documented.into_keys()), served);
+    served
+}
+
+#[test]
+fn the_routes_are_those_that_are_documented() {
+    let mut documented = BTreeMap::new();
+    for row in rows("docs/API.md", "method") {
+        for path in spans(&row[1]) {
+            let method = if row[0] == "POST" { Method::Post } else { Method::Get };
+            let Resolved::Handler(route) = resolve(method, &path.replace("{txid}", "tx_0").replace("{asset}", "roc")) else {
+                panic!("{} {path} is no route", row[0])
+            };
+            let scopes: Vec<String> = spans(&row[2]).into_iter().map(str::to_owned).collect();
+            let wanted =
+                scopes.iter().filter_map(|scope| svc_wallet::access::ScopeSet::named(scope)).reduce(|one, other| one.with(other));
+            assert_eq!(wanted, route.scopes(), "scopes of {path}");
+            documented.insert(path.to_owned(), route);
+        }
+    }
+    assert_eq!(set(documented.into_keys()), served());
 }
 
 #[test]

@@ -186,6 +186,33 @@ fn a_key_can_be_added_everywhere_before_it_signs() {
 }
 
 #[test]
+fn two_servers_with_copies_of_one_keyring_take_a_fresh_key_one_after_the_other() {
+    let one = Server::start();
+    let mut two = Server::prepared(&[]);
+    let copy = |to: &Server| put(to, &fs::read(one.path("wallet.keyring")).unwrap());
+    fs::copy(one.path("wallet.keyring.key"), two.path("wallet.keyring.key")).unwrap();
+    copy(&two);
+    two.launch();
+    let good_on_both = |two: &Server, token: &str| assert_eq!((status(&one, token), status(two, token)), (200, 200));
+    let first = one.token().to_owned();
+    good_on_both(&two, &first);
+    // Known everywhere before it signs anywhere.
+    let key = json(&one, "kms rotate --add-only")["key"].as_str().unwrap().to_owned();
+    copy(&two);
+    let version = |server: &Server| server.metric("keyring_version");
+    eventually("both have the keyring", || (version(&one) > 1.0 && version(&one) == version(&two)).then_some(()));
+    assert_eq!(json(&one, &format!("kms rotate --activate {key}"))["active"].as_str(), Some(&*key));
+    let second = minted(&one);
+    good_on_both(&two, &second);
+    copy(&two);
+    eventually("it signs on the other one as well", || (json(&two, "kms status")["active"] == *key).then_some(()));
+    let third = minted(&two);
+    for token in [&first, &second, &third] {
+        good_on_both(&two, token);
+    }
+}
+
+#[test]
 fn a_keyring_that_cannot_be_opened_leaves_the_old_one_in_force() {
     let server = Server::start();
     let token = server.token().to_owned();

@@ -83,7 +83,7 @@ fn a_file_that_is_no_policy_changes_nothing_and_is_told_wherever_it_is_asked_for
     assert!(reload.status.code() == Some(2) && said.contains("operatons") && said.contains("stays in force"), "{said}");
     server.signal(Signal::HUP);
     server.metric_reaches("wallet_reloads_total{what=\"policy\",outcome=\"failed\"}", 2.0);
-    assert_eq!(server.metric("policy_version"), 1.0);
+    assert_eq!((server.metric("policy_version"), server.page("/readyz").status), (1.0, 200));
     wallet.spend("alice", "bob", 1, 1, "k1").refused(403, "FORBIDDEN");
     // The right file, by SIGHUP this time.
     server.set_policy(&policy(3, json!({})));
@@ -92,6 +92,7 @@ fn a_file_that_is_no_policy_changes_nothing_and_is_told_wherever_it_is_asked_for
     assert_eq!((check["ok"].as_bool(), changes), (Some(true), vec!["frozen", "version"]));
     server.signal(Signal::HUP);
     server.metric_reaches("policy_version", 3.0);
+    assert_eq!(server.page("/readyz").status, 200);
     wallet.spend("alice", "bob", 1, 1, "k1").ok();
     assert_eq!(told(&server, "policy show")["policy"]["version"], 3);
     server.stop();

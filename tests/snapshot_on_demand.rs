@@ -92,3 +92,23 @@ fn the_ledger_of_a_daemon_is_snapshot_by_the_daemon() {
     daemon.launch();
     assert_eq!(event(|| daemon.log(), "ledger_started", 0)["from_snapshot"], 1);
 }
+
+#[test]
+fn an_embedded_ledger_is_snapshot_on_its_schedule() {
+    // By time: nobody asks for it.
+    let server = Server::with(&[("deps.ledger_sock", "embedded:./ledger"), ("ledger.snapshot_every", "1s")]);
+    let mut wallet = server.wallet();
+    wallet.issue("a", 5_000);
+    eventually("there is one", || snapshot_file(server.path("ledger"), 1).exists().then_some(()));
+    server.metric_reaches("wallet_snapshot_height", 1.0);
+    // By entries: the time is far away.
+    let every = [("ledger.snapshot_every", "7days"), ("ledger.snapshot_entries", "1000")];
+    let server = Server::with(&[&[("deps.ledger_sock", "embedded:./ledger")], &every[..]].concat());
+    let mut wallet = server.wallet();
+    wallet.issue("a", 5_000);
+    for nonce in 1..1_000 {
+        wallet.spend("a", "b", 1, nonce, &format!("k-{nonce}")).ok();
+    }
+    let height = server.metric_reaches("wallet_snapshot_height", 1_000.0);
+    assert!(snapshot_file(server.path("ledger"), height as u64).exists());
+}

@@ -223,6 +223,9 @@ pub struct RunArgs {
     /// With --baseline: a median of the ratios below this is a finding.
     #[arg(long, requires = "baseline")]
     pub at_least: Option<f64>,
+    /// 95 of 100 spends are to be confirmed within this time, as they are promised within 150ms; a slower phase, the last one, is a finding.
+    #[arg(long, value_parser = duration)]
+    pub p95_at_most: Option<Duration>,
     /// A server that runs already, instead of an own one; loopback addresses only.
     #[arg(long, value_parser = loopback, conflicts_with_all = ["baseline"])]
     pub target: Option<SocketAddr>,

@@ -107,7 +107,7 @@ pub struct RunReport {
     pub phases: Vec<Phase>,
     /// Median over the rounds of server / bare responder.
     pub ratio_to_responder: Option<Spread>,
-    /// What is below its floor.
+    /// What is below its floor, or above its ceiling.
     pub below_floor: Option<String>,
     /// What was answered, warm-up included.
     pub tally: Tally,

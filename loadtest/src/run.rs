@@ -14,7 +14,9 @@ use crate::{
     doubt::{self, Resolved},
     engine::{Engine, Outcome, Pace, Plan},
     fault::Fault,
-    funding, machine,
+    funding,
+    latency::Summary,
+    machine,
     memory::receipt_hash_holds,
     model::Model,
     progress::Progress,
@@ -102,7 +104,9 @@ pub fn load(
         None
     };
     let Aftermath { resolved, hashes, books } = aftermath(&mut workload, traffic, address, quiet, stop)?;
-    let below_floor = ratio.and_then(|ratio| spread::below("the ratio to the bare responder", ratio.median, args.at_least));
+    let below_floor = ratio
+        .and_then(|ratio| spread::below("the ratio to the bare responder", ratio.median, args.at_least))
+        .or_else(|| too_slow(phases.last()?.by_class.get("spend")?, args.p95_at_most));
     let ok = below_floor.is_none()
         && books.balanced()
         && workload.tally.unexpected_count() == 0
@@ -126,6 +130,12 @@ pub fn load(
         books,
         ok,
     })
+}
+
+/// What is to be said of spends that were confirmed more slowly than they may be.
+fn too_slow(spends: &Summary, p95_at_most: Option<Duration>) -> Option<String> {
+    let milliseconds = |time: Duration| time.as_secs_f64() * 1_000.0;
+    spread::above("the 95th percentile of the spends, in ms,", spends.p95_us / 1_000.0, p95_at_most.map(milliseconds))
 }
 
 /// A load for a server, with a model that knows nothing yet.
@@ -324,4 +334,19 @@ fn shares(traffic: &TrafficArgs) -> BTreeMap<&'static str, f64> {
         ("operations", mix.operations),
     ];
     named.into_iter().map(|(name, share)| (name, share.fraction())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spends_are_too_slow_above_the_time_and_not_at_it() {
+        let figure = |p95_us| Summary { count: 9, p50_us: 1.0, p90_us: 2.0, p95_us, p99_us: 4e5, p999_us: 5e5, max_us: 6e5 };
+        let promised = Some(Duration::from_millis(150));
+        assert_eq!(too_slow(&figure(150_000.0), promised), None);
+        let said = too_slow(&figure(150_001.0), promised).unwrap();
+        assert_eq!(said, "the 95th percentile of the spends, in ms, is 150.001, above 150, which it may be at most");
+        assert_eq!(too_slow(&figure(1e9), None), None, "nobody has asked");
+    }
 }

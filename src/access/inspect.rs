@@ -190,3 +190,7 @@ fn in_all(amount: &str) -> String {
 fn printable(text: &str) -> String {
     text.chars().map(|letter| if misleads(letter) { '?' } else { letter }).collect()
 }
+
+#[cfg(test)]
+#[path = "inspect_tests.rs"]
+mod tests;

@@ -52,7 +52,7 @@ pub struct ReadBatch<'a> {
 impl ReadBatch<'_> {
     /// Whether these lane batches, in this order, are what it is made of.
     pub fn holds(&self, parts: &[LaneBatch]) -> bool {
-        let groups = parts.chunk_by(|left, right| left.lane == right.lane);
+        let groups = || parts.chunk_by(|left, right| left.lane == right.lane);
         let same = |section: &Section<'_>, group: &[LaneBatch]| {
             let mut rest = section.bytes;
             let bytes = group.iter().all(|part| match rest.strip_prefix(&part.bytes[..]) {
@@ -64,8 +64,7 @@ impl ReadBatch<'_> {
             });
             bytes && rest.is_empty() && section.lane == group[0].lane && section.lane_first == group[0].lane_first
         };
-        let count = groups.clone().count();
-        count == self.sections.len() && self.sections.iter().zip(groups).all(|(section, group)| same(section, group))
+        groups().count() == self.sections.len() && self.sections.iter().zip(groups()).all(|(section, group)| same(section, group))
     }
 }
 

@@ -9,14 +9,24 @@ const RULES: &str = "ops/alerts/wallet.yml";
 const CASES: &str = "ops/alerts/wallet_test.yml";
 const SEVERITIES: [&str; 2] = ["warn", "page"];
 
-/// What others rely on: name, time and severity.
-const OF_THE_APPENDIX: [(&str, &str, &str); 6] = [
-    ("WalletHighP95Latency", "5m", "warn"),
-    ("WalletHighP95LatencyPage", "15m", "page"),
-    ("WalletErrorRate", "10m", "page"),
-    ("WalletSequenceConflicts", "10m", "warn"),
-    ("WalletQuotaStorm", "10m", "warn"),
-    ("WalletLedgerDown", "2m", "page"),
+/// The group of the appendix, which has all of them.
+const GROUP: &str = "svc-wallet";
+const P95: &str =
+    "histogram_quantile(0.95, sum(rate(request_latency_seconds_bucket{service=\"svc-wallet\"}[5m])) by (le)) > 0.15";
+/// What others rely on, word for word: name, time, severity and expression.
+const OF_THE_APPENDIX: [(&str, &str, &str, &str); 6] = [
+    ("WalletHighP95Latency", "5m", "warn", P95),
+    ("WalletHighP95LatencyPage", "15m", "page", P95),
+    (
+        "WalletErrorRate",
+        "10m",
+        "page",
+        "(sum(rate(http_requests_total{service=\"svc-wallet\",status=~\"5..\"}[5m])) / \
+         sum(rate(http_requests_total{service=\"svc-wallet\"}[5m]))) > 0.01",
+    ),
+    ("WalletSequenceConflicts", "10m", "warn", "sum(rate(wallet_conflicts_total[1m])) > 10"),
+    ("WalletQuotaStorm", "10m", "warn", "sum(rate(quota_exhaustions_total[5m])) / sum(rate(http_requests_total[5m])) > 0.01"),
+    ("WalletLedgerDown", "2m", "page", "sum(rate(ledger_connect_errors_total[1m])) > 0"),
 ];
 
 fn text<'a>(value: &'a Value, name: &str) -> &'a str {
@@ -29,6 +39,11 @@ fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
 
 fn yaml(path: &str) -> Value {
     serde_norway::from_str(&read(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The names of all alerts.
+pub fn names() -> BTreeSet<String> {
+    set(alerts().iter().map(|alert| text(alert, "alert")))
 }
 
 /// Every rule of the file.
@@ -52,11 +67,15 @@ fn every_alert_asks_for_what_is_exported_and_leads_to_the_runbook() {
         }
     }
     none(&wrong_ones);
-    let names = set(alerts.iter().map(|alert| text(alert, "alert")));
-    assert_eq!(names.len(), alerts.len(), "an alert stands twice");
-    for (name, time, severity) in OF_THE_APPENDIX {
+    assert_eq!(names().len(), alerts.len(), "an alert stands twice");
+    assert_eq!(list(&yaml(RULES), "groups").iter().map(|group| text(group, "name")).collect::<Vec<_>>(), [GROUP]);
+    for (name, time, severity, asks) in OF_THE_APPENDIX {
         let alert = alerts.iter().find(|alert| alert["alert"] == name).unwrap_or_else(|| panic!("{name} is gone"));
-        assert_eq!((text(alert, "for"), text(&alert["labels"], "severity")), (time, severity), "{name}");
+        assert_eq!(
+            (text(alert, "for"), text(&alert["labels"], "severity"), text(alert, "expr")),
+            (time, severity, asks),
+            "{name}"
+        );
     }
 }
 
@@ -78,7 +97,7 @@ fn every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not() {
             found.insert(name.to_owned());
         }
     }
-    let all = set(alerts.iter().map(|alert| text(alert, "alert")));
+    let all = names();
     assert_eq!(fires, all, "those that fire");
     assert_eq!(is_silent, all, "those that do not");
 }

@@ -68,6 +68,26 @@ fn the_daemons_of_the_units_understand_their_arguments() {
 }
 
 #[test]
+fn backups_are_made_as_the_runbook_makes_them() {
+    let text = read("ops/systemd/ron-backup.service");
+    let unit = unit("ron-backup");
+    let directory = format!("/var/lib/{}", unit["StateDirectory"]);
+    // What stands for the unit of systemd is written in the shell's own way.
+    let shell = |line: &str| line.replace("$$", "$").replace("%%", "%").replace(&directory, "./var/backup");
+    let commands = [&unit["ExecStart"], &unit["ExecStartPost"]]
+        .map(|line| shell(line.trim_start_matches("/bin/sh -c '").trim_end_matches('\'')));
+    let page = read("RUNBOOK.md");
+    let [take, keep] = commands;
+    let take =
+        take.replace("; ", "\n").replace("/usr/local/bin/ronctl --config /etc/ron/svc-wallet.toml", "./target/release/ronctl");
+    assert!(page.contains(&format!("\n{take}\n")) && page.contains(&format!("\n{keep}\n")), "{take}\n{keep}");
+    assert!(
+        read("ops/systemd/ron-backup.timer").contains("OnCalendar=daily") && !text.contains("[Install]"),
+        "the timer starts it"
+    );
+}
+
+#[test]
 fn the_units_ask_for_what_the_programs_tell() {
     let keys = |name: &str| set(unit(name).into_keys());
     let told = read("src/control/supervisor.rs");
