@@ -429,7 +429,7 @@ fn the_commands_of_ronctl_are_understood() {
         let lines = split(&text).1.into_iter().filter(|(language, _)| *language == "sh").map(|(_, line)| line);
         for line in lines.filter(|line| line.contains("ronctl ")) {
             let (_, command) = line.split_once("ronctl ").unwrap();
-            let command = command.split([')', '>', '#', '|', ';']).next().unwrap();
+            let command = command.split([')', '>', '<', '#', '|', ';']).next().unwrap();
             let words = command.split_whitespace().map(|word| word.trim_matches(['\'', '"']));
             let parsed = svc_wallet::operator::Cli::try_parse_from(std::iter::once("ronctl").chain(words));
             assert!(parsed.is_ok(), "{page}: {line}\n{}", parsed.unwrap_err());
