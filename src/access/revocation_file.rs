@@ -27,6 +27,8 @@ pub const REASON_BYTES_MAX: usize = 128;
 const FILE_BYTES_MAX: u64 = 16 << 20;
 /// The version of the form of the file.
 pub const VERSION: u32 = 1;
+/// What the name of the file ends with that says that there has been a list.
+const KNOWN: &str = ".known";
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -73,7 +75,8 @@ pub fn change<T>(path: &Path, change: impl FnOnce(&mut Vec<Revocation>) -> (T, b
         return Err(RevocationFault::TooMany { path: path.into() });
     }
     if changed {
-        replace(path, &written(&entries)).and_then(|()| held.sync_all()).map_err(broken)?;
+        let mark = || OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(beside(path, KNOWN)).map(drop);
+        replace(path, &written(&entries)).and_then(|()| mark()).and_then(|()| held.sync_all()).map_err(broken)?;
     }
     Ok(told)
 }
@@ -162,11 +165,20 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, RevocationFault> {
     Ok(Some(text))
 }
 
+/// Whether a list was ever written at this path: an empty file beside it says so, which stays when the list goes.
+pub fn was_written(path: &Path) -> bool {
+    beside(path, KNOWN).exists()
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
+}
+
 /// Puts these bytes in the place of the file: written aside, synced, renamed. Its directory is synced by the caller.
 fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(".partial");
-    let aside = PathBuf::from(aside);
+    let aside = beside(path, ".partial");
     let write = || -> io::Result<()> {
         // What an interrupted command has left behind may have another mode.
         match fs::remove_file(&aside) {

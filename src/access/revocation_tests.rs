@@ -27,6 +27,7 @@ fn put(path: &Path, entries: &[Revocation]) {
 fn what_is_written_is_read_and_private() {
     let (_directory, path) = place();
     assert_eq!(load(&path).unwrap(), [], "no file revokes nothing");
+    assert!(!was_written(&path));
     put(&path, &some());
     assert_eq!(load(&path).unwrap(), some());
     assert_eq!(load_list(&path).unwrap().len(), 3);
@@ -37,9 +38,15 @@ fn what_is_written_is_read_and_private() {
     put(&path, &[]);
     assert_ne!(before, Stamp::at(&path));
     assert!(load(&path).unwrap().is_empty() && path.exists());
-    assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing is left beside it");
+    assert_eq!(
+        fs::read_dir(path.parent().unwrap()).unwrap().count(),
+        2,
+        "beside it is only the file that says that it was there"
+    );
     change(&path, |known| (known.clear(), false)).unwrap();
     assert!(Stamp::at(&path).is_some());
+    fs::remove_file(&path).unwrap();
+    assert!(load(&path).unwrap().is_empty() && was_written(&path));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The file of revocations under a running server: noticed when it has changed, put in force as a whole, and left in force when it
 //! turns bad.
-use crate::access::{load_revocation_list, RevocationBoard, RevocationFault, Revocations, Revoked, Stamp};
+use crate::access::{
+    load_revocation_list, revocations_were_written, RevocationBoard, RevocationFault, Revocations, Revoked, Stamp,
+};
 use crate::audit::{Event, EventKind, EVENTS_MAX};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -52,8 +54,8 @@ pub(super) enum Looked {
 }
 
 impl RevocationWatch {
-    /// Reads the file for the first time and puts it on the board. A file that is not there revokes nothing, which is told: it may have
-    /// been there when the service ran last.
+    /// Reads the file for the first time and puts it on the board. A file that is not there revokes nothing, which is told if there has
+    /// been one.
     ///
     /// # Errors
     /// If there is one and it is damaged or cannot be read: nobody may think that nothing is revoked.
@@ -62,11 +64,11 @@ impl RevocationWatch {
         watch.seen = Stamp::at(&watch.path);
         let list = load_revocation_list(&watch.path)?;
         watch.put(list);
-        if watch.seen.is_none() {
+        if watch.seen.is_none() && revocations_were_written(&watch.path) {
             tracing::warn!(
                 event = "revocations_absent",
                 file = %watch.path.display(),
-                "there is no file of revocations: nothing is revoked; if something was, put the file back"
+                "the file of revocations is gone, and nothing is revoked: put it back"
             );
         }
         Ok(watch)
