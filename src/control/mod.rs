@@ -19,6 +19,7 @@ mod pages;
 mod policy;
 mod preflight;
 mod pressure;
+mod process;
 mod readiness;
 mod rebuild;
 mod replay;
@@ -47,6 +48,7 @@ pub(crate) use http::fuzzing;
 pub use http::ControlServer;
 pub use page::{Action, ActionFault, Page, PageReply, Pages, Surface};
 pub use preflight::findings;
+pub use process::{daemon, DaemonFault};
 pub use readiness::{Dep, Readiness, Snapshot};
 pub(crate) use replay::{note_progress, Interruption};
 #[cfg(any(test, fuzzing))]
