@@ -6,7 +6,8 @@ mod support;
 use rustix::process::Signal;
 use serde_json::json;
 use std::time::{Duration, Instant};
-use support::{eventually, Client, Daemon, Server, Wallet};
+use support::{eventually, Client, Daemon, Server, Wallet, POLICY};
+use svc_wallet::access::Custody;
 
 /// A spend over a connection of its own, as a balancer may open one at any time; `None` if there is nobody any more.
 fn spend(server: &Server, nonce: u64) -> Option<u16> {
@@ -111,6 +112,49 @@ fn a_standby_takes_over_what_the_other_wallet_lets_go() {
         one.launch_unready();
         std::mem::swap(&mut one, &mut other);
     }
+}
+
+#[test]
+fn a_standby_is_held_to_the_files_as_they_are_when_it_takes_over() {
+    let daemon = Daemon::start();
+    let settings = [("deps.ledger_sock", daemon.sock()), ("ledger.wait_in_use", "1h".to_owned())];
+    let settings: Vec<(&str, &str)> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    let mut one = Server::with(&settings);
+    let mut other = Server::prepared(&settings);
+    other.launch_unready();
+    eventually("the standby waits", || {
+        other.page("/readyz").json()["reasons"]["ledger"].as_str().unwrap_or_default().contains("has the ledger").then_some(())
+    });
+    let mut wallet = one.wallet();
+    wallet.issue("a", 1_000);
+    wallet.issue("frozen", 1_000);
+    // While it waits an account is frozen, a subject is revoked, and a key is added, of which the next token is.
+    other.set_policy(&POLICY.replace("\"version\": 3", "\"version\": 4, \"frozen\": [\"frozen\"]"));
+    let ronctl = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ronctl"));
+        command.args(["--config", "svc-wallet.toml"]).args(arguments).current_dir(other.directory()).env_clear();
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    ronctl(&["cap", "revoke", "--subject", "lost"]);
+    let before = ronctl(&["cap", "mint", "--subject", "lost", "--scopes", "wallet:*", "--ttl", "900s"]);
+    let custody = Custody::beside(&other.path("wallet.keyring"));
+    let (_, key) = custody.add_key(None).unwrap();
+    custody.activate(&key).unwrap();
+    let after = ronctl(&["cap", "mint", "--subject", "found", "--scopes", "wallet:*", "--ttl", "900s"]);
+    one.stop();
+    // The first request that it lets in is held to all of that.
+    let mut client = eventually("the standby listens", || Client::try_connect(other.http).ok());
+    let fresh = Wallet::new(Client::try_connect(other.http).unwrap(), after);
+    client.send(fresh.transfer("frozen", "b", 1, 1, "f").bytes());
+    client.reply().refused(403, "FORBIDDEN");
+    client.send(fresh.transfer("a", "b", 1, 1, "a").bytes());
+    client.reply().ok();
+    let lost = Wallet::new(Client::try_connect(other.http).unwrap(), before);
+    client.send(lost.transfer("a", "b", 1, 2, "l").bytes());
+    client.reply().refused(401, "UNAUTHORIZED");
+    assert_eq!(other.page("/version").json()["policy_version"], 4);
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod support;
 use rustix::process::Signal;
 use serde_json::{json, Value};
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 use support::{body, eventually, request, Daemon, Server};
 
@@ -67,6 +68,55 @@ fn a_reload_is_in_force_for_every_request_after_it_on_every_core() {
     assert_eq!(server.page("/version").json()["policy_version"], 11);
     let exit = server.stop();
     assert_eq!(exit.log.matches("\"policy_reloaded\"").count(), 10, "{}", exit.log);
+}
+
+/// Both policies refuse these spends, each by a rule that the other one lacks: whoever is let through was shown half of each.
+#[test]
+fn no_request_sees_half_of_two_policies_under_load() {
+    const ACCOUNTS: usize = 16;
+    const CHANGES: u64 = 120;
+    let too_much = json!({"assets": {"roc": {"amount_max": {"transfer": "1"}}, "ron": {}}});
+    let frozen = json!({"frozen": ["payer:*"]});
+    let mut server = with_policy(json!({}));
+    let mut wallet = server.wallet();
+    (0..ACCOUNTS).for_each(|number| drop(wallet.issue(&format!("payer:{number}"), 1_000)));
+    server.set_policy(&policy(2, too_much.clone()));
+    told(&server, "policy reload");
+    let (stop, counted) = (AtomicBool::new(false), [AtomicU64::new(0), AtomicU64::new(0)]);
+    std::thread::scope(|scope| {
+        for client in 0..4 {
+            let (mut wallet, stop, counted) = (server.wallet(), &stop, &counted);
+            scope.spawn(move || {
+                // Requests go to the cores of their accounts, whichever core has the connection.
+                for round in (0..).take_while(|_| !stop.load(Ordering::Relaxed)) {
+                    let accounts: Vec<_> = (0..ACCOUNTS).map(|number| format!("payer:{number}")).collect();
+                    let spend = |account: &String| wallet.transfer(account, "shop", 2, 1, &format!("{client}-{round}")).bytes();
+                    let spends: Vec<u8> = accounts.iter().flat_map(spend).collect();
+                    wallet.client.send(spends);
+                    for reply in wallet.client.replies(ACCOUNTS) {
+                        match (reply.status, reply.code().as_str()) {
+                            (403, "LIMITS_EXCEEDED") => counted[0].fetch_add(1, Ordering::Relaxed),
+                            (403, "FORBIDDEN") => counted[1].fetch_add(1, Ordering::Relaxed),
+                            other => panic!("{other:?} is the answer of neither policy: {reply}"),
+                        };
+                    }
+                }
+            });
+        }
+        for version in 3..3 + CHANGES {
+            let more = if version % 2 == 0 { too_much.clone() } else { frozen.clone() };
+            std::fs::write(server.path("next.json"), policy(version, more)).unwrap();
+            std::fs::rename(server.path("next.json"), server.path("policy.json")).unwrap();
+            server.signal(Signal::HUP);
+            eventually("it is in force", || (server.page("/version").json()["policy_version"] == version).then_some(()));
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    let [too_much, frozen] = counted.map(AtomicU64::into_inner);
+    assert!(too_much > 100 && frozen > 100, "both policies were met: {too_much} and {frozen}");
+    for core in 0..2 {
+        server.metric_reaches(&format!("wallet_core_answered_total{{core=\"{core}\"}}"), 1.0);
+    }
 }
 
 #[test]

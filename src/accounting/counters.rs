@@ -133,6 +133,8 @@ pub struct Counters {
     /// Entries up to here are not counted: they are in an archive of the ledger.
     begin_behind: Seq,
     through: Seq,
+    /// Everything is being counted anew: as long as that goes on, what is not counted yet is no lag.
+    anew: bool,
     /// Whether the sink may have more than is known here, or less: it has to be asked.
     unsure: bool,
     caught_up_at: UnixMs,
@@ -150,7 +152,7 @@ impl Counters {
         assert!(bounds.entries_max > 0 && (2..=DELTAS_MAX).contains(&bounds.deltas_max), "the bounds allow no work");
         let lag = FlushLag { behind_since_ms: Arc::new(AtomicU64::new(0)) };
         let (through, sums, line) = (begin_behind, Sums::default(), String::new());
-        Self { log, sink, bounds, begin_behind, through, unsure: true, caught_up_at: now, lag, sums, line }
+        Self { log, sink, bounds, begin_behind, through, anew: false, unsure: true, caught_up_at: now, lag, sums, line }
     }
 
     /// Counters that leave nothing on disk.
@@ -180,7 +182,7 @@ impl Counters {
     /// # Errors
     /// If the sink cannot move it.
     pub fn recount(&mut self) -> Result<(), CountersFault> {
-        self.unsure = true;
+        (self.unsure, self.anew, self.begin_behind) = (true, true, Seq(0));
         self.sink.set_aside(self.log).map_err(CountersFault::Sink)
     }
 
@@ -234,19 +236,20 @@ impl Counters {
         if caught_up {
             self.caught_up(now);
         } else {
-            self.lag.set(Some(added.next_ts.unwrap_or(added.last_ts)));
+            let uncounted = added.next_ts.unwrap_or(added.last_ts);
+            self.lag.set(Some(if self.anew { now } else { uncounted }));
         }
         Ok(Flushed { entries, through: self.through, caught_up })
     }
 
     fn caught_up(&mut self, now: UnixMs) {
-        self.caught_up_at = now;
+        (self.caught_up_at, self.anew) = (now, false);
         self.lag.set(None);
     }
 
     fn add_up(&mut self, tail: &mut dyn Tail, first: Seq) -> Result<Added, CountersFault> {
         self.sums.clear();
-        let (sums, bounds, lag) = (&mut self.sums, self.bounds, &self.lag);
+        let (sums, bounds, lag, anew) = (&mut self.sums, self.bounds, &self.lag, self.anew);
         let mut added: Option<Added> = None;
         let mut gap = None;
         let scanned = tail.scan(first, &mut |seq, entry| {
@@ -256,6 +259,7 @@ impl Counters {
                 return ControlFlow::Break(());
             }
             match &mut added {
+                None if anew => {}
                 None => lag.set(Some(entry.ts())),
                 Some(added) => {
                     let full = seq.0 - first.0 >= bounds.entries_max || sums.len() + 2 > bounds.deltas_max;

@@ -358,3 +358,42 @@ fn what_is_set_aside_is_counted_anew_also_after_a_crash_in_the_middle() {
     assert_eq!((counted, begun), (Stretch { log: LOG, from: Seq(1), through: Seq(150) }, 1));
     assert!(lines >= 15, "{lines}");
 }
+
+#[test]
+fn a_line_from_before_is_not_taken_by_counters_that_are_counted_anew() {
+    let place = tempfile::tempdir().unwrap();
+    let mut ledger = Memory::with(25);
+    flush_all(&mut open(place.path()).unwrap(), &mut ledger);
+    let lines = fs::read_to_string(place.path().join("counters.jsonl")).unwrap();
+    let late = lines.split_inclusive('\n').nth(1).unwrap();
+    let mut sink = store(place.path()).unwrap();
+    sink.set_aside(LOG).unwrap();
+    let stretch = Line::parse(late.as_bytes()).unwrap().stretch();
+    assert!(matches!(sink.append(stretch, late), Err(SinkFault::OutOfPlace { expected: Seq(1), found: Seq(11) })));
+    let first = lines.split_inclusive('\n').next().unwrap();
+    sink.append(Line::parse(first.as_bytes()).unwrap().stretch(), first).unwrap();
+    sink.append(stretch, late).unwrap();
+}
+
+#[test]
+fn what_cannot_be_moved_aside_is_moved_before_anything_else_is_written() {
+    let place = tempfile::tempdir().unwrap();
+    let mut ledger = Memory::with(12);
+    let mut counters = open(place.path()).unwrap();
+    flush_all(&mut counters, &mut ledger);
+    // Whatever is moved there is refused by a directory of its name.
+    let mut sink = {
+        drop(counters);
+        store(place.path()).unwrap()
+    };
+    let blocked = place.path().join("blocked");
+    fs::create_dir_all(blocked.join("counters.jsonl/full")).unwrap();
+    sink.aside_in(&blocked);
+    assert!(sink.through(LOG).is_err(), "nothing is told before all of it has been moved");
+    fs::remove_dir_all(blocked.join("counters.jsonl")).unwrap();
+    assert_eq!(sink.through(LOG).unwrap(), Seq(0));
+    drop(sink);
+    fs::remove_dir_all(&blocked).unwrap();
+    flush_all(&mut open(place.path()).unwrap(), &mut ledger);
+    check(place.path(), 12);
+}

@@ -34,6 +34,10 @@ pub struct Store {
     length: u64,
     /// What the last whole line counts.
     last: Option<Stretch>,
+    /// Where everything from before is being moved.
+    aside: Option<PathBuf>,
+    /// Whether the next line is the first of a count from the beginning.
+    anew: bool,
     /// Number of the newest full file; 0 if there is none.
     newest_full: u32,
     file_bytes_max: u64,
@@ -65,6 +69,8 @@ impl Store {
             file: None,
             length: 0,
             last: None,
+            aside: None,
+            anew: false,
             newest_full,
             file_bytes_max,
             must_repair: false,
@@ -149,6 +155,16 @@ impl Store {
         self.directory.join(CURRENT)
     }
 
+    /// Moves aside what is still to be moved.
+    fn finish_aside(&mut self) -> Result<(), SinkFault> {
+        if let Some(unfinished) = &self.aside {
+            self.directory_file.sync_all().map_err(fault("make its names durable", &self.directory))?;
+            finish_setting_aside(&self.directory, &self.directory_file, unfinished)?;
+            self.aside = None;
+        }
+        Ok(())
+    }
+
     fn full_path(&self, number: u32) -> PathBuf {
         self.directory.join(full_name(number))
     }
@@ -156,6 +172,7 @@ impl Store {
 
 impl Sink for Store {
     fn through(&mut self, log: LogId) -> Result<Seq, SinkFault> {
+        self.finish_aside()?;
         match self.last {
             None => Ok(Seq(0)),
             Some(last) if last.log == log => Ok(last.through),
@@ -164,24 +181,25 @@ impl Sink for Store {
     }
 
     fn append(&mut self, stretch: Stretch, line: &str) -> Result<(), SinkFault> {
-        // Who counts first may begin behind what is in an archive of the ledger.
+        // Who counts first may begin behind what is in an archive of the ledger; who counts anew may not: that is a line from before.
         match self.through(stretch.log)? {
-            Seq(0) => {}
+            Seq(0) if !self.anew || stretch.from == Seq(1) => {}
             Seq(through) if stretch.from.0 == through + 1 => {}
             Seq(through) => return Err(SinkFault::OutOfPlace { expected: Seq(through + 1), found: stretch.from }),
         }
         self.write(line.as_bytes())?;
-        self.last = Some(stretch);
+        (self.last, self.anew) = (Some(stretch), false);
         Ok(())
     }
 
     fn set_aside(&mut self, _log: LogId) -> Result<(), SinkFault> {
+        self.finish_aside()?;
         let unfinished = self.directory.join(format!("{ASIDE}{}{UNFINISHED}", unix_now().0));
         DirBuilder::new().mode(0o700).create(&unfinished).map_err(fault("make the directory", &unfinished))?;
-        self.directory_file.sync_all().map_err(fault("make its names durable", &self.directory))?;
-        // Whatever comes of it, what is here now is not written to any more.
+        // Whatever comes of it, what is here now is not written to any more, and nothing else is before all of it has been moved.
         (self.file, self.length, self.last, self.newest_full, self.must_repair) = (None, 0, None, 0, false);
-        finish_setting_aside(&self.directory, &self.directory_file, &unfinished)
+        (self.aside, self.anew) = (Some(unfinished), true);
+        self.finish_aside()
     }
 }
 
@@ -272,6 +290,12 @@ mod tests {
         /// Makes every write fail, as a full disk does, until the file is [mended](Store::mend).
         pub fn break_writes(&mut self) {
             self.file = Some(File::open(self.path()).unwrap());
+        }
+
+        /// Begins to move everything into this directory, as [`Sink::set_aside`] does.
+        pub fn aside_in(&mut self, unfinished: &Path) {
+            (self.file, self.length, self.last, self.newest_full) = (None, 0, None, 0);
+            (self.aside, self.anew) = (Some(unfinished.to_owned()), true);
         }
 
         /// Lets writes succeed again, with `torn` left behind the last whole line by the failed one.

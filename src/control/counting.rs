@@ -19,6 +19,10 @@ use std::time::{Duration, Instant};
 const FLUSH_EVERY: Duration = Duration::from_secs(10);
 /// Time between two looks whether their daemon is there.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long a flush goes on before it is looked for orders and for the end.
+const SLICE: Duration = Duration::from_millis(500);
+/// How long an orderly end waits for what is left to be counted.
+const LAST_MAX: Duration = Duration::from_secs(5);
 /// How long a flush that the operator has asked for goes on before it is told how far it is.
 const ORDER_MAX: Duration = Duration::from_secs(2);
 /// How long the operator waits for that: a flush of the thread's own may be under way.
@@ -29,6 +33,8 @@ const ORDERS_MAX: usize = 4;
 /// What the operator asks for, and where the answer goes.
 struct Order {
     action: Action,
+    /// Nobody waits for it any more then.
+    until: Instant,
     answer: Sender<Result<PageReply, CountersFault>>,
 }
 
@@ -42,7 +48,10 @@ impl CountersDesk {
         let later = |message: &str| ActionFault { status: 503, code: Code::RetryLater, message: message.to_owned() };
         let orders = self.0.get().ok_or_else(|| later("the service is starting; try again"))?;
         let (answer, answered) = bounded(1);
-        orders.try_send(Order { action, answer }).map_err(|_| later("the counters are busy or at their end; try again"))?;
+        let until = Instant::now() + ORDER_PATIENCE;
+        orders
+            .try_send(Order { action, until, answer })
+            .map_err(|_| later("the counters are busy or at their end; try again"))?;
         match answered.recv_timeout(ORDER_PATIENCE) {
             Ok(Ok(reply)) => Ok(reply),
             Ok(Err(fault @ CountersFault::Archived { .. })) => {
@@ -136,6 +145,9 @@ impl Counting {
         let trouble = Arc::<Mutex<Option<String>>>::default();
         let lag = counters.lag();
         match counters.look() {
+            Ok(through) if through > reader.head() => {
+                return Err(CountersFault::AheadOfLedger { through, head: reader.head() });
+            }
             Err(CountersFault::Sink(SinkFault::Absent { .. })) | Ok(_) => {}
             Err(fault) => return Err(fault),
         }
@@ -194,10 +206,12 @@ impl Clerk {
         let mut flush_at = Instant::now();
         loop {
             if Instant::now() >= flush_at {
-                let _ = self.catch_up(None);
-                flush_at = Instant::now() + FLUSH_EVERY;
+                // Between two slices of a long count orders are followed, and the end is.
+                let is_left = matches!(self.catch_up(Instant::now() + SLICE), Ok(false));
+                flush_at = if is_left { Instant::now() } else { Instant::now() + FLUSH_EVERY };
             }
             match orders.recv_timeout(LOOK_EVERY) {
+                Ok(order) if Instant::now() >= order.until => {}
                 Ok(order) => {
                     let done = self.follow(order.action);
                     // Whoever asked may have gone.
@@ -208,7 +222,8 @@ impl Clerk {
                 Err(RecvTimeoutError::Disconnected) => std::thread::sleep(LOOK_EVERY),
             }
             if stopped.try_recv() == Err(crossbeam_channel::TryRecvError::Disconnected) {
-                let _ = self.catch_up(None);
+                // What is left then is counted after the next start.
+                let _ = self.catch_up(Instant::now() + LAST_MAX);
                 return;
             }
             let was_lost = self.is_lost();
@@ -237,7 +252,7 @@ impl Clerk {
             self.counters.recount()?;
             tracing::warn!(event = "accounting_recount", "the counters are set aside, and everything is counted anew");
         }
-        let caught_up = self.catch_up(Some(Instant::now() + ORDER_MAX))?;
+        let caught_up = self.catch_up(Instant::now() + ORDER_MAX)?;
         let told = serde_json::json!({
             "sink": self.name,
             "log": hex(&self.counters.log().0),
@@ -250,7 +265,7 @@ impl Clerk {
     }
 
     /// Flushes until nothing is left, something fails, or the time is up; whether nothing is left.
-    fn catch_up(&mut self, until: Option<Instant>) -> Result<bool, CountersFault> {
+    fn catch_up(&mut self, until: Instant) -> Result<bool, CountersFault> {
         loop {
             let flushed = self.counters.flush(&mut self.tail, unix_now());
             self.publisher.accounting_flush(flushed.is_ok());
@@ -260,7 +275,7 @@ impl Clerk {
             }
             match told {
                 Ok(true) => return Ok(true),
-                Ok(false) if until.is_some_and(|until| Instant::now() >= until) => return Ok(false),
+                Ok(false) if Instant::now() >= until => return Ok(false),
                 Ok(false) => {}
                 Err(error) => {
                     tracing::error!(event = "accounting_flush_failed", %error, "the counters fall behind; the ledger has everything");

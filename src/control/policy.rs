@@ -55,6 +55,15 @@ impl PolicyKeeper {
         self.board.current().1.version()
     }
 
+    /// Reads the file again if it says something else than what is in force.
+    pub fn look_again(&self) {
+        let found = Policy::load(&self.path);
+        if found.as_ref().map_or(true, |found| *found != *self.board.current().1) {
+            // What came of it has been told where it belongs; after an error the one that was read before stays.
+            let _ = self.reload(None);
+        }
+    }
+
     /// Reads the file again, and puts what it says in force on all cores at once. After an error what was in force stays. `uid` is the user
     /// who asked on the admin socket, and none after a signal.
     pub fn reload(&self, uid: Option<u32>) -> Result<(), PolicyFault> {

@@ -115,6 +115,21 @@ impl Keys {
         }
     }
 
+    /// Puts the keyring in force anew if its file has changed since it was read, and tells its state. One that cannot be opened changes
+    /// nothing: whoever watches the file says so.
+    fn look_again(&self, in_force: &InForce, stamp: Option<Stamp>) -> Option<Stamp> {
+        match self {
+            Keys::InFile(custody) if custody.stamp() != stamp => match custody.open_or_create() {
+                Ok((keyring, stamp)) => {
+                    in_force.replace(Arc::new(keyring));
+                    Some(stamp)
+                }
+                Err(_) => stamp,
+            },
+            Keys::InFile(_) | Keys::InMemory(_) => stamp,
+        }
+    }
+
     /// If it is in memory, what the admin socket asks.
     fn in_memory(&self) -> Option<Arc<EphemeralKeys>> {
         match self {
@@ -152,9 +167,9 @@ impl Service {
     ) -> Result<Option<Self>, ServiceFault> {
         raise_file_limit(config.limits.connections);
         let policy = Policy::load(&config.security.policy_file)?;
-        let (in_force, stamp) = keys.open()?;
+        let (in_force, mut stamp) = keys.open()?;
         let board = Arc::<RevocationBoard>::default();
-        let revocations = RevocationWatch::open(config.security.revocations.clone(), board.clone())?;
+        let mut revocations = RevocationWatch::open(config.security.revocations.clone(), board.clone())?;
         let usable = cpus_usable().map_err(refused("cannot tell which CPUs may be used"))?;
         let cpus = config.runtime.cores.resolve(&usable).map_err(ServiceFault::Refused)?;
         leave_to_cores(&usable, &cpus);
@@ -227,6 +242,10 @@ impl Service {
                 return Ok(None);
             }
         };
+        // A standby may have waited for days: who asks it is held to what is in the files now.
+        policy.look_again();
+        revocations.look(false);
+        stamp = keys.look_again(&in_force, stamp);
         readiness.recovered();
         readiness.up(Dep::Policy);
 

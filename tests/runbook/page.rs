@@ -32,6 +32,10 @@ pub fn blocks(text: &str) -> Vec<Block> {
     let mut is_open = false;
     for (at, line) in text.lines().enumerate() {
         match (is_open, line) {
+            // One that is indented, in a list, would be seen by nobody.
+            (_, line) if line.trim_start().starts_with("```sh") && !line.starts_with("```sh") => {
+                panic!("line {}: a block of commands is indented; put it behind the list", at + 1)
+            }
             (false, "```sh") => {
                 found.push(Block { mark: mark(before), commands: String::new(), line: at + 2 });
                 is_open = true;

@@ -135,3 +135,13 @@ fn counters_are_flushed_shown_and_held_against_the_ledger() {
     let said = place.block("counters-reconcile");
     told(&said, &["the counters of entries 1 to 11 agree with the snapshot ./var/drift.snap", "agree with"]);
 }
+
+#[test]
+fn files_are_migrated_between_two_versions() {
+    let place = Place::serving();
+    told(&place.block("migrate-dry-run"), &["wallet.keyring", "svc-wallet.toml"]);
+    place.run("stop", "kill $(pidof svc-wallet)\nwhile pidof svc-wallet; do sleep 0.1; done");
+    told(&place.block("migrate"), &["wallet.keyring"]);
+    place.run("start", crate::place::START);
+    assert_eq!(place.state(), (990, 10, (10, 11)));
+}

@@ -15,7 +15,7 @@ pub use client::{request, Client, Reply, Request};
 pub use daemon::Daemon;
 pub use process::Process;
 pub use registry::{topology, Registry};
-pub use server::{free_port, Exit, Server};
+pub use server::{free_port, Exit, Server, POLICY};
 pub use wallet::{body, Wallet};
 
 use std::time::{Duration, Instant};

@@ -12,7 +12,7 @@ use svc_wallet::access::{mint, Keyring, MintRequest};
 use svc_wallet::domain::UnixMs;
 use tempfile::TempDir;
 
-const POLICY: &str = r#"{
+pub const POLICY: &str = r#"{
   "version": 3,
   "operations": ["issue", "transfer", "burn", "hold", "capture", "release"],
   "assets": { "roc": { "amount_max": { "burn": "1000000" } }, "ron": {} }

@@ -83,6 +83,8 @@ impl Counters {
     }
 }
 
+/// What to do about counters that are damaged.
+const REPAIR: &str = "`ronctl accounting reconcile --repair` sets them aside and counts everything anew";
 const FLUSH: &str = "they are written within ten seconds, or by `ronctl accounting flush`";
 
 /// Everything that the counters in this directory say, and of which entries.
@@ -92,11 +94,9 @@ fn counted(directory: &std::path::Path) -> Result<(Stretch, Flows), Failure> {
         read_lines(directory, &mut || *flows.borrow_mut() = Flows::default(), &mut |line| flows.borrow_mut().add_line(line));
     let stretch = read.map_err(|fault| match fault {
         ReadFault::Nothing(_) => Failure { exit: Exit::No, message: fault.to_string(), next: FLUSH.to_owned() },
-        ReadFault::Gap { .. } | ReadFault::Sink(_) => Failure {
-            exit: Exit::No,
-            message: fault.to_string(),
-            next: "`ronctl accounting reconcile --repair` sets them aside and counts everything anew".to_owned(),
-        },
+        ReadFault::Gap { .. } | ReadFault::Sink(_) => {
+            Failure { exit: Exit::No, message: fault.to_string(), next: REPAIR.to_owned() }
+        }
     })?;
     Ok((stretch, flows.into_inner()))
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::flush::until_counted;
 use super::show::table;
-use super::{counted, Counters};
+use super::{counted, Counters, REPAIR};
 use crate::accounting::{Difference, Flows, Position, Stretch};
 use crate::control::Action;
 use crate::domain::{hex, Entry, Seq};
@@ -67,7 +67,7 @@ impl Reconcile {
         let differs = match &first {
             Ok(compared) => !compared.differences.is_empty(),
             // Counters that are damaged are repaired as well.
-            Err(failure) => failure.exit == Exit::No,
+            Err(failure) => failure.next == REPAIR,
         };
         if !(self.repair && differs) {
             return self.tell(context, &first?, false);
@@ -82,14 +82,16 @@ impl Reconcile {
     }
 
     fn compare(&self, context: &Context) -> Result<Compared, Failure> {
-        let walk = self.ledger.walk(context)?;
-        let directory = self.counters.path(context, walk.log_id())?;
+        let log = self.ledger.walk(context)?.log_id();
+        let directory = self.counters.path(context, log)?;
         let (stretch, flows) = counted(&directory)?;
-        if walk.log_id().is_some_and(|log| log != stretch.log) {
+        if log.is_some_and(|log| log != stretch.log) {
             let message = format!("the counters in {} are of ledger {}", directory.display(), hex(&stretch.log.0));
             return Err(Failure::usage(message, "name those of this ledger with --counters DIR, or the ledger with --dir DIR"));
         }
         let snapshot = self.snapshot(context, stretch)?;
+        // Listed anew: a segment may have begun since, and what has been counted is to be there.
+        let walk = self.ledger.walk(context)?;
         let (with, differences) = match snapshot {
             Some(snapshot) => {
                 let position = position_at(context, &snapshot, &walk, stretch.through)?;
