@@ -150,6 +150,8 @@ fn summary(output: &Output, told: &Told) -> String {
     let mut rows = vec![("server".to_owned(), format!("{} (asked at {})", version_line(&told.version), told.asked))];
     rows.push(("ready".to_owned(), ready_line(output, &told.readiness)));
     rows.extend(missing_rows(&told.readiness));
+    let pressure = told.readiness["reasons"]["pressure"].as_str();
+    rows.extend(pressure.map(|reason| ("pressure".to_owned(), output.paint(Style::Warning, &printable(reason)))));
     let faults = told.readiness["faults"].as_array().into_iter().flatten().filter_map(Value::as_str);
     rows.extend(faults.map(|fault| ("fault injected".to_owned(), output.paint(Style::Warning, &printable(fault)))));
     let driver = match told.version["driver_note"].as_str() {
@@ -359,6 +361,9 @@ per core 1            connections 4";
             "{shown}"
         );
         assert!(shown.contains("missing           ledger: disk full\nmissing           policy\n"), "{shown}");
+        let readiness = r#"{"ready":false,"missing":[],"pressure":true,"reasons":{"pressure":"a commit has taken 700 ms"},"reads":true,"writes":true}"#;
+        let pressed = summary(&PLAIN, &self::told(readiness, "{}"));
+        assert!(pressed.contains("pressure          a commit has taken 700 ms\n"), "{pressed}");
         let starting = summary(&PLAIN, &self::told(r#"{"ready":false,"missing":["policy"],"reads":true,"writes":false}"#, "{}"));
         assert!(starting.contains("no, reads are served, writes are not"), "{starting}");
     }
