@@ -214,12 +214,13 @@ mod tests {
             memory.read_exact_at(&mut below, start).unwrap();
             [&wider[..16], &wider[16..]].iter().any(|half| memchr::memmem::find(&below, half).is_some())
         };
-        // What a library leaves depends on the compiler, so the search is shown to find what certainly lies there.
+        // What a library leaves depends on the compiler, so the search is shown to find what certainly lies there:
+        // at the lowest end of a frame so large that the calls between the work and the search do not reach it.
         #[inline(never)]
         fn leave(wider: &[u8]) -> Result<(), Flaw> {
-            let mut copy = [0u8; 32];
-            copy.copy_from_slice(wider);
-            std::hint::black_box(&mut copy);
+            let mut frame = [0u8; 4 << 10];
+            frame[..32].copy_from_slice(wider);
+            std::hint::black_box(&mut frame);
             Ok(())
         }
         assert!(is_left_by(&|| leave(&wider)), "the search finds what is there");
