@@ -226,8 +226,9 @@ fn a_last_batch_that_was_cut_short_is_cleared_away() {
         std::fs::write(&segment, bytes).unwrap();
         // Each try starts from the state that the crash left, as if the others had not been.
         std::fs::write(server.path("ledger/epoch"), &epoch).unwrap();
-        // A write that is interrupted has no witness yet.
+        // A write that is interrupted has no witness yet, and is not counted.
         let _ = std::fs::remove_file(server.path("ledger/witness"));
+        std::fs::remove_dir_all(server.path("accounting")).unwrap();
         server.launch();
         assert!(server.log().contains("interrupted write"), "cut at {cut}: {}", server.log());
         let mut wallet = server.wallet();
