@@ -142,14 +142,6 @@ fn spends_and_refusals_stand_in_the_stream_over_a_sigkill_and_as_many_as_in_the_
     assert!(server.log().contains("audit_damaged"), "{}", server.log());
 }
 
-/// `ronctl` with these arguments; it has to do what it is told.
-fn ronctl(server: &Server, arguments: &str) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ronctl"));
-    command.arg("--config").arg(server.path("svc-wallet.toml")).args(arguments.split(' '));
-    let done = command.current_dir(server.directory()).stdin(Stdio::null()).output().unwrap();
-    assert!(done.status.success(), "{arguments}: {}", String::from_utf8_lossy(&done.stderr));
-}
-
 /// The control events so far, each without the members that every line has.
 fn events(server: &Server) -> Vec<Value> {
     let of_event = |line: &str| serde_json::from_str::<Value>(line).ok().filter(|line| line["kind"] == "event");
@@ -170,24 +162,24 @@ fn what_is_done_to_the_service_stands_there_with_its_subject_and_whoever_asked_f
     };
     let revocation = |change: &str, what: &str, name: &str| json!({"event": "revocation", "ok": true, "change": change, "what": what, "name": name});
     let token = "00112233445566778899aabbccddeeff";
-    ronctl(&server, &format!("cap revoke --token-id {token}"));
+    server.ronctl_text(&format!("cap revoke --token-id {token}"));
     told(revocation("revoked", "token", token));
-    ronctl(&server, "cap revoke --subject eve");
+    server.ronctl_text("cap revoke --subject eve");
     told(revocation("revoked", "subject", "eve"));
-    ronctl(&server, "cap revoke --undo --subject eve");
+    server.ronctl_text("cap revoke --undo --subject eve");
     told(revocation("taken_back", "subject", "eve"));
-    ronctl(&server, "policy reload");
+    server.ronctl_text("policy reload");
     told(json!({"event": "reload", "ok": true, "what": "policy", "version": "3", "before": "3", "uid": uid}));
-    ronctl(&server, "accounting flush");
+    server.ronctl_text("accounting flush");
     told(json!({"event": "counters", "ok": true, "what": "flush", "uid": uid}));
     let first = events(&server)[0].clone();
     let old = first["active"].as_str().unwrap().to_owned();
-    ronctl(&server, "kms rotate");
+    server.ronctl_text("kms rotate");
     let find =
         |of: &dyn Fn(&Value) -> bool| eventually("the rotation is told", || events(&server).into_iter().find(|event| of(event)));
     let added = find(&|event| event["added"].is_string());
     let fresh = added["added"].as_str().unwrap().to_owned();
-    ronctl(&server, &format!("kms retire {old}"));
+    server.ronctl_text(&format!("kms retire {old}"));
     let retired = find(&|event| event["retired"].is_string());
     assert_eq!((&retired["retired"], &retired["active"]), (&json!(old), &json!(fresh)), "{retired}");
     assert_eq!((&retired["hybrid"], &retired["sealing"], &retired["uid"]), (&json!("off"), &json!("sealed"), &Value::Null));
@@ -208,7 +200,7 @@ fn what_is_done_to_the_service_stands_there_with_its_subject_and_whoever_asked_f
     assert_eq!((&unchanged["keyring_version"], &unchanged["keys"]), (&retired["version"], &json!(fresh)), "{unchanged}");
     assert_eq!(unchanged["policy_version"], "3");
     server.stop();
-    ronctl(&server, "cap revoke --subject mallory");
+    server.ronctl_text("cap revoke --subject mallory");
     server.launch();
     let changed = start(&server, 2);
     assert_eq!(changed["revocations"], "2");

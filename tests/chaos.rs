@@ -4,7 +4,7 @@
 mod support;
 
 use serde_json::Value;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use support::{body, eventually, topology, Daemon, Registry, Server, Wallet};
 
@@ -17,30 +17,18 @@ fn chaotic(settings: &[(&str, &str)]) -> Server {
     Server::with(&[&own[..], settings].concat())
 }
 
-fn ronctl(server: &Server, arguments: &str) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ronctl"));
-    command.args(["--config", "svc-wallet.toml"]).args(arguments.split(' '));
-    command.current_dir(server.directory()).env_clear().stdin(Stdio::null()).output().unwrap()
-}
-
-fn told(server: &Server, arguments: &str) -> Value {
-    let output = ronctl(server, &format!("--json {arguments}"));
-    assert_eq!(output.status.code(), Some(0), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
 /// Injects a fault, and returns its name.
 fn inject(server: &Server, arguments: &str) -> String {
-    let injected = told(server, &format!("chaos inject --target svc-wallet {arguments}"));
+    let injected = server.ronctl_json(&format!("chaos inject --target svc-wallet {arguments}"));
     injected["id"].as_str().unwrap().to_owned()
 }
 
 fn clear(server: &Server) {
-    told(server, "chaos clear");
+    server.ronctl_json("chaos clear");
 }
 
 fn refused(server: &Server, arguments: &str) -> String {
-    let output = ronctl(server, arguments);
+    let output = server.ronctl(arguments);
     assert_eq!(output.status.code(), Some(2), "{arguments}");
     String::from_utf8(output.stderr).unwrap()
 }
@@ -128,7 +116,7 @@ fn is_cut_off_from_its_ledger(server: &mut Server, daemon: bool) {
     assert_eq!(what, [disconnect("injected"), disconnect("cleared")]);
     let log = server.log();
     assert!(log.contains("\"fault_injected\"") && log.contains("\"fault_cleared\""), "{log}");
-    let verified = ronctl(server, "ledger verify --dir ledger");
+    let verified = server.ronctl("ledger verify --dir ledger");
     assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
 }
 
@@ -293,7 +281,7 @@ fn without_its_registry_it_is_not_ready_after_a_time_and_serves_on() {
     server.metric_reaches("wallet_registry_questions_total{outcome=\"unreachable\"}", 1.0);
     eventually("it is not ready", || (missing(&server) == ["registry"]).then_some(()));
     wallet.spend("alice", "bob", 1, 1, "k-1").ok();
-    let shown = ronctl(&server, "registry show");
+    let shown = server.ronctl("registry show");
     let shown = String::from_utf8(shown.stdout).unwrap();
     assert!(shown.contains("a fault is injected"), "{shown}");
     clear(&server);
@@ -334,7 +322,7 @@ fn without_the_policy_the_one_in_force_stays() {
     clear(&server);
     inject(&server, &format!("--fault=latency --dep=policy --ms 300 {LONG}"));
     let began = Instant::now();
-    told(&server, "policy reload");
+    server.ronctl_json("policy reload");
     assert!(began.elapsed() >= Duration::from_millis(300));
 }
 
@@ -345,7 +333,7 @@ fn where_faults_are_not_allowed_none_is_injected_and_the_key_is_named() {
         let said = refused(&server, command);
         assert!(said.contains("set faults.allowed = true in its configuration"), "{said}");
     }
-    let list = ronctl(&server, "chaos list");
+    let list = server.ronctl("chaos list");
     assert_eq!(String::from_utf8(list.stdout).unwrap(), "no fault is active, and none is allowed: faults.allowed is false\n");
     // No other way leads there.
     for (address, path) in [(server.control, "/faults"), (server.http, "/faults"), (server.http, "/v1/faults")] {
@@ -377,8 +365,8 @@ fn what_makes_no_sense_is_refused_with_what_to_do() {
     }
     let said = refused(&server, "chaos clear f-9");
     assert!(said.contains("chaos list"), "{said}");
-    assert_eq!(told(&server, "chaos clear")["cleared"], serde_json::json!([]));
-    assert_eq!(told(&server, "chaos list"), serde_json::json!({"allowed": true, "active": []}));
+    assert_eq!(server.ronctl_json("chaos clear")["cleared"], serde_json::json!([]));
+    assert_eq!(server.ronctl_json("chaos list"), serde_json::json!({"allowed": true, "active": []}));
 }
 
 #[test]
@@ -396,16 +384,16 @@ fn a_fault_ends_by_itself_when_whoever_injected_it_is_gone() {
     child.wait().unwrap();
     // Another one, which ends later and does not hold the first one up.
     let later = inject(&server, "--fault=quota_storm --rate 0.001 --for 10m");
-    let list = told(&server, "chaos list");
+    let list = server.ronctl_json("chaos list");
     assert_eq!(list["active"].as_array().unwrap().len(), 2, "{list}");
     spend_until(&mut wallet, &mut nonce, 200);
     assert!(began.elapsed() >= Duration::from_secs(3), "{:?}", began.elapsed());
-    let list = told(&server, "chaos list");
+    let list = server.ronctl_json("chaos list");
     assert_eq!((list["active"].as_array().unwrap().len(), &list["active"][0]["id"]), (1, &Value::from(later.as_str())));
     eventually("it is ready again", || is_ready(&server).then_some(()));
-    let shown = String::from_utf8(ronctl(&server, "status").stdout).unwrap();
+    let shown = String::from_utf8(server.ronctl("status").stdout).unwrap();
     assert!(shown.contains("fault injected") && shown.contains("quota storm over 0.1% of the writes"), "{shown}");
-    told(&server, &format!("chaos clear {later}"));
+    server.ronctl_json(&format!("chaos clear {later}"));
     server.stop();
     let what: Vec<String> = audited(&server).into_iter().map(|(what, _)| what).collect();
     assert_eq!(what, ["injected", "injected", "ended", "cleared"]);

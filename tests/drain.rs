@@ -84,18 +84,24 @@ fn a_commit_that_takes_too_long_drops_readiness_before_anything_is_refused() {
     assert_eq!(wallet.balance("b"), 1);
 }
 
-#[test]
-fn a_standby_takes_over_what_the_other_wallet_lets_go() {
-    let daemon = Daemon::start();
-    let settings = [("deps.ledger_sock", daemon.sock()), ("ledger.wait_in_use", "1h".to_owned())];
-    let settings: Vec<(&str, &str)> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
-    let mut one = Server::with(&settings);
+/// A wallet that has the ledger of this daemon, one that waits for it, and what the other says of that.
+fn with_standby(daemon: &Daemon) -> (Server, Server, String) {
+    let sock = daemon.sock();
+    let settings = [("deps.ledger_sock", sock.as_str()), ("ledger.wait_in_use", "1h")];
+    let one = Server::with(&settings);
     let mut other = Server::prepared(&settings);
     other.launch_unready();
     let waiting = eventually("the standby says what it waits for", || {
         let reason = other.page("/readyz").json()["reasons"]["ledger"].as_str().unwrap_or_default().to_owned();
         reason.contains("has the ledger").then_some(reason)
     });
+    (one, other, waiting)
+}
+
+#[test]
+fn a_standby_takes_over_what_the_other_wallet_lets_go() {
+    let daemon = Daemon::start();
+    let (mut one, mut other, waiting) = with_standby(&daemon);
     assert!(waiting.contains(&format!("process {}", one.pid().as_raw_nonzero())), "{waiting}");
     assert!(Client::try_connect(other.http).is_err(), "nobody is let in before it has the ledger");
     one.wallet().issue("a", 1_000);
@@ -117,32 +123,21 @@ fn a_standby_takes_over_what_the_other_wallet_lets_go() {
 #[test]
 fn a_standby_is_held_to_the_files_as_they_are_when_it_takes_over() {
     let daemon = Daemon::start();
-    let settings = [("deps.ledger_sock", daemon.sock()), ("ledger.wait_in_use", "1h".to_owned())];
-    let settings: Vec<(&str, &str)> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
-    let mut one = Server::with(&settings);
-    let mut other = Server::prepared(&settings);
-    other.launch_unready();
-    eventually("the standby waits", || {
-        other.page("/readyz").json()["reasons"]["ledger"].as_str().unwrap_or_default().contains("has the ledger").then_some(())
-    });
+    let (mut one, mut other, _) = with_standby(&daemon);
     let mut wallet = one.wallet();
     wallet.issue("a", 1_000);
     wallet.issue("frozen", 1_000);
     // While it waits an account is frozen, a subject is revoked, and a key is added, of which the next token is.
     other.set_policy(&POLICY.replace("\"version\": 3", "\"version\": 4, \"frozen\": [\"frozen\"]"));
-    let ronctl = |arguments: &[&str]| {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ronctl"));
-        command.args(["--config", "svc-wallet.toml"]).args(arguments).current_dir(other.directory()).env_clear();
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    let mint = |subject: &str| {
+        other.ronctl_text(&format!("cap mint --subject {subject} --scopes wallet:* --ttl 900s")).trim().to_owned()
     };
-    ronctl(&["cap", "revoke", "--subject", "lost"]);
-    let before = ronctl(&["cap", "mint", "--subject", "lost", "--scopes", "wallet:*", "--ttl", "900s"]);
+    other.ronctl_text("cap revoke --subject lost");
+    let before = mint("lost");
     let custody = Custody::beside(&other.path("wallet.keyring"));
     let (_, key) = custody.add_key(None).unwrap();
     custody.activate(&key).unwrap();
-    let after = ronctl(&["cap", "mint", "--subject", "found", "--scopes", "wallet:*", "--ttl", "900s"]);
+    let after = mint("found");
     one.stop();
     // The first request that it lets in is held to all of that.
     let mut client = eventually("the standby listens", || Client::try_connect(other.http).ok());
@@ -160,18 +155,13 @@ fn a_standby_is_held_to_the_files_as_they_are_when_it_takes_over() {
 #[test]
 fn a_daemon_that_comes_back_is_left_to_the_wallet_that_had_its_ledger() {
     let mut daemon = Daemon::start();
-    let settings = [("deps.ledger_sock", daemon.sock()), ("ledger.wait_in_use", "1h".to_owned())];
-    let settings: Vec<(&str, &str)> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
-    let one = Server::with(&settings);
-    let mut other = Server::prepared(&settings);
-    other.launch_unready();
+    let (one, other, _) = with_standby(&daemon);
     let waits = |words: &str| {
         eventually("the standby waits", || {
             let ready = other.page("/readyz").json();
             ready["reasons"]["ledger"].as_str().unwrap_or_default().contains(words).then_some(())
         });
     };
-    waits("has the ledger");
     one.wallet().issue("a", 1_000);
     for nonce in 1..=2 {
         daemon.kill();

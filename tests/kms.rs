@@ -6,36 +6,20 @@ mod support;
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use support::{eventually, Server, Wallet};
 
-fn ronctl(server: &Server, arguments: &str) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ronctl"));
-    command.args(["--config", "svc-wallet.toml"]).args(arguments.split(' '));
-    command.current_dir(server.directory()).env_clear().stdin(Stdio::null()).output().unwrap()
-}
-
-fn told(server: &Server, arguments: &str) -> String {
-    let output = ronctl(server, arguments);
-    assert_eq!(output.status.code(), Some(0), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn json(server: &Server, arguments: &str) -> Value {
-    serde_json::from_str(&told(server, &format!("--json {arguments}"))).unwrap()
-}
-
 fn refused(server: &Server, arguments: &str, code: i32) -> String {
-    let output = ronctl(server, arguments);
+    let output = server.ronctl(arguments);
     let complaint = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(code), "{arguments}: {complaint}");
     complaint
 }
 
 fn minted(server: &Server) -> String {
-    told(server, "cap mint --subject tests --scopes wallet:* --ttl 900s").trim().to_owned()
+    server.ronctl_text("cap mint --subject tests --scopes wallet:* --ttl 900s").trim().to_owned()
 }
 
 /// The status of a read with this token on a connection of its own, which may be with any core.
@@ -55,7 +39,7 @@ fn put(server: &Server, bytes: &[u8]) {
 fn keys_rotate_and_retire_under_load_without_refusing_a_valid_token() {
     let server = Server::start();
     let first = server.token().to_owned();
-    let first_key = json(&server, "kms status")["active"].as_str().unwrap().to_owned();
+    let first_key = server.ronctl_json("kms status")["active"].as_str().unwrap().to_owned();
     server.wallet().issue("a", 1_000_000);
     let (ended, requests) = (AtomicBool::new(false), AtomicU64::new(0));
     let mut keys = vec![first_key.clone()];
@@ -78,7 +62,7 @@ fn keys_rotate_and_retire_under_load_without_refusing_a_valid_token() {
             });
         }
         for (how, hybrid) in [("kms rotate", false), ("kms rotate --hybrid on", true), ("kms rotate --hybrid off", false)] {
-            let rotated = json(&server, how);
+            let rotated = server.ronctl_json(how);
             assert_eq!((&rotated["key"], &rotated["hybrid"]), (&rotated["active"], &hybrid.into()), "{rotated}");
             keys.push(rotated["key"].as_str().unwrap().to_owned());
             // Tokens of this key are made and read before the next one comes.
@@ -88,7 +72,7 @@ fn keys_rotate_and_retire_under_load_without_refusing_a_valid_token() {
         ended.store(true, Ordering::Relaxed);
     });
     assert!(requests.load(Ordering::Relaxed) > 200);
-    let shown = json(&server, "kms status");
+    let shown = server.ronctl_json("kms status");
     let listed: Vec<&str> = shown["keys"].as_array().unwrap().iter().map(|key| key["id"].as_str().unwrap()).collect();
     assert_eq!(listed, keys);
     assert_eq!(
@@ -105,7 +89,7 @@ fn keys_rotate_and_retire_under_load_without_refusing_a_valid_token() {
     assert!(refused(&server, &format!("kms retire {}", keys[3]), 2).contains("is the active key"));
     assert!(refused(&server, "kms retire k-none", 2).contains("there is no key k-none; there are"));
     // How soon is a relation between constants; no clock decides here.
-    told(&server, &format!("kms retire {first_key}"));
+    server.ronctl_text(&format!("kms retire {first_key}"));
     eventually("the first token is refused", || (status(&server, &first) == 401).then_some(()));
     for _ in 0..16 {
         assert_eq!((status(&server, &first), status(&server, &second)), (401, 200));
@@ -121,50 +105,50 @@ fn hybrid_is_turned_on_and_off_while_the_server_serves() {
     let token = server.token().to_owned();
     let pq = |server: &Server| server.page("/version").ok().json()["pq"].as_str().unwrap().to_owned();
     let hybrid_in_file = |server: &Server| fs::read_to_string(server.path("wallet.keyring")).unwrap().contains("\"hybrid\"");
-    told(&server, "kms status --expect hybrid=off");
+    server.ronctl_text("kms status --expect hybrid=off");
     assert_eq!((pq(&server).as_str(), hybrid_in_file(&server)), ("off", false));
     for round in 0..2 {
-        let rotated = json(&server, "kms rotate --hybrid on");
+        let rotated = server.ronctl_json("kms rotate --hybrid on");
         assert_eq!(rotated["hybrid"], true, "{rotated}");
-        told(&server, "kms status --expect hybrid=on,sealed=on");
+        server.ronctl_text("kms status --expect hybrid=on,sealed=on");
         assert_eq!((pq(&server).as_str(), hybrid_in_file(&server)), ("hybrid", true), "{round}");
         assert_eq!(server.metric("wallet_keyring_hybrid"), 1.0);
         // A rotation without a word stays with what is.
-        assert_eq!(json(&server, "kms rotate")["hybrid"], true);
-        let output = ronctl(&server, "kms status --expect hybrid=off");
+        assert_eq!(server.ronctl_json("kms rotate")["hybrid"], true);
+        let output = server.ronctl("kms status --expect hybrid=off");
         assert_eq!(output.status.code(), Some(1));
         assert_eq!((status(&server, &token), status(&server, &minted(&server))), (200, 200));
-        assert_eq!(json(&server, "kms rotate --hybrid off")["hybrid"], false);
-        told(&server, "kms status --expect hybrid=off,sealed=on");
+        assert_eq!(server.ronctl_json("kms rotate --hybrid off")["hybrid"], false);
+        server.ronctl_text("kms status --expect hybrid=off,sealed=on");
         assert_eq!((pq(&server).as_str(), hybrid_in_file(&server)), ("off", false), "{round}");
         assert_eq!((status(&server, &token), status(&server, &minted(&server))), (200, 200));
     }
-    told(&server, "kms rotate --hybrid on");
+    server.ronctl_text("kms rotate --hybrid on");
     server.stop();
     server.launch();
     assert_eq!((pq(&server).as_str(), status(&server, &token)), ("hybrid", 200));
 
     // Public keys of all keys, the hybrid ones with both; what is in the file stays when a key is retired.
-    told(&server, "kms export --out keys.json");
+    server.ronctl_text("kms export --out keys.json");
     let exported = |server: &Server| -> Value { serde_json::from_slice(&fs::read(server.path("keys.json")).unwrap()).unwrap() };
     let keys = exported(&server)["keys"].as_array().unwrap().clone();
     let hybrid: Vec<bool> = keys.iter().map(|key| key["ml_dsa_65"].is_string()).collect();
     assert_eq!(hybrid, [false, true, true, false, true, true, false, true]);
-    told(&server, &format!("kms retire {}", keys[0]["id"].as_str().unwrap()));
-    told(&server, "kms export --out keys.json");
+    server.ronctl_text(&format!("kms retire {}", keys[0]["id"].as_str().unwrap()));
+    server.ronctl_text("kms export --out keys.json");
     assert_eq!(exported(&server)["keys"].as_array().unwrap(), &keys);
-    assert_eq!(json(&server, "kms export")["keys"].as_array().unwrap().len(), 7);
+    assert_eq!(server.ronctl_json("kms export")["keys"].as_array().unwrap().len(), 7);
 }
 
 #[test]
 fn a_retired_key_stays_retired_after_a_restart() {
     let mut server = Server::start();
     let first = server.token().to_owned();
-    let key = json(&server, "kms status")["active"].as_str().unwrap().to_owned();
+    let key = server.ronctl_json("kms status")["active"].as_str().unwrap().to_owned();
     server.stop();
     // Without a server nobody waits.
-    told(&server, "kms rotate");
-    told(&server, &format!("kms retire {key}"));
+    server.ronctl_text("kms rotate");
+    server.ronctl_text(&format!("kms retire {key}"));
     server.launch();
     assert_eq!((status(&server, &first), status(&server, &minted(&server))), (401, 200));
 }
@@ -172,15 +156,15 @@ fn a_retired_key_stays_retired_after_a_restart() {
 #[test]
 fn a_key_can_be_added_everywhere_before_it_signs() {
     let server = Server::start();
-    let before = json(&server, "kms status")["active"].as_str().unwrap().to_owned();
-    let added = json(&server, "kms rotate --add-only");
+    let before = server.ronctl_json("kms status")["active"].as_str().unwrap().to_owned();
+    let added = server.ronctl_json("kms rotate --add-only");
     assert_eq!(added["active"].as_str(), Some(&*before));
     let key = added["key"].as_str().unwrap();
-    assert_eq!(json(&server, &format!("kms rotate --activate {key}"))["active"].as_str(), Some(key));
+    assert_eq!(server.ronctl_json(&format!("kms rotate --activate {key}"))["active"].as_str(), Some(key));
     assert!(refused(&server, "kms rotate --activate k-none", 2).contains("there is no key k-none"));
     // There is a most.
     for _ in 2..16 {
-        told(&server, "kms rotate --add-only");
+        server.ronctl_text("kms rotate --add-only");
     }
     assert!(refused(&server, "kms rotate", 2).contains("retire one that is not needed any more"));
 }
@@ -197,15 +181,15 @@ fn two_servers_with_copies_of_one_keyring_take_a_fresh_key_one_after_the_other()
     let first = one.token().to_owned();
     good_on_both(&two, &first);
     // Known everywhere before it signs anywhere.
-    let key = json(&one, "kms rotate --add-only")["key"].as_str().unwrap().to_owned();
+    let key = one.ronctl_json("kms rotate --add-only")["key"].as_str().unwrap().to_owned();
     copy(&two);
     let version = |server: &Server| server.metric("keyring_version");
     eventually("both have the keyring", || (version(&one) > 1.0 && version(&one) == version(&two)).then_some(()));
-    assert_eq!(json(&one, &format!("kms rotate --activate {key}"))["active"].as_str(), Some(&*key));
+    assert_eq!(one.ronctl_json(&format!("kms rotate --activate {key}"))["active"].as_str(), Some(&*key));
     let second = minted(&one);
     good_on_both(&two, &second);
     copy(&two);
-    eventually("it signs on the other one as well", || (json(&two, "kms status")["active"] == *key).then_some(()));
+    eventually("it signs on the other one as well", || (two.ronctl_json("kms status")["active"] == *key).then_some(()));
     let third = minted(&two);
     for token in [&first, &second, &third] {
         good_on_both(&two, token);
@@ -246,21 +230,21 @@ fn the_posture_is_told_and_checked() {
     fs::remove_file(server.path("wallet.keyring.key")).unwrap();
     server.launch();
     let token = minted(&server);
-    told(&server, "kms status --expect sealed=off,active=k-1,version=0,kms=file");
-    let output = ronctl(&server, "kms status --expect sealed=on");
+    server.ronctl_text("kms status --expect sealed=off,active=k-1,version=0,kms=file");
+    let output = server.ronctl("kms status --expect sealed=on");
     let shown = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.code() == Some(1) && shown.contains("sealed=on is expected, and it is off"), "{shown}");
     refused(&server, "kms status --expect nothing=on", 2);
     // Sealing changes no key.
-    told(&server, "kms seal");
-    told(&server, "kms status --expect sealed=on,active=k-1,version=1");
+    server.ronctl_text("kms seal");
+    server.ronctl_text("kms status --expect sealed=on,active=k-1,version=1");
     assert!(!fs::read_to_string(server.path("wallet.keyring")).unwrap().contains("AQEBAQ"));
     assert_eq!(server.metric_reaches("wallet_keyring_sealed", 1.0), 1.0);
     assert_eq!(status(&server, &token), 200);
-    assert_eq!(json(&server, "kms status")["server_version"].as_u64(), Some(1));
+    assert_eq!(server.ronctl_json("kms status")["server_version"].as_u64(), Some(1));
 
     // Under another key, which the configuration has to lead to from then on.
-    let said = told(&server, "kms seal --under file:./other.key");
+    let said = server.ronctl_text("kms seal --under file:./other.key");
     assert!(said.contains("set security.kms to \"file:./other.key\""), "{said}");
     assert!(refused(&server, "kms status", 2).contains("the key does not open it"));
     assert_eq!(status(&server, &token), 200, "a running server has what it had");
@@ -295,5 +279,5 @@ fn what_is_expected_is_expected_of_the_server_that_runs_as_well() {
     let (code, said) = of_next("status --expect hybrid=on");
     assert!(code == Some(1) && said.contains("expected to have version 3 of the keyring in force, and it has 1"), "{said}");
     assert_eq!(of_next("status").0, Some(0), "nothing is expected");
-    told(&server, "kms status --expect hybrid=off");
+    server.ronctl_text("kms status --expect hybrid=off");
 }

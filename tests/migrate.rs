@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 use support::{body, eventually, Daemon, Server};
 
 const BLOCK: usize = 4096;
@@ -18,19 +18,13 @@ fn service() -> Server {
     Server::with(&[("deps.ledger_sock", "embedded:./ledger"), ("runtime.cores", "1")])
 }
 
-fn ronctl(server: &Server, arguments: &str) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ronctl"));
-    command.args(["--config", "svc-wallet.toml"]).args(arguments.split(' '));
-    command.current_dir(server.directory()).env_clear().stdin(Stdio::null()).output().unwrap()
-}
-
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
 /// The exit code, and what is told of each file.
 fn migrate(server: &Server, arguments: &str) -> (Option<i32>, Vec<Value>) {
-    let output = ronctl(server, &format!("--json migrate svc-wallet{arguments}"));
+    let output = server.ronctl(&format!("--json migrate svc-wallet{arguments}"));
     let value: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)));
     (output.status.code(), value["files"].as_array().unwrap().clone())
 }
@@ -95,7 +89,7 @@ fn older_files_are_migrated_with_backups_and_a_server_goes_on_with_them() {
     let index = server.path(INDEX);
     eventually("the first segment is indexed", || index.exists().then_some(()));
     let receipt = server.wallet().tx(&txid).ok().body;
-    let busy = ronctl(&server, "migrate svc-wallet");
+    let busy = server.ronctl("migrate svc-wallet");
     assert_eq!((busy.status.code(), text(&busy.stdout)), (Some(4), String::new()));
     let said = text(&busy.stderr);
     assert!(said.contains("svc-wallet runs") && said.contains("nothing was changed") && said.contains("next: stop it"), "{said}");
@@ -127,7 +121,7 @@ fn older_files_are_migrated_with_backups_and_a_server_goes_on_with_them() {
     }
     let snapshot = files.iter().find(|file| file["kind"] == "snapshot").expect("an orderly end takes a snapshot");
     assert_eq!((&snapshot["state"], &snapshot["version"]), (&"current".into(), &1.into()));
-    assert!(text(&ronctl(&server, "migrate svc-wallet").stdout).ends_with("\nnothing to migrate\n"));
+    assert!(text(&server.ronctl("migrate svc-wallet").stdout).ends_with("\nnothing to migrate\n"));
 
     // Set back: the index of the first segment, and the keyring.
     let made_by_the_server = fs::read(&index).unwrap();
@@ -166,10 +160,10 @@ fn older_files_are_migrated_with_backups_and_a_server_goes_on_with_them() {
     assert_eq!(of(&migrate(&server, "").1, "wallet.keyring")["state"], "current", "a second run has nothing to do");
 
     // What earlier versions have signed is still good, and the index leads to what it led to.
-    let status: Value = serde_json::from_slice(&ronctl(&server, "--json kms status").stdout).unwrap();
+    let status: Value = serde_json::from_slice(&server.ronctl("--json kms status").stdout).unwrap();
     assert_eq!(status["active"], "k-00000001", "{status}");
     server.launch();
-    let token = text(&ronctl(&server, "cap mint --subject a --scopes wallet:* --ttl 900s").stdout);
+    let token = text(&server.ronctl("cap mint --subject a --scopes wallet:* --ttl 900s").stdout);
     let mut client = server.connect();
     let reply = client.call(&support::request("GET", &format!("/v1/tx/{txid}")).token(token.trim())).ok();
     assert_eq!(reply.body, receipt);
@@ -205,7 +199,7 @@ fn newer_files_end_it_before_anything_is_changed_and_damaged_ones_are_told() {
         let before = fs::read(path).ok();
         change(path);
         let (changed, keys) = (fs::read(path).unwrap(), fs::read(&keyring).unwrap());
-        let output = ronctl(&server, "migrate svc-wallet");
+        let output = server.ronctl("migrate svc-wallet");
         let (told, said) = (text(&output.stdout), text(&output.stderr));
         assert_eq!(output.status.code(), Some(1), "{name}: {told}{said}");
         assert!(
@@ -263,11 +257,11 @@ fn the_ledger_of_a_daemon_is_left_out_until_its_directory_is_named() {
     assert!(server.stop().status.success());
     let configuration = fs::read_to_string(server.path("svc-wallet.toml")).unwrap();
     fs::write(server.path("svc-wallet.toml"), configuration.replace("embedded:./ledger", &daemon.sock())).unwrap();
-    let busy = ronctl(&server, "migrate svc-wallet");
+    let busy = server.ronctl("migrate svc-wallet");
     let said = text(&busy.stderr);
     assert!(busy.status.code() == Some(4) && said.contains("ron-ledger runs: it answers at unix://"), "{said}");
     daemon.stop();
-    let output = ronctl(&server, "migrate svc-wallet");
+    let output = server.ronctl("migrate svc-wallet");
     let told = text(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{told}");
     assert!(told.ends_with("was left out: name its directory with --ledger-dir\n") && !told.contains("segment-"), "{told}");
@@ -278,7 +272,7 @@ fn the_ledger_of_a_daemon_is_left_out_until_its_directory_is_named() {
     daemon.launch();
     let config = fs::read_to_string(server.path("svc-wallet.toml")).unwrap();
     fs::write(server.path("svc-wallet.toml"), config.replace(&daemon.sock(), "unix:///nonexistent/ledger.sock")).unwrap();
-    let busy = ronctl(&server, &format!("migrate svc-wallet{named}"));
+    let busy = server.ronctl(&format!("migrate svc-wallet{named}"));
     let said = text(&busy.stderr);
     assert!(busy.status.code() == Some(4) && said.contains("in use by ron-ledger"), "{said}");
 }

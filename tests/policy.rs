@@ -5,7 +5,6 @@ mod support;
 
 use rustix::process::Signal;
 use serde_json::{json, Value};
-use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 use support::{body, eventually, request, Daemon, Server};
@@ -28,18 +27,6 @@ fn with_policy(more: Value) -> Server {
     server
 }
 
-fn ronctl(server: &Server, arguments: &str) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ronctl"));
-    command.args(["--config", "svc-wallet.toml"]).args(arguments.split(' '));
-    command.current_dir(server.directory()).env_clear().stdin(Stdio::null()).output().unwrap()
-}
-
-fn told(server: &Server, arguments: &str) -> Value {
-    let output = ronctl(server, &format!("--json {arguments}"));
-    assert_eq!(output.status.code(), Some(0), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
 #[test]
 fn a_reload_is_in_force_for_every_request_after_it_on_every_core() {
     let mut server = with_policy(json!({}));
@@ -52,7 +39,7 @@ fn a_reload_is_in_force_for_every_request_after_it_on_every_core() {
         // Each in turn allows the one and not the other.
         let (allowed, denied) = if version % 2 == 0 { ("transfer", "burn") } else { ("burn", "transfer") };
         server.set_policy(&policy(version, json!({"operations": ["issue", allowed]})));
-        let reloaded = told(&server, "policy reload");
+        let reloaded = server.ronctl_json("policy reload");
         assert_eq!((reloaded["before"].as_u64(), reloaded["version"].as_u64()), (Some(version - 1), Some(version)));
         for (number, (wallet, nonce)) in wallets.iter_mut().zip(&mut nonces).enumerate() {
             let payer = format!("payer:{number}");
@@ -81,7 +68,7 @@ fn no_request_sees_half_of_two_policies_under_load() {
     let mut wallet = server.wallet();
     (0..ACCOUNTS).for_each(|number| drop(wallet.issue(&format!("payer:{number}"), 1_000)));
     server.set_policy(&policy(2, too_much.clone()));
-    told(&server, "policy reload");
+    server.ronctl_json("policy reload");
     let (stop, counted) = (AtomicBool::new(false), [AtomicU64::new(0), AtomicU64::new(0)]);
     std::thread::scope(|scope| {
         for client in 0..4 {
@@ -125,10 +112,10 @@ fn a_file_that_is_no_policy_changes_nothing_and_is_told_wherever_it_is_asked_for
     let mut wallet = server.wallet();
     wallet.issue("alice", 10);
     server.set_policy("{\"version\": 2,\n \"operatons\": []}");
-    let check = ronctl(&server, "policy check policy.json");
+    let check = server.ronctl("policy check policy.json");
     let said = String::from_utf8(check.stderr).unwrap();
     assert!(check.status.code() == Some(1) && said.contains("line 2") && said.contains("did you mean operations"), "{said}");
-    let reload = ronctl(&server, "policy reload");
+    let reload = server.ronctl("policy reload");
     let said = String::from_utf8(reload.stderr).unwrap();
     assert!(reload.status.code() == Some(2) && said.contains("operatons") && said.contains("stays in force"), "{said}");
     server.signal(Signal::HUP);
@@ -137,14 +124,14 @@ fn a_file_that_is_no_policy_changes_nothing_and_is_told_wherever_it_is_asked_for
     wallet.spend("alice", "bob", 1, 1, "k1").refused(403, "FORBIDDEN");
     // The right file, by SIGHUP this time.
     server.set_policy(&policy(3, json!({})));
-    let check = told(&server, "policy check policy.json");
+    let check = server.ronctl_json("policy check policy.json");
     let changes: Vec<&str> = check["changes"].as_array().unwrap().iter().map(|change| change["path"].as_str().unwrap()).collect();
     assert_eq!((check["ok"].as_bool(), changes), (Some(true), vec!["frozen", "version"]));
     server.signal(Signal::HUP);
     server.metric_reaches("policy_version", 3.0);
     assert_eq!(server.page("/readyz").status, 200);
     wallet.spend("alice", "bob", 1, 1, "k1").ok();
-    assert_eq!(told(&server, "policy show")["policy"]["version"], 3);
+    assert_eq!(server.ronctl_json("policy show")["policy"]["version"], 3);
     server.stop();
     let lines: String = std::fs::read_dir(server.path("audit"))
         .unwrap()
@@ -155,11 +142,11 @@ fn a_file_that_is_no_policy_changes_nothing_and_is_told_wherever_it_is_asked_for
     // Without a server it is compared with the file of the configuration, and that one with nothing.
     std::fs::write(server.path("other.json"), policy(4, json!({}))).unwrap();
     for (file, said) in [("other.json", "because no server answers"), ("policy.json", "not compared")] {
-        let check = ronctl(&server, &format!("policy check {file}"));
+        let check = server.ronctl(&format!("policy check {file}"));
         let told = [check.stdout, check.stderr].map(|told| String::from_utf8(told).unwrap()).concat();
         assert!(check.status.code() == Some(0) && told.contains(said), "{told}");
     }
-    assert_eq!(ronctl(&server, "policy show").status.code(), Some(3), "nobody there to ask");
+    assert_eq!(server.ronctl("policy show").status.code(), Some(3), "nobody there to ask");
 }
 
 #[test]
@@ -178,7 +165,7 @@ fn who_is_frozen_pays_nothing_new_and_who_is_denied_is_not_served() {
         "revoked": {"tokens": [revoked_id]},
     });
     server.set_policy(&policy(2, rules));
-    told(&server, "policy reload");
+    server.ronctl_json("policy reload");
     wallet.spend("alice", "bob", 1, 2, "k2").refused(403, "FORBIDDEN");
     let again = wallet.spend("alice", "bob", 1, 1, "k1").ok();
     assert!(again.replayed() && again.body == first.body, "a repeat is answered");
@@ -193,7 +180,7 @@ fn who_is_frozen_pays_nothing_new_and_who_is_denied_is_not_served() {
         wallet.client.call(&write).refused(status, code);
     }
     server.set_policy(&policy(3, json!({})));
-    told(&server, "policy reload");
+    server.ronctl_json("policy reload");
     wallet.spend("alice", "bob", 1, 2, "k2").ok();
     let read = request("GET", "/v1/balance?account=bob&asset=roc").token(&revoked);
     wallet.client.call(&read).ok();
@@ -227,7 +214,7 @@ fn quotas_let_a_burst_through_and_then_their_rate_and_count_who_is_refused() {
         ["a", "b"].iter().for_each(|account| drop(wallet.issue(account, 1_000)));
         let [one, other] = ["one", "other"].map(|subject| server.mint(|wanted| wanted.subject = subject.to_owned()));
         server.set_policy(&policy(2, json!({"quotas": {scope: {"rate": 2, "burst": 5}}})));
-        told(&server, "policy reload");
+        server.ronctl_json("policy reload");
         let (passed, seconds) = storm(&server, "a", &one, 60);
         assert!(passed >= 5 && passed <= 5 + (2.0 * seconds).ceil() as u64, "{scope}: {passed} in {seconds} s");
         // Who shares the bucket finds it used up, who does not finds a full one.
@@ -276,7 +263,7 @@ fn what_an_operation_may_debit_in_a_day_holds_over_tokens_and_kills_and_snapshot
     server.launch();
     over(&server, server.token(), 4);
     server.stop();
-    let verified = ronctl(&server, "ledger verify");
+    let verified = server.ronctl("ledger verify");
     assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
 }
 

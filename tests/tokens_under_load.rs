@@ -8,7 +8,6 @@ mod support;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use base64::Engine as _;
 use macaroon::{Format, Macaroon};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use support::{body, eventually, request, Server, Wallet};
 
@@ -41,19 +40,12 @@ fn bad(server: &Server, round: u64) -> Vec<(&'static str, String, u16)> {
     ]
 }
 
-fn revoke(server: &Server, arguments: &[&str]) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ronctl"));
-    command.arg("--config").arg(server.path("svc-wallet.toml")).args(["cap", "revoke"]).args(arguments);
-    let output = command.current_dir(server.directory()).output().unwrap();
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
 #[test]
 fn good_spends_go_on_among_bad_tokens_and_only_they_take_effect() {
     let server = Server::with(&[("runtime.cores", "2"), ("timeouts.idle_ms", "10m")]);
     let stranger = Server::prepared(&[]);
     let revoked = server.mint(|wanted| wanted.subject = "mallory".to_owned());
-    revoke(&server, &["--subject", "mallory"]);
+    server.ronctl_text("cap revoke --subject mallory");
     server.metric_reaches("wallet_revocations", 1.0);
     let mut admin = server.wallet();
     (0..SPENDERS).for_each(|number| drop(admin.issue(&format!("payer:{number}"), u128::from(SPENDS))));
@@ -127,15 +119,15 @@ fn what_is_revoked_in_use_is_refused_on_every_core_until_it_is_taken_back() {
     let key = svc_wallet::access::inspect(&token).unwrap().key_id;
     let id = svc_wallet::access::inspect(&token).unwrap().token_id;
     for what in [["--token-id", &id], ["--subject", "alice"], ["--key-id", &key]] {
-        revoke(&server, &what);
+        server.ronctl_text(&format!("cap revoke {}", what.join(" ")));
         all_answer(401);
         other.call(&read("a", &narrower)).refused(401, "UNAUTHORIZED");
-        revoke(&server, &["--undo", what[0], what[1]]);
+        server.ronctl_text(&format!("cap revoke --undo {} {}", what[0], what[1]));
         all_answer(200);
         other.call(&read("a", &narrower)).ok();
     }
     // A damaged file leaves the list in force, is logged and counted, and refuses the next start.
-    revoke(&server, &["--token-id", &id]);
+    server.ronctl_text(&format!("cap revoke --token-id {id}"));
     all_answer(401);
     let path = server.path("wallet.revocations");
     let good = std::fs::read(&path).unwrap();
@@ -157,25 +149,19 @@ fn what_is_revoked_in_use_is_refused_on_every_core_until_it_is_taken_back() {
     let before = server.metric("wallet_reloads_total{what=\"revocations\",outcome=\"ok\"}");
     server.signal(rustix::process::Signal::HUP);
     server.metric_reaches("wallet_reloads_total{what=\"revocations\",outcome=\"ok\"}", before + 1.0);
-    revoke(&server, &["--undo", "--token-id", &id]);
+    server.ronctl_text(&format!("cap revoke --undo --token-id {id}"));
     eventually("it is believed again", || (wallet.get("/v1/seq?account=a").status == 200).then_some(()));
 }
 
 #[test]
 fn every_kind_of_revocation_outlives_a_restart_and_a_list_that_has_gone_is_told() {
     let mut server = Server::with(&[("runtime.cores", "2")]);
-    let ronctl = |server: &Server, arguments: &str| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ronctl"));
-        command.arg("--config").arg(server.path("svc-wallet.toml")).args(arguments.split(' '));
-        let output = command.current_dir(server.directory()).output().unwrap();
-        assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
-    };
     let of_key = server.token().to_owned();
     let key = svc_wallet::access::inspect(&of_key).unwrap().key_id;
-    ronctl(&server, "kms rotate");
-    let [of_id, of_subject, good] = ["alice", "eve", "alice"]
-        .map(|subject| ronctl(&server, &format!("cap mint --subject {subject} --scopes wallet:* --ttl 900s")));
+    server.ronctl_text("kms rotate");
+    let [of_id, of_subject, good] = ["alice", "eve", "alice"].map(|subject| {
+        server.ronctl_text(&format!("cap mint --subject {subject} --scopes wallet:* --ttl 900s")).trim().to_owned()
+    });
     let id = svc_wallet::access::inspect(&of_id).unwrap().token_id;
     let bad: Vec<String> =
         [&of_key, &of_id, &of_subject].into_iter().flat_map(|token| [token.clone(), narrowed(token, "account = a")]).collect();
@@ -189,7 +175,7 @@ fn every_kind_of_revocation_outlives_a_restart_and_a_list_that_has_gone_is_told(
     };
     answers(&server, 200);
     for what in [["--token-id", &id], ["--subject", "eve"], ["--key-id", &key]] {
-        revoke(&server, &what);
+        server.ronctl_text(&format!("cap revoke {}", what.join(" ")));
     }
     server.metric_reaches("wallet_revocations", 3.0);
     answers(&server, 401);

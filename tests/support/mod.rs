@@ -7,6 +7,7 @@ mod client;
 mod daemon;
 mod process;
 mod registry;
+mod ronctl;
 mod server;
 mod wallet;
 
