@@ -18,5 +18,6 @@ pub mod registry;
 pub mod registryd;
 pub mod ring;
 pub mod shard;
+pub mod stream;
 pub mod telemetry;
 pub mod worker;

@@ -13,8 +13,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Which modules a module may import, besides itself. The order is that of the layers, lowest first.
-const IMPORTS: [(&str, &[&str]); 19] = [
+const IMPORTS: [(&str, &[&str]); 20] = [
     ("domain", &[]),
+    ("stream", &[]),
     ("ring", &["domain"]),
     ("shard", &["domain"]),
     ("engine", &["domain", "ring", "shard"]),
@@ -26,13 +27,13 @@ const IMPORTS: [(&str, &[&str]); 19] = [
     ("telemetry", &["domain"]),
     ("config", &["domain"]),
     ("worker", &["domain", "ring", "shard", "engine", "ledger", "access", "http", "api", "telemetry"]),
-    ("registry", &["domain", "access", "config"]),
-    ("accounting", &["domain", "shard", "ledger", "config", "telemetry"]),
+    ("registry", &["domain", "stream", "access", "config"]),
+    ("accounting", &["domain", "stream", "shard", "ledger", "config", "telemetry"]),
     ("audit", &["domain", "ledger", "config", "telemetry"]),
     ("control", &["*"]),
     ("accountingd", &["domain", "ledger", "config", "control", "accounting"]),
     ("ledgerd", &["domain", "ledger", "config", "telemetry", "control"]),
-    ("registryd", &["domain", "config", "control", "registry"]),
+    ("registryd", &["domain", "stream", "config", "control", "registry"]),
     ("operator", &["*"]),
 ];
 

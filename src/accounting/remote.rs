@@ -9,6 +9,7 @@ use super::protocol::{Answer, Request, ANSWER_BYTES_MAX};
 use super::sink::{Sink, SinkFault, Stretch};
 use crate::domain::{LogId, Seq};
 use crate::ledger::connect_to;
+use crate::stream::Until;
 
 /// How long an answer to a question may take.
 const QUESTION_PATIENCE: Duration = Duration::from_secs(1);
@@ -122,30 +123,15 @@ pub fn files_behind(socket: &Path) -> Result<(PathBuf, Vec<String>), SinkFault> 
     Remote::new(socket.to_owned()).files()
 }
 
-fn say_and_hear(mut stream: &UnixStream, line: &str, until: Instant) -> io::Result<Answer> {
-    let left = || match until.saturating_duration_since(Instant::now()) {
-        Duration::ZERO => Err(io::Error::from(io::ErrorKind::TimedOut)),
-        left => Ok(left),
-    };
-    let mut rest = line.as_bytes();
-    while !rest.is_empty() {
-        stream.set_write_timeout(Some(left()?))?;
-        match stream.write(rest) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => rest = &rest[written..],
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
+fn say_and_hear(stream: &UnixStream, line: &str, until: Instant) -> io::Result<Answer> {
+    let mut stream = Until::new(stream, until);
+    stream.write_all(line.as_bytes())?;
     let (mut heard, mut chunk) = (Vec::new(), [0; 512]);
     loop {
-        stream.set_read_timeout(Some(left()?))?;
-        let read = match stream.read(&mut chunk) {
-            Ok(0) => return Err(io::Error::other("it has closed the connection")),
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
+        let read = stream.read(&mut chunk)?;
+        if read == 0 {
+            return Err(io::Error::other("it has closed the connection"));
+        }
         heard.extend_from_slice(&chunk[..read]);
         if heard.ends_with(b"\n") {
             return serde_json::from_slice(&heard).map_err(|error| io::Error::other(format!("its answer is none: {error}")));

@@ -5,7 +5,7 @@
 //! probe out; a connection lives [`CONNECTION_TIME`] at most, however its bytes are dealt out; a head is
 //! [`HEAD_BYTES_MAX`] at most; bodies are read only of what the admin socket is asked to do, up to [`BODY_BYTES_MAX`]; each connection
 //! carries one reply.
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,6 +21,7 @@ use super::socket::AdminSocket;
 use crate::api::IncomingHeaders;
 use crate::domain::{hex, Code};
 use crate::ledger::Peer;
+use crate::stream::{Limit, Until};
 
 /// Most connections at once.
 pub const CONNECTIONS_MAX: usize = 32;
@@ -123,8 +124,7 @@ impl Listener for AdminSocket {
 }
 
 /// What both kinds of connection have in common.
-trait Connection: Read + Write + Send {
-    fn limit(&self, wait: Duration) -> io::Result<()>;
+trait Connection: Limit + Read + Write + Send {
     fn twin(&self) -> io::Result<Box<dyn Connection>>;
     fn shut(&self, how: Shutdown);
     /// Whose it is, if the kernel knows: of this machine.
@@ -134,11 +134,6 @@ trait Connection: Read + Write + Send {
 macro_rules! connection {
     ($stream:ty, $user:expr) => {
         impl Connection for $stream {
-            fn limit(&self, wait: Duration) -> io::Result<()> {
-                self.set_read_timeout(Some(wait))?;
-                self.set_write_timeout(Some(wait))
-            }
-
             fn twin(&self) -> io::Result<Box<dyn Connection>> {
                 Ok(Box::new(self.try_clone()?))
             }
@@ -234,7 +229,7 @@ fn serve_one(mut connection: Box<dyn Connection>, surface: Surface, pages: &dyn 
     }
     let acted = action.zip(connection.user()).and_then(|(action, uid)| pages.act(action, &request.body, uid));
     let reply = answer(&request, surface, pages, acted);
-    if write_within(&mut *connection, &reply, deadline).is_err() {
+    if Until::new(&mut *connection, deadline).write_all(&reply).is_err() {
         return;
     }
     connection.shut(Shutdown::Write);
@@ -287,14 +282,11 @@ enum Malformed {
 
 /// Reads a head; `None` if the peer closed before it was complete.
 fn read_request(connection: &mut dyn Connection, deadline: Instant) -> io::Result<Option<Request>> {
+    let mut connection = Until::new(connection, deadline);
     let mut head = [0u8; HEAD_BYTES_MAX];
     let mut filled = 0;
     loop {
-        connection.limit(remaining(deadline)?)?;
-        let read = match connection.read(&mut head[filled..]) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            other => other?,
-        };
+        let read = connection.read(&mut head[filled..])?;
         if read == 0 {
             return Ok(None);
         }
@@ -310,17 +302,9 @@ fn read_request(connection: &mut dyn Connection, deadline: Instant) -> io::Resul
 
 /// Reads the rest of a body whose length is known.
 fn read_body(connection: &mut dyn Connection, request: &mut Request, deadline: Instant) -> io::Result<()> {
-    let mut filled = request.body.len();
+    let filled = request.body.len();
     request.body.resize(request.body_bytes.unwrap_or(0).max(filled), 0);
-    while filled < request.body.len() {
-        connection.limit(remaining(deadline)?)?;
-        match connection.read(&mut request.body[filled..]) {
-            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
+    Until::new(connection, deadline).read_exact(&mut request.body[filled..])?;
     request.more_follows = false;
     Ok(())
 }
@@ -457,33 +441,12 @@ fn error_page(status: u16, code: Code, message: &str, corr_id: &str) -> PageRepl
     PageReply { status, ..PageReply::json(body) }
 }
 
-fn remaining(deadline: Instant) -> io::Result<Duration> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() {
-        return Err(ErrorKind::TimedOut.into());
-    }
-    Ok(left)
-}
-
-fn write_within(connection: &mut dyn Connection, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {
-    while !bytes.is_empty() {
-        connection.limit(remaining(deadline)?)?;
-        match connection.write(bytes) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(written) => bytes = &bytes[written..],
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
 fn discard(connection: &mut dyn Connection, deadline: Instant) {
+    let mut connection = Until::new(connection, deadline);
     let mut bytes = [0u8; 4 << 10];
     let mut discarded = 0;
     while discarded < LINGER_BYTES_MAX {
-        let limited = remaining(deadline).and_then(|left| connection.limit(left));
-        match limited.and_then(|()| connection.read(&mut bytes)) {
+        match connection.read(&mut bytes) {
             Ok(0) | Err(_) => return,
             Ok(read) => discarded += read,
         }

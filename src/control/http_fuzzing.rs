@@ -34,13 +34,15 @@ impl Write for Peer<'_> {
     }
 }
 
-impl Connection for Peer<'_> {
+impl Limit for Peer<'_> {
     fn limit(&self, _: Duration) -> io::Result<()> {
         Ok(())
     }
+}
 
+impl Connection for Peer<'_> {
     fn twin(&self) -> io::Result<Box<dyn Connection>> {
-        Err(ErrorKind::Unsupported.into())
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn shut(&self, _: Shutdown) {}

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use super::source::{Answer, SourceFault, TOPOLOGY_PATH};
 use super::topology::FILE_BYTES_MAX;
 use super::Registry;
+use crate::stream::{left, Until};
 
 /// Longest head of an answer, in bytes.
 const HEAD_BYTES_MAX: usize = 16 << 10;
@@ -91,12 +92,12 @@ impl HttpSource {
     /// What the registry says; `at_once` does not let it wait.
     pub fn ask(&mut self, at_once: bool) -> Result<Answer, SourceFault> {
         let wait = if at_once || self.taken.is_none() { Duration::ZERO } else { self.wait };
-        let mut stream = self.connect()?;
+        let stream = self.connect()?;
         let deadline = Instant::now() + self.timeout + wait;
-        let written = limit(&stream, deadline).and_then(|()| stream.write_all(self.question(wait).as_bytes()));
-        written.map_err(|error| self.fault(&error))?;
+        let mut stream = Until::new(&stream, deadline);
+        stream.write_all(self.question(wait).as_bytes()).map_err(|error| self.fault(&error))?;
         let mut bytes = Vec::new();
-        let head = self.read_head(&mut stream, &mut bytes, deadline)?;
+        let head = self.read_head(&mut stream, &mut bytes)?;
         self.read = head.tag;
         match head.status {
             200 => {}
@@ -107,7 +108,7 @@ impl HttpSource {
             }
             status => return Err(SourceFault::Refused(format!("it answers with status {status}"))),
         }
-        self.read_body(&mut stream, &mut bytes, head.length, deadline)?;
+        self.read_body(&mut stream, &mut bytes, head.length)?;
         Registry::parse(&bytes).map(Answer::Topology).map_err(|fault| SourceFault::Refused(fault.to_string()))
     }
 
@@ -139,9 +140,9 @@ impl HttpSource {
     }
 
     /// Reads the head, and leaves in `bytes` what came behind it.
-    fn read_head(&self, stream: &mut TcpStream, bytes: &mut Vec<u8>, deadline: Instant) -> Result<Head, SourceFault> {
+    fn read_head(&self, stream: &mut impl Read, bytes: &mut Vec<u8>) -> Result<Head, SourceFault> {
         loop {
-            if self.read_more(stream, bytes, deadline)? == 0 {
+            if self.read_more(stream, bytes)? == 0 {
                 return Err(cut());
             }
             match parse(bytes)? {
@@ -159,13 +160,7 @@ impl HttpSource {
     }
 
     /// Reads until `bytes` is the whole body.
-    fn read_body(
-        &self,
-        stream: &mut TcpStream,
-        bytes: &mut Vec<u8>,
-        length: Option<u64>,
-        deadline: Instant,
-    ) -> Result<(), SourceFault> {
+    fn read_body(&self, stream: &mut impl Read, bytes: &mut Vec<u8>, length: Option<u64>) -> Result<(), SourceFault> {
         loop {
             if length.unwrap_or(0).max(bytes.len() as u64) > FILE_BYTES_MAX {
                 return Err(SourceFault::Refused(format!(
@@ -176,25 +171,18 @@ impl HttpSource {
                 bytes.truncate(length as usize);
                 return Ok(());
             }
-            if self.read_more(stream, bytes, deadline)? == 0 {
+            if self.read_more(stream, bytes)? == 0 {
                 return if length.is_none() { Ok(()) } else { Err(cut()) };
             }
         }
     }
 
     /// Reads once; 0 at the end of the stream.
-    fn read_more(&self, stream: &mut TcpStream, bytes: &mut Vec<u8>, deadline: Instant) -> Result<usize, SourceFault> {
+    fn read_more(&self, stream: &mut impl Read, bytes: &mut Vec<u8>) -> Result<usize, SourceFault> {
         let mut piece = [0; READ_BYTES];
-        loop {
-            match limit(stream, deadline).and_then(|()| stream.read(&mut piece)) {
-                Ok(read) => {
-                    bytes.extend_from_slice(&piece[..read]);
-                    return Ok(read);
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(self.fault(&error)),
-            }
-        }
+        let read = stream.read(&mut piece).map_err(|error| self.fault(&error))?;
+        bytes.extend_from_slice(&piece[..read]);
+        Ok(read)
     }
 
     fn fault(&self, error: &io::Error) -> SourceFault {
@@ -234,20 +222,6 @@ fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, SourceFault> {
 
 fn cut() -> SourceFault {
     SourceFault::Unreachable("it closed the connection before its answer was complete".to_owned())
-}
-
-/// Lets the next read or write of the stream end with the deadline.
-fn limit(stream: &TcpStream, deadline: Instant) -> io::Result<()> {
-    let left = left(deadline)?;
-    stream.set_read_timeout(Some(left)).and_then(|()| stream.set_write_timeout(Some(left)))
-}
-
-fn left(deadline: Instant) -> io::Result<Duration> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() {
-        return Err(ErrorKind::TimedOut.into());
-    }
-    Ok(left)
 }
 
 /// What must hold of the heads of answers, whatever a registry sends; `src/fuzzing.rs` feeds it.

@@ -8,6 +8,7 @@ use super::request::{parse, Asked, Malformed, Request};
 use super::SERVICE;
 use crate::control::health_body;
 use crate::domain::Code;
+use crate::stream::Until;
 use socket2::SockRef;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -127,7 +128,7 @@ fn serve_one(stream: &TcpStream, board: &Board) -> io::Result<()> {
         Ok(Request { asked, head_only }) => (answer(&asked, board, stream), head_only),
         Err(malformed) => (refused(malformed), false),
     };
-    write_within(stream, &reply.bytes(head_only), Instant::now() + REPLY_TIME)?;
+    Until::new(stream, Instant::now() + REPLY_TIME).write_all(&reply.bytes(head_only))?;
     stream.shutdown(Shutdown::Write)?;
     // What was sent behind the head is read and dropped: closing over it would reset the connection under the reply.
     let mut rest = [0; HEAD_BYTES_MAX];
@@ -137,17 +138,14 @@ fn serve_one(stream: &TcpStream, board: &Board) -> io::Result<()> {
 }
 
 /// Reads a head; fails if the peer closes before it is complete.
-fn read_head(mut stream: &TcpStream) -> io::Result<Result<Request, Malformed>> {
-    let deadline = Instant::now() + HEAD_TIME;
+fn read_head(stream: &TcpStream) -> io::Result<Result<Request, Malformed>> {
+    let mut stream = Until::new(stream, Instant::now() + HEAD_TIME);
     let mut head = [0; HEAD_BYTES_MAX];
     let mut filled = 0;
     loop {
-        stream.set_read_timeout(Some(remaining(deadline)?))?;
-        match stream.read(&mut head[filled..]) {
-            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
+        match stream.read(&mut head[filled..])? {
+            0 => return Err(ErrorKind::UnexpectedEof.into()),
+            read => filled += read,
         }
         match parse(&head[..filled]) {
             Some(request) => return Ok(request),
@@ -236,25 +234,4 @@ impl Reply {
         }
         bytes
     }
-}
-
-fn remaining(deadline: Instant) -> io::Result<Duration> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() {
-        return Err(ErrorKind::TimedOut.into());
-    }
-    Ok(left)
-}
-
-fn write_within(mut stream: &TcpStream, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {
-    while !bytes.is_empty() {
-        stream.set_write_timeout(Some(remaining(deadline)?))?;
-        match stream.write(bytes) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(written) => bytes = &bytes[written..],
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
