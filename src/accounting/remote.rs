@@ -59,7 +59,7 @@ impl Remote {
             Ok(answered)
         });
         let what = |error: io::Error| match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => format!("it does not answer within {patience:?}"),
+            io::ErrorKind::TimedOut => format!("it does not answer within {patience:?}"),
             _ => error.to_string(),
         };
         match exchanged {

@@ -187,7 +187,7 @@ impl HttpSource {
 
     fn fault(&self, error: &io::Error) -> SourceFault {
         SourceFault::Unreachable(match error.kind() {
-            ErrorKind::WouldBlock | ErrorKind::TimedOut => format!("it does not answer within {:?}", self.timeout),
+            ErrorKind::TimedOut => format!("it does not answer within {:?}", self.timeout),
             _ => error.to_string(),
         })
     }
