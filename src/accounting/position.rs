@@ -18,8 +18,7 @@ impl Flows {
     /// Adds what a line counts.
     pub fn add_line(&mut self, line: Line) {
         for delta in line.deltas {
-            let side = if delta.side == Side::Debit.as_str() { Side::Debit } else { Side::Credit };
-            self.add((delta.account, delta.asset, delta.op, side.as_str()), delta.count, delta.amount);
+            self.add((delta.account, delta.asset, delta.op, Side::of(&delta.side).as_str()), delta.count, delta.amount);
         }
     }
 
@@ -74,8 +73,7 @@ impl Position {
     pub fn of(flows: &Flows) -> Self {
         let mut position = Self::default();
         for ((account, asset, _, side), (count, amount)) in flows.iter() {
-            let side = if *side == Side::Debit.as_str() { Side::Debit } else { Side::Credit };
-            position.moves(account, asset, side, count, amount);
+            position.moves(account, asset, Side::of(side), count, amount);
         }
         position.tidied()
     }

@@ -14,6 +14,15 @@ pub enum Side {
 }
 
 impl Side {
+    /// The side that has this name in a line.
+    pub(super) fn of(name: &str) -> Self {
+        if name == Side::Debit.as_str() {
+            Side::Debit
+        } else {
+            Side::Credit
+        }
+    }
+
     /// The name in a line.
     pub fn as_str(self) -> &'static str {
         match self {

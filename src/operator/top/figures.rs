@@ -1,11 +1,8 @@
 //! The figures of one frame, as programs get them and as the frame draws them.
 use super::sample::{Between, EVERY};
-use crate::domain::{Op, Reason};
+use crate::domain::{Op, Read, Reason};
 use serde::Serialize;
 use serde_json::Value;
-
-/// Routes that are no reads of the API.
-const NO_READS: [&str; 4] = ["healthz", "readyz", "version", "unknown"];
 
 /// What a name comes to each second, and since the start.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -113,9 +110,7 @@ impl Figures {
             p95: between.quantile(name, 0.95),
             p99: between.quantile(name, 0.99),
         };
-        // Every write has a route of the name of its operation.
-        let is_write = |route: &str| Op::ALL.into_iter().any(|op| op.as_str() == route);
-        let reads: (&str, &dyn Fn(&str) -> bool) = ("route", &|route| !is_write(route) && !NO_READS.contains(&route));
+        let reads: (&str, &dyn Fn(&str) -> bool) = ("route", &|route| Read::ALL.into_iter().any(|read| read.as_str() == route));
         let total = sample.sum("http_requests_total", reads).unwrap_or(0.0);
         let reads = Counted { name: "reads".to_owned(), per_second: between.rate("http_requests_total", reads), total };
         let operations = Op::ALL.into_iter().map(|op| counted(op.as_str(), "wallet_requests_total", "op")).chain([reads]);
