@@ -23,6 +23,11 @@ fn hear(socket: &UnixDatagram) -> String {
     String::from_utf8(bytes[..length].to_vec()).unwrap()
 }
 
+/// The next message that is no sign of life.
+fn first_but_life(socket: &UnixDatagram) -> String {
+    std::iter::repeat_with(|| hear(socket)).find(|told| told != "WATCHDOG=1").unwrap()
+}
+
 #[test]
 fn a_wallet_says_that_it_is_ready_that_it_lives_and_that_it_ends() {
     let mut server = Server::prepared(&[]);
@@ -38,32 +43,34 @@ fn a_wallet_says_that_it_is_ready_that_it_lives_and_that_it_ends() {
         assert_eq!(hear(&socket), "WATCHDOG=1");
     }
     server.signal(Signal::TERM);
-    let ending = std::iter::repeat_with(|| hear(&socket)).find(|told| told != "WATCHDOG=1").unwrap();
+    let ending = first_but_life(&socket);
     assert_eq!(ending, "STOPPING=1\nSTATUS=draining, then closing the ledger\nWATCHDOG_USEC=86400000000");
     assert_eq!(server.wait_exit().status.code(), Some(0));
 }
 
 #[test]
-fn a_daemon_says_that_it_is_ready_when_it_listens_and_that_it_ends() {
+fn a_daemon_says_that_it_is_ready_when_it_listens_that_it_lives_and_that_it_ends() {
     let place = tempfile::tempdir().unwrap();
     let path = |name: &str| place.path().join(name);
     let socket = listen(&path("notify"));
     let mut command = Command::new(env!("CARGO_BIN_EXE_ron-ledger"));
     command.arg("--dir").arg(path("ledger")).arg("--sock").arg(path("run/ledger.sock")).args(["--segment-bytes", "8388608"]);
-    let mut child = command.env("NOTIFY_SOCKET", path("notify")).env("WATCHDOG_USEC", "2").spawn().unwrap();
-    let told = [hear(&socket), hear(&socket)];
+    // Nobody but user 4294967294 is admitted: the daemon answers itself all the same.
+    command.args(["--allow-uid", "4294967294"]);
+    let mut child = command.env("NOTIFY_SOCKET", path("notify")).env("WATCHDOG_USEC", "20000").spawn().unwrap();
+    let told = [hear(&socket), hear(&socket), hear(&socket), hear(&socket)];
     let listens = UnixStream::connect(path("run/ledger.sock"));
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-    let ending = hear(&socket);
+    let ending = first_but_life(&socket);
     let status = child.wait().unwrap();
-    assert_eq!(told, ["STATUS=reading the ledger", "READY=1\nSTATUS=serving the ledger"]);
+    assert_eq!(told, ["STATUS=reading the ledger", "READY=1\nSTATUS=serving the ledger", "WATCHDOG=1", "WATCHDOG=1"]);
     listens.unwrap();
     assert!(ending.starts_with("STOPPING=1\nSTATUS=closing the ledger"), "{ending}");
     assert_eq!(status.code(), Some(0));
 }
 
 #[test]
-fn the_daemon_of_the_counters_and_the_registry_say_when_they_are_ready_and_that_they_end() {
+fn the_daemon_of_the_counters_and_the_registry_say_when_they_are_ready_that_they_live_and_that_they_end() {
     let place = tempfile::tempdir().unwrap();
     let path = |name: &str| place.path().join(name);
     std::fs::write(path("registry.json"), support::topology(1, "one")).unwrap();
@@ -73,12 +80,13 @@ fn the_daemon_of_the_counters_and_the_registry_say_when_they_are_ready_and_that_
     registry.arg("--file").arg(path("registry.json")).arg("--listen").arg(format!("127.0.0.1:{}", support::free_port()));
     for (mut command, status, name) in [(accounting, "keeping counters", "a"), (registry, "serving the topology", "r")] {
         let socket = listen(&path(name));
-        let mut child = command.env("NOTIFY_SOCKET", path(name)).spawn().unwrap();
-        let told = hear(&socket);
+        let mut child = command.env("NOTIFY_SOCKET", path(name)).env("WATCHDOG_USEC", "20000").spawn().unwrap();
+        let [told, first, second] = [hear(&socket), hear(&socket), hear(&socket)];
         kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-        let ending = hear(&socket);
+        let ending = first_but_life(&socket);
         let status_of_exit = child.wait().unwrap();
         assert_eq!(told, format!("READY=1\nSTATUS={status}"));
+        assert_eq!([first, second], ["WATCHDOG=1"; 2]);
         assert!(ending.starts_with("STOPPING=1\nSTATUS=ending"), "{ending}");
         assert_eq!(status_of_exit.code(), Some(0));
     }

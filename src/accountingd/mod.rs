@@ -3,6 +3,7 @@
 mod books;
 mod server;
 
+use crate::accounting::{files_behind, SinkFault};
 use crate::control::{bind_admin, check_socket_directory, SignalEvent, Signals, Supervisor};
 use books::Books;
 use server::Server;
@@ -58,8 +59,10 @@ pub fn run(args: &Args) -> Result<(), String> {
         .map_err(|error| format!("cannot start the thread that accepts: {error}"))?;
     tracing::info!(event = "accounting_served", directory, socket = %args.sock.display(), ledgers, "counters are kept");
     supervisor.ready("keeping counters");
+    // It lives as long as it answers whoever asks.
+    let is_well = || !matches!(files_behind(&args.sock), Err(SinkFault::Absent { .. }));
     // There is nothing to read again, nor to take a snapshot of.
-    while let Ok(SignalEvent::Reload | SignalEvent::Snapshot) = events.recv() {}
+    while let Ok(SignalEvent::Reload | SignalEvent::Snapshot) = supervisor.wait(&events, is_well) {}
     supervisor.ending("ending");
     // A line that is being written now is whole or is cut off by the next start; its wallet asks which.
     tracing::info!(event = "accounting_ended", "no counters are kept any more");

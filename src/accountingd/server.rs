@@ -55,7 +55,7 @@ impl Server {
             let _ = (&stream).write_all(Answer::Error { error: error.clone() }.line().as_bytes());
             Err(io::Error::other(error))
         };
-        if !self.users.contains(&peer.uid) {
+        if !self.users.contains(&peer.uid) && !peer.is_this_process() {
             return refuse(format!("{peer} is not admitted; start the daemon with --allow-uid {}", peer.uid));
         }
         if served.fetch_add(1, Ordering::Relaxed) >= CONNECTIONS_MAX {

@@ -3,7 +3,9 @@
 //! The protocol is that of sd_notify(3): a message is one datagram to the unix socket that `NOTIFY_SOCKET` names, in the file system or,
 //! behind an @, among the abstract names. Without that variable nobody has asked, and nothing is told. A message that cannot be delivered
 //! is logged and changes nothing: whoever waits for it acts by itself.
+use super::SignalEvent;
 use crate::domain::CoreId;
+use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -14,6 +16,8 @@ use std::time::{Duration, Instant};
 
 /// How long a message waits for a supervisor that does not read.
 const TELL_PATIENCE: Duration = Duration::from_millis(100);
+/// How often it is looked whether a sign of life is due, in the time between two of them.
+const LOOKS: u32 = 4;
 /// Time of the watchdog from the beginning of an orderly end on, which `TimeoutStopSec=` bounds: a last snapshot takes as long as it takes.
 const ENDING_MAX: Duration = Duration::from_secs(86_400);
 
@@ -63,6 +67,22 @@ impl Supervisor {
         if self.told.get().map_or(true, |told| told.elapsed() >= every) && is_well() {
             self.tell("WATCHDOG=1");
             self.told.set(Some(Instant::now()));
+        }
+    }
+
+    /// The next signal. Until one comes there are signs of life, as long as the process is well.
+    ///
+    /// # Errors
+    /// If no signal will come any more.
+    pub fn wait(&self, signals: &Receiver<SignalEvent>, is_well: impl Fn() -> bool) -> Result<SignalEvent, RecvError> {
+        let Some(every) = self.every else { return signals.recv() };
+        loop {
+            self.lives(&is_well);
+            match signals.recv_timeout(every / LOOKS) {
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(RecvError),
+                Ok(signal) => return Ok(signal),
+            }
         }
     }
 
@@ -143,6 +163,30 @@ mod tests {
             let ending = "STOPPING=1\nSTATUS=closing\nWATCHDOG_USEC=86400000000";
             assert_eq!(told, ["STATUS=reading", "READY=1\nSTATUS=serving", "WATCHDOG=1", ending], "{name}");
         }
+    }
+
+    #[test]
+    fn a_signal_is_waited_for_with_signs_of_life_as_long_as_all_is_well() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        for is_well in [true, false] {
+            let supervisor = told_by(path.to_str().unwrap(), &[("WATCHDOG_USEC", "8000")]);
+            let (signal, signals) = crossbeam_channel::bounded(1);
+            let looks = Cell::new(0);
+            let look = || {
+                looks.set(looks.get() + 1);
+                if looks.get() == 3 {
+                    signal.send(SignalEvent::Drain).unwrap();
+                }
+                is_well
+            };
+            assert_eq!(supervisor.wait(&signals, look), Ok(SignalEvent::Drain));
+            let told = std::iter::from_fn(|| heard(&socket)).count();
+            assert_eq!((looks.get(), told), (3, if is_well { 3 } else { 0 }));
+        }
+        let (_, no_signals) = crossbeam_channel::bounded(1);
+        assert_eq!(told_by(path.to_str().unwrap(), &[]).wait(&no_signals, || true), Err(RecvError));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::control::{
     bind_admin, check_socket_directory, look_at_socket, note_progress, Interruption, SignalEvent, Signals, Supervisor,
 };
 use crate::domain::Seq;
-use crate::ledger::{Admitted, DiskStorage, LedgerError, Log, Options, Recovered, Server, Storage};
+use crate::ledger::{directory_behind, Admitted, DiskStorage, LedgerError, Log, Options, Recovered, Server, Storage};
 use crate::telemetry::logs::LogGuard;
 use crossbeam_channel::Receiver;
 
@@ -56,9 +56,11 @@ pub fn run_on<S: Storage>(storage: S, options: &Options, settings: &Settings, lo
     server.scrub(settings.scrubbing).map_err(|error| format!("cannot start the thread that scrubs: {error}"))?;
     tracing::info!(event = "ledger_started", %directory, socket = %settings.socket.display(), entries, from_snapshot, epoch, "serving the ledger");
     supervisor.ready("serving the ledger");
+    // It lives as long as it answers whoever asks.
+    let is_well = || !matches!(directory_behind(&settings.socket), Err(LedgerError::Unreachable { .. }));
     // The second signal to end ends it at once, by itself.
     loop {
-        match events.recv() {
+        match supervisor.wait(&events, is_well) {
             // A daemon has nothing to read again.
             Ok(SignalEvent::Reload) => {}
             Ok(SignalEvent::Snapshot) => server.take_snapshot(),

@@ -82,6 +82,7 @@ pub fn run(args: &Args) -> Result<(), String> {
             Ok(SignalEvent::Snapshot) | Err(RecvTimeoutError::Timeout) => {}
             Ok(SignalEvent::Drain | SignalEvent::Exit(_)) | Err(RecvTimeoutError::Disconnected) => break,
         }
+        supervisor.lives(|| server.answers());
         let standing = watch.standing();
         follow(&board, &told, &standing);
         told = standing;

@@ -25,6 +25,8 @@ const HEAD_BYTES_MAX: usize = 8 << 10;
 const HEAD_TIME: Duration = Duration::from_secs(5);
 /// How long a reply may take to leave.
 const REPLY_TIME: Duration = Duration::from_secs(10);
+/// How long the server has to answer itself, once connected; connecting has as long.
+const PROBE_TIME: Duration = Duration::from_secs(1);
 /// Pause after a failed accept: want of file descriptors does not go away within microseconds.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long an end waits for replies that are on their way.
@@ -59,6 +61,16 @@ impl Server {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Whether a question gets an answer, whatever it is.
+    pub fn answers(&self) -> bool {
+        let asked = TcpStream::connect_timeout(&self.address, PROBE_TIME).and_then(|stream| {
+            let mut stream = Until::new(&stream, Instant::now() + PROBE_TIME);
+            stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: registry\r\nConnection: close\r\n\r\n")?;
+            stream.read_exact(&mut [0])
+        });
+        asked.is_ok()
     }
 
     /// Accepts nobody any more, answers those who wait, and gives replies a moment to leave.

@@ -37,6 +37,11 @@ impl Peer {
         Ok(Self { pid: found.pid.unsigned_abs(), uid: found.uid })
     }
 
+    /// Whether this process itself is at the other end.
+    pub fn is_this_process(&self) -> bool {
+        self.pid == std::process::id()
+    }
+
     /// Whether these are certainly one process. Of those that cannot be seen from here that is never certain.
     pub fn is_the_process(&self, other: &Self) -> bool {
         self.pid != 0 && self == other

@@ -226,7 +226,7 @@ fn accept<S: Storage>(site: &Arc<Site<S>>, listener: &UnixListener, admitted: &A
         let mut connection = Connection::new(Arc::clone(site), stream, peer);
         let full = open.fetch_add(1, Ordering::Relaxed) >= CONNECTIONS_MAX;
         let guard = Counted(Arc::clone(&open));
-        if !admitted.0.contains(&peer.uid) {
+        if !admitted.0.contains(&peer.uid) && !peer.is_this_process() {
             let text = format!("user {} is not admitted; start ron-ledger with --allow-uid {}", peer.uid, peer.uid);
             connection.refuse(Fault { refused: Refused::Stranger, epoch: 0, text });
             continue;
