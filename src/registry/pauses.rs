@@ -1,5 +1,5 @@
-//! How long to wait after questions that failed: each pause is twice as long as the one before it, up to the longest, and taken at
-//! random from its upper half, so that many servers do not come back to a registry at the same moment.
+//! How long to wait between questions. Pauses are taken at random from their upper half, so that many servers do not come back to a
+//! registry at the same moment; behind a question that failed each is twice as long as the one before it, up to the longest.
 use std::time::Duration;
 
 /// The pauses behind questions that fail.
@@ -20,15 +20,20 @@ impl Pauses {
     pub fn failed(&mut self, random: u32) -> Duration {
         let pause = self.next;
         self.next = pause.saturating_mul(2).min(self.longest);
-        let half = pause / 2;
-        let part = half.as_nanos() * u128::from(random) / u128::from(u32::MAX);
-        half + Duration::from_nanos(u64::try_from(part).unwrap_or(u64::MAX))
+        in_upper_half(pause, random)
     }
 
     /// A question has had a good answer.
     pub fn forget(&mut self) {
         self.next = self.first;
     }
+}
+
+/// Of the upper half of this pause what `random` chooses.
+pub(super) fn in_upper_half(pause: Duration, random: u32) -> Duration {
+    let half = pause / 2;
+    let part = half.as_nanos() * u128::from(random) / u128::from(u32::MAX);
+    half + Duration::from_nanos(u64::try_from(part).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{bounded, Receiver, RecvTimeoutError, Sender};
 
-use super::pauses::Pauses;
+use super::pauses::{in_upper_half, Pauses};
 use super::{Answer, Held, Registry, Source, SourceFault, Taken};
 
 /// Pause between two questions with good answers at the least: a registry that always has news does not keep this thread busy.
@@ -155,14 +155,15 @@ impl Asker {
             standing.looks += u64::from(in_any_case);
             standing.note(&self.held, outcome)
         };
+        // Without randomness pauses are as long as they can be.
+        let random = getrandom::u32().unwrap_or(u32::MAX);
         match noted {
             Ok(taken) => {
                 self.pauses.forget();
                 let pause = if taken == Taken::Changed { Duration::ZERO } else { self.source.pause(started.elapsed()) };
-                pause.max(QUESTION_PAUSE)
+                in_upper_half(pause, random).max(QUESTION_PAUSE)
             }
-            // Without randomness pauses are as long as they can be.
-            Err(_) => self.pauses.failed(getrandom::u32().unwrap_or(u32::MAX)),
+            Err(_) => self.pauses.failed(random),
         }
     }
 }

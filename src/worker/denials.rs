@@ -32,8 +32,9 @@ impl Denials {
         Some(std::mem::take(&mut self.left_out))
     }
 
-    /// Logs a refusal if it is one for want of authority. `holder` is whose capability it was, if its signature was right.
-    pub fn log(&mut self, now_ms: u64, meta: &Meta, refusal: &Refusal, holder: Option<&Capability>) {
+    /// Logs a refusal if it is one for want of authority. `holder` is whose capability it was, if its signature was right; the policy
+    /// in force has this version.
+    pub fn log(&mut self, now_ms: u64, meta: &Meta, refusal: &Refusal, holder: Option<&Capability>, policy_version: u64) {
         if !matches!(refusal.status, 401 | 403) {
             return;
         }
@@ -49,6 +50,7 @@ impl Denials {
             token_id = holder.map(|holder| token_id_text(holder.token())),
             subject = holder.map(Capability::subject),
             key_id = holder.map(Capability::key_id),
+            policy_version,
             left_out,
             "a capability does not allow a request, or there is none"
         );

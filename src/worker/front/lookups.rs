@@ -37,7 +37,8 @@ impl Front {
     pub(super) fn deny(&mut self, ticket: Ticket, refusal: Refusal, holder: Option<&Capability>) {
         if let Some(meta) = self.waiting(ticket) {
             let now_ms = self.now_ms();
-            self.denials.log(now_ms, &meta, &refusal, holder);
+            let policy_version = self.policy.1.version();
+            self.denials.log(now_ms, &meta, &refusal, holder, policy_version);
         }
         self.refuse(ticket, refusal);
     }
