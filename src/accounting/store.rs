@@ -83,6 +83,7 @@ impl Store {
         store.file = Some(file);
         if whole < found {
             tracing::warn!(
+                event = "accounting_torn",
                 reason = "torn last line",
                 "{}: cut {} bytes off; they are derived again from the ledger",
                 path.display(),

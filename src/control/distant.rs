@@ -206,7 +206,7 @@ impl<'a, 'e> Distant<'a, 'e> {
         let pause = match self.waits.take() {
             Some((before, pause)) if before == why => (2 * pause).min(PAUSE_MAX),
             Some(_) | None => {
-                tracing::warn!(error = why, entries, "the ledger could not be read on; trying again");
+                tracing::warn!(event = "recovery_waits", error = why, entries, "the ledger could not be read on; trying again");
                 self.readiness.down(Dep::Ledger, why);
                 PAUSE
             }

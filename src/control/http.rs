@@ -199,7 +199,7 @@ fn accept_until_stopped(listener: &dyn Listener, stop: &AtomicBool, surface: Sur
         let (connection, twin) = match accepted.and_then(|connection| Ok((connection.twin()?, connection))) {
             Ok(both) => both,
             Err(error) => {
-                tracing::warn!(reason = %error, "the control plane could not accept a connection");
+                tracing::warn!(event = "accept_failed", reason = %error, "the control plane could not accept a connection");
                 std::thread::sleep(ACCEPT_PAUSE);
                 continue;
             }
@@ -211,7 +211,10 @@ fn accept_until_stopped(listener: &dyn Listener, stop: &AtomicBool, surface: Sur
             slots_of_thread.give_back(number);
         };
         if let Err(error) = std::thread::Builder::new().name("control-connection".to_owned()).spawn(serve) {
-            tracing::warn!(reason = %error, "the control plane could not start a thread for a connection");
+            tracing::warn!(
+                event = "thread_failed", reason = %error,
+                "the control plane could not start a thread for a connection"
+            );
             slots.give_back(number);
         }
     }

@@ -145,7 +145,10 @@ fn accepted_before(reader: &mut dyn ReadLedger, first: Seq, through: Seq, newest
         Err(error @ LedgerError::Unreachable { .. }) => Err(error),
         Err(error) => {
             // It only serves a remark: what the snapshot has is served whatever has become of the segments before it.
-            tracing::warn!(%error, "when the entries that are not here were accepted cannot be read; the time of the snapshot is taken");
+            tracing::warn!(
+                event = "acceptance_time_unread", %error,
+                "when the entries that are not here were accepted cannot be read; the time of the snapshot is taken"
+            );
             Ok(Some(newest))
         }
     }

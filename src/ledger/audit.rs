@@ -209,7 +209,7 @@ impl<S: Storage> AuditWork<S> {
         for _ in 0..BATCHES_PER_STEP {
             let Some(batch) = cursor.next_batch(head)? else { break };
             if let Err(what) = apply(&mut self.tail, &batch)? {
-                tracing::error!(%what, "the ledger breaks a rule; nothing more is written");
+                tracing::error!(event = "ledger_broken", %what, "the ledger breaks a rule; nothing more is written");
                 self.broken = Some(what);
                 return Ok(false);
             }
@@ -273,7 +273,7 @@ impl<S: Storage> AuditWork<S> {
         self.kept = self.base.as_ref().map(|base| base.head().seq);
         let kept: Vec<Seq> = self.kept.into_iter().chain([seq]).collect();
         if let Err(error) = keep_only(&storage, &kept) {
-            tracing::warn!(%error, "an old snapshot could not be removed; the next one tries again");
+            tracing::warn!(event = "snapshot_kept", %error, "an old snapshot could not be removed; the next one tries again");
         }
         self.base = Some(made);
         self.tail = tail_behind(self.base.as_ref(), &self.hasher);
@@ -299,7 +299,10 @@ impl<S: Storage> AuditWork<S> {
         match self.earlier_base() {
             Ok(base) => {
                 let through = base.as_ref().map_or(0, |base| base.head().seq.0);
-                tracing::warn!(%fault, through, "the entries since an earlier snapshot are replayed again");
+                tracing::warn!(
+                    event = "auditor_went_back", %fault, through,
+                    "the entries since an earlier snapshot are replayed again"
+                );
                 let cut = base.as_ref().map_or_else(|| Cut::beginning(self.reader.log_id()), Cut::of);
                 self.cut = Cut { keys_ttl_ms: self.cut.keys_ttl_ms, ..cut };
                 self.tail = tail_behind(base.as_ref(), &self.hasher);

@@ -304,10 +304,10 @@ impl<S: Storage> Desk<S> {
         let what = error.to_string();
         let damaged = error.is_damage();
         if damaged && self.damaged.as_ref() == Some(&what) && !self.is_behind_itself() {
-            tracing::error!(%what, "what was committed is damaged; nothing more is written");
+            tracing::error!(event = "ledger_broken", %what, "what was committed is damaged; nothing more is written");
             self.work.broken = Some(what);
         } else {
-            tracing::error!(%error, "the auditor cannot read what was committed; it tries again");
+            tracing::error!(event = "auditor_read_failed", %error, "the auditor cannot read what was committed; it tries again");
             self.damaged = Some(what).filter(|_| damaged);
         }
     }
@@ -319,7 +319,7 @@ impl<S: Storage> Desk<S> {
         self.agreed = comparison.agreed();
         self.comparison = Some(comparison);
         if let Some(what) = differs {
-            tracing::error!(%what, through = self.work.tail.through().0, "the cores do not serve what the ledger says; nothing more is written");
+            tracing::error!(event = "cores_differ", %what, through = self.work.tail.through().0, "the cores do not serve what the ledger says; nothing more is written");
             self.work.broken = Some(what);
         }
     }
@@ -434,7 +434,7 @@ impl<S: Storage> Desk<S> {
             }
             Err(error) => {
                 if !std::mem::replace(&mut self.untold, true) {
-                    tracing::error!(%error, "the auditor cannot tell what accounts should hold");
+                    tracing::error!(event = "accounts_not_compared", %error, "the auditor cannot tell what accounts should hold");
                 }
                 None
             }

@@ -151,7 +151,7 @@ impl Drop for Committer {
             return;
         }
         if let Err(error) = self.stop() {
-            tracing::error!(%error, "the ledger was not closed in order");
+            tracing::error!(event = "ledger_close_failed", %error, "the ledger was not closed in order");
         }
     }
 }
@@ -206,7 +206,10 @@ impl<E: Engine> Runner<E> {
                 Ok(true) => {}
                 Ok(false) => return self.writer.close(),
                 Err(error) => {
-                    tracing::error!(%error, "FATAL: the ledger cannot make entries durable; nothing more is acknowledged, the process ends");
+                    tracing::error!(
+                        event = "ledger_failed", %error,
+                        "FATAL: the ledger cannot make entries durable; nothing more is acknowledged, the process ends"
+                    );
                     on_fatal(&error);
                     return Err(error);
                 }
@@ -261,11 +264,18 @@ impl<E: Engine> Runner<E> {
                 Written::Ended(error) => return Err(error),
                 Written::NoRoom(error) => {
                     if !was_full {
-                        tracing::error!(%error, entries, "no room for the next ledger segment, or no file descriptor, as the error says; commits wait for it");
+                        tracing::error!(
+                            event = "commits_wait", %error, entries,
+                            "no room for the next ledger segment, or no file descriptor, as the error says; commits wait for it"
+                        );
                     }
                     was_full = true;
                     if self.signals.closing.load(Ordering::Acquire) {
-                        tracing::error!(entries, "the ledger closes without room for these entries; they were not acknowledged");
+                        tracing::error!(
+                            event = "unacknowledged",
+                            entries,
+                            "the ledger closes without room for these entries; they were not acknowledged"
+                        );
                         return Ok(false);
                     }
                     std::thread::park_timeout(RETRY);
@@ -273,7 +283,7 @@ impl<E: Engine> Runner<E> {
             }
         };
         if was_full {
-            tracing::warn!("there is room for the next ledger segment again; commits go on");
+            tracing::warn!(event = "commits_go_on", "there is room for the next ledger segment again; commits go on");
         }
         self.group.settle(Some(placed), &self.deliver);
         self.quiet.committed(Instant::now());

@@ -108,7 +108,10 @@ impl<S: Storage> ReadLedger for Reader<S> {
     /// One index, one step of the history.
     fn prepare(&mut self) -> bool {
         if let Err(error) = self.index_one_segment() {
-            tracing::error!(%error, "a sealed segment could not be indexed; that is tried again when an entry is looked up in it");
+            tracing::error!(
+                event = "index_failed", %error,
+                "a sealed segment could not be indexed; that is tried again when an entry is looked up in it"
+            );
         }
         self.advance_history_in_idle(STEP_ENTRIES_MAX, Instant::now()).unwrap_or_else(|error| {
             if matches!(error, LedgerError::Archived { .. }) {
@@ -116,7 +119,7 @@ impl<S: Storage> ReadLedger for Reader<S> {
                 tracing::debug!(%error, "the history cannot be made again");
                 return false;
             }
-            tracing::error!(%error, "the history could not follow the ledger");
+            tracing::error!(event = "history_failed", %error, "the history could not follow the ledger");
             false
         })
     }

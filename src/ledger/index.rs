@@ -219,9 +219,9 @@ impl<S: Storage> Index<S> {
         let name = index_name(subject.segment);
         let file = self.shared.storage.place(&name);
         if cause.kind() == io::ErrorKind::NotFound {
-            tracing::info!(%file, "making the index of a segment");
+            tracing::info!(event = "index_made", %file, "making the index of a segment");
         } else {
-            tracing::warn!(%file, error = %cause, "making the index of a segment anew");
+            tracing::warn!(event = "index_made_anew", %file, error = %cause, "making the index of a segment anew");
         }
         let mut pairs = Pairs::new();
         walk(&mut self.start_of(subject.segment)?, subject.last, &mut |seq, entry| {
@@ -229,7 +229,7 @@ impl<S: Storage> Index<S> {
         })?;
         pairs.sort();
         if let Err(error) = replace(&self.shared.storage, &name, &pairs.encode(subject)) {
-            tracing::warn!(%file, %error, "could not write the index of a segment");
+            tracing::warn!(event = "index_unwritten", %file, %error, "could not write the index of a segment");
         }
         Ok(pairs)
     }

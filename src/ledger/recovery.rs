@@ -178,7 +178,10 @@ impl<S: Storage> Log<S> {
             }
         })?;
         if mark.is_none() && end.head > Seq(0) {
-            tracing::warn!(%directory, "the files `epoch` and `witness` are missing; a loss of the last entries would not be noticed this time");
+            tracing::warn!(
+                event = "marks_missing", %directory,
+                "the files `epoch` and `witness` are missing; a loss of the last entries would not be noticed this time"
+            );
         }
         let file = settle_tail(&storage, &end)?;
         let mut witness = Witness::open(&storage)?;
@@ -261,8 +264,10 @@ fn settle_tail<S: Storage>(storage: &S, end: &End) -> Result<S::File, LedgerErro
     let file = storage.open(&name).map_err(LedgerError::io(place.as_str(), "open the segment"))?;
     let size = file.size().map_err(LedgerError::io(place.as_str(), "look at the segment"))?;
     if let Some(torn) = &end.torn {
-        tracing::warn!(file = %torn.file, offset = torn.offset, bytes = torn.bytes, expected = end.head.0 + 1,
-            "an interrupted write, never acknowledged, is cleared away");
+        tracing::warn!(
+            event = "torn_tail", file = %torn.file, offset = torn.offset, bytes = torn.bytes, expected = end.head.0 + 1,
+            "an interrupted write, never acknowledged, is cleared away"
+        );
     }
     let torn_end = end.torn.as_ref().map_or(end.offset, |torn| torn.offset + torn.bytes);
     // A file that was cut short gets its zeros back; the remains of an interrupted write lie within what there is of it.

@@ -267,7 +267,8 @@ impl<S: Storage> Scan<'_, S> {
         }
         let read = read_header(&file).map_err(LedgerError::io(place.as_str(), "read the segment header"))?;
         if matches!(read, Ok((_, 1))) {
-            tracing::warn!(file = %place, "the first copy of the segment header is damaged, the second is good");
+            tracing::warn!(event = "segment_header_damaged", file = %place,
+                "the first copy of the segment header is damaged, the second is good");
         }
         let refuse = |what: String| match continues {
             true => self.damaged(index, 0, end.head, what),
@@ -390,8 +391,8 @@ impl<S: Storage> Scan<'_, S> {
             break;
         }
         if past_the_cache && !window.passes_the_cache() && self.mark.map_or(Seq(0), |mark| mark.head) < end.head {
-            tracing::warn!(file = %place, "the file system cannot be read past its cache; if a sync failed before this start, \
-                the last entries may not be on the disk");
+            tracing::warn!(event = "cache_not_bypassed", file = %place, "the file system cannot be read past its cache; if a sync \
+                failed before this start, the last entries may not be on the disk");
         }
         if past_the_cache {
             self.look_into_the_cache(Window::new(file, place, window_bytes), index, end)?;

@@ -195,7 +195,8 @@ impl<S: Storage> Allocator<S> {
                 return;
             }
             if let (Err(error), State::Wanted) = (&allocated, &slot.state) {
-                tracing::warn!(directory = %self.storage.place(""), %error, "could not allocate the next segment; trying again");
+                tracing::warn!(event = "allocation_failed", directory = %self.storage.place(""), %error,
+                    "could not allocate the next segment; trying again");
             }
             self.attempts.note(allocated.is_ok());
             slot.state = allocated.map_or_else(State::Failed, State::Ready);

@@ -37,8 +37,11 @@ impl<F: StorageFile> Witness<F> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 match replace(storage, WITNESS_NAME, &[0; SLOTS * SECTOR_BYTES]) {
                     Err(error) if is_lack_of_room(&error) => {
-                        tracing::warn!(%error, "no room for the file `witness`; until the next start, damage to the very last commit may \
-                            pass for an interrupted write");
+                        tracing::warn!(
+                            event = "witness_not_made", %error,
+                            "no room for the file `witness`; until the next start, damage to the very last commit may pass for an \
+                             interrupted write"
+                        );
                         return Ok(Self { file: None, next: 0, failing: false });
                     }
                     made_or_not => made_or_not.map_err(io("make the witness file"))?,
@@ -58,10 +61,13 @@ impl<F: StorageFile> Witness<F> {
         let written = file.write_at(&mark.encode(), (self.next * SECTOR_BYTES) as u64);
         match &written {
             Err(error) if !self.failing => {
-                tracing::error!(%error, "the file `witness` cannot be written; until it can be, damage to the \
-                very last commit may pass for an interrupted write")
+                tracing::error!(
+                    event = "witness_failed", %error,
+                    "the file `witness` cannot be written; until it can be, damage to the very last commit may pass for an interrupted \
+                     write"
+                )
             }
-            Ok(()) if self.failing => tracing::info!("the file `witness` can be written again"),
+            Ok(()) if self.failing => tracing::info!(event = "witness_goes_on", "the file `witness` can be written again"),
             _ => {}
         }
         self.failing = written.is_err();

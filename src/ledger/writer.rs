@@ -52,7 +52,10 @@ impl<E: Engine> Writer<E> {
     /// Notes how far the log reaches, as far as that can be done.
     pub fn note(&mut self) {
         if let Err(error) = self.engine.note() {
-            tracing::warn!(%error, "how far the ledger reaches could not be noted; damage to the last commit may go unnoticed until the next one");
+            tracing::warn!(
+                event = "mark_unwritten", %error,
+                "how far the ledger reaches could not be noted; damage to the last commit may go unnoticed until the next one"
+            );
         }
     }
 
@@ -73,7 +76,10 @@ impl<E: Engine> Writer<E> {
                 Appended::Fenced { epoch: newer } => return Written::Ended(self.fenced(newer)),
                 Appended::NoRoom(error) => return Written::NoRoom(error),
                 Appended::Unknown(error) => {
-                    tracing::warn!(%error, entries = count, "it is unknown whether a batch is durable; asking the ledger");
+                    tracing::warn!(
+                        event = "batch_in_doubt", %error, entries = count,
+                        "it is unknown whether a batch is durable; asking the ledger"
+                    );
                     match self.find_out(parts, count) {
                         Ok(Some(placed)) => break placed,
                         Ok(None) if sendings < SENDINGS_MAX => {}
@@ -98,7 +104,7 @@ impl<E: Engine> Writer<E> {
         let now = self.engine.acquire(Some(before.epoch)).map_err(|error| match error {
             LedgerError::Fenced { .. } => Doubt::Replaced(error),
             error => {
-                tracing::warn!(%error, "the ledger does not tell");
+                tracing::warn!(event = "batch_stays_in_doubt", %error, "the ledger does not tell");
                 Doubt::Stays
             }
         })?;
@@ -123,7 +129,7 @@ impl<E: Engine> Writer<E> {
             }
             (Ok(()), Some(_) | None) => Err(replaced),
             (Err(error), _) => {
-                tracing::warn!(%error, "the ledger cannot be read back");
+                tracing::warn!(event = "batch_stays_in_doubt", %error, "the ledger cannot be read back");
                 Err(Doubt::Stays)
             }
         }

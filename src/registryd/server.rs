@@ -111,7 +111,7 @@ fn accept_until_stopped(listener: &TcpListener, stopping: &AtomicBool, open: &Ar
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::warn!(reason = %error, "a connection could not be accepted");
+                tracing::warn!(event = "accept_failed", reason = %error, "a connection could not be accepted");
                 thread::sleep(ACCEPT_PAUSE);
                 continue;
             }
@@ -130,7 +130,7 @@ fn accept_until_stopped(listener: &TcpListener, stopping: &AtomicBool, open: &Ar
             let _ = serve_one(&stream, &board);
         };
         if let Err(error) = thread::Builder::new().name("registry-client".to_owned()).spawn(serve) {
-            tracing::warn!(reason = %error, "no thread could be started for a connection");
+            tracing::warn!(event = "thread_failed", reason = %error, "no thread could be started for a connection");
         }
     }
 }

@@ -71,7 +71,7 @@ impl<S: Storage> Connection<S> {
     fn unanswered(&mut self, id: u64, error: &LedgerError) {
         let archived_before = if let LedgerError::Archived { first, .. } = error { Some(*first) } else { None };
         if archived_before.is_none() {
-            tracing::error!(%error, "a question about the ledger could not be answered");
+            tracing::error!(event = "question_unanswered", %error, "a question about the ledger could not be answered");
         }
         self.line.session.reply(&Reply::Unanswered { id, archived_before, text: &error.to_string() });
     }

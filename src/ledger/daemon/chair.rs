@@ -80,10 +80,11 @@ impl<E: Engine> Chair<E> {
                 let text = format!("{} has the ledger; stop that wallet, or give this one a ledger of its own", holder.who);
                 return Err(fault(Refused::InUse, self.writer.tenure().epoch, text).into());
             }
-            tracing::warn!(pid = holder.who.pid, by = who.pid, "a wallet that was not heard any more is replaced");
+            let (pid, by) = (holder.who.pid, who.pid);
+            tracing::warn!(event = "writer_replaced", pid, by, "a wallet that was not heard any more is replaced");
         }
         let tenure = self.writer.engine().acquire(None).map_err(|error| {
-            tracing::error!(%error, "no new epoch could be taken");
+            tracing::error!(event = "epoch_not_taken", %error, "no new epoch could be taken");
             fault(Refused::Unavailable, 0, format!("no new epoch could be taken: {error}"))
         })?;
         self.writer.begin(tenure);

@@ -68,7 +68,8 @@ impl<S: Storage> Connection<S> {
         let Over = self.run().unwrap_or(Over);
         if let (Some(seat), Some(chair)) = (self.line.seat(), &mut *self.site.chair.lock().expect("a panic ends the process")) {
             chair.leave(*seat);
-            tracing::info!(pid = self.line.peer.pid, uid = self.line.peer.uid, "the writing wallet has left");
+            let Peer { pid, uid } = self.line.peer;
+            tracing::info!(event = "writer_left", pid, uid, "the writing wallet has left");
         }
     }
 
@@ -181,7 +182,10 @@ impl<S: Storage> Connection<S> {
         done.map_err(|turned| match turned {
             Turned::Away(fault) => self.end(fault),
             Turned::Fatal(error) => {
-                tracing::error!(%error, "FATAL: the ledger cannot make entries durable; nothing more is acknowledged, the process ends");
+                tracing::error!(
+                    event = "ledger_failed", %error,
+                    "FATAL: the ledger cannot make entries durable; nothing more is acknowledged, the process ends"
+                );
                 if let Some(on_fatal) = self.site.on_fatal.lock().expect("a panic ends the process").take() {
                     on_fatal(&error);
                 }

@@ -126,7 +126,8 @@ impl Line {
 
     fn take_seat<S: Storage>(&mut self, (seat, granted): (Seat, Reply<'_>), watch: &Watch<S>, message: &str) -> Done {
         let Reply::Granted { epoch, head, .. } = granted else { unreachable!("a seat comes with a grant") };
-        tracing::info!(pid = self.peer.pid, uid = self.peer.uid, epoch, head = head.0, "{message}");
+        let Peer { pid, uid } = self.peer;
+        tracing::info!(event = "ledger_granted", pid, uid, epoch, head = head.0, "{message}");
         self.seat = Some(seat);
         self.session.grant(&granted);
         self.tell_state(watch);
@@ -179,13 +180,16 @@ impl Line {
                 let commit_us = u32::try_from(took.as_micros()).unwrap_or(u32::MAX).max(1);
                 self.session.reply(&Reply::Durable { commit_us, batches: batches.clone() });
                 if std::mem::take(&mut self.full) {
-                    tracing::warn!("there is room for the next ledger segment again; commits go on");
+                    tracing::warn!(event = "commits_go_on", "there is room for the next ledger segment again; commits go on");
                 }
                 Ok(Outcome::Durable(batches, took))
             }
             Committed::NoRoom(error) => {
                 if !std::mem::replace(&mut self.full, true) {
-                    tracing::error!(%error, "no room for the next ledger segment, or no file descriptor, as the error says; commits wait for it");
+                    tracing::error!(
+                        event = "commits_wait", %error,
+                        "no room for the next ledger segment, or no file descriptor, as the error says; commits wait for it"
+                    );
                 }
                 Ok(Outcome::NoRoom)
             }

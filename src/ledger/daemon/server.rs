@@ -114,7 +114,8 @@ impl<S: Storage> Site<S> {
         let left_out = std::mem::take(&mut refusals.left_out);
         refusals.pauses.failed(now);
         let (cause, reason) = (fault.refused, &fault.text);
-        tracing::warn!(pid = peer.pid, uid = peer.uid, ?cause, %reason, left_out, "a connection was refused");
+        let Peer { pid, uid } = peer;
+        tracing::warn!(event = "connection_refused", pid, uid, ?cause, %reason, left_out, "a connection was refused");
     }
 }
 
@@ -211,7 +212,7 @@ fn accept<S: Storage>(site: &Arc<Site<S>>, listener: &UnixListener, admitted: &A
             Ok((stream, _)) => stream,
             Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                tracing::warn!(event = "accept_failed", %error, "a connection could not be accepted");
                 std::thread::sleep(ACCEPT_PAUSE);
                 continue;
             }
@@ -219,7 +220,10 @@ fn accept<S: Storage>(site: &Arc<Site<S>>, listener: &UnixListener, admitted: &A
         let peer = match Peer::of(&stream) {
             Ok(peer) => peer,
             Err(error) => {
-                tracing::warn!(%error, "the process at the other end cannot be told; its connection is closed");
+                tracing::warn!(
+                    event = "peer_unknown", %error,
+                    "the process at the other end cannot be told; its connection is closed"
+                );
                 continue;
             }
         };
@@ -241,7 +245,7 @@ fn accept<S: Storage>(site: &Arc<Site<S>>, listener: &UnixListener, admitted: &A
             drop(guard);
         };
         if let Err(error) = std::thread::Builder::new().name("ledger-client".into()).spawn(serve) {
-            tracing::warn!(%error, "no thread for a connection");
+            tracing::warn!(event = "thread_failed", %error, "no thread for a connection");
         }
     }
 }

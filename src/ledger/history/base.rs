@@ -37,7 +37,7 @@ impl Base {
             }
             match snapshot.verify() {
                 Ok(()) => return Ok(Some(base)),
-                Err(fault) => tracing::warn!(%fault, "the history does not go on from it"),
+                Err(fault) => tracing::warn!(event = "history_base_damaged", %fault, "the history does not go on from it"),
             }
         }
         Ok(None)

@@ -171,9 +171,12 @@ impl<S: Storage> History<S> {
             // A ledger without entries has nothing to make again: that is a first start and no loss.
             tracing::debug!(%file, "the history begins with the ledger");
         } else if !self.told && through == Seq(0) {
-            tracing::info!(%file, why, "making the history from the segments");
+            tracing::info!(event = "history_begun_anew", %file, why, "making the history from the segments");
         } else if !self.told {
-            tracing::warn!(%file, why, through = through.0, "the history goes on from a snapshot; what is before it cannot be proven");
+            tracing::warn!(
+                event = "history_shortened", %file, why, through = through.0,
+                "the history goes on from a snapshot; what is before it cannot be proven"
+            );
         }
         match NodeFile::create(&self.shared.storage, self.shared.log_id, base.clone()) {
             Ok(nodes) => (self.nodes, self.peaks, self.through) = (Some(nodes), peaks, through),
@@ -208,7 +211,10 @@ impl<S: Storage> History<S> {
     fn warn(&mut self, error: &io::Error) {
         if !std::mem::replace(&mut self.told, true) {
             let file = self.shared.storage.place(HISTORY_NAME);
-            tracing::warn!(%file, %error, "could not write the history; there are no proofs of later entries until that works");
+            tracing::warn!(
+                event = "history_unwritten", %file, %error,
+                "could not write the history; there are no proofs of later entries until that works"
+            );
         }
     }
 

@@ -82,7 +82,10 @@ fn look(
             differs = comparison.look(reader);
         }
         if let Some(what) = &differs {
-            tracing::error!(%what, "the cores do not serve what the ledger says; nothing more is written");
+            tracing::error!(
+                event = "cores_differ", %what,
+                "the cores do not serve what the ledger says; nothing more is written"
+            );
         }
         let mut found = findings.lock();
         let broken = found.as_mut().and_then(|found| found.broken.take());
@@ -94,7 +97,7 @@ fn look(
         }
         let found = found.get_or_insert_with(Audit::default);
         if let (None, Some(what)) = (&broken, &found.broken) {
-            tracing::error!(%what, "the ledger breaks a rule, says its daemon; nothing more is written");
+            tracing::error!(event = "ledger_broken", %what, "the ledger breaks a rule, says its daemon; nothing more is written");
         }
         found.broken = broken.or(found.broken.take()).or(differs);
         found.agreed = comparison.agreed();

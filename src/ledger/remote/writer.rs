@@ -168,6 +168,7 @@ impl RemoteWriter {
         match thread.join() {
             Ok(0) => {}
             Ok(batches) => tracing::error!(
+                event = "unacknowledged",
                 batches,
                 "the ledger did not acknowledge these in time; clients repeat what they have no receipt for"
             ),
@@ -243,7 +244,10 @@ impl Runner {
                         self.state.begin(Err(error));
                         return 0;
                     }
-                    tracing::error!(%error, "FATAL: this server can never write to its ledger again; the process ends");
+                    tracing::error!(
+                        event = "writing_ended", %error,
+                        "FATAL: this server can never write to its ledger again; the process ends"
+                    );
                     if let Some(on_fatal) = self.on_fatal.take() {
                         on_fatal(&error);
                     }
@@ -277,7 +281,10 @@ impl Runner {
             if !self.quiet {
                 self.quiet = true;
                 self.state.errors.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(reason = %quiet, in_doubt = self.link.in_doubt(), "the ledger daemon is connected and silent; writes are refused");
+                tracing::warn!(
+                    event = "ledger_silent", reason = %quiet, in_doubt = self.link.in_doubt(),
+                    "the ledger daemon is connected and silent; writes are refused"
+                );
             }
             self.state.set_trouble(Some(quiet));
         }
@@ -301,7 +308,10 @@ impl Runner {
         self.state.errors.fetch_add(1, Ordering::Relaxed);
         let is_new = self.socket.take().is_some() || self.pause == CONNECT_PAUSE;
         if is_new && self.noted.is_due(reason, Instant::now()) {
-            tracing::warn!(%reason, in_doubt = self.link.in_doubt(), "no connection to the ledger; trying again and again");
+            tracing::warn!(
+                event = "ledger_disconnected", %reason, in_doubt = self.link.in_doubt(),
+                "no connection to the ledger; trying again and again"
+            );
         }
         if self.link.is_up() {
             self.pause = CONNECT_PAUSE;
@@ -420,7 +430,7 @@ impl Runner {
             self.unanswered = None;
             if std::mem::take(&mut self.quiet) {
                 self.state.set_trouble(None);
-                tracing::info!("the ledger daemon answers again");
+                tracing::info!(event = "ledger_answers", "the ledger daemon answers again");
             }
             match heard {
                 Heard::Granted(tenure) => self.granted(tenure),
@@ -453,7 +463,8 @@ impl Runner {
         self.state.set_trouble(None);
         let log_id = self.link.log_id().expect("told before anything is granted");
         let in_doubt = self.link.in_doubt();
-        tracing::info!(epoch = tenure.epoch, head = tenure.head.0, in_doubt, "connected to the ledger");
+        let Tenure { epoch, head, .. } = tenure;
+        tracing::info!(event = "ledger_connected", epoch, head = head.0, in_doubt, "connected to the ledger");
         self.state.begin(Ok((log_id, tenure)));
     }
 

@@ -45,7 +45,7 @@ impl<S: Storage> Work<S> {
     pub fn new(reader: &Reader<S>, scrubbing: Scrubbing, after: Box<After>) -> Self {
         let shared = reader.shared();
         let state = ScrubState::read(&shared.storage).unwrap_or_else(|error| {
-            tracing::warn!(%error, "where scrubbing was cannot be read; it begins again");
+            tracing::warn!(event = "scrub_unread", %error, "where scrubbing was cannot be read; it begins again");
             None
         });
         let new = ScrubState { log_id: shared.log_id, ..ScrubState::default() };
@@ -91,7 +91,10 @@ impl<S: Storage> Work<S> {
                 Ok(Some(seq)) => self.snapshot(seq),
                 Ok(None) => return self.end(now, pass),
                 Err(error) => {
-                    tracing::warn!(%error, "the snapshots could not be listed; that is tried again later, and the pass goes on");
+                    tracing::warn!(
+                        event = "scrub_unlisted", %error,
+                        "the snapshots could not be listed; that is tried again later, and the pass goes on"
+                    );
                     false
                 }
             }
@@ -220,7 +223,10 @@ impl<S: Storage> Work<S> {
     pub fn save(&mut self, now: UnixMs) {
         self.saved = now;
         if let Err(error) = self.state.write(&self.reader.shared().storage) {
-            tracing::warn!(%error, "where scrubbing is could not be written down; after a restart it reads some files once more");
+            tracing::warn!(
+                event = "scrub_unwritten", %error,
+                "where scrubbing is could not be written down; after a restart it reads some files once more"
+            );
         }
     }
 
@@ -234,7 +240,10 @@ impl<S: Storage> Work<S> {
         self.note_segment(index, verdict);
         if matches!(indexed, Verdict::Damaged(_)) {
             if let Err(error) = self.reader.discard_index(index) {
-                tracing::error!(%error, segment = index, "the damaged index could not be removed; whoever needs it makes it again");
+                tracing::error!(
+                    event = "index_kept", %error, segment = index,
+                    "the damaged index could not be removed; whoever needs it makes it again"
+                );
             }
         }
         self.note(index_name(index), indexed, |file, fault| {
@@ -287,7 +296,7 @@ impl<S: Storage> Work<S> {
             verdict = check(&self.paced);
         }
         if let Verdict::Unjudged(cause) = &verdict {
-            tracing::warn!(%cause, "a file could not be judged; it is read again later");
+            tracing::warn!(event = "scrub_unjudged", %cause, "a file could not be judged; it is read again later");
             return None;
         }
         (!self.paced.stopped()).then_some(verdict)

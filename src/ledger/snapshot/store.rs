@@ -382,7 +382,9 @@ pub(crate) fn newest_whole<S: Storage>(
             match verified {
                 Ok(()) => return Ok(Some(snapshot)),
                 Err(fault) if ended => return Err(unread(io::Error::other(fault.what))),
-                Err(fault) => tracing::error!(%fault, "the snapshot before it is used, or the whole ledger"),
+                Err(fault) => {
+                    tracing::error!(event = "snapshot_damaged", %fault, "the snapshot before it is used, or the whole ledger")
+                }
             }
         }
         newest = snapshot.head().seq.0.checked_sub(1);
@@ -458,9 +460,13 @@ pub(crate) fn newest_of<P: SnapshotSource>(
                 return Ok(Some(snapshot));
             }
             Ok(snapshot) => {
-                tracing::warn!(file = snapshot.place(), "the snapshot belongs to another ledger or place, and is left alone")
+                tracing::warn!(
+                    event = "snapshot_foreign",
+                    file = snapshot.place(),
+                    "the snapshot belongs to another ledger or place, and is left alone"
+                )
             }
-            Err(fault) => tracing::warn!(%fault, "the snapshot before it is used"),
+            Err(fault) => tracing::warn!(event = "snapshot_unread", %fault, "the snapshot before it is used"),
         }
     }
     Ok(None)
