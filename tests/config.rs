@@ -127,6 +127,7 @@ fn defaults_are_those_of_the_runbook() {
     assert_eq!(config.timeouts.idle, Duration::from_millis(10_000));
     assert_eq!((config.limits.inflight, config.limits.body_bytes_max, config.limits.decompress_ratio_max), (1_024, 1 << 20, 10));
     assert_eq!((config.limits.connections, config.limits.pipeline_depth), (16_384, 64));
+    assert!(config.limits.inflight_per_endpoint.is_empty());
     assert_eq!((config.runtime.cores, config.runtime.driver), (Cores::Auto, Driver::Auto));
     assert_eq!(config.security.audience, "svc-wallet");
     assert_eq!(config.ledger.segment_bytes, 64 << 20);

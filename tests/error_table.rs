@@ -273,6 +273,34 @@ fn busy_above_the_ceiling_of_requests_in_flight() {
 }
 
 #[test]
+fn busy_above_the_ceiling_of_an_endpoint_while_the_others_have_room() {
+    let server = Server::with(&[("limits.inflight_per_endpoint", "transfer=1")]);
+    let mut wallet = server.wallet();
+    wallet.issue("a", 1000);
+    // As above; the burn between the two has room.
+    for round in 0..20u64 {
+        let nonce = 3 * round + 1;
+        let first = wallet.transfer("a", "b", 1, nonce, &format!("k-{nonce}"));
+        let burn = format!(r#"{{"from":"a","asset":"roc","amount_minor":"1","nonce":{}}}"#, nonce + 1);
+        let burn = request("POST", "/v1/burn").token(server.token()).key(&format!("k-{}", nonce + 1)).json(burn);
+        let second = wallet.transfer("a", "b", 1, nonce + 2, &format!("k-{}", nonce + 2)).header("X-Corr-ID", CORR);
+        wallet.client.send([first.bytes(), burn.bytes(), second.bytes()].concat());
+        wallet.client.reply().ok();
+        wallet.client.reply().ok();
+        let reply = wallet.client.reply();
+        if reply.status == 200 {
+            continue;
+        }
+        check(&reply, 429, "BUSY", true);
+        let message = reply.json()["message"].to_string();
+        assert!(message.contains("of this endpoint"), "{message}");
+        wallet.client.call(&second).ok();
+        return;
+    }
+    panic!("two transfers of one packet were never in flight together");
+}
+
+#[test]
 fn retry_later_while_draining() {
     let mut server = Server::prepared(&[]);
     // The notice before the listeners close is short; a machine under load may miss it, so there are several tries.

@@ -53,6 +53,11 @@ impl Config {
             "timeouts.idle_ms" => time(self.timeouts.idle),
             "timeouts.drain_notice_ms" => time(self.timeouts.drain_notice),
             "limits.inflight" => count(self.limits.inflight),
+            "limits.inflight_per_endpoint" => {
+                let ceilings = self.limits.inflight_per_endpoint.iter().map(|(name, ceiling)| json!(format!("{name}={ceiling}")));
+                let value = Value::Array(ceilings.collect());
+                (value.to_string(), value)
+            }
             "limits.body_max_bytes" => size(self.limits.body_bytes_max as u64),
             "limits.decompress_max_ratio" => count(self.limits.decompress_ratio_max as usize),
             "limits.connections" => count(self.limits.connections),

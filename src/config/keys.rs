@@ -27,7 +27,7 @@ const fn required(name: &'static str, env: &'static str, meaning: &'static str) 
 pub const CONFIG_ENV: &str = "RON_CONFIG";
 
 /// Every key, in the order in which they are shown.
-pub static KEYS: [Key; 50] = [
+pub static KEYS: [Key; 51] = [
     with_default("service.name", "svc-wallet", "label `service` of metrics and logs; this program is svc-wallet"),
     with_default("service.role", "wallet", "role in the stack; this program is the wallet"),
     with_default("bind.http", "0.0.0.0:8080", "address of the API"),
@@ -38,6 +38,11 @@ pub static KEYS: [Key; 50] = [
     with_default("timeouts.idle_ms", "10000", "longest time between two requests of a connection"),
     with_default("timeouts.drain_notice_ms", "200", "time for which everything is served between not ready and closed listeners"),
     with_default("limits.inflight", "1024", "requests in flight over all cores; more are answered 429"),
+    with_default(
+        "limits.inflight_per_endpoint",
+        "",
+        "those of single endpoints, such as [\"entries=64\", \"proof=16\"]; more are answered 429",
+    ),
     with_default("limits.body_max_bytes", "1MiB", "largest body, before and after decompression"),
     with_default("limits.decompress_max_ratio", "10", "how many times larger a body may become by decompression"),
     with_default("limits.connections", "16384", "open connections of the server; one more is answered 503 and closed"),

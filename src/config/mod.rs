@@ -111,6 +111,8 @@ pub struct Timeouts {
 pub struct Limits {
     /// Requests in flight over all cores.
     pub inflight: usize,
+    /// Those of single endpoints, by their names.
+    pub inflight_per_endpoint: Vec<(&'static str, usize)>,
     /// Largest body in bytes, before and after decompression.
     pub body_bytes_max: usize,
     /// How many times larger a body may become by decompression.
@@ -119,6 +121,13 @@ pub struct Limits {
     pub connections: usize,
     /// Requests in flight of one connection.
     pub pipeline_depth: usize,
+}
+
+impl Limits {
+    /// The ceiling of an endpoint of this name, if it has one of its own.
+    pub fn inflight_of(&self, endpoint: &str) -> Option<usize> {
+        self.inflight_per_endpoint.iter().find(|(name, _)| *name == endpoint).map(|(_, ceiling)| *ceiling)
+    }
 }
 
 /// `[runtime]`: threads and their event loops.

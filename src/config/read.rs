@@ -151,12 +151,14 @@ impl Reader {
             inflight: inflight?,
             body_bytes_max: usize::try_from(body?).expect("the range fits"),
             decompress_ratio_max: u32::try_from(ratio?).expect("the range fits"),
+        let per_endpoint = self.value("limits.inflight_per_endpoint", |raw| value::ceilings(raw, INFLIGHT));
             connections: connections?,
             pipeline_depth: depth?,
         })
     }
 
     fn runtime(&mut self) -> Option<Runtime> {
+            inflight_per_endpoint: per_endpoint?,
         let cores = self.value("runtime.cores", cores::cores);
         let driver = self.value("runtime.driver", cores::driver);
         Some(Runtime { cores: cores?, driver: driver? })

@@ -3,6 +3,7 @@
 //! Each reader takes a [`Raw`] and either yields the value or a sentence that says what would have been right. Readers
 //! do not know which key they read for.
 use super::raw::Raw;
+use crate::domain::{Op, Read};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -119,6 +120,25 @@ pub fn buckets_ms(raw: &Raw, count_max: usize) -> Reading<Vec<f64>> {
         bounds.push(bound);
     }
     Ok(bounds)
+}
+
+/// Ceilings of single endpoints: `["entries=64", "proof=16"]`, `"entries=64, proof=16"`, or nothing.
+pub fn ceilings(raw: &Raw, range: RangeInclusive<u64>) -> Reading<Vec<(&'static str, usize)>> {
+    let mut ceilings: Vec<(&'static str, usize)> = Vec::new();
+    for item in list(raw)?.iter().filter(|item| !matches!(item, Raw::Text(text) if text.is_empty())) {
+        let (name, number) =
+            text(item)?.trim_matches('"').split_once('=').ok_or_else(|| format!("{item} is not of the form \"entries=64\""))?;
+        let names = || Op::ALL.map(Op::as_str).into_iter().chain(Read::ALL.map(Read::as_str));
+        let name = names().find(|known| *known == name.trim()).ok_or_else(|| {
+            format!("{:?} is no endpoint; the endpoints are {}", name.trim(), names().collect::<Vec<_>>().join(", "))
+        })?;
+        if ceilings.iter().any(|(other, _)| *other == name) {
+            return Err(format!("names {name} twice"));
+        }
+        let ceiling = integer(&Raw::Text(number.to_owned()), range.clone()).map_err(|what| format!("{name}: {what}"))?;
+        ceilings.push((name, usize::try_from(ceiling).expect("the range fits")));
+    }
+    Ok(ceilings)
 }
 
 /// A whole number from decimal digits, with single underscores between them if one likes.

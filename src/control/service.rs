@@ -381,7 +381,7 @@ impl Service {
             self.watcher.publish_if_due(&self.readiness, &self.counting, log);
         }
         self.watcher.absorb(self.workers.stats());
-        let unanswered = self.site.admission.in_flight();
+        let unanswered = self.site.admission.all().in_flight();
         let head = self.ledger.watch();
         // The last snapshot is taken while the ledger is still ours.
         self.ledger.close()?;

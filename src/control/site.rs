@@ -6,7 +6,7 @@ use crate::api::Route;
 use crate::config::Config;
 use crate::engine::Gate;
 use crate::http;
-use crate::worker::{self, Admission, Disturbance, SharedGate, SharedQuotas, Site};
+use crate::worker::{self, Admission, Ceilings, Disturbance, SharedGate, SharedQuotas, Site};
 use std::sync::atomic::AtomicUsize;
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ pub(super) fn site(
     let ready = readiness.clone();
     let [process, ..] = random_words();
     Site {
-        admission: Admission::new(config.limits.inflight),
+        admission: Ceilings::new(config.limits.inflight, |route| config.limits.inflight_of(route.as_str())),
         gate: SharedGate::new(Gate::Open),
         cores_finished: AtomicUsize::new(0),
         audience: config.security.audience.clone(),

@@ -165,7 +165,7 @@ impl Watcher {
         let trouble = self.stream.as_ref().and_then(|stream| stream.trouble(self.ledger.head(), unix_now()));
         readiness.note_audit(trouble);
         let load = Load {
-            in_flight: (site.admission.in_flight(), site.admission.ceiling()),
+            in_flight: (site.admission.all().in_flight(), site.admission.all().ceiling()),
             inbox: self.inboxes.iter().map(Mailbox::fill).max().unwrap_or((0, 1)),
             commit: (self.ledger.commit_age(), self.commit_max),
         };

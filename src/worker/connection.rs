@@ -221,8 +221,8 @@ impl Connection {
     }
 
     /// How many admitted requests wait, for a connection that ends with some unanswered.
-    pub fn admitted_waiting(&self) -> usize {
-        self.places.iter().filter(|place| !place.answered && place.meta.admitted).count()
+    pub fn admitted_waiting(&self) -> impl Iterator<Item = Route> + '_ {
+        self.places.iter().filter(|place| !place.answered && place.meta.admitted).map(|place| place.meta.route)
     }
 
     /// Waits for input: the rest of a request that has begun, or the next one.
@@ -332,7 +332,7 @@ mod tests {
         let numbers: Vec<u64> = (0..3).map(|n| connection.expect(meta(n * 10))).collect();
         connection.answer(numbers[1], |out| out.push(b'x'));
         assert_eq!(connection.overdue(|meta| meta.started_us <= 20).collect::<Vec<_>>(), [numbers[0], numbers[2]]);
-        assert_eq!(connection.admitted_waiting(), 2);
+        assert_eq!(connection.admitted_waiting().count(), 2);
         assert_eq!([0, 1, 2].map(|index| connection.is_newest(numbers[index])), [false, false, true]);
     }
 

@@ -274,11 +274,12 @@ impl Front {
             }
             Resolved::Handler(_) => {}
         }
-        meta.admitted = self.site.admission.admit();
+        let admitted = self.site.admission.admit(route);
+        meta.admitted = admitted.is_ok();
         self.in_flight += usize::from(meta.admitted);
-        if !meta.admitted {
+        if let Err(busy) = admitted {
             let ticket = self.expect(place, meta);
-            let refusal = Refusal::new(Code::Busy, "too many requests in flight; retry after a moment");
+            let refusal = Refusal::new(Code::Busy, busy);
             self.tell_unread(route.op(), unix_now, corr.as_str(), &refusal);
             return self.refuse(ticket, refusal);
         }
@@ -432,7 +433,7 @@ impl Front {
         let latency_us = self.clock.now_us().saturating_sub(meta.started_us);
         self.stats.answered(RouteIndex(meta.route as u8), MethodIndex(meta.method as u8), status, latency_us);
         if meta.admitted {
-            self.site.admission.release(1);
+            self.site.admission.release(meta.route);
             self.in_flight -= 1;
         }
         if self.answered.last() != Some(&ticket.connection) {
@@ -458,9 +459,10 @@ impl Front {
     pub fn close(&mut self, place: u32, broken: bool) {
         let Some(connection) = self.connections.remove(place) else { return };
         self.site.connections.release(1);
-        let waiting = connection.admitted_waiting();
-        self.site.admission.release(waiting);
-        self.in_flight -= waiting;
+        for route in connection.admitted_waiting() {
+            self.site.admission.release(route);
+            self.in_flight -= 1;
+        }
         let by_peer = if broken && connection.phase != Phase::Idle { Tally::ConnectionError } else { Tally::ConnectionClosed };
         self.stats.tally(connection.cut.unwrap_or(by_peer));
     }

@@ -21,7 +21,7 @@ mod terms;
 mod writes;
 
 pub use crate::ledger::unix_now;
-pub use admission::Admission;
+pub use admission::{Admission, Ceilings};
 pub use disturbance::{Disturbance, Disturbed, Share};
 pub use driver::{Driver, Wanted};
 pub use labels::{METHOD_LABELS, ROUTE_LABELS, SERVED};

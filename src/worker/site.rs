@@ -1,5 +1,5 @@
 //! What all cores of one server share: fixed at start, or behind an atomic that the control thread writes and cores read.
-use super::admission::Admission;
+use super::admission::{Admission, Ceilings};
 use super::disturbance::Disturbance;
 use super::quotas::SharedQuotas;
 use super::sweep::Timeouts;
@@ -54,7 +54,7 @@ pub type ControlPlane = dyn Fn(Route) -> ControlReply + Send + Sync;
 /// What all cores share.
 pub struct Site {
     /// The ceiling on requests in flight.
-    pub admission: Admission,
+    pub admission: Ceilings,
     /// Whether writes are let through.
     pub gate: SharedGate,
     /// Cores that have nothing left to do for themselves while the service ends. A core goes on serving the others until

@@ -3,7 +3,7 @@ use super::{file_of, load_with, REQUIRED};
 use svc_wallet::config::Origin;
 
 /// One bad value per case: key, value as TOML, and what the message must say besides the key and the line.
-const BAD_VALUES: [(&str, &str, &str); 92] = [
+const BAD_VALUES: [(&str, &str, &str); 96] = [
     ("service.name", "\"\"", "is empty; write a text"),
     ("service.name", "7", "7 is not a text; write it in double quotes"),
     (
@@ -32,6 +32,10 @@ const BAD_VALUES: [(&str, &str, &str); 92] = [
     ("limits.inflight", "\"many\"", "\"many\" is not a whole number; write a number from 1 to 1_000_000"),
     ("limits.inflight", "1e3", "1000.0 is not a whole number"),
     ("limits.inflight", "9223372036854775807", "is out of range"),
+    ("limits.inflight_per_endpoint", "[\"entries\"]", "\"entries\" is not of the form \"entries=64\""),
+    ("limits.inflight_per_endpoint", "[\"spend=64\"]", "\"spend\" is no endpoint; the endpoints are issue, transfer,"),
+    ("limits.inflight_per_endpoint", "[\"entries=0\"]", "entries: 0 is out of range; choose from 1 to 1_000_000"),
+    ("limits.inflight_per_endpoint", "\"tx=1,tx=2\"", "names tx twice"),
     ("limits.body_max_bytes", "\"1M\"", "is not a size; write bytes such as 1_048_576, or a text such as \"1MiB\""),
     ("limits.body_max_bytes", "\"1GiB\"", "1GiB is out of range; choose from 4KiB to 4MiB"),
     ("limits.body_max_bytes", "0", "0 is out of range"),
