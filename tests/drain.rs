@@ -40,6 +40,38 @@ fn readiness_drops_first_and_everything_is_served_until_the_listeners_close() {
 }
 
 #[test]
+fn a_server_that_its_operator_takes_out_of_rotation_serves_on_and_comes_back() {
+    let server = Server::start();
+    server.wallet().issue("a", 1_000);
+    let told = server.ronctl_text("drain on");
+    assert!(told.contains("out of rotation"), "{told}");
+    let ready = server.page("/readyz");
+    let json = ready.json();
+    assert_eq!(
+        (ready.status, &json["draining"], &json["writes"], &json["missing"]),
+        (503, &json!(true), &json!(true), &json!([]))
+    );
+    assert_eq!(spend(&server, 1), Some(200));
+    server.metric_reaches("wallet_not_ready{reason=\"drain\"}", 1.0);
+    let status = String::from_utf8(server.ronctl("status").stdout).unwrap();
+    assert!(status.contains("out of rotation until ronctl drain off"), "{status}");
+    // What else is in the way is told.
+    server.ronctl_json("drain on");
+    let put_back = server.ronctl_json("drain off");
+    assert_eq!((&put_back["ready"], &put_back["draining"]), (&json!(true), &json!(false)));
+    assert_eq!(server.page("/readyz").status, 200);
+    let log = server.log();
+    assert!(
+        log.contains("\"event\":\"not_ready\"") && log.contains("drain: asked for") && log.contains("\"event\":\"ready\""),
+        "{log}"
+    );
+    eventually("each stands in the audit stream", || {
+        let events = String::from_utf8(server.ronctl("audit search --event drain").stdout).unwrap();
+        (events.matches("what o").count() == 3).then_some(())
+    });
+}
+
+#[test]
 fn a_server_near_its_ceiling_is_not_ready_and_serves_on() {
     let daemon = Daemon::start();
     let server = Server::with(&[("deps.ledger_sock", &daemon.sock()), ("limits.inflight", "10"), ("timeouts.write_ms", "20000")]);

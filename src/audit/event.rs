@@ -24,6 +24,8 @@ pub enum EventKind {
     Counters,
     /// A fault was injected on purpose, or one ended.
     FaultInjection,
+    /// The operator has taken the service out of rotation, or put it back.
+    Drain,
 }
 
 impl EventKind {
@@ -38,6 +40,7 @@ impl EventKind {
             EventKind::Mint => "mint",
             EventKind::Counters => "counters",
             EventKind::FaultInjection => "fault_injection",
+            EventKind::Drain => "drain",
         }
     }
 }

@@ -69,9 +69,13 @@ impl EphemeralKeys {
         match action {
             Action::Mint => self.mint(body, uid),
             Action::Keys => self.keys(body, uid),
-            Action::ReloadPolicy | Action::InjectFault | Action::ClearFaults | Action::FlushCounters | Action::Recount => {
-                Err(not_done(404, Code::NotFound, "the keys have nothing to do with this"))
-            }
+            Action::ReloadPolicy
+            | Action::InjectFault
+            | Action::ClearFaults
+            | Action::FlushCounters
+            | Action::Recount
+            | Action::DrainOn
+            | Action::DrainOff => Err(not_done(404, Code::NotFound, "the keys have nothing to do with this")),
         }
     }
 

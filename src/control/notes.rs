@@ -3,7 +3,9 @@
 //! Invariants: what is done before the stream is open waits for it; nobody who notes something waits. Whoever asked on the admin socket
 //! stands in the event with the user that the kernel tells.
 use super::auditing::Auditing;
+use super::page::ActionFault;
 use crate::audit::{Event, EVENTS_MAX};
+use crate::domain::Code;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// Leads to the stream; clones lead to the same one.
@@ -36,8 +38,17 @@ impl Notes {
     }
 
     /// Whether that has been said.
-    pub fn is_open(&self) -> bool {
+    fn is_open(&self) -> bool {
         !matches!(&*self.0.lock().unwrap_or_else(PoisonError::into_inner), Place::Ahead(_))
+    }
+
+    /// Nothing is done to a service that is starting.
+    ///
+    /// # Errors
+    /// If it is, for whoever asked.
+    pub fn when_open(&self) -> Result<(), ActionFault> {
+        let message = || "the service is starting; try again".to_owned();
+        self.is_open().then_some(()).ok_or_else(|| ActionFault { status: 503, code: Code::RetryLater, message: message() })
     }
 
     /// Tells the stream. What does not fit before it is open is left out; the log has it.

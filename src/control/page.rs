@@ -88,11 +88,15 @@ pub enum Action {
     InjectFault,
     /// `/faults/clear`: end a fault, or all of them.
     ClearFaults,
+    /// `/drain/on`: take the service out of rotation.
+    DrainOn,
+    /// `/drain/off`: put it back.
+    DrainOff,
 }
 
 impl Action {
     /// All of them.
-    pub const ALL: [Action; 7] = [
+    pub const ALL: [Action; 9] = [
         Action::Mint,
         Action::Keys,
         Action::ReloadPolicy,
@@ -100,6 +104,8 @@ impl Action {
         Action::Recount,
         Action::InjectFault,
         Action::ClearFaults,
+        Action::DrainOn,
+        Action::DrainOff,
     ];
 
     /// Its path.
@@ -112,6 +118,8 @@ impl Action {
             Action::Recount => "/accounting/recount",
             Action::InjectFault => "/faults",
             Action::ClearFaults => "/faults/clear",
+            Action::DrainOn => "/drain/on",
+            Action::DrainOff => "/drain/off",
         }
     }
 

@@ -58,10 +58,22 @@ impl Pages for ServicePages {
                 self.notes.note(asked_by(Event::new(EventKind::Counters, done.is_ok()).with("what", what), Some(uid)));
                 Some(done)
             }
+            Action::DrainOn | Action::DrainOff => Some(self.rotate(action == Action::DrainOn, uid)),
             Action::InjectFault => Some(self.faults.inject(body, uid)),
             Action::ClearFaults => Some(self.faults.clear(body, uid)),
             Action::Mint | Action::Keys => self.keys.as_ref().map(|keys| keys.act(action, body, uid)),
         }
+    }
+}
+
+impl ServicePages {
+    /// Takes the service out of rotation, or puts it back, and answers what `/readyz` says then.
+    fn rotate(&self, is_out: bool, uid: u32) -> Result<PageReply, ActionFault> {
+        self.notes.when_open()?;
+        self.readiness.take_out_of_rotation(is_out);
+        let what = if is_out { "on" } else { "off" };
+        self.notes.note(asked_by(Event::new(EventKind::Drain, true).with("what", what), Some(uid)));
+        Ok(PageReply::json(self.readiness.snapshot().body_with_reasons.to_string()))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The policy of a running server: read at start, read again when that is asked for, shown to whoever operates it.
 //!
-//! Whoever asks, by SIGHUP or on the admin socket, waits until the new policy is in force on all cores, or hears why the one before stays.
+//! Whoever asks on the admin socket waits until the new policy is in force on all cores, or hears why the one before stays. After a signal
+//! the log and the audit stream tell that.
 use super::notes::{asked_by, Notes};
 use super::page::{ActionFault, PageReply};
 use super::SharedVersion;
@@ -10,10 +11,40 @@ use crate::domain::{Code, UnixMs};
 use crate::ledger::Disturbance;
 use crate::telemetry::{Publisher, Reload};
 use crate::worker::unix_now;
+use crossbeam_channel::{bounded, Sender};
 use serde_json::json;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// Reads the policy again for whoever does not wait for it: the file may be slow to read.
+pub(super) struct PolicyReloads {
+    asks: Sender<()>,
+}
+
+impl PolicyReloads {
+    /// With a thread for it, which ends some time after this is dropped.
+    ///
+    /// # Errors
+    /// If the system has no thread.
+    pub fn start(policy: Arc<PolicyKeeper>) -> io::Result<Self> {
+        // One that waits is as good as many.
+        let (asks, asked) = bounded(1);
+        let reload = move || {
+            for () in asked {
+                // What came of it has been told where it belongs.
+                let _ = policy.reload(None);
+            }
+        };
+        std::thread::Builder::new().name("policy".to_owned()).spawn(reload)?;
+        Ok(Self { asks })
+    }
+
+    /// Asks for it.
+    pub fn ask(&self) {
+        let _ = self.asks.try_send(());
+    }
+}
 
 /// The file, what was read from it last, and whom that is told.
 pub(super) struct PolicyKeeper {
@@ -104,10 +135,7 @@ impl PolicyKeeper {
 
     /// [`PolicyKeeper::reload`], asked for on the admin socket.
     pub fn act(&self, uid: u32) -> Result<PageReply, ActionFault> {
-        if !self.notes.is_open() {
-            let message = "the service is starting; try again".to_owned();
-            return Err(ActionFault { status: 503, code: Code::RetryLater, message });
-        }
+        self.notes.when_open()?;
         match self.reload(Some(uid)) {
             Ok(()) => Ok(self.page()),
             Err(fault) => Err(ActionFault {

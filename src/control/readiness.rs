@@ -1,14 +1,24 @@
 //! Whether the service may be sent work: which dependency is missing, and which of reads and writes are still served.
 //!
 //! Invariants: a write is open only while the ledger takes entries and a policy is in force, and never once the drain has begun;
-//! the drain cannot be taken back; `ready` holds only when every dependency is there and nothing is under pressure. The
-//! dependencies whose failure the service can live with (counters, topology) make it not ready without closing writes.
+//! the drain cannot be taken back; `ready` holds only when every dependency is there and stays, nothing is under pressure, and the
+//! operator has not taken the service out of rotation. The dependencies whose failure the service can live with (counters, topology)
+//! make it not ready without closing writes. Each change of what is missing is logged once.
 //!
-//! This file does not know how a dependency is watched, nor who asks. It uses no clock.
+//! This file does not know how a dependency is watched, nor who asks.
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use serde::Serialize;
+
+use super::steadiness::Steadiness;
+use crate::telemetry::NOT_READY_REASONS;
+
+/// What is told of a dependency that is there and has yet to show that it stays.
+const UNSTEADY: &str = "it is there again, and counts as missing until it has stayed for a moment: it keeps coming and going";
+/// What is told while the operator has taken the service out of rotation.
+const OUT_OF_ROTATION: &str = "asked for with ronctl drain on; ronctl drain off ends it";
 
 /// After how many seconds a client should ask again.
 pub const RETRY_AFTER_SECONDS: u32 = 1;
@@ -56,6 +66,25 @@ pub struct Snapshot {
     pub body_with_reasons: Arc<str>,
 }
 
+/// What keeps the service from being ready, without the reasons.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lacks {
+    /// The dependencies that are missing or keep coming and going, in the order of [`Dep::ALL`].
+    pub deps: [bool; Dep::ALL.len()],
+    /// More arrives than is done.
+    pub pressure: bool,
+    /// The service will go, or the operator has taken it out of rotation.
+    pub draining: bool,
+}
+
+impl Lacks {
+    /// As [`NOT_READY_REASONS`] has them.
+    pub fn in_the_way(&self) -> [bool; NOT_READY_REASONS.len()] {
+        let [ledger, accounting, policy, registry] = self.deps;
+        [ledger, accounting, policy, registry, self.pressure, self.draining]
+    }
+}
+
 /// The shared state; clones are handles to the same one.
 #[derive(Clone, Debug)]
 pub struct Readiness {
@@ -85,9 +114,16 @@ enum Drain {
 struct State {
     /// For each dependency what it lacks; `None` if nothing.
     missing: [Option<String>; Dep::ALL.len()],
+    steadiness: [Steadiness; Dep::ALL.len()],
+    /// The dependencies that are there and have yet to show that they stay, as it was at the last look.
+    unsteady: [bool; Dep::ALL.len()],
     recovered: bool,
+    /// Whether it has been ready: what was never ready has not lost anything.
+    was_ready: bool,
     /// Why the service is under pressure, if it is.
     pressure: Option<String>,
+    /// Whether the operator has taken the service out of rotation.
+    out_of_rotation: bool,
     drain: Drain,
     /// What is in the way of the audit stream, which holds nothing up.
     audit: Option<String>,
@@ -124,8 +160,25 @@ impl State {
         self.missing[dep as usize].is_some()
     }
 
+    /// Why it does not count as there, if it does not.
+    fn absence(&self, dep: Dep) -> Option<&str> {
+        self.missing[dep as usize].as_deref().or_else(|| self.unsteady[dep as usize].then_some(UNSTEADY))
+    }
+
+    /// What is in the way of being ready, and why.
+    fn reasons(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let absent = Dep::ALL.into_iter().filter_map(|dep| Some((dep.as_str(), self.absence(dep)?)));
+        let pressure = self.pressure.as_deref().map(|reason| ("pressure", reason));
+        absent.chain(pressure).chain(self.out_of_rotation.then_some(("drain", OUT_OF_ROTATION)))
+    }
+
+    fn drains(&self) -> bool {
+        self.drain != Drain::No || self.out_of_rotation
+    }
+
     fn ready(&self) -> bool {
-        self.recovered && self.drain == Drain::No && self.pressure.is_none() && self.missing.iter().all(Option::is_none)
+        let nothing_lacks = Dep::ALL.into_iter().all(|dep| self.absence(dep).is_none());
+        self.recovered && !self.drains() && self.pressure.is_none() && nothing_lacks
     }
 
     fn writes(&self) -> bool {
@@ -136,21 +189,45 @@ impl State {
         self.recovered
     }
 
+    fn lacked(&self) -> Lacks {
+        let deps = Dep::ALL.map(|dep| self.absence(dep).is_some());
+        Lacks { deps, pressure: self.pressure.is_some(), draining: self.drains() }
+    }
+
+    /// Tells what it lacks now, which is another thing than before.
+    fn log(&self, lacks: Lacks) {
+        let (writes, reads) = (self.writes(), self.reads());
+        if lacks == Lacks::default() {
+            tracing::info!(event = "ready", writes, reads, "work may be sent here");
+            return;
+        }
+        let reason = self.reasons().map(|(what, why)| format!("{what}: {why}")).collect::<Vec<_>>().join("; ");
+        let Lacks { pressure, draining, .. } = lacks;
+        tracing::warn!(event = "not_ready", reason, pressure, draining, writes, reads, "no work should be sent here");
+    }
+
+    fn look_at_steadiness(&mut self, now: Instant) {
+        for dep in Dep::ALL {
+            let is_missing = self.lacks(dep);
+            let steadiness = &mut self.steadiness[dep as usize];
+            steadiness.note(is_missing, now);
+            self.unsteady[dep as usize] = steadiness.is_held(now);
+        }
+    }
+
     fn body(&self, with_reasons: bool) -> Arc<str> {
         let ready = self.ready();
-        let missing: Vec<_> = Dep::ALL.into_iter().filter(|dep| self.lacks(*dep)).collect();
-        let reasons = missing.iter().filter_map(|dep| Some((dep.as_str(), self.missing[*dep as usize].as_deref()?)));
-        let reasons = reasons.chain(self.pressure.as_deref().map(|reason| ("pressure", reason))).collect();
+        let missing = Dep::ALL.into_iter().filter(|dep| self.absence(*dep).is_some()).map(Dep::as_str);
         let body = Body {
             ready,
             degraded: !ready,
             deps: ready.then(|| Dep::ALL.map(Dep::as_str).into()),
-            missing: (!ready).then(|| missing.iter().map(|dep| dep.as_str()).collect()),
-            reasons: (!ready && with_reasons).then_some(reasons),
+            missing: (!ready).then(|| missing.collect()),
+            reasons: (!ready && with_reasons).then(|| self.reasons().collect()),
             retry_after: (!ready).then_some(RETRY_AFTER_SECONDS),
             writes: self.writes(),
             reads: self.reads(),
-            draining: self.drain != Drain::No,
+            draining: self.drains(),
             pressure: self.pressure.is_some(),
             audit: self.audit.as_deref().filter(|_| with_reasons),
             faults: if with_reasons { &self.faults } else { &[] },
@@ -182,8 +259,12 @@ impl Readiness {
         let nothing = Snapshot { ready: false, status: 503, retry_after: None, body: "".into(), body_with_reasons: "".into() };
         let mut state = State {
             missing: Dep::ALL.map(|_| Some("not reached yet since the start".to_owned())),
+            steadiness: Default::default(),
+            unsteady: Default::default(),
             recovered: false,
+            was_ready: false,
             pressure: None,
+            out_of_rotation: false,
             drain: Drain::No,
             audit: None,
             faults: Vec::new(),
@@ -224,6 +305,11 @@ impl Readiness {
         self.change(|state| state.faults = faults);
     }
 
+    /// The operator takes the service out of rotation, or puts it back: not ready, while everything that arrives is served.
+    pub fn take_out_of_rotation(&self, is_out: bool) {
+        self.change(|state| state.out_of_rotation = is_out);
+    }
+
     /// The service will go: not ready, so that work goes elsewhere, while everything that arrives is served. There is no way back.
     pub fn tell_drain(&self) {
         self.change(|state| state.drain = Drain::Told);
@@ -249,6 +335,11 @@ impl Readiness {
         self.state().snapshot.ready
     }
 
+    /// What keeps the service from being ready now.
+    pub fn lacks(&self) -> Lacks {
+        self.state().lacked()
+    }
+
     /// Grows with every change of the answer, so that a copy of the answer can be renewed only when it must.
     pub fn version(&self) -> u64 {
         self.shared.version.load(Ordering::Acquire)
@@ -265,7 +356,15 @@ impl Readiness {
 
     fn change(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.state();
+        let before = state.lacked();
         change(&mut state);
+        state.look_at_steadiness(Instant::now());
+        let lacks = state.lacked();
+        state.was_ready |= state.ready();
+        // An end that was asked for is told by whoever begins it.
+        if state.was_ready && lacks != before && state.drain == Drain::No {
+            state.log(lacks);
+        }
         let snapshot = state.renewed();
         if snapshot != state.snapshot {
             state.snapshot = snapshot;
@@ -277,110 +376,5 @@ impl Readiness {
 }
 
 #[cfg(test)]
-mod tests {
-    //! The table of failures of the design: for each state, what `/readyz` says and which of reads and writes go on.
-    use super::*;
-    use serde_json::{json, Value};
-
-    fn serving() -> Readiness {
-        let readiness = Readiness::new();
-        Dep::ALL.into_iter().for_each(|dep| readiness.up(dep));
-        readiness.recovered();
-        readiness
-    }
-
-    fn check(readiness: &Readiness, status: u16, missing: &[&str], writes: bool, reads: bool) {
-        let snapshot = readiness.snapshot();
-        let body: Value = serde_json::from_str(&snapshot.body).unwrap();
-        assert_eq!((snapshot.status, snapshot.ready, readiness.ready()), (status, status == 200, status == 200), "{body}");
-        assert_eq!((readiness.writes_open(), readiness.reads_open()), (writes, reads), "{body}");
-        assert_eq!((&body["writes"], &body["reads"]), (&json!(writes), &json!(reads)), "{body}");
-        assert_eq!(body["ready"], json!(status == 200));
-        if status == 200 {
-            assert_eq!(body["deps"], json!(["ledger", "accounting", "policy", "registry"]));
-            assert!(body.get("missing").is_none() && body.get("degraded").is_none() && snapshot.retry_after.is_none());
-        } else {
-            assert_eq!((&body["degraded"], &body["missing"], &body["retry_after"]), (&json!(true), &json!(missing), &json!(1)));
-            assert_eq!(snapshot.retry_after, Some(1));
-        }
-    }
-
-    #[test]
-    fn the_ready_body_begins_as_the_contract_has_it() {
-        let body = serving().snapshot().body;
-        assert!(body.starts_with(r#"{"ready":true,"deps":["ledger","accounting","policy","registry"],"#), "{body}");
-    }
-
-    #[test]
-    fn nothing_is_served_before_recovery() {
-        let readiness = Readiness::new();
-        check(&readiness, 503, &["ledger", "accounting", "policy", "registry"], false, false);
-        Dep::ALL.into_iter().for_each(|dep| readiness.up(dep));
-        check(&readiness, 503, &[], false, false);
-        readiness.recovered();
-        check(&readiness, 200, &[], true, true);
-    }
-
-    #[test]
-    fn each_missing_dependency_closes_what_it_must_and_comes_back() {
-        for (dep, writes) in [(Dep::Ledger, false), (Dep::Accounting, true), (Dep::Policy, false), (Dep::Registry, true)] {
-            let readiness = serving();
-            readiness.down(dep, "no /secret/path");
-            check(&readiness, 503, &[dep.as_str()], writes, true);
-            let snapshot = readiness.snapshot();
-            assert!(!snapshot.body.contains("/secret/path"));
-            assert!(snapshot.body_with_reasons.contains(&format!("{{\"{}\":\"no /secret/path\"}}", dep.as_str())));
-            readiness.up(dep);
-            check(&readiness, 200, &[], true, true);
-        }
-    }
-
-    #[test]
-    fn pressure_drops_readiness_and_nothing_else() {
-        let readiness = serving();
-        readiness.pressure(Some("too much"));
-        check(&readiness, 503, &[], true, true);
-        let reasons = serde_json::from_str::<Value>(&readiness.snapshot().body_with_reasons).unwrap()["reasons"].clone();
-        assert_eq!(reasons, json!({"pressure": "too much"}));
-        readiness.pressure(None);
-        check(&readiness, 200, &[], true, true);
-    }
-
-    #[test]
-    fn injected_faults_are_for_the_operator_and_take_nothing_out_of_service_by_themselves() {
-        let readiness = serving();
-        readiness.note_faults(vec!["latency of requests".to_owned()]);
-        check(&readiness, 200, &[], true, true);
-        let snapshot = readiness.snapshot();
-        let told: Value = serde_json::from_str(&snapshot.body_with_reasons).unwrap();
-        assert_eq!(told["faults"], json!(["latency of requests"]));
-        assert!(!snapshot.body.contains("faults"));
-        readiness.note_faults(Vec::new());
-        assert!(!readiness.snapshot().body_with_reasons.contains("faults"));
-    }
-
-    #[test]
-    fn a_drain_is_told_first_and_then_closes_writes_for_good() {
-        let readiness = serving();
-        readiness.tell_drain();
-        check(&readiness, 503, &[], true, true);
-        readiness.drain();
-        check(&readiness, 503, &[], false, true);
-        Dep::ALL.into_iter().for_each(|dep| readiness.up(dep));
-        check(&readiness, 503, &[], false, true);
-    }
-
-    #[test]
-    fn the_version_grows_exactly_when_the_answer_changes() {
-        let readiness = serving();
-        let version = readiness.version();
-        let other_handle = readiness.clone();
-        readiness.up(Dep::Ledger);
-        assert_eq!(other_handle.version(), version);
-        readiness.down(Dep::Ledger, "one");
-        readiness.down(Dep::Ledger, "two");
-        readiness.down(Dep::Ledger, "two");
-        assert_eq!(other_handle.version(), version + 2);
-        assert!(!other_handle.writes_open());
-    }
-}
+#[path = "readiness_tests.rs"]
+mod tests;

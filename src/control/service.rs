@@ -12,7 +12,7 @@ use super::keys::{InForce, KeyWatch, Telling};
 use super::ledger::{Deliver, Ledger, Opened};
 use super::notes::Notes;
 use super::pages::{control_servers, ServicePages};
-use super::policy::PolicyKeeper;
+use super::policy::{PolicyKeeper, PolicyReloads};
 use super::replay::Interruption;
 use super::revocations::RevocationWatch;
 use super::root_signing::RootSigning;
@@ -299,6 +299,7 @@ impl Service {
             }
         };
         readiness.up(Dep::Ledger);
+        let policy = PolicyReloads::start(policy).map_err(refused("cannot start the thread that reads the policy"))?;
         let files = Files { topology, revocations, policy };
         let watcher = Watcher::new(publisher, files, version, status, ledger.watch(), ledger.epoch(), driver.name());
         let watcher = watcher.with_stream(auditing.clone()).with_load(to_watch, config.ledger.commit_max);

@@ -2,7 +2,7 @@
 //! collects the cores' figures and publishes them.
 use super::auditing::Auditing;
 use super::counting::Counting;
-use super::policy::PolicyKeeper;
+use super::policy::PolicyReloads;
 use super::pressure::{Load, Pressure};
 use super::revocations::{revocation_events, Looked, RevocationWatch};
 use super::supervisor::Heard;
@@ -46,7 +46,7 @@ const ACCOUNTING_LAG_SECONDS_MAX: f64 = 60.0;
 pub(super) struct Files {
     pub topology: Arc<Topology>,
     pub revocations: RevocationWatch,
-    pub policy: Arc<PolicyKeeper>,
+    pub policy: PolicyReloads,
 }
 
 /// The control thread's view of the service.
@@ -54,7 +54,7 @@ pub(super) struct Watcher {
     publisher: Arc<Publisher>,
     topology: Arc<Topology>,
     revocations: RefCell<RevocationWatch>,
-    policy: Arc<PolicyKeeper>,
+    policy: PolicyReloads,
     version: SharedVersion,
     status: Arc<Mutex<String>>,
     ledger: Box<dyn WatchLedger>,
@@ -253,7 +253,7 @@ impl Watcher {
     /// Publishes what is not the cores'.
     pub fn publish_now(&self, readiness: &Readiness, counting: &Counting, log: &LogGuard) {
         // What is not ready any more is to be known first.
-        self.publisher.ready(readiness.ready());
+        self.publisher.readiness(readiness.ready(), readiness.lacks().in_the_way());
         self.published.set(Some(Instant::now()));
         self.publisher.log_lines_dropped(log.dropped());
         let lag = counting.lag_seconds();
@@ -316,11 +316,11 @@ impl Watcher {
         }
     }
 
-    /// Reads again what can change while the service runs: policy, topology and revocations; the keyring has a thread of its own.
+    /// Reads again what can change while the service runs: policy, topology and revocations; the keyring has a thread of its own, as
+    /// policy and topology have.
     pub fn reload(&self) {
         tracing::info!(event = "reload", "reading policy, topology, revocations and keyring again");
-        // What came of it has been told where it belongs.
-        let _ = self.policy.reload(None);
+        self.policy.ask();
         self.look_at_revocations(true);
         self.topology.reload();
     }

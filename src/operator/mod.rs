@@ -10,6 +10,7 @@ pub mod chaos;
 pub mod client;
 pub mod context;
 pub mod demo;
+pub mod drain;
 pub mod dto;
 pub mod exit;
 #[cfg(test)]
@@ -84,6 +85,9 @@ enum Command {
     Registry(registry::Registry),
     /// Show whether the server is ready, and why not
     Status(status::Status),
+    /// Take the server out of rotation for a while, and put it back
+    #[command(subcommand)]
+    Drain(drain::Drain),
     /// Watch rates, latencies, cores, ledger, readiness and refusals in a terminal
     Top(top::Top),
     /// Check, show and export the ledger on disk
@@ -123,6 +127,7 @@ impl Command {
             Command::Wallet(command) => command.run(context),
             Command::Registry(command) => command.run(context),
             Command::Status(command) => command.run(context),
+            Command::Drain(command) => command.run(context),
             Command::Top(command) => command.run(context),
             Command::Ledger(command) => command.run(context),
             Command::Accounting(command) => command.run(context),

@@ -192,7 +192,7 @@ fn ready_line(output: &Output, readiness: &Value) -> String {
         (None, _) | (_, None) => "",
     };
     let mut parts = Vec::new();
-    parts.extend((flag("draining") == Some(true)).then_some("it is shutting down"));
+    parts.extend((flag("draining") == Some(true)).then(|| drain_of(readiness)));
     parts.extend((flag("pressure") == Some(true)).then_some("it is under pressure"));
     parts.extend((!served.is_empty()).then_some(served));
     let ready = flag("ready") == Some(true);
@@ -201,6 +201,14 @@ fn ready_line(output: &Output, readiness: &Value) -> String {
         word
     } else {
         format!("{word}, {}", parts.join(", "))
+    }
+}
+
+/// Why it drains.
+pub(super) fn drain_of(readiness: &Value) -> &'static str {
+    match readiness["reasons"]["drain"] {
+        Value::Null => "it is shutting down",
+        _ => "it is out of rotation until ronctl drain off",
     }
 }
 

@@ -105,6 +105,9 @@ pub(super) fn gauge_name(gauge: Gauge) -> &'static str {
     }
 }
 
+/// Why the service may not be ready: a dependency that is missing, more work than is done, or a drain.
+pub const NOT_READY_REASONS: [&str; 6] = ["ledger", "accounting", "policy", "registry", "pressure", "drain"];
+
 /// What becomes of questions for the topology, in the order in which it is counted.
 pub const REGISTRY_OUTCOMES: [&str; 4] = ["changed", "unchanged", "unreachable", "refused"];
 

@@ -10,6 +10,6 @@ pub mod names;
 mod publish;
 mod stats;
 
-pub use labels::{BuildInfo, Check, Labels, Reload, REGISTRY_OUTCOMES, SCRUBBED_KINDS};
+pub use labels::{BuildInfo, Check, Labels, Reload, NOT_READY_REASONS, REGISTRY_OUTCOMES, SCRUBBED_KINDS};
 pub use publish::{CoreFigures, Publisher, PublisherFault};
 pub use stats::{CoreStats, Gauge, MethodIndex, RouteIndex, Tally};

@@ -57,6 +57,7 @@ metrics! {
     KEYRING_HYBRID Gauge "wallet_keyring_hybrid" "1 if the keyring is sealed and signs with post-quantum algorithms beside the classical ones, else 0.";
     FAULTS_ACTIVE Gauge "wallet_faults_active" "Faults that are injected on purpose now.";
     READY Gauge "wallet_ready" "1 while /readyz answers 200, else 0.";
+    NOT_READY Gauge "wallet_not_ready" "1 for each reason for which /readyz does not answer 200 now, else 0.";
     CONNECTIONS Gauge "wallet_connections" "Open client connections.";
     CONNECTIONS_ACCEPTED Counter "wallet_connections_accepted_total" "Accepted client connections.";
     CONNECTIONS_REFUSED Counter "wallet_connections_refused_total" "Client connections refused at the cap.";

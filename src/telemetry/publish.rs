@@ -11,8 +11,8 @@ use serde::Serialize;
 
 use super::feed::{DropCounts, DROP_REASONS};
 use super::labels::{
-    check_outcome, gauge_name, outcome, reload_name, tally_keys, BuildInfo, Check, Labels, Reload, REGISTRY_OUTCOMES,
-    SCRUBBED_KINDS,
+    check_outcome, gauge_name, outcome, reload_name, tally_keys, BuildInfo, Check, Labels, Reload, NOT_READY_REASONS,
+    REGISTRY_OUTCOMES, SCRUBBED_KINDS,
 };
 use super::names::{self, Kind};
 use super::stats::{CoreStats, Gauge, Tally, STATUSES, STATUS_SLOTS};
@@ -157,6 +157,7 @@ impl Publisher {
             self.set(name, &[], 0.0);
         }
         self.scrubbed(UnixMs(0), Default::default());
+        self.readiness(false, Default::default());
         self.registry(0.0, Default::default());
         for outcome in [Check::Holds, Check::Violated, Check::Failed] {
             self.counter(names::CONSERVATION_CHECKS, &[("outcome", check_outcome(outcome))]).increment(0);
@@ -333,9 +334,12 @@ impl Publisher {
         self.set(names::FAULTS_ACTIVE, &[], count as f64);
     }
 
-    /// Shows whether `/readyz` answers 200.
-    pub fn ready(&self, ready: bool) {
+    /// Shows whether `/readyz` answers 200, and which of [`NOT_READY_REASONS`] are in the way.
+    pub fn readiness(&self, ready: bool, in_the_way: [bool; NOT_READY_REASONS.len()]) {
         self.set(names::READY, &[], f64::from(u8::from(ready)));
+        for (reason, holds) in NOT_READY_REASONS.into_iter().zip(in_the_way) {
+            self.set(names::NOT_READY, &[("reason", reason)], f64::from(u8::from(holds)));
+        }
     }
 
     /// Shows how far the audit stream is: the last entry it has, for how long it has been behind, its last line, and the last one that was

@@ -116,7 +116,7 @@ fn figures_of_the_other_threads_show_up() {
     publisher.policy_version(4);
     publisher.registry_version(5);
     publisher.registry(1.5, [1, 2, 3, 7]);
-    publisher.ready(true);
+    publisher.readiness(true, [false, true, false, false, false, false]);
     publisher.log_lines_dropped(6);
     publisher.run_upkeep();
     let text = publisher.render();
@@ -143,6 +143,8 @@ fn figures_of_the_other_threads_show_up() {
         ("wallet_registry_questions_total{outcome=\"changed\"}", 1.0),
         ("wallet_registry_questions_total{outcome=\"refused\"}", 7.0),
         ("wallet_ready", 1.0),
+        ("wallet_not_ready{reason=\"ledger\"}", 0.0),
+        ("wallet_not_ready{reason=\"accounting\"}", 1.0),
         ("wallet_log_lines_dropped_total", 6.0),
     ];
     for (series, expected) in expected {

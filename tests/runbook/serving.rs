@@ -43,6 +43,13 @@ fn a_server_can_be_looked_into() {
 }
 
 #[test]
+fn a_server_is_taken_out_of_rotation_and_put_back() {
+    let place = Place::serving();
+    told(&place.block("rotation"), &["out of rotation", "\"draining\":true", "inflight 0", "in rotation\n"]);
+    eventually("it is ready again", || place.is_ready().then_some(()));
+}
+
+#[test]
 fn a_correlation_id_leads_to_what_became_of_a_request() {
     let place = Place::serving();
     let mut wallet = place.wallet();

@@ -142,11 +142,7 @@ impl Faults {
             self.shared.notes.note(asked_by(event.with("error", "faults.allowed is false"), Some(uid)));
             return Err(ActionFault { status: 403, code: Code::Forbidden, message: NOT_ALLOWED.to_owned() });
         }
-        if !self.shared.notes.is_open() {
-            let message = "the service is starting; try again".to_owned();
-            return Err(ActionFault { status: 503, code: Code::RetryLater, message });
-        }
-        Ok(())
+        self.shared.notes.when_open()
     }
 }
 

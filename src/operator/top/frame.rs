@@ -2,6 +2,7 @@
 //! terminal nor the server.
 use super::figures::{Counted, Figures, Quantiles};
 use crate::operator::output::{bar, grouped, printable, Output, Style};
+use crate::operator::status::drain_of;
 use serde_json::Value;
 
 /// Narrowest column, in characters, with the gap behind it.
@@ -137,14 +138,16 @@ fn troubles(figures: &Figures, gone: Option<&str>) -> Vec<(Style, String)> {
             (false, true) => "writes are served, reads are not",
             (false, false) => "nothing is served",
         };
-        found.push((Style::Bad, format!("not ready: {served}{}", if flag("draining") { "; it is shutting down" } else { "" })));
+        let drain = if flag("draining") { format!("; {}", drain_of(readiness)) } else { String::new() };
+        found.push((Style::Bad, format!("not ready: {served}{drain}")));
         for name in readiness["missing"].as_array().into_iter().flatten().filter_map(Value::as_str) {
             let why = readiness["reasons"][name].as_str().map_or_else(String::new, |why| format!(": {why}"));
             found.push((Style::Bad, format!("{name} is missing{why}")));
         }
     }
     if flag("pressure") {
-        found.push((Style::Warning, "under pressure: more work arrives than is done".to_owned()));
+        let why = readiness["reasons"]["pressure"].as_str().unwrap_or("more work arrives than is done");
+        found.push((Style::Warning, format!("under pressure: {why}")));
     }
     if figures.violations > 0.0 {
         found.push((Style::Bad, "the audit has found that what is served is not what the ledger says".to_owned()));
