@@ -35,7 +35,7 @@ fn flags(config: Option<&Path>, set: &[&str]) -> Flags {
 
 fn load_with(config: Option<&Path>, set: &[&str], env: &[(&str, &str)]) -> Result<Config, ConfigError> {
     let env = |name: &str| env.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
-    Config::load(&Sources { flags: flags(config, set), env: &env, file_default: None })
+    Config::load(&Sources { flags: flags(config, set), env: &env, files_default: &[] })
 }
 
 fn file_of(text: &str) -> tempfile::NamedTempFile {
@@ -166,19 +166,25 @@ fn the_stronger_source_wins() {
 fn the_file_is_named_by_flag_then_environment_then_default() {
     let numbered = |number: u32| file_of(&format!("{REQUIRED}[limits]\ninflight = {number}\n"));
     let (by_flag, by_env, by_default) = (numbered(1), numbered(2), numbered(3));
-    let inflight = |flag: Option<&Path>, env: Option<&Path>, file_default: Option<&Path>| {
+    let inflight = |flag: Option<&Path>, env: Option<&Path>, default: &[&Path]| {
         let env = |name: &str| env.filter(|_| name == "RON_CONFIG").map(|path| path.display().to_string());
-        let sources = Sources { flags: flags(flag, &[]), env: &env, file_default: file_default.map(Path::to_owned) };
+        let files: Vec<&str> = default.iter().map(|path| path.to_str().unwrap()).collect();
+        let sources = Sources { flags: flags(flag, &[]), env: &env, files_default: &files };
         Config::load(&sources).map(|config| config.limits.inflight)
     };
-    let (flag, env, default) = (Some(by_flag.path()), Some(by_env.path()), Some(by_default.path()));
-    assert_eq!(inflight(flag, env, default), Ok(1));
-    assert_eq!(inflight(None, env, default), Ok(2));
-    assert_eq!(inflight(None, None, default), Ok(3));
+    let (flag, env, default) = (Some(by_flag.path()), Some(by_env.path()), by_default.path());
+    assert_eq!(inflight(flag, env, &[default]), Ok(1));
+    assert_eq!(inflight(None, env, &[default]), Ok(2));
+    assert_eq!(inflight(None, None, &[default]), Ok(3));
     let absent = Path::new("/nonexistent/svc-wallet.toml");
-    // A default that is not there is no file; a named one that is not there is an error.
-    assert!(inflight(None, None, Some(absent)).unwrap_err().to_string().contains("LEDGER_SOCK"));
-    let error = inflight(Some(absent), None, default).unwrap_err();
+    // The first default that is there counts. One that is not there is no file; a named one that is not there is an error.
+    assert_eq!(inflight(None, None, &[absent, default, by_flag.path()]), Ok(3));
+    let error = inflight(None, None, &[absent, Path::new("/nonexistent/either.toml")]).unwrap_err();
+    assert_eq!((error.problems.len(), error.problems[0].subject.as_str()), (5, "--config"), "{error}");
+    for part in ["no /nonexistent/svc-wallet.toml and no /nonexistent/either.toml", "RON_CONFIG", "LEDGER_SOCK"] {
+        assert!(error.to_string().contains(part), "{part}: {error}");
+    }
+    let error = inflight(Some(absent), None, &[default]).unwrap_err();
     assert!(error.to_string().contains("/nonexistent/svc-wallet.toml: cannot be read"), "{error}");
     let error = load_with(Some(absent), &[], &[]).unwrap_err();
     assert_eq!(error.problems.len(), 1, "what the file would have said is no problem of its own: {error}");
@@ -331,7 +337,7 @@ fn what_this_version_cannot_do_is_refused_apart_from_loading() {
 fn a_check_shows_every_value_with_its_origin() {
     let file = file_of(&format!("{REQUIRED}[limits]\ninflight = 7\n"));
     let env = |name: &str| (name == "POLICY_FILE").then(|| "/etc/p.json".to_owned());
-    let sources = Sources { flags: flags(Some(file.path()), &["limits.pipeline_depth=9"]), env: &env, file_default: None };
+    let sources = Sources { flags: flags(Some(file.path()), &["limits.pipeline_depth=9"]), env: &env, files_default: &[] };
     let nothing_around = |_: &Config| Vec::new();
     let report = check(&sources, false, &nothing_around);
     assert!(report.ok, "{}", report.text);
@@ -365,7 +371,7 @@ fn a_check_says_what_is_not_used_under_amnesia() {
     let file = file_of(REQUIRED);
     let unused = |set: &[&str]| -> Vec<String> {
         let sources = |as_json| {
-            check(&Sources { flags: flags(Some(file.path()), set), env: &|_| None, file_default: None }, as_json, &|_| Vec::new())
+            check(&Sources { flags: flags(Some(file.path()), set), env: &|_| None, files_default: &[] }, as_json, &|_| Vec::new())
         };
         let (told, table) = (sources(true), sources(false));
         assert!(told.ok && table.ok, "{}", table.text);
@@ -390,7 +396,7 @@ fn a_check_of_what_cannot_run_says_why() {
     let example = Sources {
         flags: flags(Some(&shipped("svc-wallet.example.toml")), &["feature_flags.tor=true"]),
         env: &env,
-        file_default: None,
+        files_default: &[],
     };
     let nothing_around = |_: &Config| Vec::new();
     let report = check(&example, false, &nothing_around);
@@ -400,7 +406,7 @@ fn a_check_of_what_cannot_run_says_why() {
     assert_eq!(json["ok"], false);
     assert_eq!(json["problems"][0]["subject"], "feature_flags.tor");
 
-    let nothing = Sources { flags: Flags::default(), env: &env, file_default: None };
+    let nothing = Sources { flags: Flags::default(), env: &env, files_default: &[] };
     let report = check(&nothing, true, &|_| unreachable!("there is no configuration to look around with"));
     let json: serde_json::Value = serde_json::from_str(&report.text).unwrap();
     assert!(!report.ok && json["values"].is_null() && json["problems"].as_array().unwrap().len() == 4);
@@ -410,7 +416,7 @@ fn a_check_of_what_cannot_run_says_why() {
 fn what_stands_in_the_way_around_the_configuration_is_told_with_the_rest() {
     let file = file_of(REQUIRED);
     let env = |_: &str| None;
-    let sources = Sources { flags: flags(Some(file.path()), &["feature_flags.tor=true"]), env: &env, file_default: None };
+    let sources = Sources { flags: flags(Some(file.path()), &["feature_flags.tor=true"]), env: &env, files_default: &[] };
     let around = |config: &Config| {
         let key = "security.policy_file";
         vec![Problem { subject: key.to_owned(), origin: Some(config.origin(key).clone()), message: "no such file".to_owned() }]

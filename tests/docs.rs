@@ -180,7 +180,7 @@ fn every_file_that_is_named_exists() {
 
 #[test]
 fn nothing_is_left_to_be_written_and_no_path_of_some_machine_is_named() {
-    const ROOTS: [&str; 16] = [
+    const ROOTS: [&str; 17] = [
         "/v1",
         "/wallet",
         "/healthz",
@@ -196,6 +196,7 @@ fn nothing_is_left_to_be_written_and_no_path_of_some_machine_is_named() {
         "/var/",
         "/tmp/",
         "/proc/",
+        "/run/",
         "/usr/",
     ];
     let markers = [concat!("TO", "DO"), concat!("TB", "D"), concat!("FIX", "ME"), "lorem", "coming soon", "to be filled"];
@@ -233,7 +234,7 @@ const REQUIRED: [&str; 4] = [
 /// The effective configuration with these flags on top of what is required: key to value.
 fn configured(flags: &[String]) -> BTreeMap<String, serde_json::Value> {
     let set = REQUIRED.iter().map(|flag| (*flag).to_owned()).chain(flags.iter().cloned()).collect();
-    let config = Config::load(&Sources { flags: Flags { config: None, set }, env: &|_| None, file_default: None });
+    let config = Config::load(&Sources { flags: Flags { config: None, set }, env: &|_| None, files_default: &[] });
     config
         .unwrap_or_else(|error| panic!("{flags:?}: {error}"))
         .describe()
@@ -265,7 +266,7 @@ fn the_keys_of_the_configuration_are_those_that_are_documented() {
         asked.borrow_mut().insert(name.to_owned());
         None
     };
-    let _ = Config::load(&Sources { flags: Flags::default(), env: &env, file_default: None });
+    let _ = Config::load(&Sources { flags: Flags::default(), env: &env, files_default: &[] });
     let told = rows.iter().flat_map(|row| spans(&row[2]).into_iter().map(str::to_owned).collect::<Vec<_>>());
     assert_eq!(set(told.chain(["RON_CONFIG".to_owned()])), asked.into_inner());
     for name in ["RON_CONFIG", "AMNESIA", "POLICY_FILE", "REGISTRY_URL", "LEDGER_SOCK", "ACCOUNTING_SOCK"] {
@@ -279,7 +280,7 @@ fn what_is_said_to_be_refused_is_refused() {
         let (key, value) = spans(&row[0])[0].split_once(" = ").unwrap();
         let value = value.trim_matches('"').replace("...", if value.contains("http") { "host:80" } else { "/x" });
         let set = REQUIRED.iter().map(|flag| (*flag).to_owned()).chain([format!("{key}={value}")]).collect();
-        let config = Config::load(&Sources { flags: Flags { config: None, set }, env: &|_| None, file_default: None }).unwrap();
+        let config = Config::load(&Sources { flags: Flags { config: None, set }, env: &|_| None, files_default: &[] }).unwrap();
         let problems = config.supported().unwrap_err().problems;
         assert_eq!(problems.iter().map(|problem| problem.subject.as_str()).collect::<Vec<_>>(), [key]);
     }

@@ -6,7 +6,7 @@ use super::guarded::{wiped, Guarded};
 use super::private_file::{self, Guard, ReadFault};
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
@@ -19,6 +19,8 @@ const PASSPHRASE_BYTES_MAX: usize = 256;
 const KEY_PREFIX: &[u8] = b"key:";
 /// The variable in which systemd tells where a service has its credentials.
 const CREDENTIALS_VARIABLE: &str = "CREDENTIALS_DIRECTORY";
+/// Where systemd keeps those of the unit while it runs; beside its user root can read them.
+const CREDENTIALS_OF_THE_UNIT: &str = "/run/credentials/svc-wallet.service";
 
 /// Where the opening key is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,19 +104,29 @@ impl OpeningKey {
         }
     }
 
-    /// The key in a credential of systemd.
+    /// The key in a credential of systemd: of this process, or else of the unit, for whoever works beside it.
     pub(super) fn in_credential(name: &str) -> Result<Self, String> {
-        let directory = std::env::var_os(CREDENTIALS_VARIABLE).ok_or_else(|| {
-            format!(
-                "{CREDENTIALS_VARIABLE} is not set; start the service by systemd with LoadCredential={name}:PATH, or, as root, set it to \
-                 the directory of the running service below /run/credentials"
-            )
-        })?;
-        match Self::read(&Path::new(&directory).join(name), Guard::Directory) {
-            Err(ReadFault::Missing) => Err(format!("systemd has handed over no such credential; add LoadCredential={name}:PATH")),
-            Err(fault) => Err(told(&fault)),
-            Ok(read) => read,
-        }
+        let handed_over = std::env::var_os(CREDENTIALS_VARIABLE);
+        Self::in_directory(handed_over.as_deref(), Path::new(CREDENTIALS_OF_THE_UNIT), name)
+    }
+
+    /// The same, with the directory that this process was handed, if it was, and that of the unit.
+    fn in_directory(handed_over: Option<&OsStr>, of_the_unit: &Path, name: &str) -> Result<Self, String> {
+        let directory = handed_over.map_or(of_the_unit, Path::new);
+        let fault = match Self::read(&directory.join(name), Guard::Directory) {
+            Ok(read) => return read,
+            Err(fault) => fault,
+        };
+        Err(match (handed_over, fault) {
+            (Some(_), ReadFault::Missing) => format!("systemd has handed over no such credential; add LoadCredential={name}:PATH"),
+            (Some(_), fault) => told(&fault),
+            (None, fault) => format!(
+                "{CREDENTIALS_VARIABLE} is not set, and {}, which systemd keeps while the service runs: {}; start the service by systemd \
+                 with LoadCredential={name}:PATH and do this as root, or set {CREDENTIALS_VARIABLE} to the directory with the credential",
+                directory.join(name).display(),
+                told(&fault)
+            ),
+        })
     }
 
     fn read(path: &Path, guard: Guard) -> Result<Result<Self, String>, ReadFault> {
@@ -176,6 +188,23 @@ fn told(fault: &ReadFault) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn beside_the_unit_its_credential_is_found_and_what_was_handed_over_comes_first() {
+        let (handed, unit) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let read = |handed: Option<&Path>| OpeningKey::in_directory(handed.map(Path::as_os_str), unit.path(), "key");
+        let missing = read(None).err().unwrap();
+        let wanted = unit.path().join("key").display().to_string();
+        for part in ["CREDENTIALS_DIRECTORY is not set, and ", &wanted, "no such file", "LoadCredential=key:", "as root"] {
+            assert!(missing.contains(part), "{part}: {missing}");
+        }
+        std::fs::write(unit.path().join("key"), "the phrase of the unit").unwrap();
+        assert!(read(None).is_ok_and(|key| key.bytes() == b"the phrase of the unit"));
+        let missing = read(Some(handed.path())).err().unwrap();
+        assert!(missing.contains("systemd has handed over no such credential"), "{missing}");
+        std::fs::write(handed.path().join("key"), "the phrase handed over").unwrap();
+        assert!(read(Some(handed.path())).is_ok_and(|key| key.bytes() == b"the phrase handed over"));
+    }
 
     #[test]
     fn keys_and_passphrases_are_told_apart() {

@@ -6,7 +6,7 @@ use std::path::Path;
 /// A configuration file: every value that is accepted is accepted again in the form in which it is shown, and means the same.
 pub(crate) fn file(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
-    let nothing = || merge(&Sources { flags: Flags::default(), env: &|_| None, file_default: None });
+    let nothing = || merge(&Sources { flags: Flags::default(), env: &|_| None, files_default: &[] });
     let mut merged = nothing();
     merged.add_file(Path::new("svc-wallet.toml"), text);
     let config = match read::config(merged) {

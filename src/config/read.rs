@@ -2,7 +2,7 @@
 //!
 //! Every key is read before anything is refused, so that one run shows everything that is wrong.
 use super::error::{none_or_error, ConfigError, Origin, Problem};
-use super::keys::find;
+use super::keys::{find, CONFIG_ENV};
 use super::raw::Raw;
 use super::sources::Merged;
 use super::value::{self, Reading};
@@ -57,7 +57,8 @@ const NAME_BYTES_MAX: usize = 64;
 
 /// Reads every key and checks what they must have in common.
 pub(super) fn config(merged: Merged) -> Result<Config, ConfigError> {
-    let mut reader = Reader { values: merged.values, problems: merged.problems, unread: merged.unread };
+    let Merged { values, file, absent, problems, unread } = merged;
+    let mut reader = Reader { values, problems, unread, lacks: false };
     let sections = (
         reader.service(),
         reader.bind(),
@@ -68,6 +69,11 @@ pub(super) fn config(merged: Merged) -> Result<Config, ConfigError> {
         (reader.registry(), reader.security()),
         (reader.ledger(), reader.audit(), reader.idempotency(), (reader.metrics(), reader.faults()), reader.feature_flags()),
     );
+    if reader.lacks && !absent.is_empty() {
+        let places = absent.join(" and no ");
+        let message = format!("no file is named, and this user can see no {places}; name one with --config FILE or {CONFIG_ENV}");
+        reader.problems.insert(0, Problem { subject: "--config".to_owned(), origin: None, message });
+    }
     none_or_error(reader.problems)?;
     let origins: BTreeMap<&'static str, Origin> = reader.values.into_iter().map(|(name, (_, origin))| (name, origin)).collect();
     let whole = "a section without a value has left a problem";
@@ -96,7 +102,7 @@ pub(super) fn config(merged: Merged) -> Result<Config, ConfigError> {
         metrics: metrics.expect(whole),
         faults: faults.expect(whole),
         feature_flags: feature_flags.expect(whole),
-        file: merged.file,
+        file,
         origins,
     })
 }
@@ -106,6 +112,8 @@ struct Reader {
     problems: Vec<Problem>,
     /// See [`Merged::unread`].
     unread: bool,
+    /// A key that has to have a value has none.
+    lacks: bool,
 }
 
 impl Reader {
@@ -143,22 +151,22 @@ impl Reader {
 
     fn limits(&mut self) -> Option<Limits> {
         let inflight = self.count("limits.inflight", INFLIGHT);
+        let per_endpoint = self.value("limits.inflight_per_endpoint", |raw| value::ceilings(raw, INFLIGHT));
         let body = self.value("limits.body_max_bytes", |raw| value::bytes(raw, BODY_BYTES));
         let ratio = self.value("limits.decompress_max_ratio", |raw| value::integer(raw, DECOMPRESS_RATIO));
         let connections = self.count("limits.connections", CONNECTIONS);
         let depth = self.count("limits.pipeline_depth", PIPELINE_DEPTH);
         Some(Limits {
             inflight: inflight?,
+            inflight_per_endpoint: per_endpoint?,
             body_bytes_max: usize::try_from(body?).expect("the range fits"),
             decompress_ratio_max: u32::try_from(ratio?).expect("the range fits"),
-        let per_endpoint = self.value("limits.inflight_per_endpoint", |raw| value::ceilings(raw, INFLIGHT));
             connections: connections?,
             pipeline_depth: depth?,
         })
     }
 
     fn runtime(&mut self) -> Option<Runtime> {
-            inflight_per_endpoint: per_endpoint?,
         let cores = self.value("runtime.cores", cores::cores);
         let driver = self.value("runtime.driver", cores::driver);
         Some(Runtime { cores: cores?, driver: driver? })
@@ -298,6 +306,7 @@ impl Reader {
             // The file is the problem.
             None if self.unread => None,
             None => {
+                self.lacks = true;
                 let env = find(key).and_then(|key| key.env);
                 let or_env = env.map_or(String::new(), |name| format!(", set {name} in the environment"));
                 let name = key.rsplit('.').next().unwrap_or(key);

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// What the command line may say about the configuration.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Flags {
-    /// Configuration file; otherwise RON_CONFIG, otherwise ./configs/svc-wallet.toml if it is there.
+    /// Configuration file; otherwise RON_CONFIG, else ./configs/svc-wallet.toml, else /etc/ron/svc-wallet.toml.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Set one key, whatever the file and the environment say; may be repeated.
@@ -26,20 +26,25 @@ pub struct Sources<'a> {
     pub flags: Flags,
     /// The environment: the value of a variable, if it is set. An empty one counts as not set.
     pub env: &'a dyn Fn(&str) -> Option<String>,
-    /// The file to read if neither flag nor environment names one and it exists.
-    pub file_default: Option<PathBuf>,
+    /// Where a file is looked for if neither flag nor environment names one; the first that is there is read.
+    pub files_default: &'a [&'a str],
 }
 
 impl Sources<'static> {
-    /// The flags given, this process's environment, and `./configs/svc-wallet.toml` if no file is named.
+    /// The flags given, this process's environment, and the first of [`FILES_DEFAULT`] that is there if no file is named.
     pub fn of_process(flags: Flags) -> Self {
         let env = &|name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
-        Self { flags, env, file_default: Some(PathBuf::from(FILE_DEFAULT)) }
+        Self { flags, env, files_default: &FILES_DEFAULT }
     }
 }
 
-/// The file that is read if none is named.
-pub const FILE_DEFAULT: &str = "./configs/svc-wallet.toml";
+/// Where a file is looked for if none is named: beside the sources, and where a server is installed.
+pub const FILES_DEFAULT: [&str; 2] = ["./configs/svc-wallet.toml", "/etc/ron/svc-wallet.toml"];
+
+/// The first of these files that is there.
+pub fn first_there(files: &[&str]) -> Option<PathBuf> {
+    files.iter().map(PathBuf::from).find(|path| path.exists())
+}
 
 /// Largest configuration file, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -50,6 +55,8 @@ pub(super) struct Merged {
     pub values: BTreeMap<&'static str, (Raw, Origin)>,
     /// The file that was read.
     pub file: Option<PathBuf>,
+    /// Where a file was looked for and none is.
+    pub absent: Vec<String>,
     /// Unknown names, unreadable files, malformed flags.
     pub problems: Vec<Problem>,
     /// There is a file that could not be read, which is a problem: what has no value may have one in there.
@@ -58,7 +65,8 @@ pub(super) struct Merged {
 
 /// Merges the sources, weakest first, so that each stronger one replaces what stands.
 pub(super) fn merge(sources: &Sources<'_>) -> Merged {
-    let mut merged = Merged { values: BTreeMap::new(), file: None, problems: Vec::new(), unread: false };
+    let (values, problems) = (BTreeMap::new(), Vec::new());
+    let mut merged = Merged { values, file: None, absent: Vec::new(), problems, unread: false };
     for key in &KEYS {
         if let Some(default) = key.default {
             merged.values.insert(key.name, (Raw::Text(default.to_owned()), Origin::Default));
@@ -66,8 +74,7 @@ pub(super) fn merge(sources: &Sources<'_>) -> Merged {
     }
     let env = |name: &str| (sources.env)(name).filter(|value| !value.trim().is_empty());
     let named = sources.flags.config.clone().or_else(|| env(CONFIG_ENV).map(PathBuf::from));
-    let file = named.or_else(|| sources.file_default.clone().filter(|path| path.exists()));
-    if let Some(path) = file {
+    if let Some(path) = named.or_else(|| first_there(sources.files_default)) {
         match read(&path) {
             Ok(text) => merged.add_file(&path, &text),
             Err(message) => {
@@ -76,6 +83,8 @@ pub(super) fn merge(sources: &Sources<'_>) -> Merged {
             }
         }
         merged.file = Some(path);
+    } else {
+        merged.absent = sources.files_default.iter().map(|file| (*file).to_owned()).collect();
     }
     for key in &KEYS {
         if let Some((name, value)) = key.env.and_then(|name| env(name).map(|value| (name, value))) {

@@ -119,7 +119,7 @@ mod tests {
             "security.policy_file=p",
         ];
         let set = elsewhere.iter().chain(set).map(|flag| (*flag).to_owned()).collect();
-        Config::load(&Sources { flags: Flags { config: None, set }, env: &|_| None, file_default: None }).unwrap()
+        Config::load(&Sources { flags: Flags { config: None, set }, env: &|_| None, files_default: &[] }).unwrap()
     }
 
     fn refused(set: &[&str]) -> Vec<String> {

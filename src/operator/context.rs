@@ -3,14 +3,14 @@
 //! The only place where `ronctl` meets the configuration and the keyring on behalf of its commands. Tokens made here are
 //! short-lived and may only read.
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::client::{Address, Client, ClientError, Reply, Request};
 use super::exit::Failure;
 use super::output::Output;
 use crate::access::{mint, Custody, Keyring, MintFault, MintRequest};
-use crate::config::{Config, Flags, Sources, CONFIG_ENV, FILE_DEFAULT};
+use crate::config::{first_there, Config, Flags, Sources, CONFIG_ENV, FILES_DEFAULT};
 use crate::control::{custody, Action, SERVICE};
 use crate::worker::unix_now;
 
@@ -28,8 +28,8 @@ pub struct Context {
 }
 
 impl Context {
-    /// The configuration of the server: `--config`, else RON_CONFIG, else `./configs/svc-wallet.toml`, with the same
-    /// environment on top that the server looks at.
+    /// The configuration of the server: `--config`, else RON_CONFIG, else the first of [`FILES_DEFAULT`] that is there, with the
+    /// same environment on top that the server looks at.
     pub fn config(&self) -> Result<Config, Failure> {
         let flags = Flags { config: self.config.clone(), ..Flags::default() };
         Config::load(&Sources::of_process(flags)).map_err(|fault| {
@@ -40,7 +40,7 @@ impl Context {
     /// Whether there is a file of configuration, good or bad.
     pub fn has_config(&self) -> bool {
         let named = || std::env::var_os(CONFIG_ENV).is_some_and(|name| !name.is_empty());
-        self.config.is_some() || named() || Path::new(FILE_DEFAULT).exists()
+        self.config.is_some() || named() || first_there(&FILES_DEFAULT).is_some()
     }
 
     /// A client of the API.

@@ -20,7 +20,7 @@ fn path(name: &str) -> std::path::PathBuf {
 #[test]
 fn the_wallet_of_the_unit_can_be_configured_as_it_is_shipped() {
     let flags = Flags { config: Some(path("ops/systemd/svc-wallet.toml")), set: Vec::new() };
-    let config = Config::load(&Sources { flags, env: &|_| None, file_default: None }).unwrap();
+    let config = Config::load(&Sources { flags, env: &|_| None, files_default: &[] }).unwrap();
     config.supported().unwrap();
     let told: BTreeMap<_, _> = config.describe().into_iter().map(|one| (one.key, one.value)).collect();
     let unit = unit("svc-wallet");
@@ -31,6 +31,15 @@ fn the_wallet_of_the_unit_can_be_configured_as_it_is_shipped() {
         let value = told[key].as_str().unwrap();
         assert!(value.trim_start_matches("embedded:").starts_with(&state), "{key}: {value} cannot be written to");
     }
+    // The policy is where the operators' runbook has it, and each of those who install it brings it there.
+    let policy = told["security.policy_file"].as_str().unwrap();
+    assert!(read("configs/svc-wallet.example.toml").contains(&format!("policy_file = \"{policy}\"")));
+    let (directory, _) = policy.rsplit_once('/').unwrap();
+    assert!(read("ops/systemd/tmpfiles.d/ron.conf").contains(&format!("\nd {directory} 0750 root ron -\n")));
+    assert!(read("RUNBOOK.md").contains(&format!(" ./configs/policy.json {policy}\n")));
+    let below = policy.trim_start_matches("/etc/ron/");
+    assert!(read("ops/debian/build").contains(&format!("\"{below}\": \"configs/policy.json\"")));
+    assert!(read("ops/debian/postinst").contains(&format!(" {below} ")));
     let admin = told["bind.admin"].as_str().unwrap();
     assert!(admin.starts_with(&format!("/run/{}/", unit["RuntimeDirectory"])), "{admin}");
 }
