@@ -2,19 +2,18 @@
 //!
 //! What was taken last is asked for with `If-None-Match`, and with `?wait=SECONDS`: a registry that knows it answers when there is
 //! something new, or after that time; one that does not answers at once. It is asked in HTTP/1.0, so that the answer ends with its length
-//! or with the connection. Redirects are not followed: a topology comes from the address that was configured, or not at all. The look-up of
-//! a name has the bounds of the system's resolver.
+//! or with the connection. Redirects are not followed: a topology comes from the address that was configured, or not at all.
 //!
 //! Own code, because a deadline that holds however the bytes of an answer are dealt out is what matters here. ureq 3.2, tried in its place,
 //! lets a peer that sends a byte a second go on as long as it likes.
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use super::source::{Answer, SourceFault, TOPOLOGY_PATH};
 use super::topology::FILE_BYTES_MAX;
 use super::Registry;
-use crate::stream::{left, Until};
+use crate::stream::{Host, Until};
 
 /// Longest head of an answer, in bytes.
 const HEAD_BYTES_MAX: usize = 16 << 10;
@@ -30,10 +29,7 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 /// A registry behind HTTP and the entity tag of what was taken last.
 #[derive(Debug)]
 pub(super) struct HttpSource {
-    /// Host and port as they are asked for.
-    authority: String,
-    host: String,
-    port: u16,
+    host: Host,
     path: String,
     timeout: Duration,
     wait: Duration,
@@ -60,22 +56,10 @@ impl HttpSource {
     /// What is wrong with the URL.
     pub fn new(url: &str, timeout: Duration, wait: Duration) -> Result<Self, String> {
         let wrong = || format!("{url} is not an address of a registry; write http://HOST:PORT");
-        let rest = url.strip_prefix("http://").ok_or_else(wrong)?;
-        let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) if !host.starts_with('[') || host.ends_with(']') => (host, port.parse().map_err(|_| wrong())?),
-            Some(_) | None => (authority, 80),
-        };
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let of_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:%".contains(&byte);
-        if host.is_empty() || !host.bytes().all(of_host) || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(wrong());
-        }
+        let (host, path) = Host::of_url(url).ok_or_else(wrong)?;
         let path = if path.trim_matches('/').is_empty() { TOPOLOGY_PATH } else { path };
         Ok(Self {
-            authority: authority.to_owned(),
-            host: host.to_owned(),
-            port,
+            host,
             path: path.to_owned(),
             timeout,
             wait: Duration::from_secs(wait.min(WAIT_MAX).as_secs()),
@@ -120,23 +104,12 @@ impl HttpSource {
     fn question(&self, wait: Duration) -> String {
         let query = if wait.is_zero() { String::new() } else { format!("?wait={}", wait.as_secs()) };
         let known = self.taken.as_ref().map_or_else(String::new, |tag| format!("If-None-Match: {tag}\r\n"));
-        let Self { authority, path, .. } = self;
+        let (path, authority) = (&self.path, &self.host.authority);
         format!("GET {path}{query} HTTP/1.0\r\nHost: {authority}\r\nAccept: application/json\r\n{known}\r\n")
     }
 
-    /// A connection to the first address of the host that takes one.
     fn connect(&self) -> Result<TcpStream, SourceFault> {
-        let addresses = (self.host.as_str(), self.port).to_socket_addrs();
-        let addresses = addresses.map_err(|error| SourceFault::Unreachable(format!("its host is not found: {error}")))?;
-        let deadline = Instant::now() + self.timeout;
-        let mut fault = io::Error::from(ErrorKind::AddrNotAvailable);
-        for address in addresses {
-            match left(deadline).and_then(|left| TcpStream::connect_timeout(&address, left)) {
-                Ok(stream) => return Ok(stream),
-                Err(error) => fault = error,
-            }
-        }
-        Err(self.fault(&fault))
+        self.host.connect(Instant::now() + self.timeout).map_err(|error| self.fault(&error))
     }
 
     /// Reads the head, and leaves in `bytes` what came behind it.

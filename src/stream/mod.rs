@@ -2,6 +2,10 @@
 //!
 //! A timeout of a socket is one of each read or write, and begins again with the next byte: here what is left until the deadline is set
 //! before each of them.
+mod host;
+
+pub use host::Host;
+
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
