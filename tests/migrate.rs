@@ -101,7 +101,7 @@ fn older_files_are_migrated_with_backups_and_a_server_goes_on_with_them() {
     assert_eq!(code, Some(0), "{files:?}");
     for (name, version) in [
         ("svc-wallet.toml", None),
-        ("policy.json", None),
+        ("policy.json", Some(1)),
         ("registry.json", None),
         ("wallet.keyring", Some(2)),
         ("counters.jsonl", Some(1)),
@@ -188,12 +188,15 @@ fn newer_files_end_it_before_anything_is_changed_and_damaged_ones_are_told() {
     let line = |path: &Path| fs::write(path, fs::read_to_string(path).unwrap().replacen("{\"v\":1", "{\"v\":9", 1)).unwrap();
     let json = |path: &Path| fs::write(path, r#"{"version":9,"revocations":[],"check":""}"#).unwrap();
     let keys = |path: &Path| fs::write(path, r#"{"version":9}"#).unwrap();
-    let cases: [(&Path, &str, u64, Change<'_>); 5] = [
+    let policy = server.path("policy.json");
+    let form = |path: &Path| fs::write(path, r#"{"form":9,"version":1,"rules":[]}"#).unwrap();
+    let cases: [(&Path, &str, u64, Change<'_>); 6] = [
         (&snapshot, &snapshot_name, 2, &newer),
         (&history, "history.mmr", 1, &newer),
         (&audit, "audit-0000000001.jsonl", 1, &line),
         (&revocations, "wallet.revocations", 1, &json),
         (&keyring, "wallet.keyring", 2, &keys),
+        (&policy, "policy.json", 1, &form),
     ];
     for (path, name, read, change) in cases {
         let before = fs::read(path).ok();
@@ -217,7 +220,6 @@ fn newer_files_end_it_before_anything_is_changed_and_damaged_ones_are_told() {
         }
     }
     // Damaged files are told; what can be migrated is.
-    let policy = server.path("policy.json");
     fs::write(&policy, "{").unwrap();
     let mut bytes = fs::read(&snapshot).unwrap();
     bytes[100] ^= 1;

@@ -115,6 +115,11 @@ fn a_file_that_is_no_policy_changes_nothing_and_is_told_wherever_it_is_asked_for
     let check = server.ronctl("policy check policy.json");
     let said = String::from_utf8(check.stderr).unwrap();
     assert!(check.status.code() == Some(1) && said.contains("line 2") && said.contains("did you mean operations"), "{said}");
+    let check = server.ronctl("--json policy check policy.json");
+    let told: Value = serde_json::from_slice(&check.stderr).unwrap();
+    let paths: Vec<&str> = told["errors"].as_array().unwrap().iter().map(|error| error["path"].as_str().unwrap()).collect();
+    assert_eq!((check.status.code(), paths, &told["more"]), (Some(1), vec!["operatons", "operations", "assets"], &json!(0)));
+    assert!(told["error"]["message"].as_str().unwrap().contains("operatons: unknown name"), "{told}");
     let reload = server.ronctl("policy reload");
     let said = String::from_utf8(reload.stderr).unwrap();
     assert!(reload.status.code() == Some(2) && said.contains("operatons") && said.contains("stays in force"), "{said}");

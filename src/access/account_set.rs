@@ -23,11 +23,6 @@ impl AccountSet {
         well_formed && self.beginnings.len() < BEGINNINGS_MAX && self.beginnings.insert(beginning.into())
     }
 
-    /// Whether this very text was added.
-    pub fn has(&self, text: &str) -> bool {
-        text.strip_suffix('*').map_or_else(|| self.names.contains(text), |beginning| self.beginnings.contains(beginning))
-    }
-
     /// Whether an account is in it.
     pub fn covers(&self, account: Account<'_>) -> bool {
         let account = account.as_str();

@@ -168,11 +168,18 @@ pub(crate) fn caveats(input: &[u8]) {
     }
 }
 
-/// A policy: what was read is read again from its plainest spelling.
+/// A policy: what was read is read again from its plainest spelling, and every flaw stands on a line that there is.
 pub(crate) fn policy(input: &[u8]) {
-    let Ok(policy) = Policy::parse(input) else { return };
-    let plain = policy.to_json().to_string();
-    assert_eq!(Policy::parse(plain.as_bytes()), Ok(policy), "{plain}");
+    match Policy::parse(input) {
+        Ok(policy) => {
+            let plain = policy.to_json().to_string();
+            assert_eq!(Policy::parse(plain.as_bytes()), Ok(policy), "{plain}");
+        }
+        Err(flaws) => {
+            let lines = 1 + input.iter().filter(|byte| **byte == b'\n').count();
+            assert!(!flaws.told.is_empty() && flaws.told.iter().all(|flaw| (1..=lines).contains(&flaw.line)), "{flaws}");
+        }
+    }
 }
 
 /// A keyring: what is accepted has one active key among a few with well-formed names, and no refusal repeats what it has read.
@@ -220,6 +227,7 @@ pub(crate) fn policy_seeds() -> Vec<Vec<u8>> {
             "frozen":["alice","shop:*"],"denied":{"accounts":["m"],"subjects":["eve"]},"degraded":["tx"],
             "revoked":{"tokens":["ff112233445566778899aabbccddeeff"],"subjects":["t"],"keys":["k-1"]}}"#,
         r#"{"version":1,"operations":["issue","issue"],"assets":{"roc":{},"roc":{"amount_max":{"spend":"01"}}}}"#,
+        r#"{"$schema":"policy.schema.json","form":1,"version":3,"operations":["\u0062urn"],"assets":{"roc":{}},"frozen":["a b","a"],"form":2}"#,
     ];
     texts.map(|text| text.as_bytes().to_vec()).into()
 }

@@ -35,6 +35,7 @@ mod signature;
 mod signed_root;
 mod signing;
 mod token;
+mod written_json;
 mod written_signature;
 
 pub use cache::{Lookups, TokenCache, UNCHECKED};
@@ -47,8 +48,8 @@ pub use keyring::{KeyEntry, KeyUnusable, Keyring, Sealing, KEYS_MAX};
 pub use keyring_fault::KeyringFault;
 pub use mint::{attenuate, mint, MintFault, MintRequest};
 pub use opening_key::Kms;
-pub use policy::{Policy, PolicyBoard, Wish};
-pub use policy_fault::PolicyFault;
+pub use policy::{Policy, PolicyBoard, Wish, FORM as POLICY_FORM};
+pub use policy_fault::{PolicyFault, PolicyFlaw, PolicyFlaws};
 pub use private_file::{directory_of, Stamp};
 pub use revocation_file::{
     change as change_revocations, load as load_revocations, load_list as load_revocation_list, reason_well_formed,

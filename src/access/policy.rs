@@ -1,9 +1,11 @@
 //! The policy: what the service does for everybody alike, whatever their capabilities allow.
 //!
-//! It is read from a JSON file, of which all but the first three members may be left out:
+//! It is read from a JSON file, of which only `version`, `operations` and `assets` have to be there; `configs/policy.schema.json` is the
+//! JSON Schema of it:
 //!
 //! ```json
 //! {
+//!   "form": 1,
 //!   "version": 7,
 //!   "operations": ["issue", "transfer", "burn", "hold", "capture", "release"],
 //!   "assets": {"roc": {"amount_max": {"transfer": "1000000"}, "daily_max": {"transfer": "5000000"}}, "ron": {}},
@@ -20,15 +22,19 @@
 use super::account_set::AccountSet;
 use super::board::Board;
 use super::capability::Capability;
-use super::policy_fault::PolicyFault;
+use super::policy_fault::{PolicyFault, PolicyFlaws};
 use super::policy_reader;
 use super::revocations::{Revocations, Revoked};
 use crate::domain::{Account, Allowance, Amount, Asset, Code, Op, Quota, QuotaScope, Read, Refusal, Why};
 use serde_json::{json, Map, Value};
+use std::io;
 use std::path::Path;
 
 /// Longest policy file, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// The form of the file that is read and written; one that names none has this one.
+pub const FORM: u32 = 1;
 
 /// Where the policy in force is.
 pub type PolicyBoard = Board<Policy>;
@@ -93,14 +99,17 @@ impl Policy {
         let broken = |source| PolicyFault::Unreadable { path: path.into(), source };
         let length = std::fs::metadata(path).map_err(broken)?.len();
         if length > FILE_BYTES_MAX {
-            return Err(PolicyFault::Malformed { path: path.into(), flaw: format!("it is longer than {FILE_BYTES_MAX} bytes") });
+            return Err(broken(io::Error::other(format!("it is longer than {FILE_BYTES_MAX} bytes"))));
         }
         let text = std::fs::read(path).map_err(broken)?;
-        Self::parse(&text).map_err(|flaw| PolicyFault::Malformed { path: path.into(), flaw })
+        Self::parse(&text).map_err(|flaws| PolicyFault::Malformed { path: path.into(), flaws })
     }
 
-    /// Reads the policy of a text; the error says what is wrong, in which field and on which line.
-    pub fn parse(text: &[u8]) -> Result<Self, String> {
+    /// Reads the policy of a text.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, each with its field and its line.
+    pub fn parse(text: &[u8]) -> Result<Self, PolicyFlaws> {
         policy_reader::read(text)
     }
 
@@ -194,6 +203,7 @@ impl Policy {
         let revoked = |kind: &str| self.revoked.iter().filter(|what| what.kind() == kind).map(Revoked::name).collect::<Vec<_>>();
         let degraded: Vec<_> = Read::ALL.into_iter().filter(|read| self.serves_degraded(*read)).map(Read::as_str).collect();
         json!({
+            "form": FORM,
             "version": self.version,
             "operations": operations,
             "assets": assets,

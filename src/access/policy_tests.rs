@@ -41,7 +41,8 @@ fn faults_name_field_line_and_nearest_name() {
         (r#"{"version": "1"}"#, vec!["line 1", "version"]),
         (r#"{"operations": ["tranfer"]}"#, vec!["operations", "tranfer", "did you mean transfer"]),
         (r#"{"operations": ["burn", "burn"]}"#, vec!["operations", "burn", "repeated"]),
-        (r#"{"assets": {}}"#, vec!["assets", "at least one"]),
+        (r#"{"assets": {}}"#, vec!["assets", "1 to 1024"]),
+        (r#"{"assets": []}"#, vec!["assets", "an object of asset names"]),
         (r#"{"assets": {"ROC": {}}}"#, vec!["assets.ROC", "a-z 0-9 _"]),
         (r#"{"assets": {"roc": {}, "roc": {}}}"#, vec!["assets.roc", "repeated"]),
         (r#"{"assets": {"roc": {"max_amount": {}}}}"#, vec!["assets.roc.max_amount", "did you mean amount_max"]),
@@ -65,11 +66,70 @@ fn faults_name_field_line_and_nearest_name() {
         (r#"{"revoked": {"keys": ["K"]}}"#, vec!["revoked.keys, K", "key ids"]),
         (r#"{"degraded": ["balances"]}"#, vec!["degraded, balances", "did you mean balance"]),
     ] {
-        let flaw = Policy::parse(text.as_bytes()).unwrap_err();
+        let flaw = Policy::parse(text.as_bytes()).unwrap_err().to_string();
         for part in parts {
             assert!(flaw.contains(part), "{text}: {flaw:?} lacks {part:?}");
         }
     }
+}
+
+#[test]
+fn all_flaws_are_told_at_once_in_the_order_of_the_text() {
+    let text = r#"{
+  "operations": ["brun", "burn", "burn"],
+  "quotas": {"account": {"rate": 0}, "all": 1},
+  "frozen": ["a b", "\u0061", "a"],
+  "denied": {"subjects": ["\n"]},
+  "assets": {"roc": {"amount_max": {"burn": 1}}}
+}
+"#;
+    let flaws = Policy::parse(text.as_bytes()).unwrap_err();
+    let told: Vec<_> = flaws.told.iter().map(|flaw| (flaw.path.as_str(), flaw.line, flaw.column)).collect();
+    let expected = [
+        ("operations, brun", 2, 23),
+        ("operations, burn", 2, 39),
+        ("quotas.account.burst", 3, 22),
+        ("quotas.account.rate", 3, 31),
+        ("quotas.all", 3, 42),
+        ("frozen, a b", 4, 18),
+        ("frozen, a", 4, 33),
+        ("denied.subjects, \\n", 5, 23),
+        ("assets.roc.amount_max.burn", 6, 42),
+        ("version", 7, 1),
+    ];
+    assert_eq!((told, flaws.more, flaws.other_form), (expected.to_vec(), 0, None));
+    let text = flaws.to_string();
+    assert!(
+        text.starts_with("operations, brun: unknown name; did you mean burn? at line 2 column 23; operations, burn: "),
+        "{text}"
+    );
+}
+
+#[test]
+fn no_more_flaws_are_told_than_people_read() {
+    let accounts: Vec<String> = (0..30).map(|number| format!("{number} {}", "x".repeat(1000))).collect();
+    let policy = json!({"version": 1, "operations": [], "assets": {"roc": {}}, "frozen": accounts});
+    let flaws = Policy::parse(policy.to_string().as_bytes()).unwrap_err();
+    assert_eq!((flaws.told.len(), flaws.more), (20, 10));
+    let text = flaws.to_string();
+    assert!(text.ends_with("; and 10 more") && text.len() < 20 * 250, "{text}");
+}
+
+#[test]
+fn a_file_of_another_form_is_told_by_that_alone_and_its_schema_is_passed_over() {
+    for (form, paths, other_form) in [
+        (json!(1), vec!["colour"], None),
+        (json!(2), vec!["form"], Some(2)),
+        (json!(0), vec!["form"], Some(0)),
+        (json!("1"), vec!["colour", "form"], None),
+    ] {
+        let policy = json!({"$schema": "policy.schema.json", "version": 1, "operations": [], "assets": {"roc": {}}, "colour": 1,
+            "form": form});
+        let flaws = Policy::parse(policy.to_string().as_bytes()).unwrap_err();
+        let told: Vec<_> = flaws.told.iter().map(|flaw| flaw.path.as_str()).collect();
+        assert_eq!((told, flaws.other_form), (paths, other_form), "{form}");
+    }
+    assert_eq!(Policy::parse(SMALL.as_bytes()).unwrap().to_json()["form"], 1);
 }
 
 #[test]
@@ -79,7 +139,7 @@ fn there_are_no_more_assets_than_a_core_can_look_through() {
         Policy::parse(format!(r#"{{"version":1,"operations":[],"assets":{{{}}}}}"#, assets.join(",")).as_bytes())
     };
     assert_eq!(policy(1024).unwrap().assets().count(), 1024);
-    assert!(policy(1025).unwrap_err().contains("at most 1024"));
+    assert!(policy(1025).unwrap_err().to_string().contains("1 to 1024"));
 }
 
 #[test]
@@ -92,6 +152,9 @@ fn faults_name_the_file() {
     assert!(fault.contains("policy.json") && fault.contains("version"), "{fault}");
     std::fs::write(&path, SMALL).unwrap();
     assert_eq!(Policy::load(&path).unwrap().version(), 7);
+    std::fs::write(&path, " ".repeat((1 << 20) + 1)).unwrap();
+    let fault = Policy::load(&path).unwrap_err().to_string();
+    assert!(fault.contains("policy.json") && fault.contains("longer than 1048576 bytes"), "{fault}");
 }
 
 #[test]
@@ -108,7 +171,7 @@ fn the_shipped_policy_lists_roc_and_ron_and_allows_every_operation() {
     }
 }
 
-const LARGE: &str = r#"{"version": 9, "operations": ["transfer", "issue"],
+const LARGE: &str = r#"{"$schema": "policy.schema.json", "form": 1, "version": 9, "operations": ["transfer", "issue"],
     "assets": {"roc": {"amount_max": {"transfer": "10"}, "daily_max": {"transfer": "25"}}},
     "quotas": {"account": {"rate": 5, "burst": 10}, "global": {"rate": 100, "burst": 1}},
     "frozen": ["alice", "shop:*"], "denied": {"accounts": ["mallory"], "subjects": ["eve", "adam"]},

@@ -6,6 +6,7 @@ use std::io::{ErrorKind, IsTerminal, Write};
 
 use super::exit::Failure;
 use crate::domain::misleads;
+use serde_json::{json, Value};
 
 /// What a piece of text is, for the choice of its colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +78,7 @@ impl Output {
     }
 
     /// Writes a value as one line of JSON to standard output.
-    pub fn value(&self, value: &serde_json::Value) -> Result<(), Failure> {
+    pub fn value(&self, value: &Value) -> Result<(), Failure> {
         self.line(&value.to_string())
     }
 
@@ -98,9 +99,14 @@ impl Output {
 
     /// Writes a failure to standard error, as text or as JSON.
     pub fn failure(&self, failure: &Failure) {
+        self.failure_with(failure, json!({}));
+    }
+
+    /// The same, with the members of another object beside `error` for programs.
+    pub fn failure_with(&self, failure: &Failure, mut members: Value) {
         let text = if self.json {
-            serde_json::json!({"error": {"exit": failure.exit as u8, "message": failure.message, "next": failure.next}})
-                .to_string()
+            members["error"] = json!({"exit": failure.exit as u8, "message": failure.message, "next": failure.next});
+            members.to_string()
         } else {
             format!("ronctl: {failure}")
         };

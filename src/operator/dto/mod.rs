@@ -6,7 +6,7 @@ mod probes;
 mod product;
 mod replies;
 mod requests;
-mod schema;
+pub(super) mod schema;
 mod vectors;
 
 pub use difference::{Difference, Report};

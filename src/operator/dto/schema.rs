@@ -1,4 +1,5 @@
-//! An OpenAPI document, as far as it says what a value may be: references, and the keywords of JSON Schema that it uses.
+//! An OpenAPI document, as far as it says what a value may be: references, and the keywords of JSON Schema that it and
+//! `configs/policy.schema.json` use.
 //!
 //! A keyword that is not known here is told as a difference, because what it asks for would not be checked.
 use super::difference::{Report, FORM};
@@ -13,7 +14,7 @@ const REFERENCES_MAX: usize = 16;
 /// Keywords that say nothing of what a value may be.
 const ANNOTATIONS: [&str; 5] = ["description", "examples", "title", "default", "deprecated"];
 /// Keywords that are checked.
-const KEYWORDS: [&str; 19] = [
+const KEYWORDS: [&str; 26] = [
     "$ref",
     "type",
     "const",
@@ -25,7 +26,14 @@ const KEYWORDS: [&str; 19] = [
     "maximum",
     "minItems",
     "maxItems",
+    "uniqueItems",
+    "contains",
+    "minContains",
+    "maxContains",
     "items",
+    "minProperties",
+    "maxProperties",
+    "propertyNames",
     "properties",
     "required",
     "additionalProperties",
@@ -130,6 +138,11 @@ impl Document {
         };
         let length = |value: &Value| value.as_str().map(|text| text.chars().count() as u64);
         let items = |value: &Value| value.as_array().map(|items| items.len() as u64);
+        let members = |value: &Value| value.as_object().map(|members| members.len() as u64);
+        let contained = || {
+            let fits = |item: &&Value| self.inner(&format!("{}/contains", place.pointer), item).is_none();
+            value.as_array().map(|items| items.iter().filter(fits).count() as u64)
+        };
         let below = |count: Option<u64>| count.zip(wanted.as_u64()).is_some_and(|(count, bound)| count < bound);
         let above = |count: Option<u64>| count.zip(wanted.as_u64()).is_some_and(|(count, bound)| count > bound);
         let order = || compared(value, wanted);
@@ -142,6 +155,13 @@ impl Document {
             "maxLength" => above(length(value)),
             "minItems" => below(items(value)),
             "maxItems" => above(items(value)),
+            "uniqueItems" => *wanted == Value::Bool(true) && value.as_array().is_some_and(|items| repeats(items)),
+            "contains" if place.schema.get("minContains").is_none() => contained() == Some(0),
+            "minContains" => below(contained()),
+            "maxContains" => above(contained()),
+            "minProperties" => below(members(value)),
+            "maxProperties" => above(members(value)),
+            "propertyNames" => return value.as_object()?.keys().find_map(|name| self.inner(&here(), &name.as_str().into())),
             "minimum" => order().is_some_and(std::cmp::Ordering::is_lt),
             "maximum" => order().is_some_and(std::cmp::Ordering::is_gt),
             "contentEncoding" => value.as_str().is_some_and(|text| !is_base64url(text)),
@@ -222,7 +242,7 @@ impl Document {
                         self.form(&format!("{place}/{index}"), inner, report);
                     }
                 }
-                "items" | "not" | "additionalProperties" => self.form(&place, wanted, report),
+                "items" | "contains" | "not" | "additionalProperties" | "propertyNames" => self.form(&place, wanted, report),
                 known if KEYWORDS.contains(&known) || ANNOTATIONS.contains(&known) => {}
                 unknown => say(report, unknown, "a keyword that is not understood here, so that what it asks for is not checked"),
             }
@@ -266,6 +286,10 @@ fn is_integer(value: &Value) -> bool {
     value.is_u64() || value.is_i64() || value.as_f64().is_some_and(|number| number.fract() == 0.0 && number.abs() > 1e19)
 }
 
+fn repeats(items: &[Value]) -> bool {
+    (1..items.len()).any(|index| items[..index].contains(&items[index]))
+}
+
 fn compared(value: &Value, bound: &Value) -> Option<std::cmp::Ordering> {
     match (value.as_u64(), bound.as_u64()) {
         (Some(value), Some(bound)) => Some(value.cmp(&bound)),
@@ -295,7 +319,7 @@ components:
       required: [b]
       oneOf: [{required: [a]}, {required: [n]}]
       properties: {b: {$ref: '#/components/schemas/Name'}, a: {type: [string, 'null'], maxLength: 2}, n: {$ref: '#/components/schemas/Number'}}
-    Odd: {uniqueItems: true, items: {$ref: '#/nowhere'}, pattern: '['}
+    Odd: {multipleOf: 2, items: {$ref: '#/nowhere'}, pattern: '['}
 ";
 
     #[test]
@@ -328,7 +352,7 @@ components:
         let mut report = Report::default();
         document.check_form(&mut report);
         let told: Vec<&str> = report.differences.iter().map(|one| one.pointer.as_str()).collect();
-        let odd = ["items/$ref", "pattern", "uniqueItems"].map(|keyword| format!("/components/schemas/Odd/{keyword}"));
+        let odd = ["items/$ref", "multipleOf", "pattern"].map(|keyword| format!("/components/schemas/Odd/{keyword}"));
         assert_eq!((told, report.schemas), (odd.iter().map(String::as_str).collect(), 4));
         assert!(Document::read("x", "a: [").err().unwrap().starts_with("no YAML"));
         assert!(Document::read("x", "a: 1").err().unwrap().starts_with("no OpenAPI"));

@@ -35,7 +35,7 @@ Looks at every file that the configuration leads to: the configuration itself, p
 signed roots, and the ledger with its indexes and snapshots. What has an older version is brought to that of this program: first a backup is made
 beside the file, with its permissions, then the new version is written aside, synced and renamed. Interrupted, it can be repeated. Files of newer
 versions end it before anything is changed. The servers must not run, but --dry-run changes nothing and can be run beside them. Ends with 1 if a
-file is of a newer version or damaged, or could not be migrated.")]
+file is of a newer version or damaged, or could not be migrated. The version of a policy is here that of its form, the member `form`.")]
 pub struct Migrate {
     /// The service: svc-wallet
     service: String,

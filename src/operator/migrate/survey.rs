@@ -1,7 +1,7 @@
 //! Which files the configuration leads to, and which version of its form each has.
 //!
 //! Versions are told from heads and first lines; whether a file is whole beyond that is for `ronctl ledger verify` and `audit verify` to say.
-use crate::access::{load_revocations, Custody, KeyringFault, Policy};
+use crate::access::{load_revocations, Custody, KeyringFault, Policy, PolicyFault, PolicyFlaws, POLICY_FORM};
 use crate::config::{AccountingDep, Config, LedgerDep, RegistryDep};
 use crate::ledger::{formats, DiskStorage, FormatVersion};
 use crate::operator::exit::Failure;
@@ -74,8 +74,8 @@ pub fn survey(config: &Config, custody: &Custody, ledger: Option<&Path>) -> Resu
         // It was read as a whole before this.
         add("config", file, Form::Current(None));
     }
-    let policy = &config.security.policy_file;
-    add("policy", policy, whole(Policy::load(policy).map(drop)));
+    let file = &config.security.policy_file;
+    add("policy", file, policy(file));
     if !config.security.amnesia && config.security.keyring.exists() {
         add(KEYRING, &config.security.keyring, keyring(custody)?);
     }
@@ -135,6 +135,19 @@ fn judged(version: u32, read: u32) -> Form {
         std::cmp::Ordering::Less => Form::Older(version),
         std::cmp::Ordering::Equal => Form::Current(Some(version)),
         std::cmp::Ordering::Greater => Form::Newer { version, read },
+    }
+}
+
+/// The form of a policy, which is not the version that its author gives to what it says.
+fn policy(path: &Path) -> Form {
+    match Policy::load(path) {
+        Ok(_) => Form::Current(Some(POLICY_FORM)),
+        Err(PolicyFault::Malformed { flaws: PolicyFlaws { other_form: Some(form), .. }, .. })
+            if form > u64::from(POLICY_FORM) =>
+        {
+            Form::Newer { version: u32::try_from(form).unwrap_or(u32::MAX), read: POLICY_FORM }
+        }
+        Err(fault) => Form::Damaged(fault.to_string()),
     }
 }
 

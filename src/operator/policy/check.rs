@@ -1,7 +1,7 @@
 //! `ronctl policy check`: a policy file, read as the server would read it, and held against the policy in force.
 use super::compare::{changes, Change};
 use super::InForce;
-use crate::access;
+use crate::access::{self, PolicyFault, PolicyFlaw, PolicyFlaws};
 use crate::config::Config;
 use crate::operator::context::Context;
 use crate::operator::exit::{Exit, Failure};
@@ -15,8 +15,11 @@ use std::path::{Path, PathBuf};
   ronctl policy check new.json && mv new.json /etc/ron/policy.d/wallet.policy.json && ronctl policy reload
   ronctl --json policy check new.json
 
-Nothing is changed. A file that the server would refuse ends the command with 1, and the message names the field and the line. The file is
-compared with what the server has in force; if none answers, with the file that the configuration names.")]
+Nothing is changed. A file that the server would refuse ends the command with 1, and each error is told with its field and its line. The file
+is compared with what the server has in force; if none answers, with the file that the configuration names.
+
+An editor that knows JSON Schema checks a policy while it is written: configs/policy.schema.json of the sources is its schema, and the member
+\"$schema\" of a policy may name it.")]
 pub struct Check {
     /// The policy file; by default the one that the configuration names
     file: Option<PathBuf>,
@@ -29,11 +32,10 @@ impl Check {
         let config = if self.file.is_none() || context.has_config() { Some(context.config()?) } else { None };
         let named = config.as_ref().map(|config| config.security.policy_file.clone());
         let Some(file) = self.file.clone().or(named) else { unreachable!("without a file there is a configuration") };
-        let policy = access::Policy::load(&file).map_err(|fault| Failure {
-            exit: Exit::No,
-            message: fault.to_string(),
-            next: "correct it there; nothing was changed".to_owned(),
-        })?;
+        let policy = match access::Policy::load(&file) {
+            Ok(policy) => policy,
+            Err(fault) => return Ok(refused(context, &fault)),
+        };
         let checked = policy.to_json();
         let none = || Err("no server is configured here".to_owned());
         let compared = config.as_ref().map_or_else(none, |config| compared(context, config, &file));
@@ -63,6 +65,29 @@ impl Check {
         }
         Ok(Exit::Done)
     }
+}
+
+/// Tells why the server would refuse the file: people every flaw on a line of its own, programs all of them beside the first one.
+fn refused(context: &Context, fault: &PolicyFault) -> Exit {
+    let output = &context.output;
+    let failure = |message| Failure { exit: Exit::No, message, next: "correct it there; nothing was changed".to_owned() };
+    let PolicyFault::Malformed { path, flaws: PolicyFlaws { told, more, .. } } = fault else {
+        output.failure(&failure(fault.to_string()));
+        return Exit::No;
+    };
+    let message = match told.as_slice() {
+        [first, ..] if output.json || told.len() == 1 => first.to_string(),
+        several => {
+            let mut lines = vec![format!("{} errors", several.len() + more)];
+            lines.extend(several.iter().map(ToString::to_string));
+            lines.extend((*more > 0).then(|| format!("and {more} more")));
+            lines.join("\n  - ")
+        }
+    };
+    let error = |flaw: &PolicyFlaw| json!({"path": flaw.path, "message": flaw.message, "line": flaw.line, "column": flaw.column});
+    let members = json!({"errors": told.iter().map(error).collect::<Vec<_>>(), "more": more});
+    output.failure_with(&failure(format!("policy {}: {message}", path.display())), members);
+    Exit::No
 }
 
 /// What a file is compared with, and that policy; or why with nothing.

@@ -2,6 +2,8 @@
 pub mod check;
 pub mod compare;
 pub mod reload;
+#[cfg(test)]
+mod schema_tests;
 pub mod show;
 
 use super::client::Request;
