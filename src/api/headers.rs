@@ -20,7 +20,7 @@ pub struct IncomingHeaders<'a> {
     /// The best of `X-Corr-ID`, `X-Request-ID` and `X-Correlation-ID`, in this order, that can be echoed as it is.
     pub corr: Option<&'a str>,
     /// The trace that the request belongs to, from `traceparent`.
-    pub trace: Option<TraceId>,
+    pub trace: Option<TraceContext>,
     traces: u8,
     corr_rank: u8,
     flaw: Option<Flaw>,
@@ -60,7 +60,7 @@ impl<'a> IncomingHeaders<'a> {
             11 if is_named(name, b"traceparent") => {
                 self.traces = self.traces.saturating_add(1);
                 // Of two the right one cannot be known; tracing is no reason to refuse a spend.
-                self.trace = if self.traces == 1 { TraceId::of_traceparent(value) } else { None };
+                self.trace = if self.traces == 1 { TraceContext::of_traceparent(value) } else { None };
             }
             _ => {}
         }
@@ -116,12 +116,22 @@ impl<'a> IncomingHeaders<'a> {
     }
 }
 
-/// The id of a trace that spans services, as W3C Trace Context has it: 16 bytes, not all of them zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TraceId([u8; 16]);
+/// The flag of a trace that is recorded.
+const RECORDED: u8 = 1;
 
-impl TraceId {
-    /// The trace id of a `traceparent` of version 00. `None` for anything that is not exactly one: then there is no trace.
+/// The place of a request in a trace that spans services, as W3C Trace Context has it. It is shown as the id of the trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceContext {
+    /// The trace: 16 bytes, not all of them zero.
+    pub trace: [u8; 16],
+    /// The span of whoever sent the request: not all of them zero.
+    pub parent: [u8; 8],
+    /// Whether whoever sent it records the trace.
+    pub is_recorded: bool,
+}
+
+impl TraceContext {
+    /// That of a `traceparent` of version 00. `None` for anything that is not exactly one: then there is no trace.
     pub fn of_traceparent(value: &[u8]) -> Option<Self> {
         let [b'0', b'0', b'-', rest @ ..] = value else { return None };
         if rest.len() != 52 || rest[32] != b'-' || rest[49] != b'-' {
@@ -131,13 +141,14 @@ impl TraceId {
         unhex(&rest[..32], &mut trace)?;
         unhex(&rest[33..49], &mut parent)?;
         unhex(&rest[50..], &mut flags)?;
-        (trace != [0; 16] && parent != [0; 8]).then_some(Self(trace))
+        let [flags] = flags;
+        (trace != [0; 16] && parent != [0; 8]).then_some(Self { trace, parent, is_recorded: flags & RECORDED != 0 })
     }
 }
 
-impl std::fmt::Display for TraceId {
+impl std::fmt::Display for TraceContext {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        self.trace.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
@@ -245,6 +256,12 @@ mod tests {
         let trace = |headers: &[(&str, &'static [u8])]| observed(headers).trace.map(|trace| trace.to_string());
         assert_eq!(trace(&[("TraceParent", GOOD)]).as_deref(), Some("0af7651916cd43dd8448eb211c80319c"));
         assert_eq!(trace(&[("traceparent", GOOD), ("traceparent", GOOD)]), None);
+        let context = |value: &[u8]| TraceContext::of_traceparent(value).unwrap();
+        assert_eq!(context(GOOD).parent, [0xb7, 0xad, 0x6b, 0x71, 0x69, 0x20, 0x33, 0x31]);
+        for (flags, is_recorded) in [("00", false), ("01", true), ("02", false), ("ff", true)] {
+            let value = [&GOOD[..GOOD.len() - 2], flags.as_bytes()].concat();
+            assert_eq!(context(&value).is_recorded, is_recorded, "{flags}");
+        }
         let bad: [&[u8]; 12] = [
             b"",
             b"00",
@@ -260,7 +277,7 @@ mod tests {
             b"00_0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         ];
         for value in bad {
-            assert_eq!(TraceId::of_traceparent(value), None, "{}", String::from_utf8_lossy(value));
+            assert_eq!(TraceContext::of_traceparent(value), None, "{}", String::from_utf8_lossy(value));
             assert!(observed(&[("traceparent", value)]).check().is_ok());
         }
     }

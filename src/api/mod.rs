@@ -17,6 +17,6 @@ pub mod routes;
 
 pub use body::BODY_FIELDS;
 pub use fault::fault_refusal;
-pub use headers::{correlation, IncomingHeaders, TraceId};
+pub use headers::{correlation, IncomingHeaders, TraceContext};
 pub use interpret::{interpret, may_read, Call, Incoming, Scratch};
 pub use routes::{resolve, Method, Resolved, Route};

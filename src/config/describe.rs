@@ -99,6 +99,7 @@ impl Config {
                 let value = Value::Array(bounds);
                 (value.to_string(), value)
             }
+            "traces.otlp" => text(self.traces.otlp.clone().unwrap_or_else(|| "off".to_owned())),
             "faults.allowed" => switch(self.faults.allowed),
             "feature_flags.tor" => switch(self.feature_flags.tor),
             "feature_flags.legacy_pay" => switch(self.feature_flags.legacy_pay),

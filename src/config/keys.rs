@@ -27,7 +27,7 @@ const fn required(name: &'static str, env: &'static str, meaning: &'static str) 
 pub const CONFIG_ENV: &str = "RON_CONFIG";
 
 /// Every key, in the order in which they are shown.
-pub static KEYS: [Key; 51] = [
+pub static KEYS: [Key; 52] = [
     with_default("service.name", "svc-wallet", "label `service` of metrics and logs; this program is svc-wallet"),
     with_default("service.role", "wallet", "role in the stack; this program is the wallet"),
     with_default("bind.http", "0.0.0.0:8080", "address of the API"),
@@ -117,6 +117,11 @@ pub static KEYS: [Key; 51] = [
         "metrics.latency_buckets_ms",
         "5,10,20,30,50,75,100,150,200,250,400,800,1600",
         "upper bounds of the latency histograms",
+    ),
+    with_default(
+        "traces.otlp",
+        "off",
+        "http://HOST:PORT of the OpenTelemetry collector that gets the spans of recorded traces, in builds with the feature otlp, or off",
     ),
     with_default("faults.allowed", "false", "whether ronctl chaos may inject faults on purpose; not where there is real value"),
     with_default("feature_flags.tor", "false", "Tor transport at the edge; refused, it does not exist yet"),

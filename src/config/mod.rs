@@ -61,6 +61,8 @@ pub struct Config {
     pub idempotency: Idempotency,
     /// `[metrics]`
     pub metrics: Metrics,
+    /// `[traces]`
+    pub traces: Traces,
     /// `[faults]`
     pub faults: Faults,
     /// `[feature_flags]`
@@ -234,6 +236,13 @@ pub struct Idempotency {
 pub struct Metrics {
     /// Upper bounds of the latency histograms in milliseconds, positive and ascending.
     pub latency_buckets_ms: Vec<f64>,
+}
+
+/// `[traces]`: what is told of requests that belong to a recorded trace.
+#[derive(Clone, Debug)]
+pub struct Traces {
+    /// The URL of the OpenTelemetry collector that gets their spans, if one does.
+    pub otlp: Option<String>,
 }
 
 /// `[faults]`: what may go wrong on purpose.

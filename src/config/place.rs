@@ -125,19 +125,37 @@ pub fn registry(raw: &Raw) -> Reading<RegistryDep> {
             .map(RegistryDep::File)
             .map_err(|_| format!("{raw} names no file; write file:PATH"));
     }
-    if let Some(rest) = written.strip_prefix("http://") {
-        let host = rest.split('/').next().unwrap_or("");
-        let (name, port) = match host.rsplit_once(':') {
-            Some((name, port)) if !name.ends_with(':') && (!name.starts_with('[') || name.ends_with(']')) => (name, Some(port)),
-            Some(_) | None => (host, None),
-        };
-        let port_known = port.map_or(true, |port| port.parse::<u16>().is_ok_and(|port| port > 0));
-        if name.is_empty() || !port_known || rest.contains([' ', '@', '?', '#']) {
-            return Err(format!("{raw} is not an address of a registry; write http://HOST:PORT"));
-        }
-        return Ok(RegistryDep::Http(written.to_owned()));
+    if written.starts_with("http://") {
+        let url = is_url(written).then(|| RegistryDep::Http(written.to_owned()));
+        return url.ok_or_else(|| format!("{raw} is not an address of a registry; write http://HOST:PORT"));
     }
     Err(format!("{raw} is neither http://HOST:PORT nor file:PATH; write one of them"))
+}
+
+/// Where spans go: `off` or `http://HOST[:PORT][/PATH]`.
+pub fn collector(raw: &Raw) -> Reading<Option<String>> {
+    match raw {
+        Raw::Bool(false) => return Ok(None),
+        Raw::Text(text) if text.trim() == "off" => return Ok(None),
+        _ => {}
+    }
+    let written = text(raw)?;
+    let url = is_url(written).then(|| Some(written.to_owned()));
+    url.ok_or_else(|| {
+        format!("{raw} is neither off nor an address of a collector; write http://HOST:PORT, where the port is often 4318")
+    })
+}
+
+/// Whether it has the form `http://HOST[:PORT][/PATH]`.
+fn is_url(written: &str) -> bool {
+    let Some(rest) = written.strip_prefix("http://") else { return false };
+    let host = rest.split('/').next().unwrap_or("");
+    let (name, port) = match host.rsplit_once(':') {
+        Some((name, port)) if !name.ends_with(':') && (!name.starts_with('[') || name.ends_with(']')) => (name, Some(port)),
+        Some(_) | None => (host, None),
+    };
+    let port_known = port.map_or(true, |port| port.parse::<u16>().is_ok_and(|port| port > 0));
+    !name.is_empty() && port_known && !rest.contains([' ', '@', '?', '#'])
 }
 
 /// Where the key is that opens the keyring: `file`, `file:PATH`, `credential:NAME` or `env:NAME`.

@@ -9,7 +9,7 @@ use super::value::{self, Reading};
 use super::{cores, place};
 use super::{
     Audit, Bind, Config, Deps, Faults, FeatureFlags, Idempotency, Ledger, Limits, Metrics, Registry, Runtime, Security, Service,
-    Timeouts, SERVICE_NAME,
+    Timeouts, Traces, SERVICE_NAME,
 };
 use crate::domain::limits::{BATCH_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use std::collections::BTreeMap;
@@ -67,7 +67,13 @@ pub(super) fn config(merged: Merged) -> Result<Config, ConfigError> {
         reader.runtime(),
         reader.deps(),
         (reader.registry(), reader.security()),
-        (reader.ledger(), reader.audit(), reader.idempotency(), (reader.metrics(), reader.faults()), reader.feature_flags()),
+        (
+            reader.ledger(),
+            reader.audit(),
+            reader.idempotency(),
+            (reader.metrics(), reader.traces(), reader.faults()),
+            reader.feature_flags(),
+        ),
     );
     if reader.lacks && !absent.is_empty() {
         let places = absent.join(" and no ");
@@ -85,7 +91,7 @@ pub(super) fn config(merged: Merged) -> Result<Config, ConfigError> {
         runtime,
         deps,
         (registry, security),
-        (ledger, audit, idempotency, (metrics, faults), feature_flags),
+        (ledger, audit, idempotency, (metrics, traces, faults), feature_flags),
     ) = sections;
     Ok(Config {
         service: service.expect(whole),
@@ -100,6 +106,7 @@ pub(super) fn config(merged: Merged) -> Result<Config, ConfigError> {
         audit: audit.expect(whole),
         idempotency: idempotency.expect(whole),
         metrics: metrics.expect(whole),
+        traces: traces.expect(whole),
         faults: faults.expect(whole),
         feature_flags: feature_flags.expect(whole),
         file,
@@ -283,6 +290,10 @@ impl Reader {
     fn metrics(&mut self) -> Option<Metrics> {
         let buckets = self.value("metrics.latency_buckets_ms", |raw| value::buckets_ms(raw, BUCKETS_MAX));
         Some(Metrics { latency_buckets_ms: buckets? })
+    }
+
+    fn traces(&mut self) -> Option<Traces> {
+        Some(Traces { otlp: self.value("traces.otlp", place::collector)? })
     }
 
     fn faults(&mut self) -> Option<Faults> {

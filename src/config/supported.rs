@@ -13,10 +13,12 @@ pub struct Feature {
     pub built_in: bool,
 }
 
-/// All of them. None does anything yet: they hold the places of what is to come, so that builds and configurations can be told apart today.
-pub const FEATURES: [Feature; 2] = [
+/// All of them. The first two do nothing yet: they hold the places of what is to come, so that builds and configurations can be told apart
+/// today.
+pub const FEATURES: [Feature; 3] = [
     Feature { name: "arti", about: "the Tor transport", built_in: cfg!(feature = "arti") },
     Feature { name: "legacy_pay", about: "the legacy payment integration", built_in: cfg!(feature = "legacy_pay") },
+    Feature { name: "otlp", about: "the export of traces", built_in: cfg!(feature = "otlp") },
 ];
 
 impl Feature {
@@ -59,6 +61,9 @@ impl Config {
             if wanted {
                 refuse(key, &feature.refusal());
             }
+        }
+        if self.traces.otlp.is_some() && !cfg!(feature = "otlp") {
+            refuse("traces.otlp", "this build has no export of traces; build it with --features otlp, or leave the key out");
         }
         none_or_error(problems)
     }
@@ -139,7 +144,12 @@ mod tests {
             refused(&["feature_flags.tor=true", "feature_flags.legacy_pay=true"]),
             ["feature_flags.tor", "feature_flags.legacy_pay"]
         );
-        assert_eq!(FEATURES.map(|feature| feature.built_in), [cfg!(feature = "arti"), cfg!(feature = "legacy_pay")]);
+        assert_eq!(
+            FEATURES.map(|feature| feature.built_in),
+            [cfg!(feature = "arti"), cfg!(feature = "legacy_pay"), cfg!(feature = "otlp")]
+        );
+        let refused = refused(&["traces.otlp=http://127.0.0.1:4318"]);
+        assert_eq!(refused, if cfg!(feature = "otlp") { &[][..] } else { &["traces.otlp"] });
     }
 
     #[test]

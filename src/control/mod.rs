@@ -35,6 +35,7 @@ mod steadiness;
 mod supervisor;
 mod system;
 mod topology;
+mod traces;
 mod version;
 pub(crate) mod watch;
 

@@ -21,6 +21,7 @@ use super::slices::Slices;
 use super::supervisor::Supervisor;
 use super::system::{leave_to_cores, raise_file_limit};
 use super::topology::Topology;
+use super::traces::Traces;
 use super::watch::{Files, Watcher};
 use super::{ControlServer, Dep, Readiness, SharedVersion, SignalEvent, Signals, Version};
 use crate::access::{forbid_core_dumps, forbid_swap, Custody, Keyring, KeyringFault, Policy, RevocationBoard, Stamp, UNCHECKED};
@@ -150,6 +151,7 @@ struct Service {
     /// None if there is no file to look after.
     keys: Option<KeyWatch>,
     roots: RootSigning,
+    traces: Traces,
     faults: Arc<Faults>,
     watcher: Watcher,
     /// Time between readiness off and listeners closed, so that a balancer that looks can turn away.
@@ -270,7 +272,8 @@ impl Service {
         let listeners = bind()?;
         let started = begun(ledger.epoch(), cpus.len(), &in_force.get(), policy.version(), &revocations);
         let of_requests = (policy.board(), switches.requests.clone());
-        let site = Arc::new(site(config, (board, roots), of_requests, &readiness, version.clone(), ledger.log_id()));
+        let (spans, traces) = Traces::start(config, &publisher).map_err(refused("cannot start the thread that sends traces"))?;
+        let site = Arc::new(site(config, (board, roots), of_requests, &readiness, version.clone(), ledger.log_id(), spans));
         let parts = engines.into_iter().zip(inboxes).zip(listeners).zip(&cpus).zip(feeds).enumerate();
         let parts = parts.map(|(core, ((((engine, inbox), listener), cpu), feed))| CoreParts {
             engine,
@@ -325,6 +328,7 @@ impl Service {
             auditing,
             keys,
             roots: signing,
+            traces,
             faults,
             watcher,
             drain_notice: config.timeouts.drain_notice,
@@ -382,6 +386,8 @@ impl Service {
             self.watcher.publish_if_due(&self.readiness, &self.counting, log);
         }
         self.watcher.absorb(self.workers.stats());
+        // Everything has been answered.
+        self.traces.stop();
         let unanswered = self.site.admission.all().in_flight();
         let head = self.ledger.watch();
         // The last snapshot is taken while the ledger is still ours.

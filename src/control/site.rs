@@ -6,6 +6,7 @@ use crate::api::Route;
 use crate::config::Config;
 use crate::engine::Gate;
 use crate::http;
+use crate::telemetry::SpanFeed;
 use crate::worker::{self, Admission, Ceilings, Disturbance, SharedGate, SharedQuotas, Site};
 use std::sync::atomic::AtomicUsize;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub(super) fn site(
     readiness: &Readiness,
     version: SharedVersion,
     log_id: crate::domain::LogId,
+    spans: Option<SpanFeed>,
 ) -> Site {
     let ready = readiness.clone();
     let [process, ..] = random_words();
@@ -47,6 +49,7 @@ pub(super) fn site(
         large_input: Arc::new(Admission::new(worker::LARGE_INPUT_BYTES_MAX)),
         timeouts: worker::Timeouts { read: config.timeouts.read, write: config.timeouts.write, idle: config.timeouts.idle },
         process,
+        spans,
         control_plane: Box::new(move |route| match route {
             Route::Readyz => {
                 let snapshot = ready.snapshot();

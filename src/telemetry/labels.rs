@@ -105,6 +105,31 @@ pub(super) fn gauge_name(gauge: Gauge) -> &'static str {
     }
 }
 
+/// What became of a span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpanFate {
+    /// The collector has taken it.
+    Sent,
+    /// It has not.
+    Failed,
+    /// There was no room for it in the queue.
+    Dropped,
+}
+
+impl SpanFate {
+    /// All of them.
+    pub const ALL: [SpanFate; 3] = [SpanFate::Sent, SpanFate::Failed, SpanFate::Dropped];
+
+    /// The label of metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SpanFate::Sent => "sent",
+            SpanFate::Failed => "failed",
+            SpanFate::Dropped => "dropped",
+        }
+    }
+}
+
 /// Why the service may not be ready: a dependency that is missing, more work than is done, or a drain.
 pub const NOT_READY_REASONS: [&str; 6] = ["ledger", "accounting", "policy", "registry", "pressure", "drain"];
 

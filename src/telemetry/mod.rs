@@ -8,8 +8,10 @@ mod labels;
 pub mod logs;
 pub mod names;
 mod publish;
+mod spans;
 mod stats;
 
-pub use labels::{BuildInfo, Check, Labels, Reload, NOT_READY_REASONS, REGISTRY_OUTCOMES, SCRUBBED_KINDS};
+pub use labels::{BuildInfo, Check, Labels, Reload, SpanFate, NOT_READY_REASONS, REGISTRY_OUTCOMES, SCRUBBED_KINDS};
 pub use publish::{CoreFigures, Publisher, PublisherFault};
+pub use spans::{spans, Span, SpanFeed, Spans, SPANS_MAX};
 pub use stats::{CoreStats, Gauge, MethodIndex, RouteIndex, Tally};

@@ -96,6 +96,7 @@ metrics! {
     AUDIT_SENT Gauge "wallet_audit_stream_sent_lines" "The last line of the audit stream that its peer was sent; 0 without a peer.";
     AUDIT_DROPPED Counter "wallet_audit_stream_dropped_total" "What the audit stream has counted and not written, by reason.";
     AUDIT_FAILURES Counter "wallet_audit_stream_failures_total" "Attempts to bring the audit stream on that failed.";
+    SPANS Counter "wallet_spans_total" "Spans of requests that belong to a recorded trace, by what became of them on the way to the collector.";
     LOG_LINES_DROPPED Counter "wallet_log_lines_dropped_total" "Log lines dropped because standard error was too slow.";
     CORE_ANSWERED Counter "wallet_core_answered_total" "Replies of each core.";
     CORES Gauge "wallet_cores" "Core workers of this server.";

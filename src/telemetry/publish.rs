@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::feed::{DropCounts, DROP_REASONS};
 use super::labels::{
-    check_outcome, gauge_name, outcome, reload_name, tally_keys, BuildInfo, Check, Labels, Reload, NOT_READY_REASONS,
+    check_outcome, gauge_name, outcome, reload_name, tally_keys, BuildInfo, Check, Labels, Reload, SpanFate, NOT_READY_REASONS,
     REGISTRY_OUTCOMES, SCRUBBED_KINDS,
 };
 use super::names::{self, Kind};
@@ -158,6 +158,7 @@ impl Publisher {
         }
         self.scrubbed(UnixMs(0), Default::default());
         self.readiness(false, Default::default());
+        SpanFate::ALL.into_iter().for_each(|fate| self.spans(fate, 0));
         self.registry(0.0, Default::default());
         for outcome in [Check::Holds, Check::Violated, Check::Failed] {
             self.counter(names::CONSERVATION_CHECKS, &[("outcome", check_outcome(outcome))]).increment(0);
@@ -327,6 +328,11 @@ impl Publisher {
         self.set(names::KEYRING_KEYS, &[], keys as f64);
         self.set(names::KEYRING_SEALED, &[], f64::from(u8::from(sealed)));
         self.set(names::KEYRING_HYBRID, &[], f64::from(u8::from(hybrid)));
+    }
+
+    /// Counts spans by what became of them.
+    pub fn spans(&self, fate: SpanFate, count: u64) {
+        self.counter(names::SPANS, &[("outcome", fate.as_str())]).increment(count);
     }
 
     /// Shows how many faults are injected on purpose now.

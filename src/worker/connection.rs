@@ -2,7 +2,7 @@
 //!
 //! Requests of a connection are answered in any order and written in theirs. This file knows no socket; the task that
 //! serves the connection owns it.
-use crate::api::{Method, Route, TraceId};
+use crate::api::{Method, Route, TraceContext};
 use crate::http;
 use crate::telemetry::Tally;
 use std::collections::VecDeque;
@@ -82,7 +82,7 @@ pub struct Meta {
     /// The correlation id.
     pub corr: Corr,
     /// The trace that it belongs to.
-    pub trace: Option<TraceId>,
+    pub trace: Option<TraceContext>,
     /// When the request was complete, in microseconds of the core's clock.
     pub started_us: u64,
 }

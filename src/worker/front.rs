@@ -17,6 +17,7 @@ use super::denials::Denials;
 use super::disturbance::{Disturbed, Turns};
 use super::mailbox::Asked;
 use super::site::Site;
+use super::spans::SpanTeller;
 use super::terms::method_of;
 use super::writes::Writes;
 use crate::access::{Keyring, Policy, TokenCache};
@@ -69,6 +70,7 @@ pub struct Front {
     feed: Option<Feed>,
     clock: Clock,
     corr_next: u64,
+    spans: SpanTeller,
     in_flight: usize,
     /// Connections with replies that have not been woken.
     answered: Vec<u32>,
@@ -104,6 +106,7 @@ impl Front {
             feed,
             clock: Clock::new(),
             corr_next: u64::from(core.0) << 48,
+            spans: SpanTeller::new(site.spans.clone(), site.process, core),
             in_flight: 0,
             answered: Vec::new(),
             site: Rc::new(site),
@@ -432,6 +435,7 @@ impl Front {
         });
         let latency_us = self.clock.now_us().saturating_sub(meta.started_us);
         self.stats.answered(RouteIndex(meta.route as u8), MethodIndex(meta.method as u8), status, latency_us);
+        self.spans.answered(&meta, status, latency_us);
         if meta.admitted {
             self.site.admission.release(meta.route);
             self.in_flight -= 1;

@@ -16,6 +16,7 @@ mod mailbox;
 mod quotas;
 mod serve;
 mod site;
+mod spans;
 mod sweep;
 mod terms;
 mod writes;

@@ -8,6 +8,7 @@ use crate::api::Route;
 use crate::domain::LogId;
 use crate::engine::Gate;
 use crate::http;
+use crate::telemetry::SpanFeed;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
@@ -90,6 +91,8 @@ pub struct Site {
     pub timeouts: Timeouts,
     /// A random number that tells the correlation ids of this process from others'.
     pub process: u64,
+    /// Where requests of recorded traces are told, if somewhere.
+    pub spans: Option<SpanFeed>,
     /// Answers for the control plane's routes.
     pub control_plane: Box<ControlPlane>,
 }

@@ -3,7 +3,7 @@ use super::{file_of, load_with, REQUIRED};
 use svc_wallet::config::Origin;
 
 /// One bad value per case: key, value as TOML, and what the message must say besides the key and the line.
-const BAD_VALUES: [(&str, &str, &str); 96] = [
+const BAD_VALUES: [(&str, &str, &str); 98] = [
     ("service.name", "\"\"", "is empty; write a text"),
     ("service.name", "7", "7 is not a text; write it in double quotes"),
     (
@@ -103,6 +103,8 @@ const BAD_VALUES: [(&str, &str, &str); 96] = [
     ("metrics.latency_buckets_ms", "[0, 5]", "0 is not above zero"),
     ("metrics.latency_buckets_ms", "[\"five\"]", "\"five\" is not a number of milliseconds"),
     ("faults.allowed", "\"sometimes\"", "is neither on nor off; write \"on\", \"off\", true or false"),
+    ("traces.otlp", "\"127.0.0.1:4318\"", "is neither off nor an address of a collector; write http://HOST:PORT"),
+    ("traces.otlp", "\"https://otel:4318\"", "is neither off nor an address"),
     ("feature_flags.tor", "\"yes\"", "is neither on nor off"),
 ];
 
