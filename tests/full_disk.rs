@@ -1,5 +1,6 @@
-//! A ledger without room for its next segment: writes are refused with UPSTREAM_UNAVAILABLE before anything is written, reads
-//! are served, readiness says what is missing, and all of it ends by itself once there is room.
+//! A ledger without room for its next segment: readiness goes when the present one is half full, writes are refused with
+//! UPSTREAM_UNAVAILABLE before anything is written, reads are served, readiness says what is missing, and all of it ends by itself once
+//! there is room.
 //!
 //! The lack of room is a limit on the size of files that the process may write: the segment in use is below it, the next one,
 //! which is to be larger, is above. It is lifted while the process runs.
@@ -9,11 +10,17 @@ mod support;
 use rustix::process::{prlimit, Resource, Rlimit};
 use support::{eventually, Reply, Request, Server, Wallet};
 
-/// Spends with everything as long as it may be, 64 at a time, until one is refused; returns the first refusal and its request.
-fn spend_until_refused(wallet: &mut Wallet, from: &str, to: &str) -> (Reply, Request) {
+/// Spends with everything as long as it may be, 64 at a time, until one is refused; returns the first refusal and its request, and what
+/// readiness was before.
+fn spend_until_refused(server: &Server, wallet: &mut Wallet, from: &str, to: &str) -> (Reply, Request, Vec<Reply>) {
     let memo = "m".repeat(256);
-    let mut nonce = 0;
-    for _ in 0..200 {
+    let (mut nonce, mut ready) = (0, Vec::new());
+    for round in 0..200 {
+        if round > 40 {
+            // Readiness follows within a look.
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            ready.push(server.page("/readyz"));
+        }
         let requests: Vec<_> = (0..64)
             .map(|_| {
                 nonce += 1;
@@ -24,7 +31,7 @@ fn spend_until_refused(wallet: &mut Wallet, from: &str, to: &str) -> (Reply, Req
         wallet.client.send(requests.iter().flat_map(|request| request.bytes()).collect::<Vec<u8>>());
         let replies = wallet.client.replies(requests.len());
         if let Some(index) = replies.iter().position(|reply| reply.status != 200) {
-            return (replies[index].clone(), requests[index].clone());
+            return (replies[index].clone(), requests[index].clone(), ready);
         }
     }
     panic!("12,800 long entries fit into a segment");
@@ -42,7 +49,11 @@ fn writes_are_refused_while_there_is_no_room_and_served_again_afterwards() {
     server.launch();
     let mut wallet = server.wallet();
 
-    let (reply, request) = spend_until_refused(&mut wallet, &from, &to);
+    let (reply, request, ready) = spend_until_refused(&server, &mut wallet, &from, &to);
+    let pressed: Vec<_> = ready.iter().filter(|ready| ready.json()["pressure"] == true).collect();
+    assert!(ready[0].status == 200 && !pressed.is_empty(), "ready while there is much room, and pressed before there is none");
+    assert!(pressed[0].status == 503 && pressed[0].json()["writes"] == true, "{}", pressed[0]);
+    assert!(pressed[0].json()["reasons"]["pressure"].to_string().contains("no room for the next segment"), "{}", pressed[0]);
     reply.clone().refused(503, "UPSTREAM_UNAVAILABLE");
     assert_eq!((reply.header("Retry-After"), reply.json()["retryable"].as_bool()), (Some("1"), Some(true)), "{reply}");
 

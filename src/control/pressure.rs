@@ -1,4 +1,5 @@
-//! Whether more arrives than is done: of requests in flight, of what waits in the inboxes of cores, and of the commit that is under way.
+//! Whether more arrives than is done: of requests in flight, of what waits in the inboxes of cores, of the commit that is under way, and of
+//! room on the disk of the ledger.
 //!
 //! It begins at once with the first measure that is above its bound, and ends when all of them have been well below for a while: so
 //! readiness follows within a look, and does not flap.
@@ -21,6 +22,8 @@ pub(super) struct Load {
     pub inbox: (usize, usize),
     /// How long the commit that is under way has taken so far, and its bound.
     pub commit: (Duration, Duration),
+    /// Whether the disk of the ledger has no room for the next segment, and this one is half full.
+    pub is_disk_scarce: bool,
 }
 
 impl Load {
@@ -39,6 +42,9 @@ impl Load {
                 bound.as_millis()
             ));
         }
+        if self.is_disk_scarce {
+            return Some("the disk has no room for the next segment of the ledger, and the present one is half full; free space in the ledger directory".to_owned());
+        }
         above(self.inbox).then(|| format!("the inbox of a core holds {} letters of {} that fit", self.inbox.0, self.inbox.1))
     }
 
@@ -46,7 +52,10 @@ impl Load {
     fn is_light(&self) -> bool {
         let below = |(now, most): (usize, usize)| percent(now, most) < RELIEF_PERCENT_MAX;
         let (commit, bound) = self.commit;
-        below(self.in_flight) && below(self.inbox) && commit.as_micros() * 100 <= bound.as_micros() * QUICK_PERCENT_MAX
+        !self.is_disk_scarce
+            && below(self.in_flight)
+            && below(self.inbox)
+            && commit.as_micros() * 100 <= bound.as_micros() * QUICK_PERCENT_MAX
     }
 }
 
@@ -81,7 +90,12 @@ impl Pressure {
 mod tests {
     use super::*;
 
-    const LIGHT: Load = Load { in_flight: (0, 1_000), inbox: (0, 1_024), commit: (Duration::ZERO, Duration::from_millis(500)) };
+    const LIGHT: Load = Load {
+        in_flight: (0, 1_000),
+        inbox: (0, 1_024),
+        commit: (Duration::ZERO, Duration::from_millis(500)),
+        is_disk_scarce: false,
+    };
 
     fn commit(ms: u64) -> Load {
         Load { commit: (Duration::from_millis(ms), LIGHT.commit.1), ..LIGHT }
@@ -92,6 +106,7 @@ mod tests {
         let measures = [
             (Load { in_flight: (910, 1_000), ..LIGHT }, "910 requests are in flight, and limits.inflight is 1000"),
             (Load { inbox: (1_000, 1_024), ..LIGHT }, "1000 letters of 1024"),
+            (Load { is_disk_scarce: true, ..LIGHT }, "no room for the next segment"),
             (commit(501), "has taken 501 ms so far, and ledger.commit_max is 500 ms"),
             (Load { in_flight: (1, 1), ..LIGHT }, "1 requests"),
         ];

@@ -168,6 +168,7 @@ impl Watcher {
             in_flight: (site.admission.all().in_flight(), site.admission.all().ceiling()),
             inbox: self.inboxes.iter().map(Mailbox::fill).max().unwrap_or((0, 1)),
             commit: (self.ledger.commit_age(), self.commit_max),
+            is_disk_scarce: self.ledger.is_scarce(),
         };
         readiness.pressure(self.pressure.borrow_mut().look(&load, Instant::now()));
         site.gate.set(gate_for(writable, readiness.writes_open()));

@@ -171,6 +171,10 @@ impl<W: WatchLedger> WatchLedger for DisturbedWatch<W> {
     fn commit_age(&self) -> Duration {
         self.watch.commit_age()
     }
+
+    fn is_scarce(&self) -> bool {
+        self.watch.is_scarce()
+    }
 }
 
 #[cfg(test)]

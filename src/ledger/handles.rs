@@ -155,6 +155,9 @@ pub trait WatchLedger: Send {
 
     /// How long the commit under way has taken so far; nothing if there is none.
     fn commit_age(&self) -> Duration;
+
+    /// Whether there is no room for the next segment, and less than half of it in the one that is written.
+    fn is_scarce(&self) -> bool;
 }
 
 impl<S: Storage> WatchLedger for Watch<S> {
@@ -177,5 +180,9 @@ impl<S: Storage> WatchLedger for Watch<S> {
 
     fn commit_age(&self) -> Duration {
         Watch::commit_age(self)
+    }
+
+    fn is_scarce(&self) -> bool {
+        Watch::is_scarce(self)
     }
 }

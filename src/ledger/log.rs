@@ -62,6 +62,8 @@ pub(super) struct Shared<S> {
     pub places: RwLock<Places>,
     /// The active segment has little room left.
     pub nearly_full: AtomicBool,
+    /// It has less than half of its room left.
+    pub half_full: AtomicBool,
     /// How the attempts to allocate the next segment went.
     pub attempts: Arc<Attempts>,
     /// What commits cost.
@@ -257,6 +259,7 @@ impl<S: Storage> Log<S> {
         let two_commits = 2 * extent_bytes(self.body_bytes_max());
         let room = self.active.segment_bytes - self.active.offset;
         self.shared.nearly_full.store(room < two_commits.min(self.active.segment_bytes / 4), Ordering::Relaxed);
+        self.shared.half_full.store(room < self.active.segment_bytes / 2, Ordering::Relaxed);
     }
 
     /// No room for the next append, however much is left of the segment.
@@ -443,6 +446,11 @@ impl<S: Storage> Watch<S> {
     /// waits and is committed as soon as there is room again.
     pub fn is_writable(&self) -> bool {
         self.shared.is_writable()
+    }
+
+    /// True while there is no room on the disk for the next segment, and less than half of it in the one being written.
+    pub fn is_scarce(&self) -> bool {
+        self.shared.half_full.load(Ordering::Relaxed) && self.shared.attempts.starved()
     }
 
     /// Whether the segment being written is nearly full. Only then can room on the disk decide what [`Watch::is_writable`] says.

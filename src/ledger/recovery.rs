@@ -196,6 +196,7 @@ impl<S: Storage> Log<S> {
             head: AtomicU64::new(end.head.0),
             places: RwLock::new(places),
             nearly_full: AtomicBool::new(false),
+            half_full: AtomicBool::new(false),
             attempts,
             stats: StatsCell::default(),
             findings: Findings::default(),

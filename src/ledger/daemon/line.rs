@@ -154,7 +154,8 @@ impl Line {
 
     fn tell_state<S: Storage>(&mut self, watch: &Watch<S>) {
         let writable = self.is_writable(watch);
-        self.session.reply(&Reply::State { head: watch.head(), writable, failed_allocations: watch.failed_allocations() });
+        let (head, scarce, failed_allocations) = (watch.head(), watch.is_scarce(), watch.failed_allocations());
+        self.session.reply(&Reply::State { head, writable, scarce, failed_allocations });
     }
 
     /// Tells the places that were asked for; returns how many.

@@ -319,7 +319,7 @@ fn a_session_takes_what_belongs_to_its_role_and_says_what_is_wrong_with_the_rest
 
 #[test]
 fn a_writer_is_owed_word_of_each_change_and_nobody_else_is() {
-    let state = |writable| Reply::State { head: Seq(0), writable, failed_allocations: 0 };
+    let state = |writable| Reply::State { head: Seq(0), writable, scarce: false, failed_allocations: 0 };
     let mut writer = session();
     assert!(!writer.owes_state(false), "nobody is known yet");
     say(&mut writer, &[Request::Hello(Role::Writer { lanes: 1, keys_ttl_ms: 5 }), Request::Acquire]);

@@ -154,7 +154,7 @@ pub(crate) fn from_daemon_seeds() -> Vec<Vec<u8>> {
     let granted = |through| Reply::Granted { epoch: 1, head: Seq(9), root: [0; 32], through };
     let told = |lane, lane_first, count, seq| Acknowledged { lane, lane_first, count, first_seq: Seq(seq), root: [5; 32] };
     let durable = Reply::Durable { commit_us: 1, batches: vec![told(0, 1, 2, 10), told(1, 1, 2, 12), told(0, 3, 1, 14)] };
-    let state = Reply::State { head: Seq(1), writable: false, failed_allocations: 2 };
+    let state = Reply::State { head: Seq(1), writable: false, scarce: true, failed_allocations: 2 };
     let fault = Reply::Fault(Fault { refused: Refused::Fenced, epoch: 6, text: "why".into() });
     let entries = lane_batch(1, 1, 1).bytes;
     let rows: [&[Reply<'_>]; 4] = [

@@ -17,7 +17,7 @@ use crate::domain::limits::{ACCOUNT_BYTES_MAX, BATCH_BYTES_MAX, LANE_BATCH_BYTES
 /// First bytes of every connection, in the body of the first frame.
 pub const MAGIC: [u8; 8] = *b"RONWIRED";
 /// The version of the protocol; both ends must have the same.
-pub const PROTOCOL_VERSION: u32 = 6;
+pub const PROTOCOL_VERSION: u32 = 7;
 /// Lane batches of one lane that a wallet may have in doubt at any time. A daemon remembers more places than that.
 pub const IN_DOUBT_BATCHES_MAX: usize = 128;
 /// Largest body of a frame to the daemon, in bytes: a lane batch and its name.

@@ -84,6 +84,8 @@ pub enum Reply<'a> {
         head: Seq,
         /// Whether it takes entries.
         writable: bool,
+        /// Whether there is no room for the next segment, and less than half of it in the one that is written.
+        scarce: bool,
         /// Attempts to get it room that failed since the daemon has started.
         failed_allocations: u64,
     },
@@ -248,10 +250,10 @@ impl<'a> Reply<'a> {
                     out.extend_from_slice(&batch.root);
                 }
             }),
-            Reply::State { head, writable, failed_allocations } => frame(out, STATE, |out| {
+            Reply::State { head, writable, scarce, failed_allocations } => frame(out, STATE, |out| {
                 out.extend_from_slice(&head.0.to_le_bytes());
                 out.extend_from_slice(&failed_allocations.to_le_bytes());
-                out.extend_from_slice(&[u8::from(*writable), 0, 0, 0, 0, 0, 0, 0]);
+                out.extend_from_slice(&[u8::from(*writable), u8::from(*scarce), 0, 0, 0, 0, 0, 0]);
             }),
             Reply::Found { id, seq, root, entry } => frame(out, FOUND, |out| {
                 out.extend_from_slice(&id.to_le_bytes());
@@ -339,12 +341,13 @@ impl<'a> Reply<'a> {
             STATE => {
                 let mut fields = Fields::new("STATE", body);
                 let (head, failed_allocations) = (Seq(fields.u64()?), fields.u64()?);
-                let [writable] = fields.array()?;
-                fields.zeros(7)?;
-                if writable > 1 {
-                    return Err(Malformed(format!("a frame STATE with the flag {writable}")));
+                let flags: [u8; 2] = fields.array()?;
+                fields.zeros(6)?;
+                if let Some(flag) = flags.iter().find(|flag| **flag > 1) {
+                    return Err(Malformed(format!("a frame STATE with the flag {flag}")));
                 }
-                fields.end().map(|()| Reply::State { head, writable: writable == 1, failed_allocations })
+                let [writable, scarce] = flags.map(|flag| flag == 1);
+                fields.end().map(|()| Reply::State { head, writable, scarce, failed_allocations })
             }
             FOUND => {
                 let mut fields = Fields::new("FOUND", body);

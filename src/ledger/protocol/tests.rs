@@ -100,8 +100,8 @@ fn replies() -> Vec<Reply<'static>> {
         Reply::Welcome { log_id: LogId([1; 16]), head: Seq(2), first: Seq(1) },
         Reply::Granted { epoch: 1, head: Seq(2), root: [3; 32], through: vec![4, 5, 6] },
         Reply::Durable { commit_us: 1, batches: vec![batch(0), batch(1)] },
-        Reply::State { head: Seq(1), writable: true, failed_allocations: 2 },
-        Reply::State { head: Seq(1), writable: false, failed_allocations: 0 },
+        Reply::State { head: Seq(1), writable: true, scarce: true, failed_allocations: 2 },
+        Reply::State { head: Seq(1), writable: false, scarce: false, failed_allocations: 0 },
         Reply::Found { id: 1, seq: Seq(2), root: [3; 32], entry: &[4; 70] },
         Reply::Nothing { id: 1 },
         Reply::Unanswered { id: 1, archived_before: None, text: "why" },
@@ -194,7 +194,7 @@ fn what_is_not_of_this_protocol_is_refused_with_the_reason() {
         told(1, &bytes)
     };
     assert!(changed(0, b'X').contains("does not begin as one of a wallet"));
-    assert!(changed(8, 9).contains("protocol version 9; this daemon speaks version 6"));
+    assert!(changed(8, 9).contains("protocol version 9; this daemon speaks version 7"));
     assert!(changed(12, 7).contains("role 7"));
     assert!(changed(15, 9).contains("2306 lanes"));
     assert!(told(4, &[0; 16]).contains("a lane batch of 0 bytes"));

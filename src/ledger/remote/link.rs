@@ -32,6 +32,8 @@ pub enum Heard {
         head: Seq,
         /// Whether it takes entries.
         writable: bool,
+        /// Whether it has no room for its next segment.
+        scarce: bool,
         /// Attempts to get it room that failed.
         failed_allocations: u64,
     },
@@ -197,8 +199,8 @@ impl Link {
                     self.granted(Tenure { epoch, head, root }, &through)?
                 }
                 (Stage::Up, Reply::Durable { commit_us, batches }) => self.durable(commit_us, &batches)?,
-                (Stage::Up, Reply::State { head, writable, failed_allocations }) => {
-                    self.heard.push_back(Heard::State { head, writable, failed_allocations });
+                (Stage::Up, Reply::State { head, writable, scarce, failed_allocations }) => {
+                    self.heard.push_back(Heard::State { head, writable, scarce, failed_allocations });
                 }
                 (Stage::Down | Stage::Greeting | Stage::Asking | Stage::Up, _) => {
                     return Err(Malformed(format!("the daemon has sent a frame of kind {kind} that does not belong here")));

@@ -7,7 +7,7 @@ use crate::ledger::handles::WatchLedger;
 use crate::ledger::stats::{CommitStats, StatsCell};
 use crate::ledger::LedgerError;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +19,8 @@ pub(super) struct State {
     pub first: AtomicU64,
     pub errors: AtomicU64,
     pub failed_allocations: AtomicU64,
+    /// Whether the daemon has no room for its next segment, as it has told last.
+    pub scarce: AtomicBool,
     pub stats: StatsCell,
     /// What the audit of the daemon and the comparison with what is served have found last.
     pub findings: Findings,
@@ -44,6 +46,7 @@ impl State {
             first: AtomicU64::new(1),
             errors: AtomicU64::new(0),
             failed_allocations: AtomicU64::new(0),
+            scarce: AtomicBool::new(false),
             stats: StatsCell::default(),
             findings: Findings::default(),
             disturbance,
@@ -129,5 +132,9 @@ impl WatchLedger for RemoteWatch {
 
     fn commit_age(&self) -> Duration {
         self.0.stats.under_way()
+    }
+
+    fn is_scarce(&self) -> bool {
+        self.0.scarce.load(Ordering::Relaxed)
     }
 }

@@ -445,9 +445,10 @@ impl Runner {
                 Heard::Commit { commit_us, entries, bytes } => {
                     self.state.stats.record(Duration::from_micros(u64::from(commit_us)), entries, bytes);
                 }
-                Heard::State { head, writable, failed_allocations } => {
+                Heard::State { head, writable, scarce, failed_allocations } => {
                     self.state.reached(head);
                     self.state.failed_allocations.store(failed_allocations, Ordering::Relaxed);
+                    self.state.scarce.store(scarce, Ordering::Relaxed);
                     self.state.set_full(!writable);
                 }
                 Heard::Fault(fault) => return Err(self.fault(fault)),
