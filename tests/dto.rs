@@ -196,8 +196,8 @@ const DOCUMENT: &[(&str, &str, &str, &str)] = &[
     // What cannot be checked.
     (
         "      maxLength: 256\n",
-        "      maxLength: 256\n      uniqueItems: true\n",
-        "/schemas/Memo/uniqueItems",
+        "      maxLength: 256\n      multipleOf: 2\n",
+        "/schemas/Memo/multipleOf",
         "a keyword that is not understood",
     ),
     (
