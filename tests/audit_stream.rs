@@ -112,6 +112,7 @@ fn spends_and_refusals_stand_in_the_stream_over_a_sigkill_and_as_many_as_in_the_
         .iter()
         .map(|line| [&line["code"], &line["reason"], &line["subject"]].map(|member| member.as_str().unwrap()))
         .collect();
+    assert!(refused.iter().all(|line| line["policy_version"].is_u64()), "{refused:?}");
     // They come from the cores that have refused them, in any order.
     told.sort_unstable();
     let expected =

@@ -85,6 +85,7 @@ impl Chain {
             pen.plain("code", refused.code.as_str());
             pen.number("status", u64::from(refused.status));
             pen.plain("reason", refused.reason.map_or("other", |reason| reason.as_str()));
+            pen.number("policy_version", refused.policy_version);
             match (&entry, &refused.asked) {
                 (Some(entry), _) => operation(pen, entry),
                 (None, Asked::Unread { op, .. }) => pen.plain("op", op.as_str()),

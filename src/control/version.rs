@@ -69,6 +69,11 @@ impl SharedVersion {
         self.version().policy_version = Some(version);
     }
 
+    /// The version of the policy in force.
+    pub fn policy(&self) -> Option<u64> {
+        self.version().policy_version
+    }
+
     /// A topology of this version is in force from now on.
     pub fn registry_version(&self, version: u64) {
         self.version().registry_version = Some(version);

@@ -292,6 +292,7 @@ impl Watcher {
             "audit_stream": self.stream.as_ref().map_or_else(|| "off".into(), |stream| self.stream_status(stream)),
             "scrub": scrub_status(audit.as_ref()),
             "accounting_lag_seconds": lag,
+            "policy_version": self.version.policy(),
             "registry_version": self.topology.version(),
             "cores": self.publisher.figures(),
         });

@@ -85,6 +85,8 @@ pub struct Refused {
     pub unknown: bool,
     /// Under which token, and whose it is, if its signature was right and the entry does not say it.
     pub holder: Option<(TokenId, Box<str>)>,
+    /// The version of the policy in force; [`Feed::refused`] says it.
+    pub policy_version: u64,
 }
 
 impl Refused {
@@ -99,7 +101,15 @@ impl Refused {
     }
 
     fn of(asked: Asked, refusal: &Refusal) -> Self {
-        Self { asked, code: refusal.code, status: refusal.status, reason: refusal.reason, unknown: false, holder: None }
+        Self {
+            asked,
+            code: refusal.code,
+            status: refusal.status,
+            reason: refusal.reason,
+            unknown: false,
+            holder: None,
+            policy_version: 0,
+        }
     }
 }
 
@@ -109,6 +119,7 @@ pub struct Feed {
     holders: Sender<Holder>,
     dropped: Arc<[AtomicU64; DROP_REASONS.len()]>,
     told: Box<[TokenId]>,
+    policy_version: u64,
 }
 
 /// The stream's end.
@@ -123,14 +134,20 @@ pub fn feed() -> (Feed, Intake) {
     let ((refusals, refusals_of), (holders, holders_of)) = (bounded(REFUSALS_MAX), bounded(HOLDERS_MAX));
     let dropped: Arc<[AtomicU64; DROP_REASONS.len()]> = Arc::new(std::array::from_fn(|_| AtomicU64::new(0)));
     let told = vec![TokenId::default(); TOLD_MAX].into_boxed_slice();
-    let feed = Feed { refusals, holders, dropped: dropped.clone(), told };
+    let feed = Feed { refusals, holders, dropped: dropped.clone(), told, policy_version: 0 };
     (feed, Intake { refusals: refusals_of, holders: holders_of, dropped })
 }
 
 impl Feed {
+    /// The same feed, which tells refusals under the policy of this version.
+    pub fn under(self, policy_version: u64) -> Self {
+        Self { policy_version, ..self }
+    }
+
     /// Tells of a refusal.
     pub fn refused(&self, refused: Refused) {
         let place = drop_place(refused.reason);
+        let refused = Refused { policy_version: self.policy_version, ..refused };
         if self.refusals.try_send(refused).is_err() {
             self.dropped[place].fetch_add(1, Ordering::Relaxed);
         }

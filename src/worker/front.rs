@@ -90,13 +90,15 @@ impl Front {
         let tokens = TokenCache::new(keyring, &site.audience, site.tokens_max)
             .with_leeway(site.clock_leeway)
             .with_revocations(site.revocations.clone());
+        let policy = in_force(&site);
+        let feed = feed.map(|feed| feed.under(policy.1.version()));
         Self {
             core,
             ring,
             connections: Connections::default(),
             stats,
             tokens,
-            policy: in_force(&site),
+            policy,
             denials: Denials::default(),
             disturbed: Disturbed::default(),
             turns: Turns::default(),
@@ -290,7 +292,7 @@ impl Front {
         let (site, query, encoding) = (self.site.clone(), head.query(), head.encoding());
         let incoming = api::Incoming { route, path, query, headers, encoding, limits: &site.http_limits, body };
         if site.policy.epoch() != self.policy.0 {
-            self.policy = in_force(&self.site);
+            self.take_policy();
         }
         // One policy for all of the request; what the owner core has to know of it goes with the call.
         let policy = self.policy.1.clone();

@@ -1,11 +1,18 @@
 //! What a core's front tells the audit stream: which writes it has refused, and whose the tokens are. It waits for nobody.
-use super::Front;
+use super::{in_force, Front};
 use crate::api::Scratch;
 use crate::domain::{Op, Refusal, UnixMs};
 use crate::engine::Ticket;
 use crate::telemetry::feed::{Holder, Refused};
 
 impl Front {
+    /// Takes the policy that is in force now, under which refusals are told from here on.
+    pub(super) fn take_policy(&mut self) {
+        self.policy = in_force(&self.site);
+        let version = self.policy.1.version();
+        self.feed = self.feed.take().map(|feed| feed.under(version));
+    }
+
     /// Tells whose the token is that was verified in full for this request, if one was.
     pub(super) fn tell_holder(&mut self) {
         let (Some(fresh), Some(feed)) = (self.tokens.take_fresh(), &mut self.feed) else { return };
