@@ -99,6 +99,7 @@ metrics! {
     SPANS Counter "wallet_spans_total" "Spans of requests that belong to a recorded trace, by what became of them on the way to the collector.";
     LOG_LINES_DROPPED Counter "wallet_log_lines_dropped_total" "Log lines dropped because standard error was too slow.";
     CORE_ANSWERED Counter "wallet_core_answered_total" "Replies of each core.";
+    CORE_BUSY Gauge "wallet_core_busy_ratio" "Part of the last second for which the thread of each core has had a processor.";
     CORES Gauge "wallet_cores" "Core workers of this server.";
     IO_DRIVER Gauge "wallet_io_driver" "1 for the driver that the cores run on.";
     BUILD_INFO Gauge "wallet_build_info" "1; the labels name version and revision.";

@@ -4,6 +4,7 @@
 //! statuses of a route that no alert compares; every label value comes from a fixed table. The recorder is this value's own and
 //! never installed for the whole process, so several publishers can live side by side. Nothing here runs on a core.
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use metrics::{Counter, Gauge as GaugeHandle, Histogram, Key, KeyName, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
@@ -55,6 +56,8 @@ pub struct CoreFigures {
     pub core: u16,
     /// Replies since the start.
     pub answered: u64,
+    /// Part of the last second for which it has had a processor, in percent.
+    pub busy_percent: u64,
     /// Commands sent to other cores since the start.
     pub forwarded: u64,
     /// Open connections.
@@ -67,6 +70,11 @@ pub struct CoreFigures {
     pub remembered_keys: u64,
     /// Entries that wait for the ledger.
     pub lane_pending: u64,
+}
+
+/// Which part of a time it was busy for which a processor was used for so many microseconds of it.
+fn busy_ratio(used_us: u64, time: Duration) -> f64 {
+    (used_us as f64 / (time.as_micros() as f64).max(1.0)).min(1.0)
 }
 
 /// Adds up what the cores hand over and renders it; can be shared between threads.
@@ -93,6 +101,9 @@ struct Cores {
     figures: Vec<CoreFigures>,
     /// By core.
     answered: Vec<Counter>,
+    busy: Vec<GaugeHandle>,
+    /// By core, the processor time that it had used when it was heard last, in microseconds, and when that was.
+    cpu: Vec<(u64, Instant)>,
     states: Vec<[u64; Gauge::COUNT]>,
     requests: Vec<Option<Counter>>,
     latencies: Vec<Option<Histogram>>,
@@ -115,6 +126,8 @@ impl Publisher {
         }
         let counter = |name, labels: &[(&'static str, &'static str)]| recorder.register_counter(&key(name, labels), &METADATA);
         let pairs = labels.routes.len() * labels.methods.len();
+        // A core has a number and no name: its label is the one that is made here, at the start.
+        let of_cores = |name| (0..build.cores).map(move |core| Key::from_parts(name, vec![Label::new("core", core.to_string())]));
         let publisher = Self {
             handle: recorder.handle(),
             labels,
@@ -130,13 +143,9 @@ impl Publisher {
             ledger_commit: recorder.register_histogram(&key(names::LEDGER_COMMIT, &[]), &METADATA),
             ledger_batch: recorder.register_histogram(&key(names::LEDGER_BATCH_ENTRIES, &[]), &METADATA),
             cores: Mutex::new(Cores {
-                answered: (0..build.cores)
-                    .map(|core| {
-                        // A core has a number and no name: its label is the one that is made here, at the start.
-                        let labels = vec![Label::new("core", core.to_string())];
-                        recorder.register_counter(&Key::from_parts(names::CORE_ANSWERED, labels), &METADATA)
-                    })
-                    .collect(),
+                answered: of_cores(names::CORE_ANSWERED).map(|key| recorder.register_counter(&key, &METADATA)).collect(),
+                busy: of_cores(names::CORE_BUSY).map(|key| recorder.register_gauge(&key, &METADATA)).collect(),
+                cpu: (0..build.cores).map(|_| (0, Instant::now())).collect(),
                 figures: (0..build.cores).map(|core| CoreFigures { core, ..CoreFigures::default() }).collect(),
                 states: vec![[0; Gauge::COUNT]; usize::from(build.cores)],
                 requests: vec![None; pairs * STATUS_SLOTS],
@@ -217,8 +226,12 @@ impl Publisher {
             handle.set(cores.states.iter().map(|states| states[position]).sum::<u64>() as f64);
         }
         cores.answered[index].increment(stats.answers_total());
+        let (cpu_us, heard) = std::mem::replace(&mut cores.cpu[index], (stats.cpu_us(), Instant::now()));
+        let busy = busy_ratio(stats.cpu_us().saturating_sub(cpu_us), heard.elapsed());
+        cores.busy[index].set(busy);
         let figures = &mut cores.figures[index];
         figures.answered += stats.answers_total();
+        figures.busy_percent = (busy * 100.0).round() as u64;
         figures.forwarded += stats.count(Tally::Forward);
         figures.connections = stats.state(Gauge::Connections);
         figures.inflight = stats.state(Gauge::Inflight);

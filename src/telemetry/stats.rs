@@ -136,6 +136,7 @@ pub struct CoreStats {
     replays: u64,
     tallies: [u64; Tally::COUNT],
     gauges: [u64; Gauge::COUNT],
+    cpu_us: u64,
 }
 
 impl Tally {
@@ -167,6 +168,7 @@ impl CoreStats {
             replays: 0,
             tallies: [0; Tally::COUNT],
             gauges: [0; Gauge::COUNT],
+            cpu_us: 0,
         }
     }
 
@@ -215,6 +217,16 @@ impl CoreStats {
     /// Sets a state; to be called for every gauge before each hand-over.
     pub fn gauge(&mut self, gauge: Gauge, value: u64) {
         self.gauges[gauge as usize] = value;
+    }
+
+    /// Sets how much processor time the core has used since its start, in microseconds; to be called before each hand-over.
+    pub fn cpu(&mut self, micros: u64) {
+        self.cpu_us = micros;
+    }
+
+    /// That time.
+    pub fn cpu_us(&self) -> u64 {
+        self.cpu_us
     }
 
     /// Empties everything for reuse and keeps the memory.

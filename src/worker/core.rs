@@ -245,12 +245,19 @@ impl Core {
         for (gauge, value) in gauges {
             self.front.stats.gauge(gauge, value as u64);
         }
+        self.front.stats.cpu(cpu_us());
         let full = std::mem::replace(&mut self.front.stats, empty);
         if let Err(TrySendError::Full((_, full))) = self.stats_back.try_send((self.front.core(), full)) {
             // They go with the next ones. A control thread that has ended needs no figures.
             self.front.stats = full;
         }
     }
+}
+
+/// How much processor time this thread has used, in microseconds.
+fn cpu_us() -> u64 {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    used.tv_sec as u64 * 1_000_000 + used.tv_nsec as u64 / 1_000
 }
 
 /// What a client is told of an entry that cannot be read.

@@ -15,6 +15,16 @@ pub struct Counted {
     pub total: f64,
 }
 
+/// A core.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Core {
+    /// Its replies.
+    #[serde(flatten)]
+    pub replies: Counted,
+    /// Part of the last second for which it had a processor.
+    pub busy: Option<f64>,
+}
+
 /// Quantiles, in seconds; nothing if nothing was recorded.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Quantiles {
@@ -82,7 +92,7 @@ pub struct Figures {
     /// Of all requests.
     pub latency: Quantiles,
     /// Replies of each core.
-    pub cores: Vec<Counted>,
+    pub cores: Vec<Core>,
     /// The ledger.
     pub ledger: Ledger,
     /// Refused requests by reason.
@@ -130,7 +140,10 @@ impl Figures {
             cores: sample
                 .values_of("wallet_core_answered_total", "core")
                 .iter()
-                .map(|core| counted(core, "wallet_core_answered_total", "core"))
+                .map(|core| Core {
+                    replies: counted(core, "wallet_core_answered_total", "core"),
+                    busy: sample.sum("wallet_core_busy_ratio", ("core", &|of| of == core)),
+                })
                 .collect(),
             ledger: Ledger {
                 height: sum("wallet_ledger_height"),

@@ -175,11 +175,15 @@ fn blocks(figures: &Figures) -> Vec<Block> {
     let late = p95.filter(|seconds| *seconds > TARGET_SECONDS).map(|_| Style::Warning);
     let latency =
         vec![row("p50", time(p50), None), row("p95", time(p95), late.or(Some(Style::Strong))), row("p99", time(p99), None)];
-    let busiest = figures.cores.iter().filter_map(|core| core.per_second).fold(1.0, f64::max);
     let cores = figures.cores.iter().map(|core| {
-        // Rates have a fraction, and a bar has none.
-        let [part, whole] = [core.per_second.unwrap_or(0.0), busiest].map(|rate| (rate * 1e3) as u64);
-        row(format!("core {}", core.name), format!("{} {:>9}", bar(part, whole, BAR_CHARS), number(core.per_second)), None)
+        // A part has a fraction, and a bar has none.
+        let busy = core.busy.map_or(0, |busy| (busy * 100.0).round() as u64);
+        let replies = &core.replies;
+        row(
+            format!("core {}", replies.name),
+            format!("{} {busy:>3}% {:>9}", bar(busy, 100, BAR_CHARS), number(replies.per_second)),
+            None,
+        )
     });
     let ledger = &figures.ledger;
     let missing =
@@ -220,7 +224,7 @@ fn blocks(figures: &Figures) -> Vec<Block> {
         Block { title: "LATENCY", rows: latency },
         Block { title: "LEDGER", rows: ledger },
         Block { title: "READINESS", rows: readiness },
-        Block { title: "CORES, replies a second", rows: cores.collect() },
+        Block { title: "CORES, busy, and replies a second", rows: cores.collect() },
         Block { title: "REFUSALS, a second and since the start", rows: refusals.collect() },
         Block { title: "VERSIONS", rows: versions.map(|(name, version)| row(name, number(version), None)).into() },
     ]

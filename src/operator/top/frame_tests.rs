@@ -18,6 +18,7 @@ fn text(answered: [u64; 2], commits: u64, faults: u64) -> String {
          http_requests_total{{service=\"svc-wallet\",route=\"balance\",method=\"GET\",status=\"200\"}} {one}\n\
          http_requests_total{{service=\"svc-wallet\",route=\"healthz\",method=\"GET\",status=\"503\"}} 0\n\
          wallet_core_answered_total{{core=\"0\"}} {one}\nwallet_core_answered_total{{core=\"1\"}} {two}\n\
+         wallet_core_busy_ratio{{core=\"0\"}} 0.25\nwallet_core_busy_ratio{{core=\"1\"}} 0.75\n\
          rejected_total{{reason=\"funds\"}} {commits}\nledger_commit_seconds_count {commits}\nledger_batch_entries_sum {all}\n\
          request_latency_seconds_bucket{{route=\"transfer\",le=\"0.1\"}} 0\n\
          request_latency_seconds_bucket{{route=\"transfer\",le=\"0.2\"}} {all}\nrequest_latency_seconds_bucket{{route=\"transfer\",le=\"+Inf\"}} {all}\n\
@@ -70,7 +71,9 @@ fn two_samples_come_to_rates_latencies_cores_and_ledger() {
     }
     let text = lines.join("\n");
     assert!(
-        text.contains("core 0") && text.contains("[####........]       500") && text.contains("[############]     1_500"),
+        text.contains("core 0")
+            && text.contains("[###.........]  25%       500")
+            && text.contains("[#########...]  75%     1_500"),
         "{text}"
     );
     assert!(!text.contains('\x1b') && !text.contains("missing"), "{text}");
