@@ -25,7 +25,7 @@ const IMPORTS: [(&str, &[&str]); 20] = [
     ("api", &["domain", "access", "http"]),
     // Counters and histograms are plain values of each core; telemetry publishes them, so it stands below the worker.
     ("telemetry", &["domain"]),
-    ("config", &["domain"]),
+    ("config", &["domain", "stream"]),
     ("worker", &["domain", "ring", "shard", "engine", "ledger", "access", "http", "api", "telemetry"]),
     ("registry", &["domain", "stream", "access", "config"]),
     ("accounting", &["domain", "stream", "shard", "ledger", "config", "telemetry"]),

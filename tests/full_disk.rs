@@ -45,6 +45,8 @@ fn writes_are_refused_while_there_is_no_room_and_served_again_afterwards() {
     server.stop();
     // 10 MiB, or 20 where the shell counts in other blocks: between the first segment's size and the second's.
     server.set("ledger.segment_bytes", "32MiB");
+    // A commit that takes long is no pressure here.
+    server.set("ledger.commit_max", "60s");
     server.shell_first("trap '' XFSZ; ulimit -S -f 20480");
     server.launch();
     let mut wallet = server.wallet();

@@ -70,6 +70,25 @@ fn a_daemon_says_that_it_is_ready_when_it_listens_that_it_lives_and_that_it_ends
 }
 
 #[test]
+fn a_daemon_that_has_no_room_for_another_connection_lives() {
+    let place = tempfile::tempdir().unwrap();
+    let path = |name: &str| place.path().join(name);
+    let socket = listen(&path("notify"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ron-ledger"));
+    command.arg("--dir").arg(path("ledger")).arg("--sock").arg(path("run/ledger.sock")).args(["--segment-bytes", "8388608"]);
+    let mut child = command.env("NOTIFY_SOCKET", path("notify")).env("WATCHDOG_USEC", "20000").spawn().unwrap();
+    let ready = std::iter::repeat_with(|| hear(&socket)).find(|told| told.starts_with("READY=1"));
+    let taken: Vec<_> = (0..32).map(|_| UnixStream::connect(path("run/ledger.sock")).unwrap()).collect();
+    // More than can wait to be heard: some of them are told behind that.
+    let told: Vec<String> = (0..50).map(|_| hear(&socket)).collect();
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    first_but_life(&socket);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(ready.is_some() && told.iter().all(|told| told == "WATCHDOG=1"), "{told:?}");
+    drop(taken);
+}
+
+#[test]
 fn the_daemon_of_the_counters_and_the_registry_say_when_they_are_ready_that_they_live_and_that_they_end() {
     let place = tempfile::tempdir().unwrap();
     let path = |name: &str| place.path().join(name);

@@ -106,7 +106,7 @@ impl OpeningKey {
 
     /// The key in a credential of systemd: of this process, or else of the unit, for whoever works beside it.
     pub(super) fn in_credential(name: &str) -> Result<Self, String> {
-        let handed_over = std::env::var_os(CREDENTIALS_VARIABLE);
+        let handed_over = std::env::var_os(CREDENTIALS_VARIABLE).filter(|directory| !directory.is_empty());
         Self::in_directory(handed_over.as_deref(), Path::new(CREDENTIALS_OF_THE_UNIT), name)
     }
 

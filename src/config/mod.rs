@@ -26,7 +26,7 @@ pub use error::{ConfigError, Origin, Problem};
 pub use keys::CONFIG_ENV;
 pub use place::{socket_path, AccountingDep, AuditSink, Kms, LedgerDep, RegistryDep};
 pub(crate) use read::{SCRUB_BYTES_PER_SECOND, SCRUB_EVERY, SNAPSHOT_ENTRIES, SNAPSHOT_EVERY};
-pub use sources::{first_there, Flags, Sources, FILES_DEFAULT};
+pub use sources::{files_default, first_there, Flags, Sources};
 pub use supported::{Feature, FEATURES};
 
 use std::collections::BTreeMap;

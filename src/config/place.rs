@@ -1,6 +1,7 @@
 //! Where other parts are: addresses, sockets, directories, files. Nothing is opened or resolved here.
 use super::raw::Raw;
 use super::value::{text, Reading};
+use crate::stream::Host;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -148,14 +149,7 @@ pub fn collector(raw: &Raw) -> Reading<Option<String>> {
 
 /// Whether it has the form `http://HOST[:PORT][/PATH]`.
 fn is_url(written: &str) -> bool {
-    let Some(rest) = written.strip_prefix("http://") else { return false };
-    let host = rest.split('/').next().unwrap_or("");
-    let (name, port) = match host.rsplit_once(':') {
-        Some((name, port)) if !name.ends_with(':') && (!name.starts_with('[') || name.ends_with(']')) => (name, Some(port)),
-        Some(_) | None => (host, None),
-    };
-    let port_known = port.map_or(true, |port| port.parse::<u16>().is_ok_and(|port| port > 0));
-    !name.is_empty() && port_known && !rest.contains([' ', '@', '?', '#'])
+    Host::of_url(written).is_some_and(|(_, path)| !path.contains(['?', '#']))
 }
 
 /// Where the key is that opens the keyring: `file`, `file:PATH`, `credential:NAME` or `env:NAME`.

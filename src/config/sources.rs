@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// What the command line may say about the configuration.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Flags {
-    /// Configuration file; otherwise RON_CONFIG, else ./configs/svc-wallet.toml, else /etc/ron/svc-wallet.toml.
+    /// Configuration file; otherwise RON_CONFIG, else ./configs/svc-wallet.toml, else /etc/ron/svc-wallet.toml; root looks there first.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Set one key, whatever the file and the environment say; may be repeated.
@@ -31,15 +31,24 @@ pub struct Sources<'a> {
 }
 
 impl Sources<'static> {
-    /// The flags given, this process's environment, and the first of [`FILES_DEFAULT`] that is there if no file is named.
+    /// The flags given, this process's environment, and the first of [`files_default`] that is there if no file is named.
     pub fn of_process(flags: Flags) -> Self {
         let env = &|name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
-        Self { flags, env, files_default: &FILES_DEFAULT }
+        Self { flags, env, files_default: files_default() }
     }
 }
 
-/// Where a file is looked for if none is named: beside the sources, and where a server is installed.
-pub const FILES_DEFAULT: [&str; 2] = ["./configs/svc-wallet.toml", "/etc/ron/svc-wallet.toml"];
+/// Where a file is looked for if none is named: beside the sources, and where a server is installed. Root looks there first: in the working
+/// directory anybody may have put one.
+pub fn files_default() -> &'static [&'static str] {
+    const HERE: &str = "./configs/svc-wallet.toml";
+    const INSTALLED: &str = "/etc/ron/svc-wallet.toml";
+    if rustix::process::geteuid().is_root() {
+        &[INSTALLED, HERE]
+    } else {
+        &[HERE, INSTALLED]
+    }
+}
 
 /// The first of these files that is there.
 pub fn first_there(files: &[&str]) -> Option<PathBuf> {

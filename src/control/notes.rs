@@ -37,6 +37,11 @@ impl Notes {
         }
     }
 
+    /// From now on there is none any more.
+    pub fn close(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Place::None;
+    }
+
     /// Whether that has been said.
     fn is_open(&self) -> bool {
         !matches!(&*self.0.lock().unwrap_or_else(PoisonError::into_inner), Place::Ahead(_))

@@ -154,6 +154,7 @@ struct Service {
     traces: Traces,
     faults: Arc<Faults>,
     watcher: Watcher,
+    notes: Notes,
     /// Time between readiness off and listeners closed, so that a balancer that looks can turn away.
     drain_notice: Duration,
     _servers: Vec<ControlServer>,
@@ -331,6 +332,7 @@ impl Service {
             traces,
             faults,
             watcher,
+            notes,
             drain_notice: config.timeouts.drain_notice,
             _servers: servers,
         }))
@@ -386,17 +388,18 @@ impl Service {
             self.watcher.publish_if_due(&self.readiness, &self.counting, log);
         }
         self.watcher.absorb(self.workers.stats());
-        // Everything has been answered.
-        self.traces.stop();
         let unanswered = self.site.admission.all().in_flight();
         let head = self.ledger.watch();
         // The last snapshot is taken while the ledger is still ours.
         self.ledger.close()?;
         // Everything has been committed: the last signed root covers it.
         self.roots.stop();
+        self.traces.stop();
         self.watcher.publish_now(&self.readiness, &self.counting, log);
         self.counting.stop();
         drop(self.watcher);
+        // Whoever is still busy with something that was asked for tells nobody any more.
+        self.notes.close();
         self.auditing.and_then(Arc::into_inner).into_iter().for_each(Auditing::stop);
         drop(self.desk);
         tracing::info!(event = "stopped", entries = head.head().0, unanswered, "the ledger is closed");

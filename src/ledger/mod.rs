@@ -133,8 +133,8 @@ pub(crate) use recovery::entries_of;
 pub use recovery::{Recovered, Recovery};
 pub(crate) use remote::connect_to;
 pub use remote::{
-    directory_behind, Begun, Heard, Link, Patience, RemoteAuditor, RemoteFile, RemoteReader, RemoteSnapshots, RemoteWatch,
-    RemoteWriter,
+    answers, directory_behind, Begun, Heard, Link, Patience, RemoteAuditor, RemoteFile, RemoteReader, RemoteSnapshots,
+    RemoteWatch, RemoteWriter,
 };
 pub use scan::Torn;
 pub(crate) use scan::{log_of, SeenBatch};

@@ -7,7 +7,7 @@ use crate::control::{
     bind_admin, check_socket_directory, look_at_socket, note_progress, Interruption, SignalEvent, Signals, Supervisor,
 };
 use crate::domain::Seq;
-use crate::ledger::{directory_behind, Admitted, DiskStorage, LedgerError, Log, Options, Recovered, Server, Storage};
+use crate::ledger::{answers, Admitted, DiskStorage, LedgerError, Log, Options, Recovered, Server, Storage};
 use crate::telemetry::logs::LogGuard;
 use crossbeam_channel::Receiver;
 
@@ -57,7 +57,7 @@ pub fn run_on<S: Storage>(storage: S, options: &Options, settings: &Settings, lo
     tracing::info!(event = "ledger_started", %directory, socket = %settings.socket.display(), entries, from_snapshot, epoch, "serving the ledger");
     supervisor.ready("serving the ledger");
     // It lives as long as it answers whoever asks.
-    let is_well = || !matches!(directory_behind(&settings.socket), Err(LedgerError::Unreachable { .. }));
+    let is_well = || answers(&settings.socket);
     // The second signal to end ends it at once, by itself.
     loop {
         match supervisor.wait(&events, is_well) {

@@ -10,7 +10,7 @@ use super::client::{Address, Client, ClientError, Reply, Request};
 use super::exit::Failure;
 use super::output::Output;
 use crate::access::{mint, Custody, Keyring, MintFault, MintRequest};
-use crate::config::{first_there, Config, Flags, Sources, CONFIG_ENV, FILES_DEFAULT};
+use crate::config::{files_default, first_there, Config, Flags, Sources, CONFIG_ENV};
 use crate::control::{custody, Action, SERVICE};
 use crate::worker::unix_now;
 
@@ -28,7 +28,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// The configuration of the server: `--config`, else RON_CONFIG, else the first of [`FILES_DEFAULT`] that is there, with the
+    /// The configuration of the server: `--config`, else RON_CONFIG, else the first of [`files_default`] that is there, with the
     /// same environment on top that the server looks at.
     pub fn config(&self) -> Result<Config, Failure> {
         let flags = Flags { config: self.config.clone(), ..Flags::default() };
@@ -40,7 +40,7 @@ impl Context {
     /// Whether there is a file of configuration, good or bad.
     pub fn has_config(&self) -> bool {
         let named = || std::env::var_os(CONFIG_ENV).is_some_and(|name| !name.is_empty());
-        self.config.is_some() || named() || first_there(&FILES_DEFAULT).is_some()
+        self.config.is_some() || named() || first_there(files_default()).is_some()
     }
 
     /// A client of the API.

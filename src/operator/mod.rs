@@ -56,7 +56,7 @@ use output::Output;
     arg_required_else_help = true
 )]
 pub struct Cli {
-    /// The server's configuration file; otherwise RON_CONFIG, else ./configs/svc-wallet.toml, else /etc/ron/svc-wallet.toml
+    /// The server's configuration file; otherwise RON_CONFIG, else ./configs/svc-wallet.toml, else /etc/ron/svc-wallet.toml; root looks there first
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
     /// Print JSON for programs instead of text for people

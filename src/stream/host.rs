@@ -20,7 +20,9 @@ impl Host {
         let rest = url.strip_prefix("http://")?;
         let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
         let (name, port) = match authority.rsplit_once(':') {
-            Some((name, port)) if !name.starts_with('[') || name.ends_with(']') => (name, port.parse().ok()?),
+            Some((name, port)) if !name.starts_with('[') || name.ends_with(']') => {
+                (name, port.parse().ok().filter(|port| *port > 0)?)
+            }
             Some(_) | None => (authority, 80),
         };
         let name = name.trim_start_matches('[').trim_end_matches(']');
@@ -63,7 +65,19 @@ mod tests {
         assert_eq!(of("http://a:4318/v1/x?y"), found("a", 4318, "/v1/x?y"));
         assert_eq!(of("http://[::1]:80/"), found("::1", 80, "/"));
         assert_eq!(of("http://[fe80::1%lo]"), found("fe80::1%lo", 80, ""));
-        for none in ["https://a", "a:1", "http://", "http://:80", "http://a:", "http://a:99999", "http://u@a", "http://a/ b"] {
+        for none in [
+            "https://a",
+            "a:1",
+            "http://",
+            "http://:80",
+            "http://a:",
+            "http://a:99999",
+            "http://a:0",
+            "http://u@a",
+            "http://ä",
+            "http://a!b:1",
+            "http://a/ b",
+        ] {
             assert_eq!(of(none), None, "{none}");
         }
     }

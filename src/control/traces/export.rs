@@ -3,11 +3,11 @@ use super::super::service::{random_words, SERVICE};
 use super::super::system::step_back;
 use super::collector::Collector;
 use super::otlp::{request, Resource};
+use super::Running;
 use crate::telemetry::{spans, Publisher, Span, SpanFate, SpanFeed, Spans};
-use crossbeam_channel::{bounded, RecvTimeoutError, Sender};
+use crossbeam_channel::{bounded, RecvTimeoutError, TryRecvError};
 use std::io;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Time between two looks at what there is to send.
@@ -19,8 +19,8 @@ const TRIES_MAX: u32 = 4;
 /// Pause behind the first one that failed; twice as long after each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Starts the thread, which ends when the sender that is returned is dropped.
-pub(super) fn start(url: &str, publisher: Arc<Publisher>) -> io::Result<(SpanFeed, Sender<()>, JoinHandle<()>)> {
+/// Starts the thread.
+pub(super) fn start(url: &str, publisher: Arc<Publisher>) -> io::Result<(SpanFeed, Running)> {
     let collector = Collector::of_url(url).ok_or_else(|| io::Error::other(format!("{url} is no address of a collector")))?;
     let (feed, spans) = spans();
     let [instance, ..] = random_words();
@@ -37,15 +37,16 @@ pub(super) fn start(url: &str, publisher: Arc<Publisher>) -> io::Result<(SpanFee
         not_before: Instant::now(),
         is_in_trouble: false,
     };
-    let (stop, stopped) = bounded(0);
-    let thread = std::thread::Builder::new().name("traces".to_owned()).spawn(move || {
+    let ((stop, stopped), (ending, ended)) = (bounded::<()>(0), bounded(0));
+    std::thread::Builder::new().name("traces".to_owned()).spawn(move || {
+        let _ending = ending;
         step_back();
         while stopped.recv_timeout(SEND_EVERY) == Err(RecvTimeoutError::Timeout) {
-            exporter.send(false);
+            exporter.send(&|| stopped.try_recv() == Err(TryRecvError::Disconnected));
         }
-        exporter.send(true);
+        exporter.send(&|| true);
     })?;
-    Ok((feed, stop, thread))
+    Ok((feed, Running { stop, ended }))
 }
 
 struct Exporter {
@@ -63,10 +64,10 @@ struct Exporter {
 }
 
 impl Exporter {
-    /// Sends what there is, as far as the collector takes it. If it is the last time, nothing is tried again.
-    fn send(&mut self, is_last: bool) {
+    /// Sends what there is, as far as the collector takes it. Once the end has come, nothing is tried again.
+    fn send(&mut self, has_ended: &dyn Fn() -> bool) {
         self.publisher.spans(SpanFate::Dropped, self.spans.take_dropped());
-        while is_last || Instant::now() >= self.not_before {
+        while has_ended() || Instant::now() >= self.not_before {
             if self.batch.is_empty() {
                 self.batch.extend(self.spans.queue.try_iter().take(BATCH_MAX));
             }
@@ -76,12 +77,12 @@ impl Exporter {
             let all = self.batch.len() as u64;
             match self.collector.post(request(&self.resource, &self.batch).to_string().as_bytes()) {
                 Ok(rejected) => {
-                    self.publisher.spans(SpanFate::Sent, all.saturating_sub(rejected));
-                    self.publisher.spans(SpanFate::Failed, rejected.min(all));
-                    self.end_batch();
                     if std::mem::take(&mut self.is_in_trouble) {
                         tracing::info!(event = "spans_go_on", collector = %self.place, "the collector takes spans again");
                     }
+                    self.publisher.spans(SpanFate::Sent, all.saturating_sub(rejected));
+                    self.publisher.spans(SpanFate::Failed, rejected.min(all));
+                    self.end_batch();
                 }
                 Err(refused) => {
                     if !std::mem::replace(&mut self.is_in_trouble, true) {
@@ -89,6 +90,7 @@ impl Exporter {
                         tracing::warn!(event = "spans_failed", collector = %self.place, %reason, "the collector takes no spans");
                     }
                     self.tries += 1;
+                    let is_last = has_ended();
                     if is_last || !refused.again || self.tries == TRIES_MAX {
                         self.publisher.spans(SpanFate::Failed, all);
                         self.end_batch();

@@ -11,14 +11,24 @@ mod otlp;
 
 use crate::config::Config;
 use crate::telemetry::{Publisher, SpanFeed};
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender};
 use std::io;
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How long an end waits for what is left. A collector that hangs, or whose name is looked up for ever, keeps nobody.
+const LAST_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The running thread, if there is one.
 #[derive(Default)]
-pub(super) struct Traces(Option<(Sender<()>, JoinHandle<()>)>);
+pub(super) struct Traces(Option<Running>);
+
+struct Running {
+    /// Dropped to end it.
+    stop: Sender<()>,
+    /// Has its last sender dropped when it has ended.
+    ended: Receiver<()>,
+}
 
 impl Traces {
     /// Starts the thread if a collector is named; cores tell the feed.
@@ -28,18 +38,18 @@ impl Traces {
     pub fn start(config: &Config, publisher: &Arc<Publisher>) -> io::Result<(Option<SpanFeed>, Self)> {
         #[cfg(feature = "otlp")]
         if let Some(url) = &config.traces.otlp {
-            let (feed, stop, thread) = export::start(url, publisher.clone())?;
-            return Ok((Some(feed), Self(Some((stop, thread)))));
+            let (feed, running) = export::start(url, publisher.clone())?;
+            return Ok((Some(feed), Self(Some(running))));
         }
         let _ = (config, publisher);
         Ok((None, Self::default()))
     }
 
-    /// Sends what is left, in one attempt, and ends.
+    /// Lets what is left be sent, as far as that is done soon. Whatever comes of it, the process may end then.
     pub fn stop(self) {
-        if let Some((stop, thread)) = self.0 {
+        if let Some(Running { stop, ended }) = self.0 {
             drop(stop);
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            let _ = ended.recv_timeout(LAST_PATIENCE);
         }
     }
 }

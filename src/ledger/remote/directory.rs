@@ -1,11 +1,32 @@
-//! Where a ledger behind a socket has its files: for commands on the same machine, which read them by themselves.
+//! Where a ledger behind a socket has its files: for commands on the same machine, which read them by themselves; and whether anybody
+//! answers there at all.
+use super::connect::connect_to;
 use super::reader::{unexpected, Connection, Trouble};
 use crate::domain::LogId;
-use crate::ledger::protocol::{Inquiry, Reply, Request};
+use crate::ledger::protocol::{Inquiry, Reply, Request, Role};
 use crate::ledger::LedgerError;
 use std::ffi::OsStr;
+use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a daemon has to take a greeting, and then to answer it.
+const GREETING_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Whether the daemon behind this socket answers a greeting, were it with a refusal.
+pub fn answers(socket: &Path) -> bool {
+    let greeted = connect_to(socket).and_then(|mut stream| {
+        stream.set_nonblocking(false)?;
+        stream.set_write_timeout(Some(GREETING_PATIENCE))?;
+        stream.set_read_timeout(Some(GREETING_PATIENCE))?;
+        let mut greeting = Vec::new();
+        Request::Hello(Role::Reader).encode(&mut greeting);
+        stream.write_all(&greeting)?;
+        stream.read_exact(&mut [0])
+    });
+    greeted.is_ok()
+}
 
 /// The absolute path of the directory that the daemon behind this socket keeps its ledger in, as the daemon sees it, and which log that
 /// is: whoever looks from elsewhere may find another one under this path, or none.

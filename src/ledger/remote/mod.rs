@@ -22,7 +22,7 @@ mod writer;
 
 pub use auditor::RemoteAuditor;
 pub(crate) use connect::connect_to;
-pub use directory::directory_behind;
+pub use directory::{answers, directory_behind};
 pub use link::{Heard, Link};
 pub use reader::RemoteReader;
 pub use snapshots::{RemoteFile, RemoteSnapshots};
