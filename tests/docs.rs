@@ -23,6 +23,8 @@ mod security;
 mod statements;
 #[path = "docs/units.rs"]
 mod units;
+#[path = "docs/walkthroughs.rs"]
+mod walkthroughs;
 
 use clap::Parser;
 use std::cell::RefCell;
