@@ -189,6 +189,9 @@ pub struct Line<'a> {
     #[serde(borrow)]
     pub event: Option<Text<'a>>,
     pub ok: Option<bool>,
+    pub nonce: Option<u64>,
+    #[serde(borrow)]
+    pub idem: Option<Text<'a>>,
     pub file: Option<u32>,
     #[serde(borrow)]
     pub prev: Option<Text<'a>>,

@@ -41,8 +41,10 @@ fn text(output: &Output, line: &Line<'_>, bare: &[u8]) -> String {
     let amount = line.amount_minor.as_deref().map(|amount| amount.parse().map_or_else(|_| amount.to_owned(), grouped));
     parts.extend(amount.zip(line.asset.as_deref()).map(|(amount, asset)| format!("{amount} {asset}")));
     parts.extend(line.seq.map(|seq| format!("entry {}", grouped(u128::from(seq)))));
+    parts.extend(line.nonce.map(|nonce| format!("nonce {nonce}")));
     let named =
         |name: &str, value: &Option<crate::audit::Text<'_>>| value.as_deref().map(|value| format!("{name} {}", printable(value)));
+    parts.extend(named("key", &line.idem));
     parts.extend(named("subject", &line.subject));
     parts.extend(named("token", &line.token_id));
     parts.extend(named("corr", &line.corr_id));
@@ -57,11 +59,11 @@ mod tests {
 
     #[test]
     fn operations_and_events_are_told_in_a_line() {
-        let refused = br#"{"v":1,"n":7,"ts":1500,"kind":"op","outcome":"refused","code":"FORBIDDEN","op":"transfer","from":"a","to":"b","asset":"roc","amount_minor":"12345","subject":"al\u001bice","corr_id":"c","hash":"00"}"#;
+        let refused = br#"{"v":1,"n":7,"ts":1500,"kind":"op","outcome":"refused","code":"FORBIDDEN","op":"transfer","from":"a","to":"b","asset":"roc","amount_minor":"12345","nonce":3,"idem":"k-3","subject":"al\u001bice","corr_id":"c","hash":"00"}"#;
         let told = String::from_utf8(shown(&PLAIN, refused)).unwrap();
         assert_eq!(
             told,
-            "       7  1970-01-01T00:00:01.5Z    refused  FORBIDDEN  transfer  a -> b  12_345 roc  subject al\u{fffd}ice  corr c"
+            "       7  1970-01-01T00:00:01.5Z    refused  FORBIDDEN  transfer  a -> b  12_345 roc  nonce 3  key k-3  subject al\u{fffd}ice  corr c"
         );
         let event = b"{\"v\":1,\"n\":8,\"ts\":0,\"kind\":\"event\",\"event\":\"start\",\"ok\":true,\"hash\":\"00\"}\n";
         let told = String::from_utf8(shown(&PLAIN, event)).unwrap();
