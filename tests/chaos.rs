@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // Helpers of tests may fail as loudly as tests do.
 mod support;
 
+use rustix::process::Signal;
 use serde_json::Value;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -164,6 +165,10 @@ fn a_ledger_that_is_late_makes_every_write_late_and_no_read() {
         let (began, spend) = (Instant::now(), wallet.transfer("alice", "bob", 1, 5, "k-5"));
         wallet.client.send(spend.bytes());
         eventually("it has been taken", || (server.metric("wallet_lane_pending") > 0.0).then_some(()));
+        // That is longer than a commit may take.
+        let pressed =
+            eventually("it is pressed", || Some(server.page("/readyz")).filter(|ready| ready.json()["pressure"] == true));
+        assert!(pressed.json()["reasons"]["pressure"].to_string().contains("ledger.commit_max"), "{pressed}");
         clear(&server);
         wallet.client.reply().ok();
         assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
@@ -171,6 +176,24 @@ fn a_ledger_that_is_late_makes_every_write_late_and_no_read() {
         server.stop();
     }
     daemon.stop();
+}
+
+#[test]
+fn a_policy_that_is_slow_to_read_on_sighup_holds_nothing_else_up() {
+    let daemon = Daemon::start();
+    let mut server = chaotic(&[("deps.ledger_sock", &daemon.sock())]);
+    server.wallet().issue("alice", 10);
+    inject(&server, &format!("--fault=latency --dep=policy --ms 10000 {LONG}"));
+    server.signal(Signal::HUP);
+    eventually("it has heard", || server.log().contains("\"event\":\"reload\"").then_some(()));
+    daemon.pause();
+    eventually("it notices that the ledger is silent", || (!is_ready(&server)).then_some(()));
+    assert!(!server.log().contains("\"event\":\"policy_reloaded\""), "the policy is still being read");
+    daemon.signal(Signal::CONT);
+    clear(&server);
+    eventually("the policy has been read", || server.log().contains("\"event\":\"policy_reloaded\"").then_some(()));
+    eventually("it is ready", || is_ready(&server).then_some(()));
+    server.stop();
 }
 
 #[test]

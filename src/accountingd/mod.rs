@@ -7,7 +7,7 @@ use crate::accounting::{files_behind, SinkFault};
 use crate::control::{bind_admin, check_socket_directory, SignalEvent, Signals, Supervisor};
 use books::Books;
 use server::Server;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The value of the field `service` of the log.
 pub const SERVICE: &str = "ron-accounting";
@@ -60,11 +60,40 @@ pub fn run(args: &Args) -> Result<(), String> {
     tracing::info!(event = "accounting_served", directory, socket = %args.sock.display(), ledgers, "counters are kept");
     supervisor.ready("keeping counters");
     // It lives as long as it answers whoever asks.
-    let is_well = || !matches!(files_behind(&args.sock), Err(SinkFault::Absent { .. }));
+    let is_well = || answers(&args.sock);
     // There is nothing to read again, nor to take a snapshot of.
     while let Ok(SignalEvent::Reload | SignalEvent::Snapshot) = supervisor.wait(&events, is_well) {}
     supervisor.ending("ending");
     // A line that is being written now is whole or is cut off by the next start; its wallet asks which.
     tracing::info!(event = "accounting_ended", "no counters are kept any more");
     Ok(())
+}
+
+/// Whether the daemon behind this socket answers a question, were it with a refusal.
+fn answers(socket: &Path) -> bool {
+    !matches!(files_behind(socket), Err(SinkFault::Absent { .. }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn a_daemon_answers_if_it_refuses_and_not_if_it_is_silent_or_gone() {
+        let place = tempfile::tempdir().unwrap();
+        let socket = place.path().join("s");
+        assert!(!answers(&socket), "nobody is there");
+        let listener = UnixListener::bind(&socket).unwrap();
+        assert!(!answers(&socket), "the system accepts for it, and it is silent");
+        let refuses = std::thread::spawn(move || {
+            // The first one has given up.
+            drop(listener.accept());
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(b"{\"error\":\"there is no room\"}\n").unwrap();
+        });
+        assert!(answers(&socket));
+        refuses.join().unwrap();
+    }
 }

@@ -1,5 +1,5 @@
-//! Signals of the operating system as events: the first SIGINT or SIGTERM drains, a second one ends at once, SIGHUP has topology and
-//! revocations read again, SIGUSR1 asks for a snapshot of the ledger.
+//! Signals of the operating system as events: the first SIGINT or SIGTERM drains, a second one ends at once, SIGHUP has policy,
+//! topology, revocations and keyring read again, SIGUSR1 asks for a snapshot of the ledger.
 //!
 //! The second signal must work when everything else is stuck, so it is acted upon in the thread that receives it and waits for
 //! nobody. Ending at once loses nothing that was acknowledged: it is a crash, and recovery is made for that.

@@ -6,7 +6,7 @@
 //! one without room. Who disturbs, and until when, is not known here.
 use super::engine::{Appended, Engine, ReadBatch, Tenure};
 use super::handles::WatchLedger;
-use super::stats::CommitStats;
+use super::stats::{CommitStats, UnderWay};
 use super::LedgerError;
 use crate::domain::{LaneBatch, Root, Seq};
 use std::io;
@@ -30,6 +30,8 @@ pub struct Disturbance(Arc<Shared>);
 struct Shared {
     state: AtomicU64,
     failures: AtomicU64,
+    /// Whoever is made late now.
+    lateness: UnderWay,
 }
 
 impl Disturbance {
@@ -58,21 +60,27 @@ impl Disturbance {
     /// If it is out of reach, with the reason; that is counted.
     pub fn pass(&self) -> Result<(), String> {
         let mut began = None;
-        loop {
+        let passed = loop {
             if self.is_cut() {
                 self.note_failure();
-                return Err(OUT_OF_REACH.to_owned());
+                break Err(OUT_OF_REACH.to_owned());
             }
             let delay = self.delay();
             if delay.is_zero() {
-                return Ok(());
+                break Ok(());
             }
-            let left = delay.saturating_sub(began.get_or_insert_with(Instant::now).elapsed());
+            let began = *began.get_or_insert_with(Instant::now);
+            let left = delay.saturating_sub(began.elapsed());
             if left.is_zero() {
-                return Ok(());
+                break Ok(());
             }
+            self.0.lateness.begin_at(began);
             std::thread::sleep(left.min(LATE_LOOK_EVERY));
+        };
+        if began.is_some() {
+            self.0.lateness.end();
         }
+        passed
     }
 
     fn note_failure(&self) {
@@ -169,7 +177,7 @@ impl<W: WatchLedger> WatchLedger for DisturbedWatch<W> {
     }
 
     fn commit_age(&self) -> Duration {
-        self.watch.commit_age()
+        self.watch.commit_age().max(self.disturbance.0.lateness.time())
     }
 
     fn is_scarce(&self) -> bool {

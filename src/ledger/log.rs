@@ -161,13 +161,13 @@ impl<S: Storage> Log<S> {
             epoch: self.epoch,
         };
         let started = Instant::now();
-        self.shared.stats.begin();
+        self.shared.stats.commit.begin();
         let root = assemble(parts, &position, &mut self.buffer);
         assert_eq!(self.buffer.len() as u64, extent);
         self.write(&position).map_err(|error| self.fail(error))?;
         let count: u64 = parts.iter().map(|part| u64::from(part.count)).sum();
         let bytes: u64 = parts.iter().map(|part| part.bytes.len() as u64).sum();
-        self.shared.stats.end();
+        self.shared.stats.commit.end();
         self.shared.stats.record(started.elapsed(), count, bytes);
         (self.head, self.root) = (Seq(self.head.0 + count), root);
         self.active.offset += extent;
@@ -265,6 +265,7 @@ impl<S: Storage> Log<S> {
     /// No room for the next append, however much is left of the segment.
     pub(super) fn note_full(&self) {
         self.shared.nearly_full.store(true, Ordering::Relaxed);
+        self.shared.half_full.store(true, Ordering::Relaxed);
     }
 
     /// Lets a thread of its own allocate segments ahead from now on.
@@ -453,9 +454,10 @@ impl<S: Storage> Watch<S> {
         self.shared.half_full.load(Ordering::Relaxed) && self.shared.attempts.starved()
     }
 
-    /// Whether the segment being written is nearly full. Only then can room on the disk decide what [`Watch::is_writable`] says.
-    pub fn is_nearly_full(&self) -> bool {
-        self.shared.nearly_full.load(Ordering::Relaxed)
+    /// Whether the segment being written is half full. Only then can room on the disk decide what [`Watch::is_scarce`] and
+    /// [`Watch::is_writable`] say.
+    pub fn is_half_full(&self) -> bool {
+        self.shared.half_full.load(Ordering::Relaxed)
     }
 
     /// Attempts to allocate the next segment that have failed since the log was opened.
@@ -470,7 +472,7 @@ impl<S: Storage> Watch<S> {
 
     /// How long the commit under way has taken so far; nothing if there is none.
     pub fn commit_age(&self) -> std::time::Duration {
-        self.shared.stats.under_way()
+        self.shared.stats.commit.time()
     }
 }
 

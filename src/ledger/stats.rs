@@ -27,39 +27,54 @@ impl Default for CommitStats {
     }
 }
 
-/// The figures between committer and control thread. The lock is held for two increments or one swap.
-pub(super) struct StatsCell {
-    stats: Mutex<CommitStats>,
+/// How long something that others wait for has been under way, for whoever looks.
+#[derive(Debug)]
+pub(super) struct UnderWay {
     made: Instant,
-    /// When the commit under way began, in microseconds since this was made and one more; 0 if there is none.
+    /// When it began, in microseconds since this was made and one more; 0 if nothing is under way.
     begun_us: AtomicU64,
 }
 
-impl Default for StatsCell {
+impl Default for UnderWay {
     fn default() -> Self {
-        Self { stats: Mutex::default(), made: Instant::now(), begun_us: AtomicU64::new(0) }
+        Self { made: Instant::now(), begun_us: AtomicU64::new(0) }
     }
 }
 
-impl StatsCell {
-    /// A commit begins, or the next part of one that was begun before.
+impl UnderWay {
+    /// It begins, or the next part of what was begun before.
     pub(super) fn begin(&self) {
-        self.begun_us.store(self.made.elapsed().as_micros() as u64 + 1, Ordering::Relaxed);
+        self.begin_at(Instant::now());
     }
 
-    /// No commit is under way any more.
+    /// It began then.
+    pub(super) fn begin_at(&self, then: Instant) {
+        self.begun_us.store(then.duration_since(self.made).as_micros() as u64 + 1, Ordering::Relaxed);
+    }
+
+    /// Nothing is under way any more.
     pub(super) fn end(&self) {
         self.begun_us.store(0, Ordering::Relaxed);
     }
 
-    /// How long the commit under way has taken so far; nothing if there is none.
-    pub(super) fn under_way(&self) -> Duration {
+    /// How long it has taken so far; nothing if nothing is under way.
+    pub(super) fn time(&self) -> Duration {
         match self.begun_us.load(Ordering::Relaxed) {
             0 => Duration::ZERO,
             begun => self.made.elapsed().saturating_sub(Duration::from_micros(begun - 1)),
         }
     }
+}
 
+/// The figures between committer and control thread. The lock is held for two increments or one swap.
+#[derive(Default)]
+pub(super) struct StatsCell {
+    stats: Mutex<CommitStats>,
+    /// The commit under way.
+    pub commit: UnderWay,
+}
+
+impl StatsCell {
     pub(super) fn record(&self, took: Duration, entries: u64, bytes: u64) {
         let mut stats = self.stats.lock().expect("no thread panics while it holds the figures");
         stats.commit_us.saturating_record(took.as_micros() as u64);

@@ -63,17 +63,9 @@ impl Server {
         self.address
     }
 
-    /// Whether a question gets an answer, whatever it is; so it does while this machine does not have the address.
+    /// Whether a question gets an answer, whatever it is.
     pub fn answers(&self) -> bool {
-        if UdpSocket::bind((self.address.ip(), 0)).is_err() {
-            return true;
-        }
-        let asked = TcpStream::connect_timeout(&self.address, PROBE_TIME).and_then(|stream| {
-            let mut stream = Until::new(&stream, Instant::now() + PROBE_TIME);
-            stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: registry\r\nConnection: close\r\n\r\n")?;
-            stream.read_exact(&mut [0])
-        });
-        asked.is_ok()
+        answers(self.address)
     }
 
     /// Accepts nobody any more, answers those who wait, and gives replies a moment to leave.
@@ -87,6 +79,20 @@ impl Server {
             thread::sleep(END_LOOK_EVERY);
         }
     }
+}
+
+/// Whether whoever listens at this address answers a question. While this machine does not have the address, nobody is asked, and nothing is
+/// wrong with who listens there.
+fn answers(address: SocketAddr) -> bool {
+    if UdpSocket::bind((address.ip(), 0)).is_err() {
+        return true;
+    }
+    let asked = TcpStream::connect_timeout(&address, PROBE_TIME).and_then(|stream| {
+        let mut stream = Until::new(&stream, Instant::now() + PROBE_TIME);
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: registry\r\nConnection: close\r\n\r\n")?;
+        stream.read_exact(&mut [0])
+    });
+    asked.is_ok()
 }
 
 /// The place of one connection, given back however it ends.
@@ -248,5 +254,21 @@ impl Reply {
             bytes.extend_from_slice(&self.body);
         }
         bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_answers_if_it_says_anything_and_not_if_it_is_silent_or_gone() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        assert!(!answers(address), "the system accepts for it, and it is silent");
+        drop(listener);
+        assert!(!answers(address), "nobody is there");
+        // An address of documentation is no machine's.
+        assert!(answers("192.0.2.7:80".parse().unwrap()), "it is not for this machine to say");
     }
 }

@@ -153,6 +153,15 @@ fn figures_of_the_other_threads_show_up() {
 }
 
 #[test]
+fn a_core_is_busy_for_the_part_of_a_time_for_which_it_had_a_processor() {
+    let second = Duration::from_secs(1);
+    for (used_us, busy) in [(0, 0.0), (250_000, 0.25), (1_000_000, 1.0), (1_200_000, 1.0)] {
+        assert_eq!(busy_ratio(used_us, second), busy);
+    }
+    assert_eq!(busy_ratio(0, Duration::ZERO), 0.0);
+}
+
+#[test]
 fn buckets_that_no_histogram_can_have_are_refused() {
     for bad in [&[][..], &[0.0, 5.0], &[5.0, 5.0], &[10.0, 5.0]] {
         assert_eq!(Publisher::new(LABELS, &BUILD, bad).err(), Some(PublisherFault::Buckets), "{bad:?}");

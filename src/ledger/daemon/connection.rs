@@ -97,7 +97,7 @@ impl<S: Storage> Connection<S> {
     fn wait(&mut self) -> Result<(), Over> {
         let quiet = self.quiet.left(Instant::now());
         // Whether there is room for the next segment is found out by another thread, which wakes nobody.
-        let room_matters = self.line.seat().is_some() && self.site.watch.is_nearly_full();
+        let room_matters = self.line.seat().is_some() && self.site.watch.is_half_full();
         let (full, holds_back) = (self.line.is_full(), self.line.holds_back());
         let timeout = match (full, holds_back) {
             (true, _) => Some(RETRY),

@@ -199,7 +199,7 @@ impl Line {
 
     /// Tells a wallet that writes how the ledger is although it has not asked, if it has to know.
     pub fn settle_state<S: Storage>(&mut self, watch: &Watch<S>) {
-        if self.session.owes_state(self.is_writable(watch)) {
+        if self.session.owes_state(self.is_writable(watch), watch.is_scarce()) {
             self.tell_state(watch);
         }
     }

@@ -66,8 +66,8 @@ pub struct Session {
     first: Seq,
     stage: Stage,
     keys_ttl_ms: u64,
-    /// What the writer was told last of whether the ledger is writable.
-    told_writable: Option<bool>,
+    /// What the writer was told last of whether the ledger is writable, and whether its disk is scarce.
+    told_room: Option<(bool, bool)>,
     frames: Frames,
     output: Vec<u8>,
 }
@@ -76,7 +76,7 @@ impl Session {
     /// A connection that has just been made, to this log, which is durable up to `head` and can be read from `first` on.
     pub fn new(log_id: LogId, head: Seq, first: Seq) -> Self {
         let frames = Frames::new(REQUEST_BODY_BYTES_MAX);
-        Self { log_id, head, first, stage: Stage::New, keys_ttl_ms: 0, told_writable: None, frames, output: Vec::new() }
+        Self { log_id, head, first, stage: Stage::New, keys_ttl_ms: 0, told_room: None, frames, output: Vec::new() }
     }
 
     /// Where bytes that arrive are put.
@@ -161,16 +161,16 @@ impl Session {
         if self.ended() {
             return;
         }
-        if let Reply::State { writable, .. } = reply {
-            self.told_writable = Some(*writable);
+        if let Reply::State { writable, scarce, .. } = reply {
+            self.told_room = Some((*writable, *scarce));
         }
         reply.encode(&mut self.output);
     }
 
     /// Whether the writer is to be told how the ledger is although it has not asked: it would go on sending what can only wait, or
     /// refuse what could be written.
-    pub fn owes_state(&self, writable: bool) -> bool {
-        self.stage == Stage::Writing && self.told_writable != Some(writable)
+    pub fn owes_state(&self, writable: bool, scarce: bool) -> bool {
+        self.stage == Stage::Writing && self.told_room != Some((writable, scarce))
     }
 
     /// Says why, and ends the connection.

@@ -319,24 +319,26 @@ fn a_session_takes_what_belongs_to_its_role_and_says_what_is_wrong_with_the_rest
 
 #[test]
 fn a_writer_is_owed_word_of_each_change_and_nobody_else_is() {
-    let state = |writable| Reply::State { head: Seq(0), writable, scarce: false, failed_allocations: 0 };
+    let state = |(writable, scarce)| Reply::State { head: Seq(0), writable, scarce, failed_allocations: 0 };
+    let rooms = [(true, false), (true, true), (false, true), (false, false)];
     let mut writer = session();
-    assert!(!writer.owes_state(false), "nobody is known yet");
+    let owed = |session: &Session| rooms.map(|(writable, scarce)| session.owes_state(writable, scarce));
+    assert_eq!(owed(&writer), [false; 4], "nobody is known yet");
     say(&mut writer, &[Request::Hello(Role::Writer { lanes: 1, keys_ttl_ms: 5 }), Request::Acquire]);
     writer.next();
-    assert!(!writer.owes_state(false), "it has not got the ledger");
+    assert_eq!(owed(&writer), [false; 4], "it has not got the ledger");
     writer.grant(&Reply::Granted { epoch: 1, head: Seq(0), root: [0; 32], through: vec![0] });
-    assert!(writer.owes_state(true) && writer.owes_state(false), "it was told nothing yet");
-    for writable in [true, false, true] {
-        writer.reply(&state(writable));
-        assert_eq!([writable, !writable].map(|now| writer.owes_state(now)), [false, true]);
+    assert_eq!(owed(&writer), [true; 4], "it was told nothing yet");
+    for told in rooms {
+        writer.reply(&state(told));
+        assert_eq!(owed(&writer), rooms.map(|room| room != told));
     }
     writer.end(Fault { refused: Refused::Unavailable, epoch: 0, text: String::new() });
-    assert!(!writer.owes_state(false), "it has ended");
+    assert_eq!(owed(&writer), [false; 4], "it has ended");
     let mut reader = session();
     say(&mut reader, &[Request::Hello(Role::Reader)]);
     reader.next();
-    assert!(!reader.owes_state(true) && !reader.owes_state(false));
+    assert_eq!(owed(&reader), [false; 4]);
 }
 
 /// A writing wallet that asks for nothing by itself.

@@ -53,3 +53,26 @@ pub fn directory_behind(socket: &Path) -> Result<(PathBuf, LogId), LedgerError> 
         Trouble::Lost(what) => LedgerError::Unreachable { place: place(), what },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn a_daemon_answers_if_it_says_anything_and_not_if_it_is_silent_or_gone() {
+        let place = tempfile::tempdir().unwrap();
+        let socket = place.path().join("s");
+        assert!(!answers(&socket), "nobody is there");
+        let listener = UnixListener::bind(&socket).unwrap();
+        assert!(!answers(&socket), "it accepts, as far as the system does that for it, and is silent");
+        let says = std::thread::spawn(move || {
+            // The first one has given up.
+            drop(listener.accept());
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(b"no").unwrap();
+        });
+        assert!(answers(&socket));
+        says.join().unwrap();
+    }
+}

@@ -131,7 +131,7 @@ impl WatchLedger for RemoteWatch {
     }
 
     fn commit_age(&self) -> Duration {
-        self.0.stats.under_way()
+        self.0.stats.commit.time()
     }
 
     fn is_scarce(&self) -> bool {

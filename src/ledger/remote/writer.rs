@@ -334,7 +334,7 @@ impl Runner {
             while self.link.has_room(number as u16) && self.link.output().len() < OUTPUT_BYTES_MAX {
                 let Ok(batch) = queue.try_recv() else { break };
                 if self.link.in_doubt() == 0 {
-                    self.state.stats.begin();
+                    self.state.stats.commit.begin();
                 }
                 self.link.push(batch);
             }
@@ -351,6 +351,16 @@ impl Runner {
         while self.next_late(delay).is_some_and(|left| left.is_zero()) {
             let (_, batch) = self.late.pop_front().expect("it was just looked at");
             self.link.push(batch);
+        }
+        self.late.front().into_iter().for_each(|(since, _)| self.state.stats.commit.begin_at(*since));
+    }
+
+    /// Something is durable: the next commit is under way, if anything waits for one.
+    fn note_progress(&self) {
+        match (self.link.in_doubt(), self.late.front()) {
+            (0, None) => self.state.stats.commit.end(),
+            (_, None) => self.state.stats.commit.begin(),
+            (_, Some((since, _))) => self.state.stats.commit.begin_at(*since),
         }
     }
 
@@ -437,10 +447,7 @@ impl Runner {
                 Heard::Durable(durable) => {
                     self.state.reached(crate::domain::Seq(durable.first_seq.0 + u64::from(durable.batch.count) - 1));
                     (self.deliver)(durable);
-                    match self.link.in_doubt() {
-                        0 => self.state.stats.end(),
-                        _ => self.state.stats.begin(),
-                    }
+                    self.note_progress();
                 }
                 Heard::Commit { commit_us, entries, bytes } => {
                     self.state.stats.record(Duration::from_micros(u64::from(commit_us)), entries, bytes);
