@@ -1,11 +1,11 @@
 //! Statements of the pages that are in no table: the promised version of Rust, the sections of the runbook, the picture of the topology, what
-//! the product is built from, and what has been published once.
-use super::{anchors, configured, files, none, read, root, rows, served, set, spans};
+//! the product is built from, the protocol of the ledger daemon, the figures of a core, and what has been published once.
+use super::{alerts, anchors, configured, files, logged, none, read, root, rows, served, set, spans};
 use std::collections::BTreeSet;
 use svc_wallet::control::{Action, Page};
 use svc_wallet::domain::{Code, Refusal};
 use svc_wallet::registry::TOPOLOGY_PATH;
-use svc_wallet::telemetry::names::METRICS;
+use svc_wallet::telemetry::{names::METRICS, CoreFigures};
 
 #[test]
 fn the_promised_version_of_rust_is_told_the_same_everywhere() {
@@ -116,6 +116,25 @@ fn release_builds_can_be_profiled() {
     }
 }
 
+#[test]
+fn the_version_of_the_protocol_of_the_daemon_is_told() {
+    let source = read("src/ledger/protocol/mod.rs");
+    let version = source.split_once("pub const PROTOCOL_VERSION: u32 = ").and_then(|(_, rest)| rest.split_once(';')).unwrap().0;
+    let page = read("docs/LEDGER.md");
+    assert!(page.contains(&format!("\n## The daemon's protocol\n\nVersion {version}, over a unix stream socket.")), "{version}");
+    let upgrade = format!("protocol of the daemon has version {version}: upgrade `svc-wallet` and `ron-ledger` together");
+    assert!(read("CHANGELOG.md").contains(&upgrade), "{version}");
+}
+
+#[test]
+fn the_figures_of_a_core_are_those_that_are_documented() {
+    let page = read("docs/OBSERVABILITY.md");
+    let (_, told) = page.split_once("and `cores`, one object for each with ").unwrap();
+    let told = spans(told.split_once(". ").unwrap().0);
+    let figures = serde_json::to_value(CoreFigures::default()).unwrap();
+    assert_eq!(set(told), set(figures.as_object().unwrap().keys().cloned()));
+}
+
 /// What is offered now, a line for each, as `tests/docs/published.txt` has what was.
 fn offered() -> BTreeSet<String> {
     let writes = set(rows("docs/API.md", "method").iter().filter(|row| row[0] == "POST").flat_map(|row| spans(&row[1])));
@@ -129,7 +148,9 @@ fn offered() -> BTreeSet<String> {
     let codes = Code::ALL.map(|one| code(Refusal::new(one, ""))).into_iter().chain([code(Refusal::too_large(""))]);
     let keys = configured(&[]).into_keys().map(|key| format!("key {key}"));
     let topology = [format!("endpoint GET {TOPOLOGY_PATH}")];
-    api.chain(pages).chain(actions).chain(metrics).chain(codes).chain(keys).chain(topology).collect()
+    let events = logged().into_iter().map(|event| format!("event {event}"));
+    let alerts = alerts::names().into_iter().map(|alert| format!("alert {alert}"));
+    api.chain(pages).chain(actions).chain(metrics).chain(codes).chain(keys).chain(topology).chain(events).chain(alerts).collect()
 }
 
 #[test]
@@ -137,7 +158,7 @@ fn what_was_published_is_still_there() {
     let offered = offered();
     let text = std::fs::read_to_string(root().join("tests/docs/published.txt")).unwrap();
     let published: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
-    assert!(published.len() > 150, "the list was not read");
+    assert!(published.len() > 240, "the list was not read");
     none(
         &published
             .iter()

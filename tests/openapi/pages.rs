@@ -3,7 +3,7 @@ use super::support::{request, Server};
 use super::{check, document, fits, names, object};
 use serde_json::Value;
 use std::collections::BTreeSet;
-use svc_wallet::control::{health_body, Dep, Readiness, Version, SERVICE};
+use svc_wallet::control::{health_body, Dep, Readiness, Snapshot, Version, SERVICE};
 
 #[test]
 fn the_pages_have_the_fields_that_are_written() {
@@ -18,15 +18,29 @@ fn the_pages_have_the_fields_that_are_written() {
     Dep::ALL.into_iter().for_each(|dep| readiness.up(dep));
     readiness.recovered();
     let ready = readiness.snapshot();
+    readiness.note_faults(vec!["every commit is late".to_owned()]);
+    readiness.note_audit(Some("its disk is full".to_owned()));
+    let noted = readiness.snapshot();
     readiness.pressure(Some("too much"));
     let pressed = readiness.snapshot();
+    readiness.take_out_of_rotation(true);
+    let out = readiness.snapshot();
     readiness.drain();
     let draining = readiness.snapshot();
-    check(&document, "Readyz", &[ready.body.as_bytes().into(), ready.body_with_reasons.as_bytes().into()]);
-    // The reasons are on the control port alone, so they are no key that every reply has.
-    let unready = [starting, pressed, draining].map(|snapshot| [snapshot.body, snapshot.body_with_reasons]);
-    let unready: Vec<Vec<u8>> = unready.iter().flatten().map(|body| body.as_bytes().into()).collect();
+    // The reasons, faults and the audit are on the control port alone, so they are no keys that every reply has.
+    let bodies = |snapshots: &[Snapshot]| -> Vec<Vec<u8>> {
+        snapshots.iter().flat_map(|one| [&one.body, &one.body_with_reasons]).map(|body| body.as_bytes().into()).collect()
+    };
+    check(&document, "Readyz", &bodies(&[ready, noted]));
+    let unready = bodies(&[starting, pressed, out, draining]);
     check(&document, "NotReady", &unready);
+    let mut told = BTreeSet::new();
+    for body in &unready {
+        let reply: Value = serde_json::from_slice(body).unwrap();
+        told.extend(reply["reasons"].as_object().into_iter().flat_map(|reasons| reasons.keys().cloned()));
+    }
+    let known = &document["components"]["schemas"]["NotReady"]["properties"]["reasons"]["properties"];
+    assert_eq!(told, object(known).keys().cloned().collect::<BTreeSet<String>>());
 }
 
 /// A running server, on both of its ports: nothing between the makers of the pages and the wire adds a field or drops one.
