@@ -36,9 +36,13 @@ impl Server {
     fn accept(&self, listener: &UnixListener) {
         let served = Arc::new(AtomicUsize::new(0));
         loop {
-            let Ok((stream, _)) = listener.accept() else {
-                std::thread::sleep(ACCEPT_PAUSE);
-                continue;
+            let stream = match listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(event = "accept_failed", %error, "a connection could not be accepted");
+                    std::thread::sleep(ACCEPT_PAUSE);
+                    continue;
+                }
             };
             if let Err(error) = self.admit(stream, &served) {
                 tracing::warn!(event = "accounting_turned_away", %error, "a connection was not served");
