@@ -1,6 +1,6 @@
 //! The wallet server: arguments, configuration, run.
 use clap::Parser;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 use svc_wallet::config::{check, Config, Flags, Sources};
 use svc_wallet::control;
@@ -30,9 +30,14 @@ fn main() -> ExitCode {
     let sources = Sources::of_process(args.flags);
     if args.check_config {
         let report = check::check(&sources, args.json, &control::findings);
-        // Whoever reads only its beginning has seen enough.
-        let _ = writeln!(std::io::stdout(), "{}", report.text.trim_end());
-        return ExitCode::from(if report.ok { 0 } else { EXIT_CONFIG });
+        return match writeln!(std::io::stdout(), "{}", report.text.trim_end()) {
+            // Whoever reads only its beginning has seen enough.
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                eprintln!("cannot write to standard output: {error}");
+                ExitCode::from(EXIT_FAILED)
+            }
+            Ok(()) | Err(_) => ExitCode::from(if report.ok { 0 } else { EXIT_CONFIG }),
+        };
     }
     let fail = |code: u8, what: &dyn std::fmt::Display| {
         logs::fatal(control::SERVICE, what);

@@ -228,10 +228,10 @@ impl<S: Storage> Writer<S> {
     fn check_room(&self) -> Result<(), String> {
         let Some(directory) = &self.directory else { return Ok(()) };
         match room_on(directory) {
+            // How much there is changes all the time, and each other reason is told anew.
             Ok(room) if room < self.room_bytes => Err(format!(
-                "audit: {} has {} MiB of room, and the last {} MiB are left to the ledger; make room, and the stream catches up by itself",
+                "audit: {} has less than {} MiB of room, which are left to the ledger; make room, and the stream catches up by itself",
                 directory.display(),
-                room >> 20,
                 self.room_bytes >> 20
             )),
             // What cannot be told is found out by writing.

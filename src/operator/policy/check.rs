@@ -60,6 +60,9 @@ impl Check {
                 for change in &changes {
                     context.output.line(&format!("  {}", change.line()))?;
                 }
+                if changes.iter().all(|change| change.path != "version") {
+                    context.output.line("the version stays the same: give it another one, which tells whether it is in force")?;
+                }
             }
             Err(why) => context.output.line(&format!("not compared with a policy in force: {why}"))?,
         }

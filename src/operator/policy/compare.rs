@@ -48,9 +48,9 @@ fn compare(path: &str, before: &Value, after: &Value, found: &mut Vec<Change>) {
                 compare(&within(name), &side(old), &side(new), found);
             }
         }
-        // A rule with several members that is new or gone is told member by member.
-        (Value::Null, Value::Object(new)) if !new.is_empty() => compare(path, &json!({}), after, found),
-        (Value::Object(old), Value::Null) if !old.is_empty() => compare(path, before, &json!({}), found),
+        // A rule with several members that is new or gone is told member by member, but for a whole asset.
+        (Value::Null, Value::Object(new)) if !new.is_empty() && !is_asset(path) => compare(path, &json!({}), after, found),
+        (Value::Object(old), Value::Null) if !old.is_empty() && !is_asset(path) => compare(path, before, &json!({}), found),
         // Lists are sets: what is in one and not in the other.
         (Value::Array(old), Value::Array(new)) => {
             let gone = old.iter().filter(|one| !new.contains(one));
@@ -61,6 +61,10 @@ fn compare(path: &str, before: &Value, after: &Value, found: &mut Vec<Change>) {
         }
         (before, after) => found.push(Change { path: path.to_owned(), before: before.clone(), after: after.clone() }),
     }
+}
+
+fn is_asset(path: &str) -> bool {
+    path.strip_prefix("assets.").is_some_and(|name| !name.contains('.'))
 }
 
 fn plain(value: &Value) -> String {
@@ -93,6 +97,9 @@ mod tests {
             ]
         );
         assert_eq!(changes(&before, &before), []);
+        let limited = json!({"assets": {"ron": {"amount_max": {"burn": "5"}, "daily_max": {}}}});
+        let gone: Vec<_> = changes(&limited, &json!({"assets": {}})).iter().map(Change::line).collect();
+        assert_eq!(gone, [r#"- assets.ron: {"amount_max":{"burn":"5"},"daily_max":{}}"#]);
         let back = changes(&after, &before);
         assert_eq!(back.len(), lines.len());
         assert_eq!(back[2].json(), json!({"path": "assets.ron", "before": null, "after": {}}));
