@@ -134,6 +134,7 @@ fn a_standby_takes_over_what_the_other_wallet_lets_go() {
     let (mut one, mut other, waiting) = with_standby(&daemon);
     assert!(waiting.contains(&format!("process {}", one.pid().as_raw_nonzero())), "{waiting}");
     assert!(Client::try_connect(other.http).is_err(), "nobody is let in before it has the ledger");
+    assert_eq!(other.metric("wallet_not_ready{reason=\"standby\"}"), 1.0, "nobody has to be paged for it");
     one.wallet().issue("a", 1_000);
     let mut spent = 0;
     for _ in 0..2 {

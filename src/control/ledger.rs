@@ -14,6 +14,7 @@ use crate::ledger::{
     Options, Patience, RamStorage, ReadLedger, Reader, RemoteAuditor, RemoteWriter, Schedule, Scrubbing, Storage, Watch,
     WatchLedger,
 };
+use crate::telemetry::Publisher;
 use crate::worker::unix_now;
 use std::path::Path;
 use std::time::Duration;
@@ -84,7 +85,7 @@ impl Ledger {
         config: &Config,
         fresh: &dyn Fn() -> Vec<Engine>,
         (deliver, disturbance): (Deliver, Disturbance),
-        readiness: &Readiness,
+        told: (&Readiness, &Publisher),
         interruption: &mut Interruption<'_>,
     ) -> Result<Opened, ServiceFault> {
         let hands = (deliver, disturbance);
@@ -98,7 +99,7 @@ impl Ledger {
                     .map_err(refused(format!("cannot use the ledger directory {}", directory.display())))?;
                 embedded(storage, segment_bytes, fresh, hands, interruption)
             }
-            LedgerDep::Unix(socket) => remote(socket, config, fresh, hands, readiness, interruption),
+            LedgerDep::Unix(socket) => remote(socket, config, fresh, hands, told, interruption),
         }
     }
 
@@ -254,7 +255,7 @@ fn remote(
     config: &Config,
     fresh: &dyn Fn() -> Vec<Engine>,
     (deliver, disturbance): (Deliver, Disturbance),
-    readiness: &Readiness,
+    (readiness, publisher): (&Readiness, &Publisher),
     interruption: &mut Interruption<'_>,
 ) -> Result<Opened, ServiceFault> {
     let end = Box::new(|_: &LedgerError| std::process::exit(EXIT_REPLACED));
@@ -263,13 +264,22 @@ fn remote(
     let (log_id, tenure) = loop {
         match writer.begun()? {
             Begun::Granted { log_id, tenure } => break (log_id, tenure),
-            Begun::Waiting(reason) => readiness.down(Dep::Ledger, reason),
+            Begun::Waiting(reason, in_use) => {
+                readiness.stand_by(in_use);
+                readiness.down(Dep::Ledger, reason);
+                publisher.readiness(readiness.ready(), readiness.lacks().in_the_way());
+                // That another wallet has the ledger is no error of a wallet that stands by for it.
+                if !in_use {
+                    publisher.ledger_connect_errors(writer.watch().connect_errors());
+                }
+            }
         }
         if interruption.look_now().is_err() {
             return Ok(Opened::GivenUp { entries: 0 });
         }
         std::thread::sleep(START_LOOK_EVERY);
     };
+    readiness.stand_by(false);
     let mut distant = Distant::new(format!("unix://{}", socket.display()), readiness, interruption);
     match distant.rebuild(&writer.snapshots(log_id), &mut writer.reader(log_id), &tenure, fresh, unix_now()) {
         Ok((engines, conserved)) => {

@@ -17,6 +17,8 @@ use crate::telemetry::NOT_READY_REASONS;
 
 /// What is told of a dependency that is there and has yet to show that it stays.
 const UNSTEADY: &str = "it is there again, and counts as missing until it has stayed for a moment: it keeps coming and going";
+/// What is told of a wallet that waits for the ledger of another one.
+const STANDS_BY: &str = "another wallet has the ledger, and this one takes over when that one lets go of it";
 /// What is told while the operator has taken the service out of rotation.
 const OUT_OF_ROTATION: &str = "asked for with ronctl drain on; ronctl drain off ends it";
 
@@ -75,13 +77,15 @@ pub struct Lacks {
     pub pressure: bool,
     /// The service will go, or the operator has taken it out of rotation.
     pub draining: bool,
+    /// It waits for a ledger that another wallet has.
+    pub stands_by: bool,
 }
 
 impl Lacks {
     /// As [`NOT_READY_REASONS`] has them.
     pub fn in_the_way(&self) -> [bool; NOT_READY_REASONS.len()] {
         let [ledger, accounting, policy, registry] = self.deps;
-        [ledger, accounting, policy, registry, self.pressure, self.draining]
+        [ledger, accounting, policy, registry, self.pressure, self.draining, self.stands_by]
     }
 }
 
@@ -124,6 +128,8 @@ struct State {
     pressure: Option<String>,
     /// Whether the operator has taken the service out of rotation.
     out_of_rotation: bool,
+    /// Whether it waits for a ledger that another wallet has.
+    stands_by: bool,
     drain: Drain,
     /// What is in the way of the audit stream, which holds nothing up.
     audit: Option<String>,
@@ -169,7 +175,8 @@ impl State {
     fn reasons(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let absent = Dep::ALL.into_iter().filter_map(|dep| Some((dep.as_str(), self.absence(dep)?)));
         let pressure = self.pressure.as_deref().map(|reason| ("pressure", reason));
-        absent.chain(pressure).chain(self.out_of_rotation.then_some(("drain", OUT_OF_ROTATION)))
+        let standby = self.stands_by.then_some(("standby", STANDS_BY));
+        absent.chain(pressure).chain(self.out_of_rotation.then_some(("drain", OUT_OF_ROTATION))).chain(standby)
     }
 
     fn drains(&self) -> bool {
@@ -178,7 +185,7 @@ impl State {
 
     fn ready(&self) -> bool {
         let nothing_lacks = Dep::ALL.into_iter().all(|dep| self.absence(dep).is_none());
-        self.recovered && !self.drains() && self.pressure.is_none() && nothing_lacks
+        self.recovered && !self.drains() && !self.stands_by && self.pressure.is_none() && nothing_lacks
     }
 
     fn writes(&self) -> bool {
@@ -191,7 +198,7 @@ impl State {
 
     fn lacked(&self) -> Lacks {
         let deps = Dep::ALL.map(|dep| self.absence(dep).is_some());
-        Lacks { deps, pressure: self.pressure.is_some(), draining: self.drains() }
+        Lacks { deps, pressure: self.pressure.is_some(), draining: self.drains(), stands_by: self.stands_by }
     }
 
     /// Tells what it lacks now, which is another thing than before.
@@ -265,6 +272,7 @@ impl Readiness {
             was_ready: false,
             pressure: None,
             out_of_rotation: false,
+            stands_by: false,
             drain: Drain::No,
             audit: None,
             faults: Vec::new(),
@@ -308,6 +316,11 @@ impl Readiness {
     /// The operator takes the service out of rotation, or puts it back: not ready, while everything that arrives is served.
     pub fn take_out_of_rotation(&self, is_out: bool) {
         self.change(|state| state.out_of_rotation = is_out);
+    }
+
+    /// The service waits for a ledger that another wallet has, or does no longer.
+    pub fn stand_by(&self, stands_by: bool) {
+        self.change(|state| state.stands_by = stands_by);
     }
 
     /// The service will go: not ready, so that work goes elsewhere, while everything that arrives is served. There is no way back.

@@ -89,6 +89,17 @@ fn the_operator_takes_the_service_out_of_rotation_and_puts_it_back() {
 }
 
 #[test]
+fn a_standby_says_that_it_is_one() {
+    let readiness = Readiness::new();
+    readiness.stand_by(true);
+    let told: Value = serde_json::from_str(&readiness.snapshot().body_with_reasons).unwrap();
+    assert_eq!(told["reasons"]["standby"], json!(STANDS_BY));
+    assert!(readiness.lacks().stands_by && readiness.lacks().in_the_way()[6]);
+    readiness.stand_by(false);
+    assert!(!readiness.lacks().stands_by);
+}
+
+#[test]
 fn pressure_drops_readiness_and_nothing_else() {
     let readiness = serving();
     readiness.pressure(Some("too much"));

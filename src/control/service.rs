@@ -212,6 +212,7 @@ impl Service {
         let faults = Arc::new(faults.map_err(refused("cannot start the thread of the faults"))?);
         publisher.registry_version(topology.version().unwrap_or(0));
         topology.publish(&publisher);
+        publisher.readiness(readiness.ready(), readiness.lacks().in_the_way());
         let counters = CountersDesk::default();
         let pages = ServicePages {
             readiness: readiness.clone(),
@@ -232,7 +233,7 @@ impl Service {
         let deliver = move |durable: Durable| to_lanes[usize::from(durable.batch.lane)].put(Letter::Durable(durable));
         let fresh = || engines(config, ring);
         let hands = (Box::new(deliver) as Deliver, switches.ledger.clone());
-        let (mut ledger, engines) = match Ledger::open(config, &fresh, hands, &readiness, interruption)? {
+        let (mut ledger, engines) = match Ledger::open(config, &fresh, hands, (&readiness, &publisher), interruption)? {
             Opened::Open { ledger, engines, conserved } => {
                 publisher.conservation_check(if conserved.is_ok() { Check::Holds } else { Check::Violated });
                 conserved.map_err(ServiceFault::Refused)?;

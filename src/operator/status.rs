@@ -150,8 +150,10 @@ fn summary(output: &Output, told: &Told) -> String {
     let mut rows = vec![("server".to_owned(), format!("{} (asked at {})", version_line(&told.version), told.asked))];
     rows.push(("ready".to_owned(), ready_line(output, &told.readiness)));
     rows.extend(missing_rows(&told.readiness));
-    let pressure = told.readiness["reasons"]["pressure"].as_str();
-    rows.extend(pressure.map(|reason| ("pressure".to_owned(), output.paint(Style::Warning, &printable(reason)))));
+    for what in ["pressure", "standby"] {
+        let reason = told.readiness["reasons"][what].as_str();
+        rows.extend(reason.map(|reason| (what.to_owned(), output.paint(Style::Warning, &printable(reason)))));
+    }
     let faults = told.readiness["faults"].as_array().into_iter().flatten().filter_map(Value::as_str);
     rows.extend(faults.map(|fault| ("fault injected".to_owned(), output.paint(Style::Warning, &printable(fault)))));
     let driver = match told.version["driver_note"].as_str() {

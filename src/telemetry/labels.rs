@@ -130,8 +130,9 @@ impl SpanFate {
     }
 }
 
-/// Why the service may not be ready: a dependency that is missing, more work than is done, or a drain.
-pub const NOT_READY_REASONS: [&str; 6] = ["ledger", "accounting", "policy", "registry", "pressure", "drain"];
+/// Why the service may not be ready: a dependency that is missing, more work than is done, a drain, or that it waits for the ledger of another
+/// wallet.
+pub const NOT_READY_REASONS: [&str; 7] = ["ledger", "accounting", "policy", "registry", "pressure", "drain", "standby"];
 
 /// What becomes of questions for the topology, in the order in which it is counted.
 pub const REGISTRY_OUTCOMES: [&str; 4] = ["changed", "unchanged", "unreachable", "refused"];

@@ -116,7 +116,7 @@ fn figures_of_the_other_threads_show_up() {
     publisher.policy_version(4);
     publisher.registry_version(5);
     publisher.registry(1.5, [1, 2, 3, 7]);
-    publisher.readiness(true, [false, true, false, false, false, false]);
+    publisher.readiness(true, [false, true, false, false, false, false, false]);
     publisher.log_lines_dropped(6);
     publisher.run_upkeep();
     let text = publisher.render();

@@ -21,6 +21,9 @@ fn the_pages_have_the_fields_that_are_written() {
     readiness.note_faults(vec!["every commit is late".to_owned()]);
     readiness.note_audit(Some("its disk is full".to_owned()));
     let noted = readiness.snapshot();
+    readiness.stand_by(true);
+    let standing_by = readiness.snapshot();
+    readiness.stand_by(false);
     readiness.pressure(Some("too much"));
     let pressed = readiness.snapshot();
     readiness.take_out_of_rotation(true);
@@ -32,7 +35,7 @@ fn the_pages_have_the_fields_that_are_written() {
         snapshots.iter().flat_map(|one| [&one.body, &one.body_with_reasons]).map(|body| body.as_bytes().into()).collect()
     };
     check(&document, "Readyz", &bodies(&[ready, noted]));
-    let unready = bodies(&[starting, pressed, out, draining]);
+    let unready = bodies(&[starting, standing_by, pressed, out, draining]);
     check(&document, "NotReady", &unready);
     let mut told = BTreeSet::new();
     for body in &unready {

@@ -19,6 +19,8 @@ pub(super) struct State {
     pub first: AtomicU64,
     pub errors: AtomicU64,
     pub failed_allocations: AtomicU64,
+    /// Whether another wallet had the ledger when it was asked for last.
+    pub in_use: AtomicBool,
     /// Whether the daemon has no room for its next segment, as it has told last.
     pub scarce: AtomicBool,
     pub stats: StatsCell,
@@ -46,6 +48,7 @@ impl State {
             first: AtomicU64::new(1),
             errors: AtomicU64::new(0),
             failed_allocations: AtomicU64::new(0),
+            in_use: AtomicBool::new(false),
             scarce: AtomicBool::new(false),
             stats: StatsCell::default(),
             findings: Findings::default(),
@@ -71,6 +74,11 @@ impl State {
         self.head.fetch_max(head.0, Ordering::AcqRel);
     }
 
+    /// Whether another wallet had the ledger when it was asked for last.
+    pub fn is_in_use(&self) -> bool {
+        self.in_use.load(Ordering::Relaxed)
+    }
+
     /// Why the daemon cannot be reached now; one whose disk is full can.
     pub fn out_of_reach(&self) -> Option<String> {
         // At once: the thread that cuts the connection may be asleep for a moment.
@@ -82,6 +90,11 @@ impl State {
         let inner = self.inner();
         let full = "the daemon's disk has no room for the next segment; free space in its ledger directory";
         self.disturbed().or_else(|| inner.trouble.clone()).or_else(|| inner.full.then(|| full.to_owned()))
+    }
+
+    /// What a wallet waits for that nothing was granted to yet.
+    pub fn waits_for(&self) -> String {
+        self.trouble().unwrap_or_else(|| "the ledger daemon has not answered yet".into())
     }
 
     /// Why it is out of reach, if that is so on purpose.

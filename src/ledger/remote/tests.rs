@@ -56,7 +56,7 @@ impl Scene {
         let writer = RemoteWriter::spawn(&socket, 1, PATIENT, disturbance.clone(), Box::new(|_| ()), fatal).unwrap();
         let log_id = until("the grant", || match writer.begun().unwrap() {
             Begun::Granted { log_id, .. } => Some(log_id),
-            Begun::Waiting(_) => None,
+            Begun::Waiting(..) => None,
         });
         Self { server: Some(server), writer: Some(writer), log_id, storage, disturbance, _place: place }
     }

@@ -50,8 +50,8 @@ const LATE_BATCHES_MAX: usize = 256;
 /// What a start has come to.
 #[derive(Debug)]
 pub enum Begun {
-    /// Not yet, for this reason.
-    Waiting(String),
+    /// Not yet, for this reason; and whether another wallet has the ledger.
+    Waiting(String, bool),
     /// The ledger can be written.
     Granted {
         /// The identity of the log.
@@ -135,7 +135,7 @@ impl RemoteWriter {
         match self.state.take_begun() {
             Some(Ok((log_id, tenure))) => Ok(Begun::Granted { log_id, tenure }),
             Some(Err(error)) => Err(error),
-            None => Ok(Begun::Waiting(self.state.trouble().unwrap_or_else(|| "the ledger daemon has not answered yet".into()))),
+            None => Ok(Begun::Waiting(self.state.waits_for(), self.state.is_in_use())),
         }
     }
 
@@ -206,9 +206,7 @@ struct Runner {
 /// What a wallet knows that waits for a ledger.
 #[derive(Default)]
 struct Waiting {
-    /// Another wallet has it.
-    in_use: bool,
-    /// The last connection ended because of that.
+    /// The last connection ended because another wallet has it.
     refused: bool,
     /// Its daemon was gone meanwhile: once it is back, the other wallet goes first.
     yields: bool,
@@ -317,7 +315,7 @@ impl Runner {
             self.pause = CONNECT_PAUSE;
         }
         let refused = std::mem::take(&mut self.waiting.refused);
-        self.waiting.yields = self.waiting.in_use && !refused && self.link.epoch().is_none();
+        self.waiting.yields = self.state.is_in_use() && !refused && self.link.epoch().is_none();
         self.state.set_trouble(Some(reason.to_owned()));
         self.link.disconnected();
         let shorter = getrandom::u32().map_or(0, |random| random % 1024);
@@ -483,7 +481,8 @@ impl Runner {
         }
         let Fault { refused, text, .. } = fault;
         if matches!(refused, Refused::InUse) {
-            (self.waiting.in_use, self.waiting.refused) = (true, true);
+            self.waiting.refused = true;
+            self.state.in_use.store(true, Ordering::Relaxed);
         }
         match (refused, self.link.epoch()) {
             (Refused::Foreign, _) => Loss::Final(LedgerError::Declined { place, what: text }),
