@@ -1,6 +1,5 @@
 //! The wallet server: arguments, configuration, run.
 use clap::Parser;
-use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 use svc_wallet::config::{check, Config, Flags, Sources};
 use svc_wallet::control;
@@ -28,21 +27,15 @@ struct Args {
 fn main() -> ExitCode {
     let args = Args::parse();
     let sources = Sources::of_process(args.flags);
-    if args.check_config {
-        let report = check::check(&sources, args.json, &control::findings);
-        return match writeln!(std::io::stdout(), "{}", report.text.trim_end()) {
-            // Whoever reads only its beginning has seen enough.
-            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-                eprintln!("cannot write to standard output: {error}");
-                ExitCode::from(EXIT_FAILED)
-            }
-            Ok(()) | Err(_) => ExitCode::from(if report.ok { 0 } else { EXIT_CONFIG }),
-        };
-    }
     let fail = |code: u8, what: &dyn std::fmt::Display| {
         logs::fatal(control::SERVICE, what);
         ExitCode::from(code)
     };
+    if args.check_config {
+        let report = check::check(&sources, args.json, &control::findings);
+        let code = ExitCode::from(if report.ok { 0 } else { EXIT_CONFIG });
+        return report.print().map_or_else(|error| fail(EXIT_FAILED, &error), |()| code);
+    }
     let log = match logs::init(control::SERVICE, std::env::var("RUST_LOG").ok().as_deref()) {
         Ok(log) => log,
         Err(error) => {

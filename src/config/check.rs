@@ -5,6 +5,7 @@
 use super::{Config, ConfigError, Described, Problem, Sources};
 use serde_json::{json, Value};
 use std::fmt::Write;
+use std::io::{self, ErrorKind, Write as _};
 
 /// The outcome of a check, ready to be printed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +14,19 @@ pub struct Report {
     pub text: String,
     /// Whether a server would start with it, as far as can be told without starting one.
     pub ok: bool,
+}
+
+impl Report {
+    /// Prints it. Whoever reads only its beginning has seen enough.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn print(&self) -> io::Result<()> {
+        match writeln!(io::stdout(), "{}", self.text.trim_end()) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            printed => printed.map_err(|error| io::Error::new(error.kind(), format!("cannot write to standard output: {error}"))),
+        }
+    }
 }
 
 /// What a usable configuration does not promise.
