@@ -1,24 +1,18 @@
 //! What docs/WALKTHROUGHS.md shows exists: its commands, the events of its log lines, its metrics.
-use super::{files, read};
+use super::{logged, read};
 use clap::Parser;
 use std::collections::BTreeSet;
 use svc_wallet::operator::Cli;
 use svc_wallet::telemetry::names::METRICS;
 
-/// What stands between this and the next quotation mark, at each place.
-fn quoted_behind<'t>(text: &'t str, mark: &'static str) -> impl Iterator<Item = &'t str> {
-    text.split(mark).skip(1).filter_map(|rest| rest.split('"').next())
-}
-
 #[test]
 fn the_log_lines_have_events_that_there_are() {
-    let sources: String = files("src", &["rs"]).iter().map(|path| read(path)).collect();
-    let logged: BTreeSet<&str> = quoted_behind(&sources, "event = \"").collect();
-    let page = read("docs/WALKTHROUGHS.md");
-    let shown: BTreeSet<&str> = quoted_behind(&page, "\"event\":\"").collect();
+    let (logged, page) = (logged(), read("docs/WALKTHROUGHS.md"));
+    let shown = page.split("\"event\":\"").skip(1).filter_map(|rest| rest.split('"').next());
+    let shown: BTreeSet<&str> = shown.collect();
     assert!(shown.len() > 5, "{shown:?}");
     let of_the_audit = ["fault_injection", "start", "stop", "reload"];
-    let unknown: Vec<_> = shown.iter().filter(|event| !logged.contains(*event) && !of_the_audit.contains(event)).collect();
+    let unknown: Vec<_> = shown.iter().filter(|event| !logged.contains(**event) && !of_the_audit.contains(event)).collect();
     assert!(unknown.is_empty(), "{unknown:?}");
 }
 
