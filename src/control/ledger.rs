@@ -267,7 +267,7 @@ fn remote(
             Begun::Waiting(reason, in_use) => {
                 readiness.stand_by(in_use);
                 readiness.down(Dep::Ledger, reason);
-                publisher.readiness(readiness.ready(), readiness.lacks().in_the_way());
+                readiness.publish(publisher);
                 // That another wallet has the ledger is no error of a wallet that stands by for it.
                 if !in_use {
                     publisher.ledger_connect_errors(writer.watch().connect_errors());

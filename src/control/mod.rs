@@ -51,7 +51,7 @@ pub use http::ControlServer;
 pub use page::{Action, ActionFault, Page, PageReply, Pages, Surface};
 pub use preflight::findings;
 pub use process::{daemon, DaemonFault};
-pub use readiness::{Dep, Lacks, Readiness, Snapshot};
+pub use readiness::{Dep, Readiness, Snapshot};
 pub(crate) use replay::{note_progress, Interruption};
 #[cfg(any(test, fuzzing))]
 pub(crate) use root_file::fuzzing as root_file_fuzzing;

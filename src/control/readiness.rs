@@ -13,7 +13,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::steadiness::Steadiness;
-use crate::telemetry::NOT_READY_REASONS;
+use crate::telemetry::{Publisher, NOT_READY_REASONS};
 
 /// What is told of a dependency that is there and has yet to show that it stays.
 const UNSTEADY: &str = "it is there again, and counts as missing until it has stayed for a moment: it keeps coming and going";
@@ -70,20 +70,20 @@ pub struct Snapshot {
 
 /// What keeps the service from being ready, without the reasons.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Lacks {
+struct Lacks {
     /// The dependencies that are missing or keep coming and going, in the order of [`Dep::ALL`].
-    pub deps: [bool; Dep::ALL.len()],
+    deps: [bool; Dep::ALL.len()],
     /// More arrives than is done.
-    pub pressure: bool,
+    pressure: bool,
     /// The service will go, or the operator has taken it out of rotation.
-    pub draining: bool,
+    draining: bool,
     /// It waits for a ledger that another wallet has.
-    pub stands_by: bool,
+    stands_by: bool,
 }
 
 impl Lacks {
     /// As [`NOT_READY_REASONS`] has them.
-    pub fn in_the_way(&self) -> [bool; NOT_READY_REASONS.len()] {
+    fn in_the_way(&self) -> [bool; NOT_READY_REASONS.len()] {
         let [ledger, accounting, policy, registry] = self.deps;
         [ledger, accounting, policy, registry, self.pressure, self.draining, self.stands_by]
     }
@@ -184,8 +184,7 @@ impl State {
     }
 
     fn ready(&self) -> bool {
-        let nothing_lacks = Dep::ALL.into_iter().all(|dep| self.absence(dep).is_none());
-        self.recovered && !self.drains() && !self.stands_by && self.pressure.is_none() && nothing_lacks
+        self.recovered && self.lacked() == Lacks::default()
     }
 
     fn writes(&self) -> bool {
@@ -348,9 +347,10 @@ impl Readiness {
         self.state().snapshot.ready
     }
 
-    /// What keeps the service from being ready now.
-    pub fn lacks(&self) -> Lacks {
-        self.state().lacked()
+    /// Shows in the metrics whether the service is ready, and what is in the way.
+    pub fn publish(&self, publisher: &Publisher) {
+        let state = self.state();
+        publisher.readiness(state.ready(), state.lacked().in_the_way());
     }
 
     /// Grows with every change of the answer, so that a copy of the answer can be renewed only when it must.

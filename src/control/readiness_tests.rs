@@ -73,7 +73,7 @@ fn a_dependency_that_keeps_coming_and_going_is_not_ready_until_it_stays_and_shut
     bounce();
     check(&readiness, 503, &["ledger"], true, true);
     assert!(readiness.snapshot().body_with_reasons.contains("keeps coming and going"));
-    assert_eq!(readiness.lacks(), Lacks { deps: [true, false, false, false], ..Lacks::default() });
+    assert_eq!(readiness.state().lacked(), Lacks { deps: [true, false, false, false], ..Lacks::default() });
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn the_operator_takes_the_service_out_of_rotation_and_puts_it_back() {
     check(&readiness, 503, &[], true, true);
     let told: Value = serde_json::from_str(&readiness.snapshot().body_with_reasons).unwrap();
     assert_eq!((&told["draining"], &told["reasons"]["drain"]), (&json!(true), &json!(OUT_OF_ROTATION)));
-    assert_eq!(readiness.lacks(), Lacks { draining: true, ..Lacks::default() });
+    assert_eq!(readiness.state().lacked(), Lacks { draining: true, ..Lacks::default() });
     readiness.take_out_of_rotation(false);
     check(&readiness, 200, &[], true, true);
 }
@@ -94,9 +94,9 @@ fn a_standby_says_that_it_is_one() {
     readiness.stand_by(true);
     let told: Value = serde_json::from_str(&readiness.snapshot().body_with_reasons).unwrap();
     assert_eq!(told["reasons"]["standby"], json!(STANDS_BY));
-    assert!(readiness.lacks().stands_by && readiness.lacks().in_the_way()[6]);
+    assert!(readiness.state().lacked().stands_by && readiness.state().lacked().in_the_way()[6]);
     readiness.stand_by(false);
-    assert!(!readiness.lacks().stands_by);
+    assert!(!readiness.state().lacked().stands_by);
 }
 
 #[test]

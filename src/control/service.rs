@@ -212,7 +212,7 @@ impl Service {
         let faults = Arc::new(faults.map_err(refused("cannot start the thread of the faults"))?);
         publisher.registry_version(topology.version().unwrap_or(0));
         topology.publish(&publisher);
-        publisher.readiness(readiness.ready(), readiness.lacks().in_the_way());
+        readiness.publish(&publisher);
         let counters = CountersDesk::default();
         let pages = ServicePages {
             readiness: readiness.clone(),

@@ -256,7 +256,7 @@ impl Watcher {
     /// Publishes what is not the cores'.
     pub fn publish_now(&self, readiness: &Readiness, counting: &Counting, log: &LogGuard) {
         // What is not ready any more is to be known first.
-        self.publisher.readiness(readiness.ready(), readiness.lacks().in_the_way());
+        readiness.publish(&self.publisher);
         self.published.set(Some(Instant::now()));
         self.publisher.log_lines_dropped(log.dropped());
         let lag = counting.lag_seconds();
