@@ -40,7 +40,15 @@ impl Bench {
     fn new() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let keyring = Arc::new(Keyring::open_or_create(&directory.path().join("keyring.json")).expect("a keyring"));
-        let request = MintRequest {
+        let authorization = format!("Bearer {}", mint(&keyring, &Self::request(), NOW).expect("a token"));
+        let policy = br#"{"version":1,"operations":["transfer"],"assets":{"roc":{},"ron":{}}}"#;
+        let policy = Policy::parse(policy).expect("a policy");
+        let tokens = TokenCache::new(keyring.clone(), "svc-wallet", 1024);
+        Self { keyring, tokens, policy, authorization, limits: Limits::default(), _directory: directory }
+    }
+
+    fn request() -> MintRequest {
+        MintRequest {
             subject: "bench".into(),
             scopes: vec!["wallet:*".into()],
             ttl: Duration::from_secs(900),
@@ -49,24 +57,16 @@ impl Bench {
             assets: vec!["roc".into()],
             max_amount: Some(1_000_000),
             ..MintRequest::default()
-        };
-        let authorization = format!("Bearer {}", mint(&keyring, &request, NOW).expect("a token"));
-        let policy = br#"{"version":1,"operations":["transfer"],"assets":{"roc":{},"ron":{}}}"#;
-        let policy = Policy::parse(policy).expect("a policy");
-        let tokens = TokenCache::new(keyring.clone(), "svc-wallet", 1024);
-        Self { keyring, tokens, policy, authorization, limits: Limits::default(), _directory: directory }
+        }
     }
 
-    /// The token of somebody else.
-    fn another(&self) -> String {
-        let request = MintRequest {
-            subject: "another".into(),
-            scopes: vec!["wallet:*".into()],
-            ttl: Duration::from_secs(900),
-            audience: "svc-wallet".into(),
-            ..MintRequest::default()
+    /// Tokens that are as long as each other, of so many holders.
+    fn others(&self, count: usize) -> Vec<String> {
+        let token = |number: usize| {
+            let request = MintRequest { subject: format!("holder-{number:04}"), ..Self::request() };
+            mint(&self.keyring, &request, NOW).expect("a token")
         };
-        mint(&self.keyring, &request, NOW).expect("a token")
+        (0..count).map(token).collect()
     }
 
     fn call<'a>(&'a mut self, body: &'a mut [u8], scratch: &'a mut Scratch) -> Call<'a> {
@@ -102,15 +102,18 @@ fn requests(criterion: &mut Criterion) {
     });
     let token = bench.authorization.trim_start_matches("Bearer ").to_string();
     let keyring = bench.keyring.clone();
-    let other = bench.another();
     group.bench_function("verify a token, known", |bencher| {
         let mut cache = TokenCache::new(keyring.clone(), "svc-wallet", 1024).with_revocations(Arc::default());
         bencher.iter(|| cache.verify(black_box(token.as_bytes()), None, NOW).is_ok());
     });
-    group.bench_function("verify a token, known, another one before it", |bencher| {
-        let mut cache = TokenCache::new(keyring.clone(), "svc-wallet", 1024).with_revocations(Arc::default());
-        bencher.iter(|| [&token, &other].map(|token| cache.verify(black_box(token.as_bytes()), None, NOW).is_ok()));
-    });
+    for holders in [2, 1000] {
+        group.bench_function(format!("verify a token, known, of {holders} holders in turn"), |bencher| {
+            let mut cache = TokenCache::new(keyring.clone(), "svc-wallet", 1024).with_revocations(Arc::default());
+            let tokens = bench.others(holders);
+            let mut turn = tokens.iter().cycle();
+            bencher.iter(|| cache.verify(black_box(turn.next().expect("endless").as_bytes()), None, NOW).is_ok());
+        });
+    }
     group.bench_function("refuse a token with a wrong signature", |bencher| {
         let mut cache = TokenCache::new(keyring.clone(), "svc-wallet", 1024);
         let forged = format!("{}AAAA", &token[..token.len() - 4]);
