@@ -180,8 +180,15 @@ impl TokenCache {
         Ok(self.insert(Slot { hash, token, discharges, capability, epoch: 0, revoked: false, used: false }))
     }
 
+    /// One token of each hash is kept: its holder can write a token in many ways, by the locations, which are not signed, and all of
+    /// them have one signature.
     fn insert(&mut self, slot: Slot) -> usize {
         let hash = slot.hash;
+        if let Some(place) = self.table.find(hash, |place| self.slots[*place as usize].hash == hash) {
+            let place = *place as usize;
+            self.slots[place] = slot;
+            return place;
+        }
         let place = if self.slots.len() < self.capacity {
             self.slots.push(slot);
             self.slots.len() - 1

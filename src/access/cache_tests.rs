@@ -3,7 +3,7 @@ use super::*;
 use crate::access::tests::{narrow, token_of, Bench, AUDIENCE, NOW};
 use crate::access::{Revocations, Revoked, Sealing};
 use crate::domain::{Code, TokenId};
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use base64::Engine;
 
 fn why(cache: &mut TokenCache, token: &str, now: UnixMs) -> Option<Why> {
@@ -54,6 +54,26 @@ fn the_cache_is_bounded_and_keeps_what_is_used() {
         assert_eq!(first, Arc::as_ptr(cache.verify(token.as_bytes(), None, NOW).unwrap()), "the second look is a hit");
         assert!(cache.len() <= 8);
     }
+}
+
+#[test]
+fn one_token_written_in_many_ways_takes_one_place() {
+    let bench = Bench::new();
+    let mut cache = bench.cache();
+    let other = bench.token_of("bob");
+    assert_eq!(why(&mut cache, &other, NOW), None);
+    let plain = URL_SAFE_NO_PAD.decode(bench.token_of("alice").trim_end_matches('=')).unwrap();
+    for number in 0..1000 {
+        // A location stands behind the version and is not signed.
+        let location = format!("{number:06}");
+        let located = [&plain[..1], &[1, 6], location.as_bytes(), &plain[1..]].concat();
+        let located = URL_SAFE_NO_PAD.encode(located);
+        assert_eq!(why(&mut cache, &located, NOW), None);
+        assert_eq!(cache.holder().unwrap().subject(), "alice");
+        assert_eq!(cache.len(), 2);
+    }
+    assert_eq!(why(&mut cache, &other, NOW), None);
+    assert_eq!(cache.take_lookups(), Lookups { hits: 1, misses: 1001 });
 }
 
 #[test]
