@@ -18,8 +18,8 @@ pub const EXIT_SIGINT: i32 = 128 + SIGINT;
 /// Exit code after a second signal of which the last was SIGTERM.
 pub const EXIT_SIGTERM: i32 = 128 + SIGTERM;
 
-/// Two reloads or snapshots and the drain.
-const EVENTS_MAX: usize = 3;
+/// Two snapshots, a reload, and the drain.
+const EVENTS_MAX: usize = 4;
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,8 +63,9 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Takes over SIGINT, SIGTERM, SIGHUP and SIGUSR1 for the whole process. A reload or snapshot that is asked for while two events
-    /// wait to be read is left out, so that there is always room for the drain.
+    /// Takes over SIGINT, SIGTERM, SIGHUP and SIGUSR1 for the whole process. Snapshots that are asked for while two events
+    /// wait to be read are left out, and reloads while three do, of which one is a reload, which will read what this one would: so there is
+    /// always room for the drain.
     pub fn listen() -> std::io::Result<(Self, Receiver<SignalEvent>)> {
         Self::listen_and_exit_by(signal_hook::low_level::exit)
     }
@@ -80,7 +81,8 @@ impl Signals {
                     Some(SignalEvent::Exit(code)) => {
                         exit(code);
                     }
-                    Some(SignalEvent::Reload | SignalEvent::Snapshot) if events.len() + 1 >= EVENTS_MAX => {}
+                    Some(SignalEvent::Snapshot) if events.len() + 2 >= EVENTS_MAX => {}
+                    Some(SignalEvent::Reload) if events.len() + 1 >= EVENTS_MAX => {}
                     Some(event @ (SignalEvent::Reload | SignalEvent::Snapshot | SignalEvent::Drain)) => {
                         match events.try_send(event) {
                             Ok(()) => {}
@@ -138,7 +140,7 @@ mod tests {
         signal_hook::low_level::raise(SIGHUP).unwrap();
         assert_eq!(events.recv_timeout(wait), Ok(SignalEvent::Reload));
         // From here on nobody reads, and reloads and snapshots keep coming.
-        for signal in [SIGHUP, SIGUSR1, SIGHUP, SIGTERM, SIGUSR1, SIGHUP, SIGINT] {
+        for signal in [SIGUSR1, SIGUSR1, SIGUSR1, SIGHUP, SIGHUP, SIGTERM, SIGUSR1, SIGHUP, SIGINT] {
             signal_hook::low_level::raise(signal).unwrap();
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -149,7 +151,8 @@ mod tests {
             std::thread::sleep(Duration::from_millis(10));
         }
         assert_eq!(ENDED_WITH.load(Ordering::SeqCst), EXIT_SIGINT);
-        assert_eq!(events.try_iter().collect::<Vec<_>>(), [SignalEvent::Reload, SignalEvent::Snapshot, SignalEvent::Drain]);
+        let expected = [SignalEvent::Snapshot, SignalEvent::Snapshot, SignalEvent::Reload, SignalEvent::Drain];
+        assert_eq!(events.try_iter().collect::<Vec<_>>(), expected);
         drop(signals);
     }
 }
