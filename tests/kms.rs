@@ -223,6 +223,27 @@ fn a_keyring_that_cannot_be_opened_leaves_the_old_one_in_force() {
 }
 
 #[test]
+fn an_earlier_keyring_does_not_bring_a_retired_key_back() {
+    let server = Server::start();
+    let old = server.token().to_owned();
+    let first = server.ronctl_json("kms status")["active"].as_str().unwrap().to_owned();
+    let earlier = fs::read(server.path("wallet.keyring")).unwrap();
+    server.ronctl_text("kms rotate");
+    server.ronctl_text(&format!("kms retire {first}"));
+    let later = fs::read(server.path("wallet.keyring")).unwrap();
+    let fresh = minted(&server);
+    let failed = "wallet_reloads_total{what=\"keyring\",outcome=\"failed\"}";
+    put(&server, &earlier);
+    server.metric_reaches(failed, 1.0);
+    assert_eq!((status(&server, &old), status(&server, &fresh)), (401, 200));
+    assert!(server.log().contains("its version 1 is earlier than 4, which is in force"), "{}", server.log());
+    put(&server, &later);
+    let loaded = "wallet_reloads_total{what=\"keyring\",outcome=\"ok\"}";
+    server.metric_reaches(loaded, 4.0);
+    assert_eq!((status(&server, &old), status(&server, &fresh)), (401, 200));
+}
+
+#[test]
 fn the_posture_is_told_and_checked() {
     let mut server = Server::prepared(&[]);
     let text = r#"{"version":1,"active":"k-1","keys":[{"id":"k-1","secret":"AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="}]}"#;

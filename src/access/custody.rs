@@ -240,6 +240,11 @@ impl Custody {
     }
 
     fn malformed(&self, flaw: String) -> KeyringFault {
+    /// Why this keyring of the file does not take the place of that one.
+    pub fn earlier(&self, keyring: &Keyring, in_force: &Keyring) -> KeyringFault {
+        KeyringFault::Earlier { path: self.path.clone(), serial: keyring.serial(), in_force: in_force.serial() }
+    }
+
         KeyringFault::Malformed { path: self.path.clone(), flaw }
     }
 

@@ -52,6 +52,15 @@ pub enum KeyringFault {
         /// What is wrong, without anything of the key.
         flaw: String,
     },
+    /// It is an earlier one than that in force.
+    Earlier {
+        /// The file.
+        path: PathBuf,
+        /// The serial number of what is in the file.
+        serial: u64,
+        /// That of the keyring in force.
+        in_force: u64,
+    },
     /// It cannot be changed in this way.
     Unchangeable {
         /// The file.
@@ -88,6 +97,12 @@ impl std::fmt::Display for KeyringFault {
                 write!(f, "keyring {}: {flaw}; restore it from a backup, or move it away to get a new one", path.display())
             }
             Self::Kms { place, flaw } => write!(f, "security.kms {place}: {flaw}"),
+            Self::Earlier { path, serial, in_force } => write!(
+                f,
+                "keyring {}: its version {serial} is earlier than {in_force}, which is in force, so that a key that was retired could be \
+                 valid again; put the newer one back, or start the server anew to go back on purpose",
+                path.display()
+            ),
             Self::Unchangeable { path, flaw } => write!(f, "keyring {}: {flaw}", path.display()),
         }
     }
@@ -98,7 +113,7 @@ impl std::error::Error for KeyringFault {
         match self {
             Self::Unreadable { source, .. } | Self::Uncreatable { source, .. } => Some(source),
             Self::Missing { .. } | Self::NotAFile { .. } | Self::Exposed { .. } | Self::Malformed { .. } => None,
-            Self::Kms { .. } | Self::Unchangeable { .. } => None,
+            Self::Kms { .. } | Self::Earlier { .. } | Self::Unchangeable { .. } => None,
         }
     }
 }

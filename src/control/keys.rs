@@ -1,8 +1,8 @@
 //! The keyring of a running server: a changed file is noticed, opened, and handed to every core.
 //!
 //! A thread of its own, because opening may take long: stretching a passphrase is made to. Cores that have the new keyring keep what
-//! they have verified with keys that are still on it. A file that cannot be opened leaves the old keyring in force, and is told and
-//! counted once; the next change of the file, or a SIGHUP, is another attempt.
+//! they have verified with keys that are still on it. A file that cannot be opened, or holds an earlier keyring than the one in force, leaves
+//! that in force, and is told and counted once; it is tried again every few seconds, and at once when it changes and on SIGHUP.
 use super::notes::{asked_by, Notes};
 use super::SharedVersion;
 use crate::access::{Custody, Keyring, KeyringFault, Sealing, Stamp};
@@ -13,10 +13,13 @@ use crossbeam_channel::{bounded, Receiver, RecvTimeoutError, Sender};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Time between two looks at the file.
 const KEYRING_LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Time after which a file is tried again that could not be opened and does not look different: the cause may lie elsewhere, or pass. Opening
+/// may cost tenths of a second.
+const RETRY_EVERY: Duration = Duration::from_secs(5);
 /// Within this time after the file was changed it is in force on all cores.
 const KEYRING_WITHIN: Duration = Duration::from_secs(1);
 // What is left is for stretching a passphrase, which takes some tenths of a second.
@@ -58,7 +61,7 @@ impl KeyWatch {
         // One that waits is as good as many.
         let (asks, asked) = bounded(1);
         telling.posture(&in_force.get());
-        let looker = Looker { custody, in_force, stamp, telling };
+        let looker = Looker { custody, in_force, stamp, failed: None, telling };
         let thread = std::thread::Builder::new().name("keys".to_owned()).spawn(move || looker.run(&asked))?;
         Ok(Self { asks, thread })
     }
@@ -90,6 +93,8 @@ struct Looker {
     in_force: InForce,
     /// That of the file which was looked at last, whether it was good or not.
     stamp: Option<Stamp>,
+    /// When it was tried last, if it could not be put in force, and what was told of that.
+    failed: Option<(Instant, String)>,
     telling: Telling,
 }
 
@@ -97,20 +102,34 @@ impl Looker {
     fn run(mut self, asked: &Receiver<()>) {
         loop {
             match asked.recv_timeout(KEYRING_LOOK_EVERY) {
-                Ok(()) => self.reload(),
-                Err(RecvTimeoutError::Timeout) if self.custody.stamp() == self.stamp => {}
-                Err(RecvTimeoutError::Timeout) => self.reload(),
+                Ok(()) => self.reload(true),
+                Err(RecvTimeoutError::Timeout) if self.custody.stamp() != self.stamp => self.reload(true),
+                Err(RecvTimeoutError::Timeout) if self.failed.as_ref().is_some_and(|(at, _)| at.elapsed() >= RETRY_EVERY) => {
+                    self.reload(false);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
-    fn reload(&mut self) {
+    /// Puts what is in the file in force; what stands in the way is told if it is another thing than before, or in any case.
+    fn reload(&mut self, in_any_case: bool) {
         // Taken before the file is read: what changes meanwhile is noticed at the next look.
         self.stamp = self.custody.stamp();
-        match self.custody.open() {
-            Ok(keyring) => self.telling.put(&self.in_force, &Arc::new(keyring), None),
-            Err(fault) => self.telling.failed(&fault, &self.in_force.get()),
+        let in_force = self.in_force.get();
+        let fault = match self.custody.open() {
+            Ok(keyring) if keyring.serial() >= in_force.serial() => {
+                self.failed = None;
+                return self.telling.put(&self.in_force, &Arc::new(keyring), None);
+            }
+            Ok(keyring) => self.custody.earlier(&keyring, &in_force),
+            Err(fault) => fault,
+        };
+        let told = fault.to_string();
+        let known = self.failed.replace((Instant::now(), told.clone()));
+        if in_any_case || known.map_or(true, |(_, known)| known != told) {
+            self.telling.failed(&fault, &in_force);
         }
     }
 }

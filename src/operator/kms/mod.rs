@@ -113,9 +113,10 @@ fn failure(fault: &KeyringFault) -> Failure {
         KeyringFault::Missing { .. } | KeyringFault::NotAFile { .. } | KeyringFault::Exposed { .. } => {
             Failure::usage(fault.to_string(), "")
         }
-        KeyringFault::Malformed { .. } | KeyringFault::Kms { .. } | KeyringFault::Unchangeable { .. } => {
-            Failure::usage(fault.to_string(), "")
-        }
+        KeyringFault::Malformed { .. }
+        | KeyringFault::Kms { .. }
+        | KeyringFault::Earlier { .. }
+        | KeyringFault::Unchangeable { .. } => Failure::usage(fault.to_string(), ""),
         KeyringFault::Unreadable { .. } | KeyringFault::Uncreatable { .. } => Failure::internal(fault.to_string(), ""),
     }
 }
