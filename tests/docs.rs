@@ -182,7 +182,7 @@ fn every_file_that_is_named_exists() {
 
 #[test]
 fn nothing_is_left_to_be_written_and_no_path_of_some_machine_is_named() {
-    const ROOTS: [&str; 17] = [
+    const ROOTS: [&str; 18] = [
         "/v1",
         "/wallet",
         "/healthz",
@@ -194,6 +194,7 @@ fn nothing_is_left_to_be_written_and_no_path_of_some_machine_is_named() {
         "/registry",
         "/console",
         "/faults",
+        "/revocations",
         "/etc/",
         "/var/",
         "/tmp/",

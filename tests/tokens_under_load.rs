@@ -119,9 +119,10 @@ fn what_is_revoked_in_use_is_refused_on_every_core_until_it_is_taken_back() {
     let key = svc_wallet::access::inspect(&token).unwrap().key_id;
     let id = svc_wallet::access::inspect(&token).unwrap().token_id;
     for what in [["--token-id", &id], ["--subject", "alice"], ["--key-id", &key]] {
-        server.ronctl_text(&format!("cap revoke {}", what.join(" ")));
-        all_answer(401);
+        let told = server.ronctl_json(&format!("cap revoke {}", what.join(" ")));
+        assert_eq!(told["in_force"], true);
         other.call(&read("a", &narrower)).refused(401, "UNAUTHORIZED");
+        all_answer(401);
         server.ronctl_text(&format!("cap revoke --undo {} {}", what[0], what[1]));
         all_answer(200);
         other.call(&read("a", &narrower)).ok();
@@ -151,6 +152,19 @@ fn what_is_revoked_in_use_is_refused_on_every_core_until_it_is_taken_back() {
     server.metric_reaches("wallet_reloads_total{what=\"revocations\",outcome=\"ok\"}", before + 1.0);
     server.ronctl_text(&format!("cap revoke --undo --token-id {id}"));
     eventually("it is believed again", || (wallet.get("/v1/seq?account=a").status == 200).then_some(()));
+}
+
+#[test]
+fn a_list_that_the_server_does_not_take_is_no_success() {
+    let server = Server::start();
+    let config = server.path("svc-wallet.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    assert_eq!(text.matches("wallet.revocations").count(), 1, "{text}");
+    std::fs::write(&config, text.replace("wallet.revocations", "elsewhere.revocations")).unwrap();
+    let output = server.ronctl("cap revoke --subject alice");
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(4), "{told}");
+    assert!(told.contains("elsewhere.revocations is written, but the server has not taken it within 3 s"), "{told}");
 }
 
 #[test]

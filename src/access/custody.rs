@@ -218,10 +218,11 @@ impl Custody {
 
     fn create(&self) -> Result<(), KeyringFault> {
         let broken = |source| KeyringFault::Uncreatable { path: self.path.clone(), source };
-        self.make_opening_key(None)?;
+        let owner = private_file::heir(&self.path).map_err(broken)?;
+        self.make_opening_key(owner)?;
         let keyring = Keyring::fresh(now()).map_err(broken)?;
         let text = self.sealed(&keyring)?;
-        private_file::make(&self.path, &text, None).map_err(broken)
+        private_file::make(&self.path, &text, owner).map_err(broken)
     }
 
     /// The sealed form of a keyring, which has been seen to open.
@@ -239,12 +240,12 @@ impl Custody {
         Ok(text)
     }
 
-    fn malformed(&self, flaw: String) -> KeyringFault {
     /// Why this keyring of the file does not take the place of that one.
     pub fn earlier(&self, keyring: &Keyring, in_force: &Keyring) -> KeyringFault {
         KeyringFault::Earlier { path: self.path.clone(), serial: keyring.serial(), in_force: in_force.serial() }
     }
 
+    fn malformed(&self, flaw: String) -> KeyringFault {
         KeyringFault::Malformed { path: self.path.clone(), flaw }
     }
 

@@ -108,7 +108,7 @@ pub fn directory_of(path: &Path) -> &Path {
 /// Makes a file unless there is one: if another process was faster, its file stays. A missing directory is made with mode 0700.
 pub(super) fn make(path: &Path, bytes: &[u8], owner: Option<(u32, u32)>) -> io::Result<()> {
     let directory = directory_of(path);
-    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    make_directory(directory)?;
     let aside = write_aside(path, bytes, owner)?;
     let linked = match std::fs::hard_link(&aside, path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
@@ -133,6 +133,34 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     File::open(directory_of(path))?.sync_all()
 }
 
+/// Makes a directory with mode 0700, and those above it, unless they are there. What root makes belongs to whoever has the directory in
+/// which it is made.
+pub(super) fn make_directory(directory: &Path) -> io::Result<()> {
+    let missing = directory.ancestors().take_while(|ancestor| !ancestor.as_os_str().is_empty() && !ancestor.exists());
+    let missing: Vec<&Path> = missing.collect();
+    let heir = heir(directory)?;
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    missing.iter().rev().try_for_each(|made| chown(&File::open(made)?, heir))
+}
+
+/// To whom a file has to belong that is written under this name: to the user and group of the file that is there, and else, if root writes it,
+/// to those of its directory, or of the nearest that is there; none if it is for whoever writes it.
+pub(super) fn heir(path: &Path) -> io::Result<Option<(u32, u32)>> {
+    if path.exists() {
+        return owner_of(path).map(Some);
+    }
+    if !rustix::process::geteuid().is_root() {
+        return Ok(None);
+    }
+    let mut above = std::path::absolute(path)?;
+    while above.pop() {
+        if above.exists() {
+            return owner_of(&above).map(Some);
+        }
+    }
+    Ok(None)
+}
+
 /// User and group of a file.
 pub(super) fn owner_of(path: &Path) -> io::Result<(u32, u32)> {
     std::fs::metadata(path).map(|metadata| (metadata.uid(), metadata.gid()))
@@ -152,7 +180,7 @@ fn write_aside(path: &Path, bytes: &[u8], owner: Option<(u32, u32)>) -> io::Resu
 }
 
 /// Root that changes the file of a service leaves it to the service.
-fn chown(file: &File, owner: Option<(u32, u32)>) -> io::Result<()> {
+pub(super) fn chown(file: &File, owner: Option<(u32, u32)>) -> io::Result<()> {
     let Some((user, group)) = owner else { return Ok(()) };
     let metadata = file.metadata()?;
     if (metadata.uid(), metadata.gid()) == (user, group) {

@@ -10,13 +10,13 @@
 //! neither group nor others can touch; a new one takes the place of the old one complete and synced. Two commands that change it at
 //! once wait for each other. A file that is not there revokes nothing.
 use super::caveat::{rfc3339, unix_ms};
-use super::private_file::{self, directory_of, Guard, ReadFault};
+use super::private_file::{self, chown, directory_of, Guard, ReadFault};
 use super::revocations::{Revocation, Revocations, Revoked};
 use rustix::fs::{flock, FlockOperation};
 use serde::{Deserialize, Serialize};
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Most entries of a list.
@@ -50,23 +50,26 @@ struct WrittenEntry {
 
 /// Every entry of the file, in its order; none if there is no such file.
 pub fn load(path: &Path) -> Result<Vec<Revocation>, RevocationFault> {
-    match read(path)? {
-        Some(text) => parse(&text).map_err(|flaw| RevocationFault::Malformed { path: path.into(), flaw }),
-        None => Ok(Vec::new()),
-    }
+    Ok(entries(path)?.unwrap_or_default())
 }
 
-/// The list of the file, to be put in force.
-pub fn load_list(path: &Path) -> Result<Revocations, RevocationFault> {
-    load(path).map(|entries| Revocations::of(entries.iter().map(|entry| &entry.what)))
+/// The list of the file, to be put in force; `None` if there is no such file.
+pub fn load_list(path: &Path) -> Result<Option<Revocations>, RevocationFault> {
+    let entries = entries(path)?;
+    Ok(entries.map(|entries| Revocations::of(entries.iter().map(|entry| &entry.what))))
+}
+
+fn entries(path: &Path) -> Result<Option<Vec<Revocation>>, RevocationFault> {
+    let Some(text) = read(path)? else { return Ok(None) };
+    parse(&text).map(Some).map_err(|flaw| RevocationFault::Malformed { path: path.into(), flaw })
 }
 
 /// Changes the file: `change` gets the entries that it has and says whether they are to be written. A missing directory is made with
-/// mode 0700. Nobody else changes the file meanwhile.
+/// mode 0700. Nobody else changes the file meanwhile. What root makes belongs to whoever has the directory, which is the server's.
 pub fn change<T>(path: &Path, change: impl FnOnce(&mut Vec<Revocation>) -> (T, bool)) -> Result<T, RevocationFault> {
     let broken = |source| RevocationFault::Unwritable { path: path.into(), source };
     let directory = directory_of(path);
-    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(broken)?;
+    private_file::make_directory(directory).map_err(broken)?;
     let held = File::open(directory).map_err(broken)?;
     flock(&held, FlockOperation::LockExclusive).map_err(|error| broken(error.into()))?;
     let mut entries = load(path)?;
@@ -75,8 +78,12 @@ pub fn change<T>(path: &Path, change: impl FnOnce(&mut Vec<Revocation>) -> (T, b
         return Err(RevocationFault::TooMany { path: path.into() });
     }
     if changed {
-        let mark = || OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(beside(path, KNOWN)).map(drop);
-        replace(path, &written(&entries)).and_then(|()| mark()).and_then(|()| held.sync_all()).map_err(broken)?;
+        let owner = private_file::heir(path).map_err(broken)?;
+        let mark = || {
+            let marked = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(beside(path, KNOWN));
+            marked.and_then(|file| chown(&file, owner))
+        };
+        replace(path, &written(&entries), owner).and_then(|()| mark()).and_then(|()| held.sync_all()).map_err(broken)?;
     }
     Ok(told)
 }
@@ -177,7 +184,7 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
 }
 
 /// Puts these bytes in the place of the file: written aside, synced, renamed. Its directory is synced by the caller.
-fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+fn replace(path: &Path, text: &[u8], owner: Option<(u32, u32)>) -> io::Result<()> {
     let aside = beside(path, ".partial");
     let write = || -> io::Result<()> {
         // What an interrupted command has left behind may have another mode.
@@ -186,6 +193,7 @@ fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
             Ok(()) | Err(_) => {}
         }
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
+        chown(&file, owner)?;
         file.write_all(text)?;
         file.sync_all()?;
         fs::rename(&aside, path)

@@ -24,13 +24,33 @@ fn put(path: &Path, entries: &[Revocation]) {
 }
 
 #[test]
+fn what_root_writes_belongs_to_whoever_has_the_directory() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (directory, path) = place();
+    let owner = |path: &Path| fs::metadata(path).map(|metadata| (metadata.uid(), metadata.gid())).unwrap();
+    std::os::unix::fs::chown(directory.path(), Some(65_534), Some(65_533)).unwrap();
+    for _ in 0..2 {
+        put(&path, &some());
+        for made in [path.parent().unwrap(), &path, &beside(&path, KNOWN)] {
+            assert_eq!(owner(made), (65_534, 65_533), "{}", made.display());
+        }
+    }
+    // What is there stays its owner's.
+    std::os::unix::fs::chown(&path, Some(65_532), None).unwrap();
+    put(&path, &[]);
+    assert_eq!(owner(&path), (65_532, 65_533));
+}
+
+#[test]
 fn what_is_written_is_read_and_private() {
     let (_directory, path) = place();
     assert_eq!(load(&path).unwrap(), [], "no file revokes nothing");
     assert!(!was_written(&path));
     put(&path, &some());
     assert_eq!(load(&path).unwrap(), some());
-    assert_eq!(load_list(&path).unwrap().len(), 3);
+    assert_eq!(load_list(&path).unwrap().unwrap().len(), 3);
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
     assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().mode() & 0o777, 0o700);
     let before = Stamp::at(&path);

@@ -11,7 +11,7 @@ fn pages() -> Arc<dyn Pages> {
         Page::Console => PageReply { content_policy: Some("default-src 'none'"), ..PageReply::json("<p>") },
         Page::Policy => PageReply::json("{\"policy\":1}"),
         Page::Status => PageReply::json("{\"status\":1}"),
-        Page::Registry | Page::Faults => PageReply::json("{\"version\":1}"),
+        Page::Registry | Page::Faults | Page::Revocations => PageReply::json("{\"version\":1}"),
     })
 }
 

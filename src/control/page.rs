@@ -31,11 +31,13 @@ pub enum Page {
     Registry,
     /// `/faults`: the faults that are injected on purpose; on the admin socket only.
     Faults,
+    /// `/revocations`: which list of revocations is in force; on the admin socket only.
+    Revocations,
 }
 
 impl Page {
     /// All pages.
-    pub const ALL: [Page; 9] = [
+    pub const ALL: [Page; 10] = [
         Page::Health,
         Page::Ready,
         Page::Metrics,
@@ -45,6 +47,7 @@ impl Page {
         Page::Status,
         Page::Registry,
         Page::Faults,
+        Page::Revocations,
     ];
 
     /// Its path.
@@ -59,6 +62,7 @@ impl Page {
             Page::Status => "/status",
             Page::Registry => "/registry",
             Page::Faults => "/faults",
+            Page::Revocations => "/revocations",
         }
     }
 
@@ -66,8 +70,11 @@ impl Page {
     pub(super) fn of(target: &str, surface: Surface) -> Option<Self> {
         let path = target.split('?').next().unwrap_or(target);
         let page = Self::ALL.into_iter().find(|page| page.path() == path)?;
-        (surface == Surface::Admin || !matches!(page, Page::Policy | Page::Status | Page::Registry | Page::Faults))
-            .then_some(page)
+        let is_for_all = match page {
+            Page::Health | Page::Ready | Page::Metrics | Page::Version | Page::Console => true,
+            Page::Policy | Page::Status | Page::Registry | Page::Faults | Page::Revocations => false,
+        };
+        (is_for_all || surface == Surface::Admin).then_some(page)
     }
 }
 

@@ -6,18 +6,20 @@ use super::fault::{refused, ServiceFault};
 use super::faults::Faults;
 use super::notes::{asked_by, Notes};
 use super::policy::PolicyKeeper;
+use super::revocations::revocations_page;
 use super::service::SERVICE;
 use super::topology::Topology;
 use super::{
     bind_admin, bind_admin_without_file, health_body, Action, ActionFault, ControlServer, Page, PageReply, Pages, Readiness,
     SharedVersion,
 };
+use crate::access::RevocationBoard;
 use crate::audit::{Event, EventKind};
 use crate::config::Config;
 use crate::telemetry::Publisher;
 use std::net::TcpListener;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// What the control plane shows, and does if the keyring is in memory.
 pub(super) struct ServicePages {
@@ -27,6 +29,8 @@ pub(super) struct ServicePages {
     pub status: Arc<Mutex<String>>,
     pub policy: Arc<PolicyKeeper>,
     pub topology: Arc<Topology>,
+    /// From when on they are looked at: until then the list that was read at the start is as good as none.
+    pub revocations: Arc<OnceLock<Arc<RevocationBoard>>>,
     pub counters: CountersDesk,
     pub faults: Arc<Faults>,
     pub notes: Notes,
@@ -45,6 +49,7 @@ impl Pages for ServicePages {
             Page::Policy => self.policy.page(),
             Page::Registry => self.topology.page(),
             Page::Faults => self.faults.page(),
+            Page::Revocations => revocations_page(self.revocations.get()),
             Page::Status => PageReply::json(self.status.lock().expect("no thread panics while it holds the status").clone()),
         }
     }

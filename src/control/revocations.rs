@@ -1,9 +1,12 @@
 //! The file of revocations under a running server: noticed when it has changed, put in force as a whole, and left in force when it
 //! turns bad.
+use super::PageReply;
 use crate::access::{
     load_revocation_list, revocations_were_written, RevocationBoard, RevocationFault, Revocations, Revoked, Stamp,
 };
 use crate::audit::{Event, EventKind, EVENTS_MAX};
+use crate::domain::hex;
+use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -61,10 +64,12 @@ impl RevocationWatch {
     /// If there is one and it is damaged or cannot be read: nobody may think that nothing is revoked.
     pub fn open(path: PathBuf, board: Arc<RevocationBoard>) -> Result<Self, RevocationFault> {
         let mut watch = Self { path, board, seen: None, entries: 0, failed: None };
-        watch.seen = Stamp::at(&watch.path);
+        let seen = Stamp::at(&watch.path);
         let list = load_revocation_list(&watch.path)?;
-        watch.put(list);
-        if watch.seen.is_none() && revocations_were_written(&watch.path) {
+        watch.seen = seen.filter(|_| list.is_some());
+        let is_there = list.is_some();
+        watch.put(list.unwrap_or_default());
+        if !is_there && revocations_were_written(&watch.path) {
             tracing::warn!(
                 event = "revocations_absent",
                 file = %watch.path.display(),
@@ -99,8 +104,9 @@ impl RevocationWatch {
         }
         let was_there = self.seen.is_some() || self.failed.is_some();
         let found = match load_revocation_list(&self.path) {
-            Ok(_) if was_there && now.is_none() => Err(RevocationFault::Gone { path: self.path.clone() }),
-            found => found,
+            // It may also go between the look and the reading.
+            Ok(None) if was_there => Err(RevocationFault::Gone { path: self.path.clone() }),
+            found => found.map(Option::unwrap_or_default),
         };
         match found {
             Ok(list) => {
@@ -129,6 +135,13 @@ impl RevocationWatch {
         self.board.put(list);
         Change { entries: self.entries, revoked, taken_back }
     }
+}
+
+/// Which list is in force, for `ronctl`, which waits until it is the one that it has written; nulls while the service starts or stands by.
+pub(super) fn revocations_page(board: Option<&Arc<RevocationBoard>>) -> PageReply {
+    let list = board.map(|board| board.current().1);
+    let (entries, digest) = (list.as_ref().map(|list| list.len()), list.as_ref().map(|list| hex(&list.digest())));
+    PageReply::json(json!({"entries": entries, "digest": digest}).to_string())
 }
 
 /// What the audit stream is told of a change: each entry that came or went, so many of them, and how the list is then.

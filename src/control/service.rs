@@ -37,7 +37,7 @@ use crate::telemetry::logs::LogGuard;
 use crate::telemetry::{BuildInfo, Check, Labels, Publisher};
 use crate::worker::{self, mailbox, unix_now, CoreParts, Driver, Letter, Mailbox, Site, Wanted, Workers};
 use crossbeam_channel::Receiver;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 /// Questions to the ledger that wait for the lookup desk.
@@ -120,13 +120,17 @@ impl Keys {
     /// nothing: whoever watches the file says so.
     fn look_again(&self, in_force: &InForce, stamp: Option<Stamp>) -> Option<Stamp> {
         match self {
-            Keys::InFile(custody) if custody.stamp() != stamp => match custody.open_or_create() {
-                Ok((keyring, stamp)) => {
-                    in_force.replace(Arc::new(keyring));
-                    Some(stamp)
+            Keys::InFile(custody) if custody.stamp() != stamp => {
+                // What changes while it is read is noticed by whoever watches the file.
+                let now = custody.stamp();
+                match custody.open() {
+                    Ok(keyring) => {
+                        in_force.replace(Arc::new(keyring));
+                        now
+                    }
+                    Err(_) => stamp,
                 }
-                Err(_) => stamp,
-            },
+            }
             Keys::InFile(_) | Keys::InMemory(_) => stamp,
         }
     }
@@ -214,6 +218,7 @@ impl Service {
         topology.publish(&publisher);
         readiness.publish(&publisher);
         let counters = CountersDesk::default();
+        let (watched, in_use) = (Arc::<OnceLock<_>>::default(), board.clone());
         let pages = ServicePages {
             readiness: readiness.clone(),
             publisher: publisher.clone(),
@@ -221,6 +226,7 @@ impl Service {
             status: status.clone(),
             policy: policy.clone(),
             topology: topology.clone(),
+            revocations: watched.clone(),
             counters: counters.clone(),
             faults: faults.clone(),
             notes: notes.clone(),
@@ -305,6 +311,7 @@ impl Service {
         };
         readiness.up(Dep::Ledger);
         let policy = PolicyReloads::start(policy).map_err(refused("cannot start the thread that reads the policy"))?;
+        let _ = watched.set(in_use);
         let files = Files { topology, revocations, policy };
         let watcher = Watcher::new(publisher, files, version, status, ledger.watch(), ledger.epoch(), driver.name());
         let watcher = watcher.with_stream(auditing.clone()).with_load(to_watch, config.ledger.commit_max);

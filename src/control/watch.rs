@@ -193,10 +193,9 @@ impl Watcher {
                 let entries = change.entries;
                 self.publisher.revocations(entries);
                 self.publisher.reload(Reload::Revocations, true);
+                // A file that could not be read at once is another one at the second attempt as well.
                 if is_new || !change.revoked.is_empty() || !change.taken_back.is_empty() {
                     tracing::info!(event = "revocations_loaded", entries, "another list of revocations is in force");
-                }
-                if is_new {
                     let digest = hex(&self.revocations.borrow().digest());
                     revocation_events(&change, &digest).into_iter().for_each(|event| self.note(event));
                 }

@@ -1,17 +1,28 @@
 //! `ronctl cap revoke` and `ronctl cap revocations`: what is refused although it is genuine and in its time.
 //!
-//! They work on the file of the server's configuration, and need no server: one that runs notices the change within a second, one that
-//! does not run finds it at its start.
+//! They work on the file of the server's configuration, and need no server: one that runs notices the change within a second, for which
+//! the command waits; one that does not run finds it at its start.
 use serde_json::json;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use crate::access::{
-    change_revocations, load_revocations, reason_well_formed, Revocation, RevocationFault, Revoked, REASON_BYTES_MAX,
+    change_revocations, load_revocation_list, load_revocations, reason_well_formed, Revocation, RevocationFault, Revoked,
+    REASON_BYTES_MAX,
 };
-use crate::control::custody;
-use crate::operator::context::Context;
+use crate::config::Config;
+use crate::control::{custody, Page};
+use crate::domain::hex;
+use crate::operator::client::{ClientError, Request};
+use crate::operator::context::{unreachable, Context};
 use crate::operator::exit::{Exit, Failure};
 use crate::operator::output::{rfc3339, Style};
 use crate::worker::unix_now;
+
+/// How long a server may take to notice a changed list; it looks every 50 ms.
+const NOTICED_WITHIN: Duration = Duration::from_secs(3);
+/// Pause between two questions whether it has.
+const ASKED_EVERY: Duration = Duration::from_millis(20);
 
 /// Arguments of `revoke`.
 #[derive(Debug, clap::Args)]
@@ -22,7 +33,8 @@ use crate::worker::unix_now;
   ronctl cap revoke --undo --subject alice
 
 A token id (see `ronctl cap inspect`) stands for the token and for all that were narrowed from it. It is in force on every core of a running
-server within a second, and after every start, until it is taken back. Ends with 1 if it was revoked already, or not at all.")]
+server when the command ends with 0, and after every start, until it is taken back. Ends with 1 if it was revoked already, or not at all, and with 4 if
+the server does not take the list.")]
 pub struct Revoke {
     #[command(flatten)]
     #[allow(missing_docs)]
@@ -82,10 +94,13 @@ impl Revoke {
             (true, true)
         });
         let changed = changed.map_err(|fault| failed(&fault))?;
+        let in_force = wait_until_in_force(context, &config)?;
         let (kind, name) = (what.kind(), what.name());
         let revoked = !self.undo;
         if context.output.json {
-            context.output.value(&json!({"kind": kind, "name": name, "revoked": revoked, "changed": changed}))?;
+            context
+                .output
+                .value(&json!({"kind": kind, "name": name, "revoked": revoked, "changed": changed, "in_force": in_force}))?;
         } else {
             let told = match (revoked, changed) {
                 (true, true) => format!("revoked: {kind} {name}"),
@@ -94,8 +109,12 @@ impl Revoke {
                 (false, false) => format!("{kind} {name} is not revoked"),
             };
             context.output.line(&told)?;
-            if changed {
-                context.output.hint("a server that runs with this configuration notices it within a second");
+            if in_force {
+                context.output.hint("it is in force on every core of the server");
+            } else {
+                context
+                    .output
+                    .hint("no server that serves answers at bind.admin: one that runs notices it within a second, any other before it serves");
             }
             if let (true, Revoked::Key(id)) = (revoked, &what) {
                 let active = custody(&config.security).open().ok().filter(|keyring| keyring.active_id() == id);
@@ -105,6 +124,36 @@ impl Revoke {
             }
         }
         Ok(if changed { Exit::Done } else { Exit::No })
+    }
+}
+
+/// Waits until the server of this configuration has the list of the file in force. False if none answers on an admin socket,
+/// or it is not serving yet and reads the file again before it does.
+fn wait_until_in_force(context: &Context, config: &Config) -> Result<bool, Failure> {
+    let Some(mut admin) = context.admin(config) else { return Ok(false) };
+    let path: &Path = &config.security.revocations;
+    let began = Instant::now();
+    loop {
+        // Somebody else may have changed the file as well.
+        let list = load_revocation_list(path).map_err(|fault| failed(&fault))?.unwrap_or_default();
+        let told = match admin.exchange(&Request::get(Page::Revocations.path())) {
+            Ok(reply) if reply.status == 404 => return Ok(false),
+            Ok(reply) => reply.json(),
+            Err(ClientError::Connect { .. }) => return Ok(false),
+            Err(fault) => return Err(unreachable(&fault)),
+        };
+        if told["digest"].is_null() {
+            return Ok(false);
+        }
+        if told["digest"] == hex(&list.digest()) {
+            return Ok(true);
+        }
+        if began.elapsed() >= NOTICED_WITHIN {
+            let what =
+                format!("{} is written, but the server has not taken it within {} s", path.display(), NOTICED_WITHIN.as_secs());
+            return Err(Failure::internal(what, "see revocations_failed in its log; the list that was in force before still is"));
+        }
+        std::thread::sleep(ASKED_EVERY);
     }
 }
 
