@@ -15,6 +15,7 @@ pub mod dto;
 pub mod exit;
 #[cfg(test)]
 mod fake;
+mod kept_file;
 pub mod kms;
 pub mod ledger;
 pub mod members;

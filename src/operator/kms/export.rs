@@ -1,12 +1,12 @@
 //! `ronctl kms export`: what others need in order to check signatures.
 //!
 //! The file has public halves only. Keys that are in a file already stay in it: signatures of a key outlive it.
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::posture;
 use crate::operator::context::Context;
 use crate::operator::exit::{Exit, Failure};
+use crate::operator::kept_file::replace;
 use crate::operator::public_keys::{self, PublicKeys};
 
 /// Arguments of the command.
@@ -35,7 +35,7 @@ impl Export {
         };
         let mut known = if file.exists() { public_keys::read(file)? } else { PublicKeys::default() };
         let added = known.add(keys).map_err(|id| changed(file, &id))?;
-        fs::write(file, known.text()).map_err(|fault| {
+        replace(file, known.text().as_bytes()).map_err(|fault| {
             Failure::usage(format!("cannot write {}: {fault}", file.display()), "name another file with --out")
         })?;
         context.output.hint(&format!("{added} keys were added to {}", file.display()));

@@ -3,7 +3,6 @@
 //! A root that is kept is what everything else is checked against. So a file that has one is only replaced by a root that provably
 //! continues it; the proof is fetched and checked here, and whatever else is in the file stays.
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -15,6 +14,7 @@ use crate::domain::HistoryRoot;
 use crate::operator::client::Reply;
 use crate::operator::context::Context;
 use crate::operator::exit::{Exit, Failure};
+use crate::operator::kept_file::replace;
 use crate::operator::output::grouped;
 use crate::operator::public_keys::Trust;
 use crate::operator::wallet::{ask, refusal, Authority};
@@ -163,22 +163,6 @@ fn written(context: &Context, file: &Path, reply: &Reply) -> Result<Exit, Failur
         .map_err(|fault| Failure::usage(format!("cannot write {}: {fault}", file.display()), "name another file with --out"))?;
     context.output.hint(&format!("written to {}", file.display()));
     Ok(Exit::Done)
-}
-
-/// Puts a file in the place of another one, whole and durably: of an old root and a new one, one is always there.
-fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
-    // A link stays one, and what it points to is replaced.
-    let file = &fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
-    let mut partial = file.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
-    let done =
-        fs::write(&partial, bytes).and_then(|()| fs::File::open(&partial)?.sync_all()).and_then(|()| fs::rename(&partial, file));
-    if done.is_err() {
-        // The message tells what failed; a remainder under this name is overwritten by the next attempt.
-        let _ = fs::remove_file(&partial);
-    }
-    done
 }
 
 fn no_root(file: &Path) -> Failure {
