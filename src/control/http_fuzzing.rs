@@ -1,5 +1,6 @@
 //! What must hold of the control plane, the admin socket among it, whatever bytes arrive; `src/fuzzing.rs` feeds it.
 use super::super::ephemeral::EphemeralKeys;
+use super::super::faults;
 use super::super::notes::Notes;
 use super::*;
 use crate::access::{inspect, MintRequest};
@@ -96,6 +97,7 @@ pub(crate) fn requests(input: &[u8]) {
         let acted = action.map(|action| keys.act(action, &whole.body, 0));
         assert_reply(&answer(&whole, surface, &pages, acted));
     }
+    faults::bodies(input);
     if let Ok(minted) = keys.act(Action::Mint, input, 0) {
         let minted: serde_json::Value = serde_json::from_slice(&minted.body).expect("an answer is JSON");
         let token = minted["token"].as_str().expect("a token was made");
@@ -125,6 +127,9 @@ pub(crate) fn requests_seeds() -> Vec<Vec<u8>> {
         &mint,
         r#"{"rotate":{"hybrid":true}}"#,
         "{}",
+        r#"{"fault":"latency","dep":"ron-ledger","ms":20,"for_ms":1000}"#,
+        r#"{"fault":"quota_storm","rate":0.25}"#,
+        r#"{"id":"f-1"}"#,
     ]
     .map(|text| text.as_bytes().to_vec())
     .to_vec()

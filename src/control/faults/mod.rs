@@ -37,6 +37,21 @@ const NOT_ALLOWED: &str =
     "faults are not allowed on this server: set faults.allowed = true in its configuration, or start it with --set \
                            faults.allowed=true; not where it holds real value";
 
+/// What must hold of the bodies of both actions: a fault that makes sense ends in time, and is the same when it is asked for as it is told.
+#[cfg(any(test, fuzzing))]
+pub(super) fn bodies(input: &[u8]) {
+    let set = &mut Set::default();
+    if let Ok(Clear { id }) = serde_json::from_slice(input) {
+        assert!(id.and_then(|id| set.take(&id)).is_none(), "nothing was active");
+    }
+    let Ok(wanted) = serde_json::from_slice::<FaultRequest>(input) else { return };
+    let Ok(spec) = Spec::of(&wanted) else { return };
+    assert_eq!(Spec::of(&spec.request()), Ok(spec));
+    assert!(spec.lasts <= Duration::from_secs(3_600) && !spec.describe().is_empty());
+    let active = set.add(spec, Instant::now(), unix_now()).expect("there is room for one");
+    assert_eq!(active.spec, spec);
+}
+
 /// The faults of a service.
 pub(super) struct Faults {
     allowed: bool,
