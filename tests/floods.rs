@@ -18,13 +18,14 @@ const MIB: u64 = 1 << 20;
 const ASK_EVERY: Duration = Duration::from_millis(10);
 
 /// What each flood may add to the memory of the process, in MiB, as `docs/SECURITY.md` says it.
-const BOUNDS: [(&str, u64); 7] = [
+const BOUNDS: [(&str, u64); 8] = [
     ("decompression bombs", 48),
     ("names by the thousand", 24),
     ("large bodies that never end", 352),
     ("half-open connections", 32),
     ("a megabyte of pipelined requests", 16),
     ("clients that never read", 48),
+    ("clients that never read large replies", 24),
     ("tokens of every size", 24),
 ];
 
@@ -302,6 +303,33 @@ fn a_megabyte_of_pipelined_requests_is_answered_in_its_order() {
     });
     assert!(count > 2_000, "{count} requests");
     before.bounded("a megabyte of pipelined requests");
+}
+
+#[test]
+fn clients_that_never_read_large_replies_take_one_each() {
+    let server = server(&[("timeouts.write_ms", "300s")]);
+    let mut wallet = server.wallet();
+    wallet.issue("a", 1_000);
+    let payee = "b".repeat(64);
+    (1..=120).for_each(|nonce| drop(wallet.spend("a", &payee, 1, nonce, &format!("{nonce:064}")).ok()));
+    let page = "/v1/accounts/a/entries?limit=100";
+    assert!(wallet.get(page).ok().body.len() > 30_000);
+    let before = Before::flood(&server);
+    let ask = format!("GET {page} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\n\r\n", server.token());
+    let many = ask.repeat(200);
+    let mut greedy: Vec<Client> = Vec::new();
+    for _ in 0..16 {
+        let mut client = server.connect();
+        // What the kernel takes is none of the server's, and takes long to fill.
+        rustix::net::sockopt::set_socket_recv_buffer_size(client.stream(), 4096).unwrap();
+        client.stream().set_write_timeout(Some(Duration::from_millis(50))).unwrap();
+        while let Ok(()) = client.try_send(many.as_bytes()) {}
+        greedy.push(client);
+    }
+    // Every page that is made has been made.
+    eventually("nothing is in flight", || (server.metric("inflight") == 0.0).then_some(()));
+    server.wallet().spend("a", "b", 1, 121, "k").ok();
+    before.bounded("clients that never read large replies");
 }
 
 #[test]

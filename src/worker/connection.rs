@@ -164,6 +164,11 @@ impl Connection {
         self.unanswered
     }
 
+    /// Whether the newest request is for a page of entries, which may have a hundred kilobytes, and has no reply yet.
+    pub fn waits_for_page(&self) -> bool {
+        self.places.back().is_some_and(|place| !place.answered && place.meta.route == Route::Entries)
+    }
+
     /// Makes the place for a request's reply and returns its number.
     pub fn expect(&mut self, meta: Meta) -> u64 {
         self.places.push_back(Place { meta, ready: None, answered: false });

@@ -193,7 +193,9 @@ impl Front {
                 used = input.len();
                 break Fed::All { request_bytes_max: 0 };
             }
-            if connection.unanswered() >= site.pipeline_depth || taken >= site.pipeline_depth {
+            // Of what is large only one reply at a time waits to be read by a client.
+            let is_full = connection.unanswered() >= site.pipeline_depth || connection.waits_for_page();
+            if is_full || taken >= site.pipeline_depth {
                 break Fed::More;
             }
             match framer.next(&mut input[used..], &site.http_limits) {
