@@ -168,7 +168,7 @@ fn a_list_that_the_server_does_not_take_is_no_success() {
 }
 
 #[test]
-fn every_kind_of_revocation_outlives_a_restart_and_a_list_that_has_gone_is_told() {
+fn every_kind_of_revocation_outlives_a_restart_and_a_list_that_has_gone_refuses_it() {
     let mut server = Server::with(&[("runtime.cores", "2")]);
     let of_key = server.token().to_owned();
     let key = svc_wallet::access::inspect(&of_key).unwrap().key_id;
@@ -196,7 +196,6 @@ fn every_kind_of_revocation_outlives_a_restart_and_a_list_that_has_gone_is_told(
     for _ in 0..2 {
         server.stop();
         server.launch();
-        assert!(!server.log().contains("revocations_absent"));
         answers(&server, 401);
     }
     server.kill();
@@ -204,7 +203,11 @@ fn every_kind_of_revocation_outlives_a_restart_and_a_list_that_has_gone_is_told(
     answers(&server, 401);
     server.stop();
     std::fs::remove_file(server.path("wallet.revocations")).unwrap();
+    let exit = server.launch_refused();
+    assert_eq!(exit.status.code(), Some(1), "{}", exit.log);
+    assert!(exit.log.contains("wallet.revocations: it is not there any more; put it back, or remove"), "{}", exit.log);
+    // Whoever wants nothing to be revoked any more says so.
+    std::fs::remove_file(server.path("wallet.revocations.known")).unwrap();
     server.launch();
-    eventually("it is told", || server.log().contains("\"event\":\"revocations_absent\"").then_some(()));
     answers(&server, 200);
 }

@@ -53,7 +53,7 @@ pub use policy_fault::{PolicyFault, PolicyFlaw, PolicyFlaws};
 pub use private_file::{directory_of, Stamp};
 pub use revocation_file::{
     change as change_revocations, load as load_revocations, load_list as load_revocation_list, reason_well_formed,
-    was_written as revocations_were_written, RevocationFault, REASON_BYTES_MAX, REVOCATIONS_MAX, VERSION as REVOCATIONS_VERSION,
+    RevocationFault, REASON_BYTES_MAX, REVOCATIONS_MAX, VERSION as REVOCATIONS_VERSION,
 };
 pub use revocations::{Revocation, RevocationBoard, Revocations, Revoked};
 pub use scope::{Scope, ScopeSet};

@@ -8,7 +8,7 @@
 //!
 //! Invariants: it is taken as a whole or refused as a whole, so that damage never takes a revocation back; it is a regular file that
 //! neither group nor others can touch; a new one takes the place of the old one complete and synced. Two commands that change it at
-//! once wait for each other. A file that is not there revokes nothing.
+//! once wait for each other. A file that was never there revokes nothing; one that has gone is a fault, which an empty file beside it tells.
 use super::caveat::{rfc3339, unix_ms};
 use super::private_file::{self, chown, directory_of, Guard, ReadFault};
 use super::revocations::{Revocation, Revocations, Revoked};
@@ -48,19 +48,21 @@ struct WrittenEntry {
     reason: String,
 }
 
-/// Every entry of the file, in its order; none if there is no such file.
+/// Every entry of the file, in its order; none if there never was one.
 pub fn load(path: &Path) -> Result<Vec<Revocation>, RevocationFault> {
     Ok(entries(path)?.unwrap_or_default())
 }
 
-/// The list of the file, to be put in force; `None` if there is no such file.
+/// The list of the file, to be put in force; `None` if there never was one.
 pub fn load_list(path: &Path) -> Result<Option<Revocations>, RevocationFault> {
     let entries = entries(path)?;
     Ok(entries.map(|entries| Revocations::of(entries.iter().map(|entry| &entry.what))))
 }
 
 fn entries(path: &Path) -> Result<Option<Vec<Revocation>>, RevocationFault> {
-    let Some(text) = read(path)? else { return Ok(None) };
+    let Some(text) = read(path)? else {
+        return if beside(path, KNOWN).exists() { Err(RevocationFault::Gone { path: path.into() }) } else { Ok(None) };
+    };
     parse(&text).map(Some).map_err(|flaw| RevocationFault::Malformed { path: path.into(), flaw })
 }
 
@@ -172,11 +174,6 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, RevocationFault> {
     Ok(Some(text))
 }
 
-/// Whether a list was ever written at this path: an empty file beside it says so, which stays when the list goes.
-pub fn was_written(path: &Path) -> bool {
-    beside(path, KNOWN).exists()
-}
-
 fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
@@ -242,7 +239,7 @@ pub enum RevocationFault {
         /// The file.
         path: PathBuf,
     },
-    /// A server that has read it does not find it any more.
+    /// It is not there, although there has been one.
     Gone {
         /// The file.
         path: PathBuf,
@@ -265,9 +262,10 @@ impl std::fmt::Display for RevocationFault {
             ),
             Self::Malformed { path, flaw } => write!(
                 f,
-                "revocations {}: {flaw}; restore it from a backup, or move it aside, which revokes nothing any more, and revoke anew \
-                 with `ronctl cap revoke`",
-                path.display()
+                "revocations {}: {flaw}; restore it from a backup, or move it aside and remove {}, which revokes nothing any more, and \
+                 revoke anew with `ronctl cap revoke`",
+                path.display(),
+                beside(path, KNOWN).display()
             ),
             Self::TooMany { path } => write!(
                 f,
@@ -277,8 +275,10 @@ impl std::fmt::Display for RevocationFault {
             ),
             Self::Gone { path } => write!(
                 f,
-                "revocations {}: it is not there any more; put it back, or take everything back with `ronctl cap revoke --undo`",
-                path.display()
+                "revocations {}: it is not there any more; put it back, or remove {}, which revokes nothing any more, and revoke anew \
+                 with `ronctl cap revoke`",
+                path.display(),
+                beside(path, KNOWN).display()
             ),
         }
     }

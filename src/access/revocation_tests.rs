@@ -47,7 +47,7 @@ fn what_root_writes_belongs_to_whoever_has_the_directory() {
 fn what_is_written_is_read_and_private() {
     let (_directory, path) = place();
     assert_eq!(load(&path).unwrap(), [], "no file revokes nothing");
-    assert!(!was_written(&path));
+    assert_eq!(load_list(&path).unwrap(), None);
     put(&path, &some());
     assert_eq!(load(&path).unwrap(), some());
     assert_eq!(load_list(&path).unwrap().unwrap().len(), 3);
@@ -66,7 +66,12 @@ fn what_is_written_is_read_and_private() {
     change(&path, |known| (known.clear(), false)).unwrap();
     assert!(Stamp::at(&path).is_some());
     fs::remove_file(&path).unwrap();
-    assert!(load(&path).unwrap().is_empty() && was_written(&path));
+    // It does not pass for one that never was, unless what tells of it is gone too.
+    assert!(matches!(load(&path), Err(RevocationFault::Gone { .. })));
+    assert!(matches!(load_list(&path), Err(RevocationFault::Gone { .. })));
+    assert!(matches!(change(&path, |_| ((), true)), Err(RevocationFault::Gone { .. })));
+    fs::remove_file(beside(&path, KNOWN)).unwrap();
+    assert_eq!(load_list(&path).unwrap(), None);
 }
 
 #[test]

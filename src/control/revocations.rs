@@ -1,9 +1,7 @@
 //! The file of revocations under a running server: noticed when it has changed, put in force as a whole, and left in force when it
 //! turns bad.
 use super::PageReply;
-use crate::access::{
-    load_revocation_list, revocations_were_written, RevocationBoard, RevocationFault, Revocations, Revoked, Stamp,
-};
+use crate::access::{load_revocation_list, RevocationBoard, RevocationFault, Revocations, Revoked, Stamp};
 use crate::audit::{Event, EventKind, EVENTS_MAX};
 use crate::domain::hex;
 use serde_json::json;
@@ -57,25 +55,16 @@ pub(super) enum Looked {
 }
 
 impl RevocationWatch {
-    /// Reads the file for the first time and puts it on the board. A file that is not there revokes nothing, which is told if there has
-    /// been one.
+    /// Reads the file for the first time and puts it on the board. A file that never was there revokes nothing.
     ///
     /// # Errors
-    /// If there is one and it is damaged or cannot be read: nobody may think that nothing is revoked.
+    /// If there is one and it is damaged or cannot be read, or if there has been one: nobody may think that nothing is revoked.
     pub fn open(path: PathBuf, board: Arc<RevocationBoard>) -> Result<Self, RevocationFault> {
         let mut watch = Self { path, board, seen: None, entries: 0, failed: None };
         let seen = Stamp::at(&watch.path);
         let list = load_revocation_list(&watch.path)?;
         watch.seen = seen.filter(|_| list.is_some());
-        let is_there = list.is_some();
         watch.put(list.unwrap_or_default());
-        if !is_there && revocations_were_written(&watch.path) {
-            tracing::warn!(
-                event = "revocations_absent",
-                file = %watch.path.display(),
-                "the file of revocations is gone, and nothing is revoked: put it back"
-            );
-        }
         Ok(watch)
     }
 
@@ -104,7 +93,7 @@ impl RevocationWatch {
         }
         let was_there = self.seen.is_some() || self.failed.is_some();
         let found = match load_revocation_list(&self.path) {
-            // It may also go between the look and the reading.
+            // Without what says that there has been one, because somebody else than `ronctl` has put it there.
             Ok(None) if was_there => Err(RevocationFault::Gone { path: self.path.clone() }),
             found => found.map(Option::unwrap_or_default),
         };
@@ -205,6 +194,7 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         assert!(matches!(watch.look(false), Looked::Failed(_)), "others can read it");
         fs::remove_file(&path).unwrap();
+        fs::remove_file(place.path().join("wallet.revocations.known")).unwrap();
         revoke(&path, "b");
         revoke(&path, "c");
         assert_eq!((watch.look(false), in_force()), (changed(2, &["b", "c"], &["a"]), 2));
@@ -228,13 +218,15 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_refuses_the_start() {
+    fn a_damaged_file_refuses_the_start_and_so_does_one_that_has_gone() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("wallet.revocations");
         revoke(&path, "a");
         let good = fs::read(&path).unwrap();
         fs::write(&path, &good[1..]).unwrap();
-        let board = Arc::<RevocationBoard>::default();
-        assert!(matches!(RevocationWatch::open(path, board), Err(RevocationFault::Malformed { .. })));
+        let open = || RevocationWatch::open(path.clone(), Arc::default());
+        assert!(matches!(open(), Err(RevocationFault::Malformed { .. })));
+        fs::remove_file(&path).unwrap();
+        assert!(matches!(open(), Err(RevocationFault::Gone { .. })));
     }
 }
