@@ -189,6 +189,12 @@ fn who_is_frozen_pays_nothing_new_and_who_is_denied_is_not_served() {
     wallet.spend("alice", "bob", 1, 2, "k2").ok();
     let read = request("GET", "/v1/balance?account=bob&asset=roc").token(&revoked);
     wallet.client.call(&read).ok();
+    // What a policy revokes and takes back stands in the audit stream, as what the file of revocations does.
+    eventually("both are told", || {
+        let told = String::from_utf8(server.ronctl("--json audit search --event revocation").stdout).unwrap();
+        let one = |change: &str| format!(r#""change":"{change}","what":"token","name":"{revoked_id}","by":"policy""#);
+        (told.contains(&one("revoked")) && told.contains(&one("taken_back"))).then_some(())
+    });
 }
 
 /// Sends so many spends of one account as fast as they are answered: how many passed, and in how many seconds.

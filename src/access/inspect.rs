@@ -178,12 +178,12 @@ fn in_one_request(amount: &str) -> String {
 
 fn in_one_day(amount: &str) -> String {
     format!(
-        "debits at most {amount} minor units in one UTC day from each account, of each asset, together with all tokens of its id"
+        "debits at most {amount} minor units in one UTC day from each account, of each asset, together with all tokens of its id; issues are not debits"
     )
 }
 
 fn in_all(amount: &str) -> String {
-    format!("debits at most {amount} minor units in all, ever, together with all tokens of its id")
+    format!("debits at most {amount} minor units in all, ever, together with all tokens of its id; issues are not debits")
 }
 
 /// Text of a token is written by whoever narrowed it: what would steer a terminal or mislead its reader must not reach it.

@@ -35,8 +35,8 @@ fn a_description_says_all_without_a_key() {
             "credits only the accounts svc:*, and no burns",
             "only the assets roc",
             "at most 10 minor units in one request",
-            "debits at most 100 minor units in one UTC day from each account, of each asset, together with all tokens of its id",
-            "debits at most 1000 minor units in all, ever, together with all tokens of its id",
+            "debits at most 100 minor units in one UTC day from each account, of each asset, together with all tokens of its id; issues are not debits",
+            "debits at most 1000 minor units in all, ever, together with all tokens of its id; issues are not debits",
             "only idempotency keys job-*",
             "not understood, so it denies everything: colour = blue??",
             "until 2027-01-15T08:00:01Z",
@@ -59,7 +59,7 @@ fn of_several_limits_of_a_kind_the_smallest_is_said() {
         described.limits.smallest,
         [
             "at most 7 minor units in one request",
-            "debits at most 80 minor units in all, ever, together with all tokens of its id"
+            "debits at most 80 minor units in all, ever, together with all tokens of its id; issues are not debits"
         ]
     );
 }

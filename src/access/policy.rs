@@ -118,6 +118,11 @@ impl Policy {
         self.version
     }
 
+    /// What it revokes.
+    pub fn revocations(&self) -> &Revocations {
+        &self.revocations
+    }
+
     /// The names of the listed assets, in order.
     pub fn assets(&self) -> impl Iterator<Item = &str> {
         self.assets.iter().map(|rule| &*rule.name)

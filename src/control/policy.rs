@@ -4,10 +4,11 @@
 //! the log and the audit stream tell that.
 use super::notes::{asked_by, Notes};
 use super::page::{ActionFault, PageReply};
+use super::revocations::{revocation_events, Change};
 use super::SharedVersion;
 use crate::access::{Policy, PolicyBoard, PolicyFault};
 use crate::audit::{Event, EventKind};
-use crate::domain::{Code, UnixMs};
+use crate::domain::{hex, Code, UnixMs};
 use crate::ledger::Disturbance;
 use crate::telemetry::{Publisher, Reload};
 use crate::worker::unix_now;
@@ -81,9 +82,9 @@ impl PolicyKeeper {
         self.board.clone()
     }
 
-    /// The version of the policy in force.
-    pub fn version(&self) -> u64 {
-        self.board.current().1.version()
+    /// The policy in force.
+    pub fn current(&self) -> Arc<Policy> {
+        self.board.current().1
     }
 
     /// Reads the file again if it says something else than what is in force.
@@ -100,7 +101,8 @@ impl PolicyKeeper {
     pub fn reload(&self, uid: Option<u32>) -> Result<(), PolicyFault> {
         let passed = self.disturbance.pass();
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = self.board.current().1.version();
+        let old = self.board.current().1;
+        let before = old.version();
         let read = match passed {
             Ok(()) => Policy::load(&self.path),
             Err(reason) => Err(PolicyFault::Unreadable { path: self.path.clone(), source: io::Error::other(reason) }),
@@ -110,6 +112,11 @@ impl PolicyKeeper {
         let (event, outcome) = match read {
             Ok(policy) => {
                 let version = policy.version();
+                if policy.revocations() != old.revocations() {
+                    let change = Change::between(old.revocations(), policy.revocations());
+                    let told = revocation_events(&change, &hex(&policy.revocations().digest()));
+                    told.into_iter().for_each(|event| self.notes.note(asked_by(event.with("by", "policy"), uid)));
+                }
                 self.board.put(policy);
                 *loaded = unix_now();
                 self.publisher.policy_version(version);

@@ -43,6 +43,13 @@ pub(super) struct Change {
     pub taken_back: Vec<Revoked>,
 }
 
+impl Change {
+    /// What is another on the second list.
+    pub fn between(before: &Revocations, list: &Revocations) -> Self {
+        Self { entries: list.len(), revoked: list.beyond(before), taken_back: before.beyond(list) }
+    }
+}
+
 /// What a look has found.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Looked {
@@ -118,11 +125,10 @@ impl RevocationWatch {
     }
 
     fn put(&mut self, list: Revocations) -> Change {
-        let before = self.board.current().1;
-        let (revoked, taken_back) = (list.beyond(&before), before.beyond(&list));
+        let change = Change::between(&self.board.current().1, &list);
         self.entries = list.len();
         self.board.put(list);
-        Change { entries: self.entries, revoked, taken_back }
+        change
     }
 }
 

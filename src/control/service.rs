@@ -278,7 +278,7 @@ impl Service {
         let (signing, roots) = signing.map_err(refused("cannot start the thread that signs roots"))?;
 
         let listeners = bind()?;
-        let started = begun(ledger.epoch(), cpus.len(), &in_force.get(), policy.version(), &revocations);
+        let started = begun(ledger.epoch(), cpus.len(), &in_force.get(), &policy.current(), &revocations);
         let of_requests = (policy.board(), switches.requests.clone());
         let (spans, traces) = Traces::start(config, &publisher).map_err(refused("cannot start the thread that sends traces"))?;
         let site = Arc::new(site(config, (board, roots), of_requests, &readiness, version.clone(), ledger.log_id(), spans));
@@ -417,12 +417,16 @@ impl Service {
 
 /// What the audit stream is told of a start: what runs, and which keys, revocations and policy are in force, for these may have been
 /// changed while nothing ran.
-fn begun(epoch: u64, cores: usize, keyring: &Keyring, policy: u64, revocations: &RevocationWatch) -> Event {
+fn begun(epoch: u64, cores: usize, keyring: &Keyring, policy: &Policy, revocations: &RevocationWatch) -> Event {
     let event = Event::new(EventKind::Start, true).with("version", env!("CARGO_PKG_VERSION")).with("revision", super::REVISION);
     let event = event.with("cores", cores.to_string()).with("epoch", epoch.to_string());
     let event = event.with("keyring_version", keyring.serial().to_string()).with("active", keyring.active_id());
-    let event = event.with("keys", keyring.ids().collect::<Vec<_>>().join(" ")).with("policy_version", policy.to_string());
-    event.with("revocations", revocations.entries().to_string()).with("revocations_digest", hex(&revocations.digest()))
+    let event =
+        event.with("keys", keyring.ids().collect::<Vec<_>>().join(" ")).with("policy_version", policy.version().to_string());
+    let event =
+        event.with("revocations", revocations.entries().to_string()).with("revocations_digest", hex(&revocations.digest()));
+    let of_policy = policy.revocations();
+    event.with("policy_revocations", of_policy.len().to_string()).with("policy_revocations_digest", hex(&of_policy.digest()))
 }
 
 fn schedule(config: &Config) -> Schedule {
