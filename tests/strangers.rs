@@ -14,8 +14,13 @@ use support::{eventually, Daemon, Server, PATIENCE};
 /// Nobody, on most systems; on no system the owner of anything here.
 const STRANGER: u32 = 65_534;
 
+/// Whether the part that takes another user can be tried; if not, that is told.
 fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root {
+        println!("LEFT OUT: becoming another user takes root");
+    }
+    is_root
 }
 
 fn mode(path: &Path) -> u32 {

@@ -26,6 +26,7 @@ fn put(path: &Path, entries: &[Revocation]) {
 #[test]
 fn what_root_writes_belongs_to_whoever_has_the_directory() {
     if !rustix::process::geteuid().is_root() {
+        println!("LEFT OUT: giving a file away takes root");
         return;
     }
     let (directory, path) = place();
