@@ -63,6 +63,8 @@ struct Slot {
     epoch: u64,
     revoked: bool,
     used: bool,
+    /// Somebody wants to have it from [`TokenCache::take_fresh`] again.
+    untold: bool,
 }
 
 impl TokenCache {
@@ -124,6 +126,9 @@ impl TokenCache {
         }
         let slot = &mut self.slots[self.newest];
         slot.used = true;
+        if std::mem::take(&mut slot.untold) {
+            self.fresh = Some(slot.capability.clone());
+        }
         if slot.epoch != self.epoch {
             (slot.epoch, slot.revoked) = (self.epoch, self.revocations.cover(&slot.capability));
         }
@@ -146,6 +151,7 @@ impl TokenCache {
                 epoch: 0,
                 revoked: false,
                 used: false,
+                untold: false,
             });
         }
         self.believed = true;
@@ -177,7 +183,7 @@ impl TokenCache {
         let capability = Arc::new(token::verify(&self.keyring, token, discharges)?);
         let (token, discharges) = (token.into(), discharges.map(Box::from));
         self.fresh = Some(capability.clone());
-        Ok(self.insert(Slot { hash, token, discharges, capability, epoch: 0, revoked: false, used: false }))
+        Ok(self.insert(Slot { hash, token, discharges, capability, epoch: 0, revoked: false, used: false, untold: false }))
     }
 
     /// One token of each hash is kept: its holder can write a token in many ways, by the locations, which are not signed, and all of
@@ -217,6 +223,13 @@ impl TokenCache {
     /// The capability that had to be verified in full since the last call, if one had.
     pub fn take_fresh(&mut self) -> Option<Arc<Capability>> {
         self.fresh.take()
+    }
+
+    /// Has [`TokenCache::take_fresh`] tell the capability of the present request once more when its token comes again.
+    pub fn tell_again(&mut self) {
+        if self.believed {
+            self.slots[self.newest].untold = true;
+        }
     }
 
     /// Verifies with another keyring from now on, between two requests. What was verified with a key that is not on it any more is

@@ -153,6 +153,26 @@ fn only_a_right_signature_makes_a_holder() {
     assert_eq!(Code::Unauthorized, cache.verify(b"", None, NOW).unwrap_err().code);
 }
 
+#[test]
+fn what_found_no_room_is_told_when_its_token_comes_again() {
+    let bench = Bench::new();
+    let mut cache = bench.cache();
+    let [alice, bob] = ["alice", "bob"].map(|subject| bench.token_of(subject));
+    let told = |cache: &mut TokenCache, token: &str| {
+        cache.begin();
+        assert_eq!(why(cache, token, NOW), None);
+        cache.take_fresh().map(|fresh| fresh.subject().to_owned())
+    };
+    assert_eq!(told(&mut cache, &alice).as_deref(), Some("alice"));
+    cache.tell_again();
+    assert_eq!(told(&mut cache, &bob).as_deref(), Some("bob"));
+    assert_eq!(told(&mut cache, &alice).as_deref(), Some("alice"), "it is cached, and was not told");
+    assert_eq!((told(&mut cache, &alice), told(&mut cache, &bob)), (None, None));
+    cache.begin();
+    cache.tell_again();
+    assert_eq!(told(&mut cache, &bob), None, "nobody has asked yet");
+}
+
 /// A keyring of these keys, of which the first is active; each secret is one byte, repeated.
 fn ring(keys: &[(&str, u8)]) -> Arc<Keyring> {
     let secret = |byte: u8| STANDARD.encode([byte; 32]);

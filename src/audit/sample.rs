@@ -106,7 +106,7 @@ impl Around {
     }
 
     pub fn hold(&mut self, subject: &str) {
-        self.core.holder(TOKEN, || Holder { token: TOKEN, subject: subject.into(), key_id: "k-1".into() });
+        assert!(self.core.holder(TOKEN, || Holder { token: TOKEN, subject: subject.into(), key_id: "k-1".into() }));
     }
 
     pub fn open(&self, storage: &MemoryStorage, bounds: Bounds) -> Result<(Stream<MemoryStorage>, Recovered), AuditFault> {

@@ -153,17 +153,19 @@ impl Feed {
         }
     }
 
-    /// Tells whose a token is, unless that was told lately.
-    pub fn holder(&mut self, token: TokenId, holder: impl FnOnce() -> Holder) {
+    /// Tells whose a token is, unless that was told lately; false if there is no room, so that it has to be told another time.
+    pub fn holder(&mut self, token: TokenId, holder: impl FnOnce() -> Holder) -> bool {
         let place = usize::from(u16::from_le_bytes([token.0[0], token.0[1]])) & (TOLD_MAX - 1);
         if self.told[place] == token {
-            return;
+            return true;
         }
-        if self.holders.try_send(holder()).is_ok() {
+        let has_room = self.holders.try_send(holder()).is_ok();
+        if has_room {
             self.told[place] = token;
         } else {
             self.dropped[HOLDER].fetch_add(1, Ordering::Relaxed);
         }
+        has_room
     }
 }
 
@@ -203,8 +205,7 @@ mod tests {
         feed.refused(refused(Code::InternalError));
         let token = TokenId([3; 16]);
         let holder = || Holder { token, subject: "alice".into(), key_id: "k-1".into() };
-        feed.holder(token, holder);
-        feed.holder(token, || unreachable!("it was told already"));
+        assert!(feed.holder(token, holder) && feed.holder(token, || unreachable!("it was told already")));
         assert_eq!(intake.holders().collect::<Vec<_>>(), [holder()]);
         assert_eq!(intake.refusals().count(), REFUSALS_MAX);
         let mut counts = DropCounts::default();
@@ -223,13 +224,13 @@ mod tests {
         };
         for number in 0..=HOLDERS_MAX as u16 {
             let (token, holder) = holder(number);
-            feed.holder(token, || holder);
+            assert_eq!(feed.holder(token, || holder), usize::from(number) < HOLDERS_MAX);
         }
         let mut counts = DropCounts::default();
         intake.take_dropped(&mut counts);
         assert_eq!((counts[HOLDER], intake.holders().count()), (1, HOLDERS_MAX));
         let (token, last) = holder(HOLDERS_MAX as u16);
-        feed.holder(token, || last.clone());
+        assert!(feed.holder(token, || last.clone()));
         assert_eq!(intake.holders().collect::<Vec<_>>(), [last]);
     }
 

@@ -13,11 +13,13 @@ impl Front {
         self.feed = self.feed.take().map(|feed| feed.under(version));
     }
 
-    /// Tells whose the token is that was verified in full for this request, if one was.
+    /// Tells whose the token is that was verified in full for this request, if one was; if the stream has no room, when it comes again.
     pub(super) fn tell_holder(&mut self) {
         let (Some(fresh), Some(feed)) = (self.tokens.take_fresh(), &mut self.feed) else { return };
         let holder = || Holder { token: fresh.token(), subject: fresh.subject().into(), key_id: fresh.key_id().into() };
-        feed.holder(fresh.token(), holder);
+        if !feed.holder(fresh.token(), holder) {
+            self.tokens.tell_again();
+        }
     }
 
     /// Tells of a write that was refused before its body was read.
