@@ -264,6 +264,21 @@ fn a_peer_gets_every_line_once_however_often_it_comes_back() {
     drop(listener);
     server.stop();
     verified(&server, true);
+
+    // Moved aside, the stream begins anew, and so do its numbers: a peer that says which line it has gets what it does not know.
+    std::fs::rename(server.path("audit"), server.path("audit.before")).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let listener = UnixListener::bind(&path).unwrap();
+    server.launch();
+    let (mut peer, _) = listener.accept().unwrap();
+    let last: Value = serde_json::from_str(&got[0]).unwrap();
+    writeln!(peer, "1 {}", last["hash"].as_str().unwrap()).unwrap();
+    let mut line = String::new();
+    BufReader::new(peer).read_line(&mut line).unwrap();
+    assert!(line.contains("\"n\":1,") && line != got[0], "{line}");
+    drop(listener);
+    server.stop();
+    assert!(server.log().contains("audit_peer_apart"), "{}", server.log());
 }
 
 #[test]

@@ -272,6 +272,8 @@ fn the_checkpoints_of_the_audit_stream_are_signed_and_only_the_right_keys_say_so
     export(&server);
     let report = audit(&server, 0, &["--keys", "keys.json"]);
     assert!(report["signatures"]["signed"].as_u64() >= Some(1), "{report}");
+    let anchor = report["anchor"].as_str().unwrap().to_owned();
+    assert_eq!(audit(&server, 0, &["--at-least", &anchor])["anchored"], "kept");
     let unchecked = audit(&server, 0, &[]);
     assert_eq!((&unchecked["signatures"]["checked"], &unchecked["signatures"]["bad"]), (&false.into(), &Value::Null));
     let stranger = Server::start();
@@ -298,6 +300,24 @@ fn the_checkpoints_of_the_audit_stream_are_signed_and_only_the_right_keys_say_so
     fs::write(&file, chained(&without)).unwrap();
     let report = audit(&server, 1, &["--keys", "keys.json"]);
     assert_eq!((&report["signatures"]["bad"], &report["signatures"]["signed"]), (&0.into(), &0.into()), "{report}");
+    let lacking = report["signatures"]["lacking"].clone();
+    assert!(lacking["first"]["what"].as_str().unwrap().contains("is not signed"), "{lacking}");
+
+    // Nor that the server goes on behind it and signs what comes: it says so, and what has no signature stays without one.
+    server.launch();
+    server.stop();
+    assert!(server.log().contains("audit_distrusted"), "{}", server.log());
+    let stream = fs::read_to_string(&file).unwrap();
+    assert!(stream.contains("\"event\":\"stream\",\"ok\":false,\"what\":\"checkpoint\""), "{stream}");
+    let report = audit(&server, 1, &["--keys", "keys.json"]);
+    assert_eq!((&report["signatures"]["last"], &report["signatures"]["bad"]), (&report["checkpoint"], &0.into()), "{report}");
+    assert_eq!(report["signatures"]["lacking"], lacking);
+    let from = (lacking["last_line"].as_u64().unwrap() + 1).to_string();
+    audit(&server, 0, &["--keys", "keys.json", "--signed-from", &from]);
+    assert_eq!(audit(&server, 1, &["--at-least", &anchor])["anchored"], "other", "whoever has kept a line sees it in any case");
+    server.launch();
+    server.stop();
+    assert!(!server.log().contains("audit_distrusted"), "its own checkpoint is good");
 }
 
 fn unsigned(line: &str) -> String {

@@ -26,6 +26,8 @@ pub enum EventKind {
     FaultInjection,
     /// The operator has taken the service out of rotation, or put it back.
     Drain,
+    /// Something is wrong with what stands in the stream before this line.
+    Stream,
 }
 
 impl EventKind {
@@ -41,6 +43,7 @@ impl EventKind {
             EventKind::Counters => "counters",
             EventKind::FaultInjection => "fault_injection",
             EventKind::Drain => "drain",
+            EventKind::Stream => "stream",
         }
     }
 }

@@ -20,6 +20,13 @@ pub enum AuditFault {
         /// Its answer.
         source: io::Error,
     },
+    /// The operating system could not say that what was written is on the disk.
+    Unsynced {
+        /// The file.
+        place: String,
+        /// Its answer.
+        what: String,
+    },
     /// The stream is of another ledger.
     OtherLedger {
         /// The directory.
@@ -66,6 +73,11 @@ impl std::fmt::Display for AuditFault {
                 write!(f, "audit: another process writes a stream in {place}; give each server its own directory (audit.path)")
             }
             AuditFault::Io { place, doing, source } => write!(f, "audit: cannot {doing} ({place}): {source}"),
+            AuditFault::Unsynced { place, what } => write!(
+                f,
+                "audit: what was written of the stream is perhaps not on the disk ({place}): {what}; it is written once more, and until that \
+                 succeeds nothing is added and nothing signed"
+            ),
             AuditFault::OtherLedger { place, expected, found } => write!(
                 f,
                 "audit: the stream in {place} belongs to ledger {:032x}, not to {:032x}; give each ledger its own directory (audit.path)",

@@ -2,7 +2,7 @@
 use super::line::split;
 use super::store::Store;
 use super::write::After;
-use super::{file_name, verify, Chain, Event, EventKind, Report};
+use super::{file_name, verify, Chain, Event, EventKind, Expected, Report};
 use crate::domain::{LogId, UnixMs};
 use crate::ledger::{RamStorage, ReadFile, Storage, StorageFile};
 
@@ -18,7 +18,7 @@ fn stream(bytes: &[u8]) -> RamStorage {
 }
 
 fn report(storage: &RamStorage) -> Report {
-    verify(storage, None, &mut |_| ()).expect("memory can be read")
+    verify(storage, Expected::default(), &mut |_| ()).expect("memory can be read")
 }
 
 /// The same lines with their hashes made anew, as whoever has the files could.

@@ -48,7 +48,12 @@ pub struct Lines<F> {
 impl<F: ReadFile> Lines<F> {
     /// From the beginning.
     pub fn of(file: F) -> Self {
-        Self { file, offset: 0, ahead: Vec::new(), used: 0 }
+        Self::from(file, 0)
+    }
+
+    /// From this place on, at which a line begins.
+    pub fn from(file: F, offset: u64) -> Self {
+        Self { file, offset, ahead: Vec::new(), used: 0 }
     }
 
     /// Where the next line begins, in bytes.

@@ -9,6 +9,7 @@
 //! | `store`, `lines` | the files: recovery, appending, rotation; reading them as lines |
 //! | `stream` | the writer: out of the ledger, the cores' queues and the control events |
 //! | `holders`, `event`, `figures`, `fault` | whose tokens are; control events; what is told about the stream; what can be in its way |
+//! | `signer` | who signs checkpoints, and whether the last one was signed so |
 //! | `peer` | sends the lines on over a unix socket |
 //! | `verify` | checks a whole stream, and compares it with the ledger |
 //!
@@ -21,6 +22,7 @@ mod holders;
 mod line;
 mod lines;
 mod peer;
+mod signer;
 mod store;
 mod stream;
 mod verify;
@@ -38,5 +40,6 @@ pub use figures::AuditFigures;
 pub use line::{Hash, Line, Text, LINE_BYTES_MAX, VERSION};
 pub use lines::{file_name, files, Follower, Lines, Next};
 pub use peer::deliver;
-pub use stream::{Bounds, Recovered, Sign, Stream, EVENTS_MAX};
-pub use verify::{verify, CheckSignature, Compared, Comparison, Damage, Progress, Report, Signatures};
+pub use signer::Signer;
+pub use stream::{Bounds, Recovered, Stream, EVENTS_MAX};
+pub use verify::{verify, Anchored, CheckSignature, Compared, Comparison, Damage, Expected, Progress, Report, Signatures};

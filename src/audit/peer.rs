@@ -1,11 +1,14 @@
 //! Sends the lines of a stream on over a unix socket. The files are the buffer: nothing is lost and nothing grows while the peer is away.
 //!
-//! The wallet connects. The peer then says which line it has last, as a decimal number and a line feed, 0 for none, and gets every line
-//! behind that one, as it stands in the files, for as long as the connection holds. So the peer's own word decides where it goes on, after any failure
-//! of either side. A peer that says nothing is left.
+//! The wallet connects. The peer then says which line it has last, as a decimal number, 0 for none, a space, the hash of that line in hex,
+//! and a line feed, and gets every line behind that one, as it stands in the files, for as long as the connection holds. So the peer's own
+//! word decides where it goes on, after any failure of either side. If the stream has no such line, or one with another hash, its numbers
+//! have begun anew, or its end was lost: then the peer gets everything from the oldest line on. A peer that says nothing is left; one may
+//! leave the hash out.
 use super::figures::AuditFigures;
-use super::line::Line;
+use super::line::{split, Hash, Line};
 use super::lines::{file_name, files, Follower, Lines, Next};
+use crate::domain::bytes_of_hex;
 use crate::ledger::Storage;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -25,14 +28,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const END_PATIENCE: Duration = Duration::from_secs(2);
 /// Lines that are sent together, in bytes.
 const SEND_BYTES: usize = 64 << 10;
-/// Longest word of a peer: the digits of 64 bits and a line feed.
-const HELLO_BYTES_MAX: usize = 21;
+/// Longest word of a peer: the digits of 64 bits, a space, the digits of a hash and a line feed.
+const HELLO_BYTES_MAX: usize = 20 + 1 + 64 + 1;
 
 /// What a peer has said, or why it has not.
 #[derive(Debug, PartialEq, Eq)]
 enum Peer {
-    /// The last line that it has.
-    Has(u64),
+    /// The last line that it has, and its hash.
+    Has(u64, Option<Hash>),
     /// It closed the connection, or said something else.
     Unclear,
 }
@@ -43,12 +46,19 @@ impl Peer {
         let (mut said, mut byte) = (Vec::new(), [0]);
         while said.len() < HELLO_BYTES_MAX && stream.read(&mut byte)? == 1 {
             if byte[0] == b'\n' {
-                let number = std::str::from_utf8(&said).ok().and_then(|text| text.parse().ok());
-                return Ok(number.map_or(Peer::Unclear, Peer::Has));
+                return Ok(std::str::from_utf8(&said).ok().and_then(Self::read).unwrap_or(Peer::Unclear));
             }
             said.push(byte[0]);
         }
         Ok(Peer::Unclear)
+    }
+
+    fn read(said: &str) -> Option<Self> {
+        let (number, hash) = match said.split_once(' ') {
+            None => (said, None),
+            Some((number, hash)) => (number, Some(bytes_of_hex(hash)?)),
+        };
+        Some(Peer::Has(number.parse().ok()?, hash))
     }
 }
 
@@ -75,19 +85,38 @@ pub fn deliver<S: Storage>(storage: &S, path: &Path, figures: &AuditFigures, sto
 
 fn connected<S: Storage>(storage: &S, path: &Path, figures: &AuditFigures, stop: &AtomicBool) -> io::Result<()> {
     let mut stream = UnixStream::connect(path)?;
-    let unclear = || io::Error::other("it does not say which line it has last, as a number and a line feed");
-    let Peer::Has(last) = Peer::ask(&mut stream)? else { return Err(unclear()) };
+    let unclear = || io::Error::other("it does not say which line it has last, as a number, its hash and a line feed");
+    let Peer::Has(last, hash) = Peer::ask(&mut stream)? else { return Err(unclear()) };
     stream.set_write_timeout(Some(WRITE_PATIENCE))?;
     tracing::info!(event = "audit_peer", peer = %path.display(), behind = last, "the peer of the audit stream is connected");
-    let mut lines = Follower::from_file(storage.clone(), file_with(storage, last.saturating_add(1))?);
+    let last = match has(storage, last, hash)? {
+        true => last,
+        false => {
+            let peer = path.display();
+            tracing::warn!(
+                event = "audit_peer_apart", %peer, line = last,
+                "the audit stream does not have the last line of its peer; the peer is sent everything from the oldest line on"
+            );
+            0
+        }
+    };
+    let first_file = if last == 0 { 1 } else { file_with(storage, last.saturating_add(1))? };
+    let mut lines = Follower::from_file(storage.clone(), first_file);
     let (mut line, mut batch, mut newest) = (Vec::new(), Vec::new(), last);
+    // Whether what comes is behind the peer's last line. From then on all is sent as it stands, whatever its number.
+    let mut is_behind = false;
     let mut ending = None;
     loop {
-        while batch.len() < SEND_BYTES && lines.next(&mut line)? {
+        while batch.len() < SEND_BYTES {
+            if !lines.next(&mut line)? {
+                is_behind = true;
+                break;
+            }
             let n = Line::read(&line).map_or(0, |line| line.n);
-            if n > last || n == 0 {
+            is_behind |= n > last;
+            if is_behind || n == 0 {
                 batch.extend_from_slice(&line);
-                newest = newest.max(n);
+                newest = if n > 0 { n } else { newest };
             }
         }
         if !batch.is_empty() {
@@ -122,6 +151,27 @@ fn is_gone(stream: &mut UnixStream) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Whether the stream has this line, with this hash if one is given; true as well if its file was removed, which tells nothing.
+fn has<S: Storage>(storage: &S, last: u64, hash: Option<Hash>) -> io::Result<bool> {
+    let fits = |own: Option<Hash>| hash.map_or(true, |hash| own == Some(hash));
+    if last == 0 {
+        return Ok(true);
+    }
+    let mut lines = Follower::from_file(storage.clone(), file_with(storage, last)?);
+    let mut line = Vec::new();
+    while lines.next(&mut line)? {
+        let Some(read) = Line::read(&line) else { continue };
+        if read.n == last {
+            return Ok(fits(split(&line).map(|(_, own)| own)));
+        }
+        if read.n > last {
+            // The first line that is here; it says which hash the one before has.
+            return Ok(read.n > last + 1 || fits(read.prev.as_deref().and_then(bytes_of_hex)));
+        }
+    }
+    Ok(false)
 }
 
 /// The file with this line, or the oldest one if it is not there any more.
@@ -161,19 +211,26 @@ mod tests {
 
     /// The numbers of the lines that a peer gets that says this.
     fn received(said: &[u8], lines: usize) -> Vec<u64> {
+        received_from(&stream(), said, lines)
+    }
+
+    fn received_from(storage: &MemoryStorage, said: &[u8], lines: usize) -> Vec<u64> {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("peer.sock");
         let listener = UnixListener::bind(&path).unwrap();
-        let (storage, figures, stop) = (stream(), AuditFigures::default(), AtomicBool::new(false));
+        let (figures, stop) = (AuditFigures::default(), AtomicBool::new(false));
         std::thread::scope(|scope| {
-            scope.spawn(|| deliver(&storage, &path, &figures, &stop));
+            scope.spawn(|| deliver(storage, &path, &figures, &stop));
             let (mut peer, _) = listener.accept().unwrap();
             peer.write_all(said).unwrap();
             let (mut got, mut numbers) = (Vec::new(), Vec::new());
             peer.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
             while numbers.len() < lines {
                 let mut byte = [0];
-                peer.read_exact(&mut byte).unwrap();
+                if peer.read_exact(&mut byte).is_err() {
+                    // Too few have come: the other thread is to end all the same.
+                    break;
+                }
                 got.push(byte[0]);
                 if byte[0] == b'\n' {
                     numbers.push(Line::read(&got).unwrap().n);
@@ -195,5 +252,37 @@ mod tests {
         assert_eq!(received(b"3\n", 7), (4..=10).collect::<Vec<u64>>());
         assert_eq!(received(b"7\n", 3), [8, 9, 10]);
         assert_eq!(received(b"hello\n", 0), Vec::<u64>::new());
+    }
+
+    /// What a peer says that has this line, with its own hash or with another one.
+    fn hello(storage: &MemoryStorage, n: u64, is_own: bool) -> Vec<u8> {
+        let mut lines = Follower::from_file(storage.clone(), 1);
+        let (mut line, mut hash) = (Vec::new(), [1; 32]);
+        while is_own && lines.next(&mut line).unwrap() {
+            if Line::read(&line).unwrap().n == n {
+                hash = split(&line).unwrap().1;
+            }
+        }
+        format!("{n} {}\n", crate::domain::hex(&hash)).into_bytes()
+    }
+
+    #[test]
+    fn a_peer_whose_last_line_the_stream_does_not_have_gets_everything() {
+        let all: Vec<u64> = (1..=10).collect();
+        let storage = stream();
+        for n in [3, 5, 6, 9] {
+            let rest: Vec<u64> = (n + 1..=10).collect();
+            assert_eq!(received(&hello(&storage, n, true), rest.len()), rest);
+            assert_eq!(received(&hello(&storage, n, false), 10), all, "another line has its number");
+        }
+        assert_eq!(received(&hello(&storage, 77, false), 10), all, "numbers have begun anew");
+        assert_eq!(received(b"77\n", 10), all);
+        assert_eq!(received(b"3 77\n", 0), Vec::<u64>::new(), "that is no hash");
+        // Whose last lines were removed gets what is there.
+        let (third, fifth) = (hello(&storage, 3, true), hello(&storage, 5, true));
+        storage.remove(&file_name(1)).unwrap();
+        for said in [third, fifth, hello(&storage, 5, false)] {
+            assert_eq!(received_from(&storage, &said, 5), (6..=10).collect::<Vec<u64>>());
+        }
     }
 }

@@ -1,5 +1,8 @@
 //! A ledger and a stream in memory for the tests of the stream.
-use super::{verify, AuditFault, AuditFigures, Bounds, Comparison, Event, EventKind, Recovered, Report, Stream, EVENTS_MAX};
+use super::{
+    verify, AuditFault, AuditFigures, Bounds, Comparison, Event, EventKind, Expected, Recovered, Report, Signer, Stream,
+    EVENTS_MAX,
+};
 use crate::domain::{
     Account, Amount, Asset, Code, CoreId, Draft, Entry, Key, LaneBatch, LogId, Nonce, Op, Refusal, Seq, TokenId, UnixMs,
 };
@@ -112,7 +115,10 @@ impl Around {
     pub fn open(&self, storage: &MemoryStorage, bounds: Bounds) -> Result<(Stream<MemoryStorage>, Recovered), AuditFault> {
         let mut stream = Stream::open(storage.clone(), LOG, bounds, self.figures.clone())?;
         if self.signs {
-            stream = stream.signed_by(Box::new(sign));
+            stream = stream.signed_by(Signer {
+                sign: Box::new(sign),
+                check: Box::new(|signed, found| check_signature(signed, found).map(drop)),
+            });
         }
         let recovered = stream.recover(NOW)?;
         Ok((stream, recovered))
@@ -129,19 +135,19 @@ impl Around {
         let (mut stream, recovered) = self.open(storage, bounds)?;
         self.control.try_send(Event::new(EventKind::Start, true).with("cores", CoreId(2).0.to_string())).unwrap();
         self.run(&mut stream, ledger, NOW)?;
-        stream.close(NOW)?;
+        stream.close(NOW, None)?;
         Ok(recovered)
     }
 }
 
 /// The report of a stream.
 pub fn report(storage: &MemoryStorage) -> Report {
-    verify(storage, None, &mut |_| ()).unwrap()
+    verify(storage, Expected::default(), &mut |_| ()).unwrap()
 }
 
 /// The report of a stream, its signatures checked.
 pub fn signed_report(storage: &MemoryStorage) -> Report {
-    verify(storage, Some(&mut check_signature), &mut |_| ()).unwrap()
+    verify(storage, Expected { check: Some(&mut check_signature), ..Expected::default() }, &mut |_| ()).unwrap()
 }
 
 /// Fails unless the stream is whole, and has exactly what the ledger has.

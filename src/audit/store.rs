@@ -4,9 +4,13 @@
 //! length before anything else is written, so that what was given up cannot come back beside its successor. When the server finds a
 //! line that is not what was written, it cuts only if nothing behind that line is known to have been on the disk: a checkpoint is
 //! written after a sync of everything before it, so damage before one is no interrupted write, and is left as it is.
+//!
+//! A sync that failed is told once, and one that succeeds afterwards tells nothing about what the first one should have made durable. So
+//! after a failure, and at a start, which does not know of failures before it, what is behind the last good sync is written again, and only
+//! then synced.
 use super::chain::{Chain, Fault};
 use super::fault::AuditFault;
-use super::line::Line;
+use super::line::{Line, LINE_BYTES_MAX};
 use super::lines::{file_name, files, Lines, Next};
 use crate::domain::bytes_of_hex;
 use crate::ledger::{ReadFile, Storage, StorageFile};
@@ -16,6 +20,8 @@ use std::io;
 const CHECKPOINT: &[u8] = b"\"kind\":\"checkpoint\"";
 /// What is searched at once.
 const SEARCH_BYTES: usize = 256 << 10;
+/// What is written again at once.
+const AGAIN_BYTES: usize = 1 << 20;
 
 /// What was found of a stream.
 #[derive(Debug)]
@@ -24,6 +30,8 @@ pub(super) struct Found {
     pub chain: Chain,
     /// Bytes of an interrupted write that were cut off.
     pub torn: u64,
+    /// Behind what is known to be on the disk.
+    pub sure: Chain,
     /// What is damaged: the newest file is left as it is, and the stream has to go on in another one.
     pub damaged: Option<String>,
     /// Whether there is a file to go on in.
@@ -39,6 +47,10 @@ pub(super) struct Store<S: Storage> {
     length: u64,
     /// Whether something may stand behind `length`.
     must_cut: bool,
+    /// Bytes of the present file that are known to be on the disk.
+    synced: u64,
+    /// Whether a sync of what is behind them may have failed.
+    is_unsure: bool,
 }
 
 /// How a file ends.
@@ -54,7 +66,7 @@ impl<S: Storage> Store<S> {
         let place = storage.place("");
         let lock = storage.lock().map_err(AuditFault::io(place.as_str(), "take the lock of the stream"))?;
         let lock = lock.ok_or(AuditFault::InUse { place })?;
-        Ok(Self { storage, _lock: lock, file: None, number: 0, length: 0, must_cut: false })
+        Ok(Self { storage, _lock: lock, file: None, number: 0, length: 0, must_cut: false, synced: 0, is_unsure: false })
     }
 
     pub fn storage(&self) -> &S {
@@ -80,28 +92,30 @@ impl<S: Storage> Store<S> {
     pub fn recover(&mut self, each: &mut dyn FnMut(&Line<'_>)) -> io::Result<Found> {
         let numbers = files(&self.storage)?;
         let Some(newest) = numbers.last().copied() else {
-            return Ok(Found { chain: Chain::BEGINNING, torn: 0, damaged: None, begun: false });
+            return Ok(Found { chain: Chain::BEGINNING, torn: 0, sure: Chain::BEGINNING, damaged: None, begun: false });
         };
         let file = self.storage.open(&file_name(newest))?;
         let size = file.size()?;
         (self.number, self.must_cut) = (newest, false);
         let first = first_line(&file)?.and_then(|first| Chain::before(&first).ok().filter(|before| before.file + 1 == newest));
         if let Some(mut chain) = first {
-            let (good, end) = read(&file, &mut chain, each)?;
+            let (good, end, (synced, sure)) = read(&file, &mut chain, each)?;
             let damaged = match end {
                 End::Damaged(fault) => Some(format!("{} at byte {good}: {fault}", self.place())),
                 End::Whole | End::Torn => None,
             };
             if damaged.is_some() {
-                return Ok(Found { chain, torn: 0, damaged, begun: false });
+                return Ok(Found { sure: chain.clone(), chain, torn: 0, damaged, begun: false });
             }
-            (self.file, self.length, self.must_cut) = (Some(file), good, good < size);
+            (self.length, self.must_cut) = (good, good < size);
+            (self.synced, self.is_unsure) = (synced, good > synced);
+            let file = self.file.insert(file).clone();
             if self.must_cut {
                 // Durably, before anything is written: what was cut off must not show up between new lines after the next crash.
                 self.cut()?;
-                self.sync()?;
+                file.sync()?;
             }
-            return Ok(Found { chain, torn: size - good, damaged: None, begun: good > 0 });
+            return Ok(Found { chain, torn: size - good, sure, damaged: None, begun: good > 0 });
         }
         // Its first line is not there: it was just being made, or is damaged.
         let is_damaged = has_checkpoint(&file, 0)?;
@@ -111,9 +125,9 @@ impl<S: Storage> Store<S> {
             let chain = first_line(&earlier)?.and_then(|first| Chain::before(&first).ok());
             let mut chain = chain.unwrap_or(Chain { file: number - 1, ..Chain::BEGINNING });
             let damaged = match read(&earlier, &mut chain, each)? {
-                (good, End::Torn) => Some(format!("{} at byte {good}: {}", self.storage.place(&name), Fault::Torn)),
-                (good, End::Damaged(fault)) => Some(format!("{} at byte {good}: {fault}", self.storage.place(&name))),
-                (_, End::Whole) => None,
+                (good, End::Torn, _) => Some(format!("{} at byte {good}: {}", self.storage.place(&name), Fault::Torn)),
+                (good, End::Damaged(fault), _) => Some(format!("{} at byte {good}: {fault}", self.storage.place(&name))),
+                (_, End::Whole, _) => None,
             };
             before = (Chain { file: number, ..chain }, damaged);
         }
@@ -121,12 +135,12 @@ impl<S: Storage> Store<S> {
         if is_damaged {
             chain.file = newest;
             damaged = Some(format!("{} at byte 0: {}", self.place(), Fault::Hash));
-            return Ok(Found { chain, torn: 0, damaged, begun: false });
+            return Ok(Found { sure: chain.clone(), chain, torn: 0, damaged, begun: false });
         }
         // Made anew under the same name.
         self.number = newest - 1;
         chain.file = newest - 1;
-        Ok(Found { chain, torn: size, damaged, begun: false })
+        Ok(Found { sure: chain.clone(), chain, torn: size, damaged, begun: false })
     }
 
     /// Makes the next file, in place of what an interrupted making has left.
@@ -135,6 +149,7 @@ impl<S: Storage> Store<S> {
         let file = self.storage.create(&file_name(number))?;
         self.storage.sync_directory()?;
         (self.file, self.number, self.length, self.must_cut) = (Some(file), number, 0, false);
+        (self.synced, self.is_unsure) = (0, false);
         Ok(())
     }
 
@@ -157,9 +172,52 @@ impl<S: Storage> Store<S> {
         Ok(())
     }
 
-    /// Makes what was appended durable.
-    pub fn sync(&self) -> io::Result<()> {
-        self.file.as_ref().map_or(Ok(()), StorageFile::sync)
+    /// Makes what was appended durable. After an error it has to be written again first.
+    pub fn sync(&mut self) -> io::Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        assert!(!self.is_unsure, "what may not be on the disk is written again before anything is synced");
+        self.is_unsure = true;
+        file.sync()?;
+        (self.is_unsure, self.synced) = (false, self.length);
+        Ok(())
+    }
+
+    /// Whether a sync may have failed of what is behind the last good one.
+    pub fn is_unsure(&self) -> bool {
+        self.is_unsure
+    }
+
+    /// Writes what is behind the last good sync again, as the system still shows it, and syncs it. `chain` is at that place, and then at
+    /// the end. False if something else is shown than what was written.
+    pub fn write_again(&mut self, chain: &mut Chain) -> io::Result<bool> {
+        let Some(file) = self.file.clone() else { return Ok(false) };
+        let (mut lines, mut line) = (Lines::from(file.clone(), self.synced), Vec::new());
+        let (mut again, mut from) = (Vec::new(), self.synced);
+        while lines.offset() < self.length {
+            let is_good = lines.next(&mut line)? == Next::Line && lines.offset() <= self.length && chain.follow(&line).is_ok();
+            if !is_good {
+                return Ok(false);
+            }
+            again.extend_from_slice(&line);
+            if again.len() >= AGAIN_BYTES || lines.offset() == self.length {
+                file.write_at(&again, from)?;
+                from = lines.offset();
+                again.clear();
+            }
+        }
+        file.sync()?;
+        (self.is_unsure, self.synced) = (false, self.length);
+        Ok(true)
+    }
+
+    /// Ends the present file behind the last good sync; the stream has to go on in another one.
+    pub fn leave(&mut self) -> io::Result<()> {
+        if let Some(file) = &self.file {
+            file.cut(self.synced)?;
+            file.sync()?;
+        }
+        (self.file, self.is_unsure) = (None, false);
+        Ok(())
     }
 
     /// Removes the oldest files until so many are left.
@@ -175,17 +233,25 @@ fn first_line<F: ReadFile>(file: &F) -> io::Result<Option<Vec<u8>>> {
     Ok((Lines::of(file.clone()).next(&mut line)? == Next::Line).then_some(line))
 }
 
-/// Follows a file line by line; returns where the good ones end, and what is behind.
-fn read<F: ReadFile>(file: &F, chain: &mut Chain, each: &mut dyn FnMut(&Line<'_>)) -> io::Result<(u64, End)> {
+/// Where the good lines of a file end, what is behind, and what is known to be on the disk: what is before the last checkpoint.
+type Reading = (u64, End, (u64, Chain));
+
+/// Follows a file line by line.
+fn read<F: ReadFile>(file: &F, chain: &mut Chain, each: &mut dyn FnMut(&Line<'_>)) -> io::Result<Reading> {
     let mut lines = Lines::of(file.clone());
-    let (mut line, mut good) = (Vec::new(), 0);
+    let (mut line, mut good, mut sure) = (Vec::new(), 0, (0, chain.clone()));
     loop {
-        let fault = match lines.next(&mut line)? {
-            Next::Rest if line.is_empty() => return Ok((good, End::Whole)),
+        let next = lines.next(&mut line)?;
+        let before = (good, chain.clone());
+        let fault = match next {
+            Next::Rest if line.is_empty() => return Ok((good, End::Whole, sure)),
             Next::Rest => Fault::Torn,
             Next::Line => match chain.follow(&line) {
                 Ok(read) => {
                     each(&read);
+                    if &*read.kind == "checkpoint" {
+                        sure = before;
+                    }
                     good = lines.offset();
                     continue;
                 }
@@ -195,7 +261,7 @@ fn read<F: ReadFile>(file: &F, chain: &mut Chain, each: &mut dyn FnMut(&Line<'_>
         // A line of a later version, or one that is chained and breaks a rule, was written whole.
         let is_chained = matches!(fault, Fault::Version(_) | Fault::Rule(_));
         let damaged = is_chained || has_checkpoint(file, good)?;
-        return Ok((good, if damaged { End::Damaged(fault) } else { End::Torn }));
+        return Ok((good, if damaged { End::Damaged(fault) } else { End::Torn }, sure));
     }
 }
 
@@ -218,6 +284,18 @@ fn has_checkpoint<F: ReadFile>(file: &F, from: u64) -> io::Result<bool> {
         at += (read - CHECKPOINT.len()) as u64;
     }
     Ok(false)
+}
+
+/// The last line of a file, if it is there and ends with one.
+pub(super) fn last_line<S: Storage>(storage: &S, number: u32) -> io::Result<Option<Vec<u8>>> {
+    if !files(storage)?.contains(&number) {
+        return Ok(None);
+    }
+    let file = storage.open(&file_name(number))?;
+    let from = file.size()?.saturating_sub(LINE_BYTES_MAX as u64);
+    let mut bytes = vec![0; LINE_BYTES_MAX];
+    let read = file.read_at(&mut bytes, from)?;
+    Ok(bytes[..read].split_inclusive(|byte| *byte == b'\n').next_back().filter(|line| line.ends_with(b"\n")).map(<[u8]>::to_vec))
 }
 
 /// The ledger that the newest file is of, if its first line can be read.

@@ -5,16 +5,19 @@
 //! counted in the stream. Lines that could not be written are kept, and nothing new is taken before they are: memory is bounded, and a
 //! full disk is caught up with by itself. It has no thread and no clock.
 use super::chain::Chain;
-use super::event::Event;
+use super::event::{Event, EventKind};
 use super::fault::AuditFault;
 use super::figures::AuditFigures;
 use super::holders::Holders;
-use super::store::{log_of, txid_of, Store};
+use super::line::Line;
+use super::signer::{Checkpoint, Signer};
+use super::store::{last_line, log_of, txid_of, Store};
 use super::write::After;
 use crate::domain::{bytes_of_hex, Entry, LogId, Question, Seq, TokenId, TxId, UnixMs, DAY_MS};
 use crate::ledger::{ReadLedger, Storage};
 use crate::telemetry::feed::{drop_place, Asked, DropCounts, Intake, EVENT};
 use crossbeam_channel::Receiver;
+use std::io;
 use std::ops::ControlFlow;
 
 /// Bytes of lines that are collected before they are written.
@@ -25,6 +28,8 @@ const ROUND_ENTRIES_MAX: u64 = 1 << 16;
 const CHECKPOINT_EVERY_MS: u64 = 10_000;
 /// Time between two lines about what was dropped, in milliseconds.
 const DROPPED_EVERY_MS: u64 = 1_000;
+/// Pause before what may not be on the disk is written again once more, in milliseconds.
+const AGAIN_EVERY_MS: u64 = 1_000;
 /// Control events that wait for the stream; what is more is counted.
 pub const EVENTS_MAX: usize = 64;
 
@@ -50,10 +55,9 @@ pub struct Recovered {
     pub torn: u64,
     /// What is damaged, if something is; the stream goes on in a new file, and what is damaged stays as it is.
     pub damaged: Option<String>,
+    /// Why the last checkpoint is perhaps not one that this server has signed, if that is so.
+    pub distrusted: Option<String>,
 }
-
-/// Signs what is given to it at this moment, as a JSON object; `None` if that cannot be.
-pub type Sign = Box<dyn Fn(&[u8], UnixMs) -> Option<String> + Send>;
 
 /// One stream.
 pub struct Stream<S: Storage> {
@@ -62,6 +66,12 @@ pub struct Stream<S: Storage> {
     log: LogId,
     /// Behind everything in `pending`.
     chain: Chain,
+    /// Behind what is known to be on the disk.
+    sure: Chain,
+    /// When it was tried last to make sure of the rest.
+    again_at: UnixMs,
+    /// What the last failure to do so was.
+    unsynced: String,
     /// Lines that are not written yet.
     pending: Vec<u8>,
     /// A file has to be begun before anything else is written.
@@ -81,7 +91,9 @@ pub struct Stream<S: Storage> {
     /// The last accepted operation, if it is known.
     last: Option<(Seq, String)>,
     /// By whom checkpoints are signed.
-    sign: Option<Sign>,
+    signer: Option<Signer>,
+    /// Events about the stream itself, for the next round.
+    own: Vec<Event>,
     figures: AuditFigures,
 }
 
@@ -102,6 +114,9 @@ impl<S: Storage> Stream<S> {
             bounds,
             log,
             chain: Chain::BEGINNING,
+            sure: Chain::BEGINNING,
+            again_at: UnixMs(0),
+            unsynced: String::new(),
             pending: Vec::new(),
             begin: None,
             holders: Holders::default(),
@@ -114,14 +129,15 @@ impl<S: Storage> Stream<S> {
             day: 0,
             aligned: false,
             last: None,
-            sign: None,
+            signer: None,
+            own: Vec::new(),
             figures,
         })
     }
 
     /// The same, with its checkpoints signed.
-    pub fn signed_by(self, sign: Sign) -> Self {
-        Self { sign: Some(sign), ..self }
+    pub fn signed_by(self, signer: Signer) -> Self {
+        Self { signer: Some(signer), ..self }
     }
 
     /// Finds the place at which the stream goes on, and cuts an interrupted write off.
@@ -129,8 +145,11 @@ impl<S: Storage> Stream<S> {
     /// # Errors
     /// If a file cannot be read or cut; it can be asked again.
     pub fn recover(&mut self, now: UnixMs) -> Result<Recovered, AuditFault> {
-        let (holders, mut last) = (&mut self.holders, None);
+        let (holders, mut last, mut checkpoint) = (&mut self.holders, None, None);
         let found = self.store.recover(&mut |line| {
+            if &*line.kind == "checkpoint" {
+                checkpoint = Checkpoint::of(line);
+            }
             let token = line.token_id.as_deref().and_then(bytes_of_hex).map(TokenId);
             if let (Some(token), Some(subject)) = (token, line.subject.as_deref()) {
                 holders.learn(token, subject);
@@ -140,17 +159,30 @@ impl<S: Storage> Stream<S> {
             }
         });
         let place = self.store.storage().place("");
-        let found = found.map_err(AuditFault::io(place, "read the stream"))?;
+        let found = found.map_err(AuditFault::io(place.as_str(), "read the stream"))?;
+        if checkpoint.is_none() && found.chain.file > 1 {
+            // A file that has none yet was begun behind one.
+            let line = last_line(self.store.storage(), found.chain.file - 1).map_err(AuditFault::io(place, "read the stream"))?;
+            checkpoint = line.as_deref().and_then(Line::read).and_then(|line| Checkpoint::of(&line));
+        }
+        let distrusted = checkpoint.zip(self.signer.as_ref());
+        let distrusted = distrusted.and_then(|(found, signer)| Some((found.n, found.distrusted(signer, self.log)?)));
+        if let Some((n, what)) = &distrusted {
+            let event = Event::new(EventKind::Stream, false).with("what", "checkpoint");
+            self.own.push(event.with("line", n.to_string()).with("error", what));
+        }
         self.begin = match (found.begun, &found.damaged, found.chain.n) {
             (true, ..) => None,
             (false, Some(_), _) => Some(After::Damage),
             (false, None, 0) => Some(After::Nothing),
             (false, None, _) => Some(After::Full),
         };
-        (self.chain, self.last, self.checkpoint_at, self.day) = (found.chain, last, now, now.0 / DAY_MS);
+        (self.chain, self.sure) = (found.chain, found.sure);
+        (self.last, self.checkpoint_at, self.day) = (last, now, now.0 / DAY_MS);
         self.figures.written(self.chain.n, self.chain.through);
         let (line, through) = (self.chain.n, self.chain.through);
-        Ok(Recovered { line, through, torn: found.torn, damaged: found.damaged })
+        let distrusted = distrusted.map(|(n, what)| format!("the checkpoint in line {n}: {what}"));
+        Ok(Recovered { line, through, torn: found.torn, damaged: found.damaged, distrusted })
     }
 
     /// Takes what there is; whether there is more that can be taken at once.
@@ -168,11 +200,14 @@ impl<S: Storage> Stream<S> {
         // Whose a token is was told before an entry under it was handed in: so it is known for every entry up to this one.
         let head = ledger.head();
         self.learn(now, feeds);
+        for event in std::mem::take(&mut self.own) {
+            self.note(now, &event);
+        }
         for event in events.try_iter().take(EVENTS_MAX) {
             self.note(now, &event);
         }
         self.refusals(now, feeds);
-        self.tell_dropped(now);
+        self.tell_dropped(now, DROPPED_EVERY_MS);
         let followed = self.follow(now, ledger, head);
         self.settle(now)?;
         let more = followed?;
@@ -187,8 +222,8 @@ impl<S: Storage> Stream<S> {
         Ok(more)
     }
 
-    /// Takes note of an event.
-    pub fn note(&mut self, now: UnixMs, event: &Event) {
+    /// Takes note of an event, behind what was settled.
+    fn note(&mut self, now: UnixMs, event: &Event) {
         self.chain.write_event(&mut self.pending, now, event);
     }
 
@@ -200,14 +235,20 @@ impl<S: Storage> Stream<S> {
         self.dropped[EVENT] += count;
     }
 
-    /// The orderly end: what there is stands in the files, durably, with a checkpoint behind it.
+    /// The orderly end: what there is stands in the files, durably, with this event behind it, if there is one, and a checkpoint.
     ///
     /// # Errors
     /// If that cannot be; the next start goes on where this one ended.
-    pub fn close(&mut self, now: UnixMs) -> Result<(), AuditFault> {
+    pub fn close(&mut self, now: UnixMs, last: Option<&Event>) -> Result<(), AuditFault> {
+        self.again_at = UnixMs(0);
+        self.settle(now)?;
+        self.tell_dropped(now, 0);
+        for event in std::mem::take(&mut self.own).iter().chain(last) {
+            self.note(now, event);
+        }
         self.settle(now)?;
         self.checkpoint(now)?;
-        self.sync()
+        self.sync(now)
     }
 
     fn learn(&mut self, now: UnixMs, feeds: &[Intake]) {
@@ -245,12 +286,12 @@ impl<S: Storage> Stream<S> {
         self.dropped.iter_mut().zip(counts).for_each(|(dropped, count)| *dropped += count);
     }
 
-    fn tell_dropped(&mut self, now: UnixMs) {
+    fn tell_dropped(&mut self, now: UnixMs, every_ms: u64) {
         if self.dropped.iter().all(|count| *count == 0) {
             return;
         }
         let since = *self.dropped_since.get_or_insert(now);
-        if now.0.abs_diff(self.dropped_told.0) >= DROPPED_EVERY_MS {
+        if now.0.abs_diff(self.dropped_told.0) >= every_ms {
             self.chain.write_dropped(&mut self.pending, now, since, &std::mem::take(&mut self.dropped));
             (self.dropped_since, self.dropped_told) = (None, now);
         }
@@ -318,6 +359,9 @@ impl<S: Storage> Stream<S> {
 
     /// Writes what is pending, and goes on in a new file where the present one is full.
     fn settle(&mut self, now: UnixMs) -> Result<(), AuditFault> {
+        if self.store.is_unsure() {
+            self.make_sure(now)?;
+        }
         self.flush(now)?;
         if self.store.length() >= self.bounds.rotate_bytes {
             self.rotate(now, After::Full)?;
@@ -344,7 +388,7 @@ impl<S: Storage> Stream<S> {
 
     fn rotate(&mut self, now: UnixMs, after: After) -> Result<(), AuditFault> {
         self.checkpoint(now)?;
-        self.sync()?;
+        self.sync(now)?;
         self.begin = Some(after);
         self.flush(now)?;
         if let Some(error) = self.bounds.keep.and_then(|keep| self.store.keep(keep).err()) {
@@ -358,17 +402,82 @@ impl<S: Storage> Stream<S> {
         if self.chain.at_checkpoint || !self.store.is_begun() {
             return Ok(());
         }
-        self.sync()?;
-        let signature = self.chain.signed().zip(self.sign.as_ref()).and_then(|(signed, sign)| sign(&signed, now));
+        self.sync(now)?;
+        let signature = match self.signer.as_ref().zip(self.chain.signed()) {
+            None => None,
+            Some((signer, signed)) => match (signer.sign)(&signed, now) {
+                // One without a signature would look as if somebody had taken it away.
+                None => return Ok(()),
+                signature => signature,
+            },
+        };
         self.chain.write_checkpoint(&mut self.pending, now, signature.as_deref());
         self.flush(now)
     }
 
-    fn sync(&self) -> Result<(), AuditFault> {
-        self.store.sync().map_err(AuditFault::io(self.store.place(), "make the stream durable"))
+    fn sync(&mut self, now: UnixMs) -> Result<(), AuditFault> {
+        debug_assert!(self.pending.is_empty(), "what is known to be on the disk ends where the chain does");
+        if let Err(error) = self.store.sync() {
+            self.again_at = now;
+            return Err(self.unsynced(Some(error)));
+        }
+        self.sure = self.chain.clone();
+        Ok(())
+    }
+
+    /// Makes sure of what a failed sync has left open, by writing it again. Before that nothing is written behind it, and nothing signed.
+    fn make_sure(&mut self, now: UnixMs) -> Result<(), AuditFault> {
+        if now.0.abs_diff(self.again_at.0) < AGAIN_EVERY_MS {
+            return Err(self.unsynced(None));
+        }
+        self.again_at = now;
+        let mut chain = self.sure.clone();
+        match self.store.write_again(&mut chain) {
+            Ok(true) => self.sure = chain,
+            Ok(false) => self.go_back(now)?,
+            Err(error) => return Err(self.unsynced(Some(error))),
+        }
+        Ok(())
+    }
+
+    fn unsynced(&mut self, error: Option<io::Error>) -> AuditFault {
+        if let Some(error) = error {
+            self.unsynced = error.to_string();
+        }
+        AuditFault::Unsynced { place: self.store.place(), what: self.unsynced.clone() }
+    }
+
+    /// The system does not show any more what was written and not made durable: the stream goes on in a new file behind what is on the
+    /// disk. Operations are derived from the ledger again; of the rest it is told how much there was.
+    fn go_back(&mut self, now: UnixMs) -> Result<(), AuditFault> {
+        let place = self.store.place();
+        if let Err(error) = self.store.leave() {
+            return Err(self.unsynced(Some(error)));
+        }
+        let (from, to, lost, kept) = (self.sure.n + 1, self.chain.n, self.chain.totals, self.sure.totals);
+        let mut counts = DropCounts::default();
+        counts[drop_place(None)] = lost.refused - kept.refused;
+        self.figures.dropped_more(&counts);
+        // What the lost lines had counted is counted once more in the stream.
+        self.dropped[drop_place(None)] += lost.refused - kept.refused + (lost.dropped - kept.dropped);
+        self.chain = self.sure.clone();
+        self.pending.clear();
+        self.begin = Some(if self.chain.n == 0 { After::Nothing } else { After::Damage });
+        (self.aligned, self.last, self.day) = (false, None, now.0 / DAY_MS);
+        let event = Event::new(EventKind::Stream, false).with("what", "lost");
+        self.own.push(event.with("from_line", from.to_string()).with("to_line", to.to_string()));
+        tracing::error!(
+            event = "audit_lost", %place, from, to,
+            "lines of the audit stream are not on the disk; it goes on in a new file behind the last one that is, and brings operations in \
+             once more from the ledger"
+        );
+        Ok(())
     }
 }
 
+#[cfg(test)]
+#[path = "stream_fault_tests.rs"]
+mod fault_tests;
 #[cfg(test)]
 #[path = "stream_tests.rs"]
 mod tests;

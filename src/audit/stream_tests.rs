@@ -165,7 +165,7 @@ fn a_full_disk_is_caught_up_with_and_meanwhile_memory_is_bounded() {
     assert!(around.figures.lag_seconds(ledger.head(), UnixMs(NOW.0 + 5_000)) >= 5.0);
     storage.limit_bytes(None);
     around.run(&mut stream, &ledger, UnixMs(NOW.0 + 2_000)).unwrap();
-    stream.close(NOW).unwrap();
+    stream.close(NOW, None).unwrap();
     let report = check(&storage, &ledger);
     assert_eq!((report.totals.refused + report.totals.dropped, report.entries.1), (sent, Seq(52)));
     assert!(report.totals.dropped >= REFUSALS_MAX as u64);
@@ -186,7 +186,7 @@ fn a_flood_of_refusals_is_written_at_a_bounded_rate_and_the_rest_counted() {
     }
     stream.events_dropped(2);
     around.run(&mut stream, &ledger, UnixMs(NOW.0 + 10_000)).unwrap();
-    stream.close(NOW).unwrap();
+    stream.close(NOW, None).unwrap();
     let report = check(&storage, &ledger);
     assert_eq!(report.totals.refused, 3 * SMALL.refusals_per_second, "three seconds");
     assert_eq!(report.totals.dropped, sent - report.totals.refused + 2);
@@ -236,7 +236,7 @@ fn every_kind_of_event_has_its_name() {
     for kind in kinds {
         stream.note(NOW, &Event::new(kind, false).with("what", "x\u{7}".repeat(2_000)));
     }
-    stream.close(NOW).unwrap();
+    stream.close(NOW, None).unwrap();
     let text = text(&storage);
     for name in ["start", "stop", "reload", "key_rotation", "revocation", "fault_injection"] {
         let long = "x".repeat(512);

@@ -5,7 +5,7 @@
 use super::chain::{Chain, Fault, Totals, SIGNED_BYTES};
 use super::line::{split, Hash, Line};
 use super::lines::{file_name, files, Follower, Lines, Next};
-use crate::domain::{Entry, LogId, Seq};
+use crate::domain::{bytes_of_hex, Entry, LogId, Seq};
 use crate::ledger::{ReadFile, Storage};
 use serde_json::{Map, Value};
 use std::io;
@@ -33,6 +33,33 @@ pub struct Damage {
 /// Checks the signature of a checkpoint: what is signed of it, and what stands in its line. Says whether one that fits proves anything.
 pub type CheckSignature<'c> = &'c mut dyn FnMut(&[u8], &Map<String, Value>) -> Result<bool, String>;
 
+/// What is known of a stream before it is checked.
+#[derive(Default)]
+pub struct Expected<'c> {
+    /// How signatures of checkpoints are checked; not at all if absent.
+    pub check: Option<CheckSignature<'c>>,
+    /// Checkpoints from this line on have to be signed; with 0 all have to be.
+    pub signed_from: u64,
+    /// A line that an earlier check has seen, and its hash.
+    pub anchor: Option<(u64, Hash)>,
+}
+
+/// What became of a line that was seen earlier.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Anchored {
+    /// Nobody has named one.
+    #[default]
+    Unasked,
+    /// It is there as it was.
+    Kept,
+    /// Another line has its number.
+    Other,
+    /// The stream ends before it, or lacks it.
+    Missing,
+    /// Its file was removed.
+    Removed,
+}
+
 /// Signatures that do not fit and are told one by one.
 const BAD_SIGNATURES_MAX: usize = 16;
 
@@ -43,6 +70,8 @@ pub struct Signatures {
     pub signed: u64,
     /// Checkpoints without one.
     pub unsigned: u64,
+    /// Those of them that have to have one: the first, and the line of the last.
+    pub lacking: Option<(Damage, u64)>,
     /// The last checkpoint with a signature that was not found bad, nor to prove nothing: its line, and the last entry before it.
     pub last: Option<(u64, Seq)>,
     /// Signatures that do not fit.
@@ -70,6 +99,8 @@ pub struct Report {
     pub head: Hash,
     /// The last checkpoint: its line, and the last entry before it.
     pub checkpoint: Option<(u64, Seq)>,
+    /// The last line that is known to be on the disk, and its hash: no loss of power takes it away.
+    pub settled: Option<(u64, Hash)>,
     /// What is signed of the checkpoints that are here.
     pub signatures: Signatures,
     /// Stretches of the ledger that were in an archive when the stream came to them.
@@ -78,6 +109,8 @@ pub struct Report {
     pub rewinds: Vec<(u64, Seq)>,
     /// What is behind the last line without being one: file, place, bytes.
     pub torn: Option<(String, u64, u64)>,
+    /// What became of a line that was seen earlier.
+    pub anchored: Anchored,
     /// What is wrong.
     pub damages: Vec<Damage>,
 }
@@ -86,11 +119,7 @@ pub struct Report {
 ///
 /// # Errors
 /// If a file cannot be read; what is wrong with its content is in the report.
-pub fn verify<S: Storage>(
-    storage: &S,
-    mut check: Option<CheckSignature<'_>>,
-    progress: &mut dyn FnMut(Progress),
-) -> io::Result<Report> {
+pub fn verify<S: Storage>(storage: &S, mut expected: Expected<'_>, progress: &mut dyn FnMut(Progress)) -> io::Result<Report> {
     let numbers = files(storage)?;
     let opened = numbers.iter().map(|number| storage.open(&file_name(*number))).collect::<io::Result<Vec<_>>>()?;
     let sizes = opened.iter().map(ReadFile::size).collect::<io::Result<Vec<u64>>>()?;
@@ -111,7 +140,8 @@ pub fn verify<S: Storage>(
             let offset = lines.offset();
             let next = lines.next(&mut line)?;
             if next == Next::Rest {
-                let rest = sizes[at].saturating_sub(offset);
+                // The newest file may have grown since it was measured, and end in a line that is just being written.
+                let rest = sizes[at].saturating_sub(offset).max(line.len() as u64);
                 if is_newest && rest > 0 {
                     report.torn = Some((place.clone(), offset, rest));
                 } else if !line.is_empty() {
@@ -123,14 +153,20 @@ pub fn verify<S: Storage>(
                 if let Err(fault) = enter(&mut chain, *number, &line, at == 0, &mut report) {
                     report.damages.push(damage(offset, fault));
                 }
+                report.anchor(&chain, expected.anchor);
             }
             let signed = chain.signed();
             match chain.follow(&line) {
                 Ok(read) => {
                     report.note(&chain, &read);
+                    report.anchor(&chain, expected.anchor);
                     if chain.at_checkpoint {
-                        if let Err(what) = report.signatures.note(&chain, &read, signed, check.as_mut()) {
+                        if let Err(what) = report.signatures.note(&chain, &read, signed, expected.check.as_mut()) {
                             report.signatures.bad_one(damage(offset, what));
+                        }
+                        if read.signature.is_none() && read.n >= expected.signed_from {
+                            let first = damage(offset, format!("the checkpoint in line {} is not signed", read.n));
+                            report.signatures.lacking.get_or_insert((first, 0)).1 = read.n;
                         }
                     }
                 }
@@ -147,6 +183,7 @@ pub fn verify<S: Storage>(
     }
     (report.log, report.totals, report.head) = (chain.log, chain.totals, chain.head);
     (report.lines.1, report.entries.1) = (chain.n, chain.through);
+    report.anchor_end(expected.anchor);
     Ok(report)
 }
 
@@ -213,10 +250,31 @@ impl Report {
     fn note(&mut self, chain: &Chain, line: &Line<'_>) {
         match &*line.kind {
             "op" if line.is_accepted() => self.accepted_here += 1,
-            "checkpoint" => self.checkpoint = Some((line.n, chain.through)),
+            "checkpoint" => {
+                self.checkpoint = Some((line.n, chain.through));
+                self.settled = line.head.as_deref().and_then(bytes_of_hex).map(|head| (line.n - 1, head));
+            }
             "gap" => self.gaps.extend(line.from_seq.zip(line.to_seq).map(|(from, to)| (Seq(from), Seq(to)))),
-            "rewind" => self.rewinds.extend(line.to_seq.map(|to| (line.n, Seq(to)))),
+            "rewind" => {
+                self.rewinds.extend(line.to_seq.map(|to| (line.n, Seq(to))));
+                // What was left out above that entry stands behind this line, or is left out once more.
+                self.gaps.retain(|(from, _)| *from <= chain.through);
+                self.gaps.iter_mut().for_each(|(_, to)| *to = chain.through.min(*to));
+            }
             _ => {}
+        }
+    }
+
+    /// Compares the last line of the chain with the one that was seen earlier, if it is that one.
+    fn anchor(&mut self, chain: &Chain, anchor: Option<(u64, Hash)>) {
+        if let Some((_, hash)) = anchor.filter(|(n, _)| *n == chain.n && self.anchored != Anchored::Kept) {
+            self.anchored = if hash == chain.head { Anchored::Kept } else { Anchored::Other };
+        }
+    }
+
+    fn anchor_end(&mut self, anchor: Option<(u64, Hash)>) {
+        if let (Some((n, _)), Anchored::Unasked) = (anchor, self.anchored) {
+            self.anchored = if n < self.lines.0 { Anchored::Removed } else { Anchored::Missing };
         }
     }
 
@@ -235,6 +293,10 @@ pub struct Compared {
     pub first: Seq,
     /// Entries that the stream has not come to yet.
     pub behind: u64,
+    /// Entries that a gap of the stream leaves out and that were handed in all the same.
+    pub left_out: u64,
+    /// The first of them; 0 if there is none.
+    pub first_left_out: Seq,
     /// Entries that differ, that the stream lacks, or that the ledger does not have: the first few of them, in words.
     pub differences: Vec<String>,
     /// How many there are.
@@ -278,6 +340,10 @@ impl<'r, S: Storage> Comparison<'r, S> {
             return Ok(());
         }
         if self.report.gaps.iter().any(|(from, to)| (*from..=*to).contains(&seq)) {
+            if self.found.left_out == 0 {
+                self.found.first_left_out = seq;
+            }
+            self.found.left_out += 1;
             return Ok(());
         }
         if self.found.first == Seq(0) {

@@ -151,6 +151,7 @@ fn a_forged_line_with_a_whole_chain_is_found_by_the_signatures() {
     forge(&storage, &unsigned);
     let found = signed_report(&storage).signatures;
     assert_eq!((found.signed, found.unsigned, found.last, found.bad), (0, signed, None, 0));
+    assert!(found.lacking.is_some() && good.signatures.lacking.is_none());
 
     // Signatures of other lines do not do; nor is anything else a signature.
     let mut first = String::new();
@@ -168,7 +169,7 @@ fn a_forged_line_with_a_whole_chain_is_found_by_the_signatures() {
             true => check_signature(signed, found),
             false => Err("it is none".to_owned()),
         };
-        let found = verify(&storage, Some(&mut check), &mut |_| ()).unwrap();
+        let found = verify(&storage, Expected { check: Some(&mut check), ..Expected::default() }, &mut |_| ()).unwrap();
         assert_eq!(!found.damages.is_empty(), damaged, "{signature}: {:?}", found.damages);
         assert!(damaged || found.signatures.bad >= signed - 1, "{signature}: {:?}", found.signatures);
     }
@@ -296,4 +297,101 @@ fn the_rules_are_checked_beyond_the_hashes() {
     assert!(rules.iter().all(|fault| matches!(fault, Fault::Rule(_))), "{rules:?}");
     let other = first.iter().map(|byte| if *byte == b'1' { b'2' } else { *byte }).collect::<Vec<u8>>();
     assert_eq!(Chain::before(&other), Err(Fault::Version(2)));
+}
+
+#[test]
+fn signatures_that_somebody_has_taken_away_are_missed_although_the_newest_checkpoint_has_one() {
+    let (storage, mut ledger) = sample();
+    forge(&storage, &unsigned);
+    ledger.grow(4);
+    Around::new().live(&storage, &ledger, SMALL).unwrap();
+    check(&storage, &ledger);
+    let found = signed_report(&storage);
+    assert_eq!((found.signatures.last, found.signatures.bad), (found.checkpoint, 0), "{:?}", found.signatures);
+    let (first, last) = found.signatures.lacking.unwrap();
+    assert!(first.file.ends_with(&file_name(1)) && first.what.contains("is not signed"), "{first:?}");
+    // Who knows that an earlier version wrote that far says so.
+    let from = |signed_from| {
+        let expected = Expected { check: Some(&mut check_signature), signed_from, ..Expected::default() };
+        verify(&storage, expected, &mut |_| ()).unwrap().signatures.lacking
+    };
+    assert_eq!((from(last + 1), from(last).map(|(_, line)| line)), (None, Some(last)));
+}
+
+/// A stream with these entries, in which `between` writes something behind entry 3.
+fn with_a_stretch(between: &dyn Fn(&mut Chain, &mut Vec<u8>), behind: std::ops::RangeInclusive<u64>) -> MemoryStorage {
+    let (storage, mut chain, mut out) = (MemoryStorage::new(), Chain::BEGINNING, Vec::new());
+    chain.write_begin(&mut out, NOW, LOG, crate::audit::write::After::Nothing);
+    let entry = |seq: u64, chain: &mut Chain, out: &mut Vec<u8>| {
+        let bytes = crate::audit::sample::entry(seq);
+        chain.write_accepted(out, LOG, Seq(seq), &Entry::parse(&bytes).unwrap().0, None);
+    };
+    (1..=3).for_each(|seq| entry(seq, &mut chain, &mut out));
+    between(&mut chain, &mut out);
+    behind.for_each(|seq| entry(seq, &mut chain, &mut out));
+    storage.create(&file_name(1)).unwrap();
+    storage.tamper(&file_name(1), |bytes| *bytes = out.clone());
+    storage
+}
+
+#[test]
+fn entries_that_a_gap_leaves_out_are_counted_if_the_ledger_has_them() {
+    let storage = with_a_stretch(&|chain, out| chain.write_gap(out, NOW, Seq(6)), 7..=9);
+    let found = compared(&storage, &Ledger::with(9));
+    assert_eq!((found.equal, found.differing, found.left_out, found.first_left_out), (6, 0, 3, Seq(4)));
+    // What was taken back with a restore and written anew is in no gap any more.
+    let taken_back = |chain: &mut Chain, out: &mut Vec<u8>| {
+        chain.write_gap(out, NOW, Seq(6));
+        chain.write_rewind(out, NOW, Seq(4));
+    };
+    let storage = with_a_stretch(&taken_back, 5..=9);
+    let found = compared(&storage, &Ledger::with(9));
+    assert_eq!((found.equal, found.differing, found.left_out, found.first_left_out), (8, 0, 1, Seq(4)));
+    assert_eq!(report(&storage).gaps, [(Seq(4), Seq(4))]);
+}
+
+#[test]
+fn a_line_that_a_server_is_just_writing_is_no_damage() {
+    let (storage, ledger, around) = (MemoryStorage::new(), Ledger::with(1_500), Around::new());
+    around.live(&storage, &ledger, Bounds { rotate_bytes: 4 << 20, ..SMALL }).unwrap();
+    let mut has_grown = false;
+    let found = verify(&storage, Expected::default(), &mut |_| {
+        if !std::mem::replace(&mut has_grown, true) {
+            storage.tamper(&file_name(1), |bytes| bytes.extend_from_slice(b"{\"v\":1,\"n\""));
+        }
+    });
+    let found = found.unwrap();
+    assert!(has_grown && found.is_whole(), "{:?}", found.damages);
+    assert!(found.torn.is_some_and(|(_, _, bytes)| bytes == 10));
+}
+
+#[test]
+fn a_line_that_was_seen_earlier_is_missed_when_the_stream_was_cut_back() {
+    let (storage, ledger) = sample();
+    let before = report(&storage);
+    let anchored = |storage: &MemoryStorage, anchor| {
+        verify(storage, Expected { anchor: Some(anchor), ..Expected::default() }, &mut |_| ()).unwrap().anchored
+    };
+    let (line, hash) = before.settled.unwrap();
+    assert_eq!(line + 1, before.checkpoint.unwrap().0);
+    assert_eq!((before.anchored, anchored(&storage, (line, hash))), (Anchored::Unasked, Anchored::Kept));
+    assert_eq!(anchored(&storage, (line, [1; 32])), Anchored::Other);
+    // Cut back to the end of an earlier file, all hashes and signatures as they were; then the server goes on there.
+    let newest = *files(&storage).unwrap().last().unwrap();
+    let cut = storage.fork();
+    cut.remove(&file_name(newest)).unwrap();
+    assert_eq!(anchored(&cut, (line, hash)), Anchored::Missing);
+    Around::new().live(&cut, &ledger, SMALL).unwrap();
+    Around::new().live(&cut, &ledger, SMALL).unwrap();
+    check(&cut, &ledger);
+    assert_eq!(signed_report(&cut).signatures.lacking, None, "nothing else tells");
+    assert_eq!(anchored(&cut, (line, hash)), Anchored::Other);
+    // The first line of a file knows the hash of the one before; older ones are not there any more.
+    storage.remove(&file_name(1)).unwrap();
+    let later = report(&storage);
+    let mut first = Vec::new();
+    storage.tamper(&file_name(2), |bytes| first = bytes[..lines(bytes)[1]].to_vec());
+    let before_it = Chain::before(&first).unwrap();
+    assert_eq!(anchored(&storage, (before_it.n, before_it.head)), Anchored::Kept);
+    assert_eq!(anchored(&storage, (later.lines.0 - 2, hash)), Anchored::Removed);
 }

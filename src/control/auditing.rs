@@ -4,13 +4,15 @@
 use super::keys::InForce;
 use super::system::step_back;
 use crate::access::{WrittenSignature, AUDIT_CHECKPOINT};
-use crate::audit::{deliver, AuditFault, AuditFigures, Bounds, Event, EventKind, Recovered, Stream, EVENTS_MAX};
+use crate::audit::{deliver, AuditFault, AuditFigures, Bounds, Event, EventKind, Recovered, Signer, Stream, EVENTS_MAX};
 use crate::config::{AuditSink, Config};
 use crate::domain::{Seq, UnixMs};
 use crate::ledger::{DiskStorage, RamStorage, ReadLedger, Storage};
 use crate::telemetry::feed::Intake;
 use crate::worker::unix_now;
 use crossbeam_channel::{bounded, Receiver, RecvTimeoutError, Sender};
+use serde::Deserialize;
+use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
@@ -99,7 +101,7 @@ impl Auditing {
         let figures = AuditFigures::new(unix_now());
         let place = PathBuf::from(storage.place(""));
         let stream = Stream::open(storage.clone(), ledger.log_id(), bounds, figures.clone())?;
-        let stream = stream.signed_by(Box::new(move |signed, now| signature(&keyring, signed, now)));
+        let stream = stream.signed_by(signer(keyring));
         let (events, to_tell) = bounded(EVENTS_MAX);
         let events_dropped = Arc::new(AtomicU64::new(0));
         let mut writer = Writer {
@@ -175,12 +177,29 @@ fn failed(place: &Path, doing: &'static str) -> impl FnOnce(std::io::Error) -> A
     move |source| AuditFault::Io { place, doing, source }
 }
 
+/// Signs checkpoints with the keyring in force, and checks with it those that it finds.
+fn signer(keyring: InForce) -> Signer {
+    let own = keyring.clone();
+    Signer {
+        sign: Box::new(move |signed, now| signature(&keyring, signed, now)),
+        check: Box::new(move |signed, found| check(&own, signed, found)),
+    }
+}
+
+fn check(keyring: &InForce, signed: &[u8], found: &Map<String, Value>) -> Result<(), String> {
+    let signature = WrittenSignature::deserialize(found).map_err(|_| "what stands there is no signature".to_owned())?;
+    let keys = keyring.get().public_keys().map_err(|fault| fault.to_string())?;
+    let key = keys.iter().find(|key| key.id == signature.key);
+    let key = key.ok_or_else(|| format!("it is signed by key {:?}, which is not in the keyring", signature.key))?;
+    signature.verify(key, AUDIT_CHECKPOINT, signed).map_err(|fault| fault.to_string())
+}
+
 /// The signature of a checkpoint.
 fn signature(keyring: &InForce, signed: &[u8], now: UnixMs) -> Option<String> {
     match WrittenSignature::make(&keyring.get(), AUDIT_CHECKPOINT, signed, now) {
         Ok(signature) => Some(serde_json::to_string(&signature).expect("texts and a number are always JSON")),
         Err(error) => {
-            tracing::error!(event = "checkpoint_unsigned", %error, "a checkpoint of the audit stream is not signed; the next one covers it");
+            tracing::error!(event = "checkpoint_unsigned", %error, "a checkpoint of the audit stream cannot be signed and is not written; it is tried again in ten seconds");
             None
         }
     }
@@ -193,8 +212,7 @@ impl<S: Storage> Writer<S> {
             self.catch_up();
             if ending {
                 if self.recovered {
-                    self.stream.note(unix_now(), &Event::new(EventKind::Stop, true));
-                    let closed = self.stream.close(unix_now());
+                    let closed = self.stream.close(unix_now(), Some(&Event::new(EventKind::Stop, true)));
                     self.tell(closed.err().map(|fault| fault.to_string()));
                 }
                 return;
@@ -254,7 +272,7 @@ impl<S: Storage> Writer<S> {
 }
 
 fn tell_recovered(found: &Recovered) {
-    let Recovered { line, through, torn, damaged } = found;
+    let Recovered { line, through, torn, damaged, distrusted } = found;
     if *torn > 0 {
         tracing::warn!(event = "audit_torn", bytes = torn, line, "an interrupted write of the audit stream was cut off");
     }
@@ -263,6 +281,13 @@ fn tell_recovered(found: &Recovered) {
             event = "audit_damaged", %what, line,
             "the audit stream is not what was written; that file is left as it is, and the stream goes on in a new one: keep a copy of the \
              directory, and run ronctl audit verify"
+        );
+    }
+    if let Some(what) = distrusted {
+        tracing::error!(
+            event = "audit_distrusted", %what, line,
+            "the last checkpoint of the audit stream is not one that this server is known to have signed; it goes on behind it: keep a copy of \
+             the directory, and run ronctl audit verify with --keys"
         );
     }
     tracing::info!(event = "audit_recovered", line, through = through.0, "the audit stream goes on");
