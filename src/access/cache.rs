@@ -172,29 +172,26 @@ impl TokenCache {
     /// The place of a token, which is verified in full if it has none.
     fn place_of(&mut self, token: &[u8], discharges: Option<&[u8]>) -> Result<usize, Refusal> {
         let hash = self.hasher.hash_one((signature_end(token), discharges));
-        let same = |slot: &Slot| {
-            slot.hash == hash && constant_time_eq(&slot.token, token) && same_discharges(slot.discharges.as_deref(), discharges)
-        };
-        if let Some(place) = self.table.find(hash, |place| same(&self.slots[*place as usize])) {
+        let same = |slot: &Slot| constant_time_eq(&slot.token, token) && same_discharges(slot.discharges.as_deref(), discharges);
+        let known = self.table.find(hash, |place| self.slots[*place as usize].hash == hash).map(|place| *place as usize);
+        if let Some(place) = known.filter(|place| same(&self.slots[*place])) {
             self.lookups.hits += 1;
-            return Ok(*place as usize);
+            return Ok(place);
         }
         self.lookups.misses += 1;
         let capability = Arc::new(token::verify(&self.keyring, token, discharges)?);
         let (token, discharges) = (token.into(), discharges.map(Box::from));
         self.fresh = Some(capability.clone());
-        Ok(self.insert(Slot { hash, token, discharges, capability, epoch: 0, revoked: false, used: false, untold: false }))
+        let slot = Slot { hash, token, discharges, capability, epoch: 0, revoked: false, used: false, untold: false };
+        // One token of each hash is kept: its holder can write a token in many ways, by the locations, which are not signed, and all of
+        // them have one signature.
+        let Some(place) = known else { return Ok(self.insert(slot)) };
+        self.slots[place] = slot;
+        Ok(place)
     }
 
-    /// One token of each hash is kept: its holder can write a token in many ways, by the locations, which are not signed, and all of
-    /// them have one signature.
     fn insert(&mut self, slot: Slot) -> usize {
         let hash = slot.hash;
-        if let Some(place) = self.table.find(hash, |place| self.slots[*place as usize].hash == hash) {
-            let place = *place as usize;
-            self.slots[place] = slot;
-            return place;
-        }
         let place = if self.slots.len() < self.capacity {
             self.slots.push(slot);
             self.slots.len() - 1
